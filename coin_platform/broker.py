@@ -1,0 +1,251 @@
+"""Topics through one small contract: the local journal, or an in-memory twin of it for tests."""
+
+import threading
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from coin_platform.errors import RetentionLoss, SettingsError
+from coin_platform.journal import Journal, JournalReader, Positions, now
+from coin_platform.model import Microseconds
+from coin_platform.settings import PREFIX, Settings
+from coin_platform.wire import Record
+
+
+class Broker(Protocol):
+    """Topics of partitions of records. Offsets are 0, 1, 2 ..., times never go back, the oldest records may be trimmed.
+
+    One process appends to a partition, any number reads it. A partition that nobody wrote yet is empty, not an error.
+    """
+
+    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+        """Take a record, without waiting for it to be stored. Raises `DeliveryError` if earlier ones could not be."""
+
+    def flush(self) -> None:
+        """Return when all that was appended here is stored. Raises `DeliveryError` if it cannot be."""
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        """Yield the stored records of offsets `[start, stop)`, at most up to the end as it is now.
+
+        Raises `RetentionLoss`, while iterating, when wanted offsets have been trimmed.
+        """
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        """Return the first kept offset; the end offset when nothing is kept."""
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        """Return the offset after the last stored record; 0 for a partition that nobody wrote yet."""
+
+    def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
+        """Return the first kept offset accepted at `time` or later; the end offset when there is none."""
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """Return the next offset a group wants; `None` if it never committed one."""
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        """Remember the next offset a group wants; it may go back."""
+
+    def close(self) -> None:
+        """Store what waits and let go of everything."""
+
+
+class LocalBroker:
+    """A folder of journals, `<folder>/<topic>/<partition>.db`, shared by any number of processes.
+
+    A partition's first `append` makes this process its writer until `close`; who only reads never locks anything.
+    The retention is the folder's: every partition gives up the same share of what is too much.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], Microseconds] = now,
+        retention_hours: float | None = None,
+        retention_bytes: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._retention_hours = retention_hours
+        self._retention_bytes = retention_bytes
+        self._positions = Positions(folder / ".positions.db")  # no topic's folder begins with a dot
+        self._journals: dict[tuple[str, int], Journal] = {}
+        self._opening = threading.Lock()
+
+    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+        self._journal(topic, partition).append(header, value)
+
+    def flush(self) -> None:
+        for journal in list(self._journals.values()):
+            journal.flush()
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Give up the records before an offset, soon; this makes the process the partition's writer."""
+        self._journal(topic, partition).trim(before)
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        return self._reader(topic, partition).read(start, stop)
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        return self._reader(topic, partition).begin_offset()
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        return self._reader(topic, partition).end_offset()
+
+    def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
+        return self._reader(topic, partition).offset_for_time(time)
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        return self._positions.committed(group, topic, partition)
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        self._positions.commit(group, topic, partition, offset)
+
+    def close(self) -> None:
+        with ExitStack() as stack:  # closes all of them, even if one could not write
+            for journal in self._journals.values():
+                stack.callback(journal.close)
+
+    def _journal(self, topic: str, partition: int) -> Journal:
+        journal = self._journals.get((topic, partition))
+        return journal or self._open(topic, partition)
+
+    def _open(self, topic: str, partition: int) -> Journal:
+        with self._opening:
+            if (topic, partition) not in self._journals:
+                path = self._path(topic, partition)
+                self._journals[topic, partition] = Journal(
+                    path,
+                    clock=self._clock,
+                    retention_hours=self._retention_hours,
+                    retention_bytes=partial(self._share, path, self._retention_bytes)
+                    if self._retention_bytes
+                    else None,
+                )
+            return self._journals[topic, partition]
+
+    def _share(self, path: Path, folder_bytes: int) -> int:
+        """Return how many bytes one journal may keep so that all together keep to the folder's limit."""
+        sizes = {file: file.stat().st_size for file in self.folder.glob("*/*.db")}
+        return folder_bytes * sizes.get(path, 0) // max(1, sum(sizes.values()))
+
+    def _reader(self, topic: str, partition: int) -> JournalReader:
+        return JournalReader(self._path(topic, partition), _name(topic, partition))
+
+    def _path(self, topic: str, partition: int) -> Path:
+        return self.folder / _folder_name(topic) / f"{partition}.db"
+
+
+class _Log:
+    """One partition of the in-memory twin."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.end = 0
+        self.last_time: Microseconds = 0
+
+    @property
+    def begin(self) -> int:
+        return self.end - len(self.records)
+
+
+class MemoryBroker:
+    """The contract in memory, for tests: what is appended is stored at once and lives as long as this object."""
+
+    def __init__(self, *, clock: Callable[[], Microseconds] = now) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._logs: defaultdict[tuple[str, int], _Log] = defaultdict(_Log)
+        self._positions: dict[tuple[str, str, int], int] = {}
+
+    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+        with self._lock:
+            log = self._logs[topic, partition]
+            log.last_time = max(log.last_time, self._clock())
+            log.records.append(Record(log.end, log.last_time, header, value))
+            log.end += 1
+
+    def flush(self) -> None:
+        pass
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Give up the records before an offset."""
+        with self._lock:
+            log = self._logs[topic, partition]
+            del log.records[: max(0, before - log.begin)]
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        with self._lock:
+            log = self._logs[topic, partition]
+            if start < min(stop, log.begin):
+                raise RetentionLoss(
+                    f"{_name(topic, partition)}: offset {start} was trimmed, the first kept one is {log.begin}"
+                )
+            records = log.records[max(0, start - log.begin) : max(0, stop - log.begin)]
+        yield from records
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        with self._lock:
+            return self._logs[topic, partition].begin
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        with self._lock:
+            return self._logs[topic, partition].end
+
+    def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
+        with self._lock:
+            log = self._logs[topic, partition]
+            return log.begin + bisect_left(log.records, time, key=lambda record: record.time)
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        return self._positions.get((group, topic, partition))
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        self._positions[group, topic, partition] = offset
+
+    def close(self) -> None:
+        pass
+
+
+def connect(settings: Settings) -> Broker:
+    """Return the broker of COIN_BROKER_URL. Raises `SettingsError` if there is none for it."""
+    scheme, _, address = settings.broker_url.partition(":")
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise SettingsError(
+            f"{PREFIX}BROKER_URL={settings.broker_url}: there is no broker {scheme!r}; write one of {known}"
+        )
+    return SCHEMES[scheme](settings, address)
+
+
+def _local(settings: Settings, address: str) -> Broker:
+    if address:
+        raise SettingsError(
+            f"{PREFIX}BROKER_URL={settings.broker_url}: nothing follows `local:`; the folder is {PREFIX}JOURNAL_DIR"
+        )
+    return LocalBroker(
+        settings.path(settings.journal_dir),
+        retention_hours=settings.journal_hours,
+        retention_bytes=settings.journal_bytes,
+    )
+
+
+SCHEMES: dict[str, Callable[[Settings, str], Broker]] = {"local": _local}
+"""How to connect, by what COIN_BROKER_URL begins with; a function takes the settings and what follows the colon."""
+
+
+def _name(topic: str, partition: int) -> str:
+    return f"topic {topic} partition {partition}"
+
+
+def _folder_name(topic: str) -> str:
+    """Return a folder's name for any topic: nothing in it leads elsewhere, and no two topics share one."""
+    name = quote(topic, safe="")
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    return name or "%"  # which no other topic becomes

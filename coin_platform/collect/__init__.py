@@ -1,0 +1,1 @@
+"""From the exchanges' sockets to the raw topics."""

@@ -1,0 +1,246 @@
+"""What one connection should say, and what its frames mean for its subscriptions and books: decisions without I/O."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from coin_platform.book import Applied, Book
+from coin_platform.errors import BookError, DecodeError
+from coin_platform.exchanges.base import Exchange, Request
+from coin_platform.model import (
+    BookUpdate,
+    Channel,
+    Control,
+    Frame,
+    Instant,
+    Microseconds,
+    Notice,
+    Pair,
+    Refused,
+    Subscribed,
+)
+from coin_platform.wire import Checkpoint
+
+PATIENCE = 10.0  # seconds: for an answer to a subscription, and between two attempts to get one book back
+
+
+class Send(NamedTuple):
+    """Write this message to the socket."""
+
+    payload: str
+
+
+class Fetch(NamedTuple):
+    """Get this book over REST and hand the answer back as a frame."""
+
+    pair: Pair
+    url: str
+
+
+class Lost(NamedTuple):
+    """This pair's book is not to be trusted until its next snapshot."""
+
+    pair: Pair
+    reason: str
+
+
+class Restored(NamedTuple):
+    """This pair's book is right again."""
+
+    pair: Pair
+
+
+class Failed(NamedTuple):
+    """The exchange does not serve this pair; the others go on."""
+
+    pair: Pair
+    reason: str
+
+
+class Rotate(NamedTuple):
+    """The exchange will close this connection: a successor should take over."""
+
+    reason: str
+
+
+Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Rotate
+
+
+class Ask(Protocol):
+    """The type of `Exchange.subscribe` and `Exchange.unsubscribe`."""
+
+    def __call__(
+        self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds
+    ) -> Iterator[Request]: ...
+
+
+class Session:
+    """The subscriptions and books of one connection that carries one channel."""
+
+    def __init__(self, exchange: Exchange, channel: Channel, pairs: Iterable[Pair]) -> None:
+        self.exchange = exchange
+        self.channel = channel
+        self.undecodable = 0
+        self.refused: dict[Pair, str] = {}
+        self._wanted = dict.fromkeys(pairs)
+        self._asked: dict[Pair, float] = {}  # when, for those the exchange has not confirmed
+        self._requests: dict[int, tuple[Pair, ...]] = {}
+        self._next_id = 1
+        self._is_open = False
+        self._books: dict[Pair, Book] = {}
+        self._lost: set[Pair] = set()
+        self._resynced: dict[Pair, float] = {}
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs this connection should carry."""
+        return tuple(self._wanted)
+
+    @property
+    def unconfirmed(self) -> frozenset[Pair]:
+        """Pairs that were asked for and have neither been confirmed nor sent anything yet."""
+        return frozenset(self._asked)
+
+    @property
+    def invalid(self) -> frozenset[Pair]:
+        """Pairs whose book cannot be trusted now."""
+        return frozenset(pair for pair, book in self._books.items() if not book.is_valid)
+
+    def opened(self, now: Instant) -> Iterator[Action]:
+        """Subscribe to everything: a new connection remembers nothing."""
+        self._is_open = True
+        yield from self._subscribe(self.pairs, now)
+
+    def follow(self, pairs: Iterable[Pair], now: Instant) -> Iterator[Action]:
+        """Move the subscription to `pairs`, sending only the difference."""
+        wanted = dict.fromkeys(pairs)
+        added = [pair for pair in wanted if pair not in self._wanted]
+        dropped = [pair for pair in self._wanted if pair not in wanted]
+        self._wanted = wanted
+        for pair in dropped:
+            self._forget(pair)
+        if not self._is_open:
+            return
+        if dropped:
+            yield from self._send(self.exchange.unsubscribe, dropped, now)
+        if added or (dropped and self.exchange.replaces and wanted):
+            yield from self._subscribe(added, now)
+
+    def received(self, frame: Frame, now: Instant) -> Iterator[Action]:
+        """Check a frame that has already been stored. A frame that cannot be decoded is only counted here."""
+        try:
+            events = self.exchange.decode(frame)
+        except DecodeError:
+            self.undecodable += 1
+            return
+        for event in events:
+            match event:
+                case BookUpdate():
+                    self._confirm(event.pair)
+                    yield from self._apply(event, now)
+                case Subscribed():
+                    self._confirmed(event)
+                case Refused():
+                    yield from self._refuse(event, now)
+                case Notice():
+                    yield Rotate(event.reason)
+                case Control():
+                    pass
+                case _:
+                    self._confirm(event.pair)
+
+    def tick(self, now: Instant) -> Iterator[Action]:
+        """Do what is due because time has passed; called about once a second."""
+        for pair, since in list(self._asked.items()):
+            if now.monotonic - since > PATIENCE:
+                yield self._fail(
+                    pair, f"no answer to the subscription in {PATIENCE:.0f} s: is it a pair of this exchange?"
+                )
+        for pair in sorted(self._lost):
+            yield from self._resync(pair, now)
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """Return the books that can be trusted now."""
+        for pair, book in self._books.items():
+            if book.is_valid:
+                yield Checkpoint.of(book.snapshot(pair))
+
+    def _subscribe(self, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
+        for pair in pairs:
+            self._asked[pair] = now.monotonic
+            if not self.exchange.is_bridged:
+                self._resynced[pair] = now.monotonic  # the subscription brings the snapshot
+            self.refused.pop(pair, None)
+        yield from self._send(self.exchange.subscribe, self.pairs if self.exchange.replaces else pairs, now)
+
+    def _send(self, ask: Ask, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
+        for request in ask(self.channel, pairs, id=self._next_id, time=now.wall):
+            if request.id is not None:
+                self._requests[request.id] = request.pairs
+                self._next_id = request.id + 1
+            yield Send(request.payload)
+
+    def _confirm(self, pair: Pair) -> None:
+        self._asked.pop(pair, None)
+
+    def _confirmed(self, event: Subscribed) -> None:
+        pairs = (event.pair,) if event.pair else self._requests.get(event.request or 0, ())
+        for pair in pairs:
+            self._confirm(pair)
+            if event.depth is not None and pair in self._wanted:
+                self._book(pair).depth = event.depth
+
+    def _refuse(self, event: Refused, now: Instant) -> Iterator[Action]:
+        asked = self._requests.pop(event.request, ()) if event.request is not None else ()
+        if event.pair is not None:
+            yield self._fail(event.pair, event.reason)
+        elif len(asked) == 1:
+            yield self._fail(asked[0], event.reason)
+        if self.exchange.refuses_all and len(asked) > 1:
+            rest = [pair for pair in asked if pair != event.pair and pair in self._asked]
+            for some in [rest] if event.pair is not None else [[pair] for pair in rest]:
+                yield from self._send(self.exchange.subscribe, some, now)
+
+    def _fail(self, pair: Pair, reason: str) -> Failed:
+        self._confirm(pair)
+        self.refused[pair] = reason
+        return Failed(pair, reason)
+
+    def _forget(self, pair: Pair) -> None:
+        self._confirm(pair)
+        self._books.pop(pair, None)
+        self._lost.discard(pair)
+        self.refused.pop(pair, None)
+
+    def _book(self, pair: Pair) -> Book:
+        if pair not in self._books:
+            self._books[pair] = self.exchange.book()
+        return self._books[pair]
+
+    def _apply(self, update: BookUpdate, now: Instant) -> Iterator[Action]:
+        pair = update.pair
+        if not self.exchange.has_deltas or pair not in self._wanted:
+            return
+        try:
+            applied = self.exchange.apply(self._book(pair), update)
+        except BookError as error:
+            yield Lost(pair, str(error))
+            self._lost.add(pair)
+            yield from self._resync(pair, now)
+            return
+        if applied is Applied.WAITING:
+            yield from self._resync(pair, now)
+        elif applied is Applied.APPLIED and pair in self._lost:
+            self._lost.discard(pair)
+            yield Restored(pair)
+
+    def _resync(self, pair: Pair, now: Instant) -> Iterator[Action]:
+        """Ask for one pair's book again, at most once in `PATIENCE`, so that a flood of bad updates asks once."""
+        if now.monotonic - self._resynced.get(pair, float("-inf")) < PATIENCE:
+            return
+        self._resynced[pair] = now.monotonic
+        url = self.exchange.request_url(self.channel, pair) if self.exchange.is_bridged else None
+        if url is not None:
+            yield Fetch(pair, url)
+        else:
+            yield from self._send(self.exchange.unsubscribe, [pair], now)
+            yield from self._send(self.exchange.subscribe, [pair], now)

@@ -1,0 +1,73 @@
+"""Every error this package raises on purpose.
+
+CoinPlatformError
+    SettingsError         a setting is wrong                             -> stop with one line
+    DecodeError           a frame is not what its exchange documents     -> dead letter
+    UnknownPair           a pair is not spelled BASE-QUOTE               -> refuse that pair
+    BookError             one pair's book can no longer be trusted       -> resync that pair
+        SequenceGap
+        ChecksumMismatch
+        Crossed
+    DeliveryError         a record could not be stored                   -> stop with one line, the run is restarted
+        PartitionBusy     another process writes this partition
+    RetentionLoss         wanted offsets were already trimmed            -> the window fails and says so
+    LakeError             the lake holds something else than we expect   -> stop with one line
+        Conflict          someone else committed first                   -> re-read, then retry
+    WindowOpen            a window was asked for before it closed        -> wait
+"""
+
+
+class CoinPlatformError(Exception):
+    """Base of all errors this package raises on purpose; its text is one line that names the remedy."""
+
+
+class SettingsError(CoinPlatformError):
+    """A setting is unknown or wrong: the start stops with this line."""
+
+
+class DecodeError(CoinPlatformError):
+    """A frame is not what its exchange documents: it becomes a dead letter."""
+
+
+class UnknownPair(CoinPlatformError):
+    """A text is not a pair: that pair is refused, the others go on."""
+
+
+class BookError(CoinPlatformError):
+    """One pair's book can no longer be trusted: that pair is resynced."""
+
+
+class SequenceGap(BookError):
+    """An update begins later than the book ends."""
+
+
+class ChecksumMismatch(BookError):
+    """The book does not have the checksum its exchange sent."""
+
+
+class Crossed(BookError):
+    """The best bid is not below the best ask."""
+
+
+class DeliveryError(CoinPlatformError):
+    """A record could not be stored: the process stops, its watchdog starts a new one."""
+
+
+class PartitionBusy(DeliveryError):
+    """Another process already writes this partition."""
+
+
+class RetentionLoss(CoinPlatformError):
+    """The offsets that were asked for have been trimmed."""
+
+
+class LakeError(CoinPlatformError):
+    """The lake holds something else than expected."""
+
+
+class Conflict(LakeError):
+    """Another writer committed this object first."""
+
+
+class WindowOpen(CoinPlatformError):
+    """A window was asked for before it closed."""

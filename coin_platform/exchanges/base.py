@@ -1,0 +1,272 @@
+"""What an exchange is: the contract that every file of this folder fulfils."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import ClassVar, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from coin_platform.book import Applied, Book
+from coin_platform.errors import ChecksumMismatch, DecodeError, UnknownPair
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Candle,
+    Channel,
+    Event,
+    Frame,
+    Kind,
+    Level,
+    Microseconds,
+    Pair,
+    Proof,
+    Region,
+    Ticker,
+    Trade,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_TIME: Microseconds = 1_230_940_800 * SECOND  # 2009-01-03: no market is older than Bitcoin
+_AHEAD: Microseconds = 3600 * SECOND
+_MOST = 1e15  # no price or size is larger; what is, was misread
+
+T = TypeVar("T")
+
+
+class Request(NamedTuple):
+    """A message that subscribes or unsubscribes `pairs`. `id` is what the exchange's answer repeats, if it does."""
+
+    payload: str
+    pairs: tuple[Pair, ...]
+    id: int | None = None
+
+
+class Limits(NamedTuple):
+    """Half of what the exchange publishes, or a modest number where it publishes nothing."""
+
+    pairs_per_connection: int = 100
+    pairs_per_request: int = 50
+    messages_per_second: float = 2.0
+    connects_per_minute: float = 30.0
+    requests_per_second: float = 1.0
+
+
+class Exchange(ABC):
+    """One exchange: where it is, what it offers, how to ask for it, and what its frames say.
+
+    Instances hold no state. An exchange is one file here; nothing is registered anywhere.
+    """
+
+    name: ClassVar[str]  # lower case: "gateio"
+    title: ClassVar[str]  # as in the processed records: "Gateio"
+    region: ClassVar[Region]
+    partition: ClassVar[int]  # its partition in the topics of its region, for ever
+    quote: ClassVar[str]  # quote currency of its default pairs
+    channels: ClassVar[frozenset[Channel]]
+    proof: ClassVar[Proof]
+    ws_url: ClassVar[str]
+    rest_url: ClassVar[str]
+    limits: ClassVar[Limits] = Limits()
+    ping: ClassVar[str | None] = None  # what the client says to be kept; None: protocol pings are enough
+    ping_every: ClassVar[float] = 20.0  # seconds
+    silence: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
+    replaces: ClassVar[bool] = False  # a subscription replaces the former one: always ask for the whole set
+    refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
+    has_deltas: ClassVar[bool] = False  # books come as a snapshot and changes
+    is_chained: ClassVar[bool] = False  # each change names its predecessor: see `Book`
+    is_bridged: ClassVar[bool] = False  # the snapshot comes over REST: see `Book`
+
+    @abstractmethod
+    def symbol(self, pair: Pair) -> str:
+        """Spell a pair as this exchange does."""
+
+    @abstractmethod
+    def pair(self, symbol: str) -> Pair:
+        """Read a symbol of this exchange. Raises `DecodeError`."""
+
+    @abstractmethod
+    def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        """Ask for a channel of these pairs. Requests count their ids up from `id`; `time` is now, UTC."""
+
+    @abstractmethod
+    def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        """Give up a channel of these pairs."""
+
+    def markets_url(self) -> str | None:
+        """Return the REST address that lists the markets; None where there is none."""
+        return None
+
+    def read_markets(self, payload: bytes) -> list[Pair]:
+        """Return the pairs that can be traded now, from the answer of `markets_url`."""
+        raise DecodeError(f"{self.name} lists no markets")
+
+    @abstractmethod
+    def read(self, frame: Frame) -> Iterator[Event]:
+        """Yield what a WebSocket message says."""
+
+    def read_rest(self, frame: Frame) -> Iterator[Event]:
+        """Yield what a REST answer for `frame.pair` and `frame.channel` says."""
+        raise DecodeError(f"{self.name} answers nothing over REST for {frame.channel}")
+
+    def socket_url(self, channel: Channel) -> str:
+        """Return the address of the socket that carries a channel."""
+        return self.ws_url
+
+    def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        """Return the REST address of a channel of one pair; None where there is none."""
+        return None
+
+    def checksum(self, book: Book) -> int | None:
+        """Return the checksum of a book as this exchange computes it; None where it has none."""
+        return None
+
+    def book(self) -> Book:
+        """Return an empty book that follows this exchange's rules."""
+        return Book(is_chained=self.is_chained, is_bridged=self.is_bridged)
+
+    def apply(self, book: Book, update: BookUpdate) -> Applied:
+        """Bring an update into a book and prove the result. Raises `BookError`; the book is then invalid."""
+        applied = book.apply(update)
+        if applied is Applied.APPLIED and update.checksum is not None:
+            found = self.checksum(book)
+            if found != update.checksum:
+                book.invalidate()
+                raise ChecksumMismatch(f"{update.pair}: checksum {found}, the exchange says {update.checksum}")
+        return applied
+
+    def decode(self, frame: Frame) -> list[Event]:
+        """Return what a frame says, all values checked.
+
+        Raises `DecodeError` for whatever is not as documented, and nothing else.
+        """
+        try:
+            events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
+        except (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+            raise DecodeError(f"{self.name}: {error!s:.300}") from error
+        for event in events:
+            _check(event, frame.received_time)
+        return events
+
+
+def _check(event: Event, received_time: Microseconds) -> None:
+    """Raise `DecodeError` for values that no market has: what passes here may be computed with."""
+    match event:
+        case BookUpdate():
+            _check_levels(event.pair, event.bids)
+            _check_levels(event.pair, event.asks)
+        case Ticker():
+            for name in _TICKER_PRICES:
+                _check_number(event.pair, name, getattr(event, name), 0.0, exclusive=True)
+            for name in _TICKER_SIZES:
+                _check_number(event.pair, name, getattr(event, name), 0.0)
+            for name in _TICKER_CHANGES:
+                _check_number(event.pair, name, getattr(event, name), -_MOST)
+        case Trade():
+            _check_value(event.pair, "price", event.price, 0.0, exclusive=True)
+            _check_value(event.pair, "size", event.size, 0.0)
+        case Candle():
+            for name in ("open", "high", "low", "close"):
+                _check_value(event.pair, name, getattr(event, name), 0.0, exclusive=True)
+            for name in ("volume", "quote_volume"):
+                _check_value(event.pair, name, getattr(event, name), 0.0)
+            _check_time(event.pair, event.open_time, received_time)
+        case _:
+            return
+    _check_time(event.pair, event.exchange_time, received_time)
+
+
+_TICKER_PRICES = (
+    *("last", "open_24h", "high_24h", "low_24h", "open_day", "high_day", "low_day", "prev_close_day"),
+    *("best_bid", "best_ask"),
+)
+_TICKER_SIZES = ("volume_24h", "quote_volume_24h", "best_bid_size", "best_ask_size")
+_TICKER_CHANGES = ("change_24h", "change_rate_24h", "change_day", "change_rate_day")
+
+
+def _check_number(pair: Pair, name: str, text: str | None, least: float, *, exclusive: bool = False) -> None:
+    if text is None:
+        return
+    try:
+        value = float(text)
+    except ValueError:
+        raise DecodeError(f"{pair}: {name} is {text[:40]!r}, not a number") from None
+    _check_value(pair, name, value, least, exclusive=exclusive)
+
+
+def _check_value(pair: Pair, name: str, value: float | None, least: float, *, exclusive: bool = False) -> None:
+    if value is None or (value == least and not exclusive) or least < value < _QUOTE_MOST:
+        return
+    raise DecodeError(f"{pair}: {name} is {value}")
+
+
+_QUOTE_MOST = 1e18  # a day's volume in KRW can pass 1e15
+
+
+def _check_levels(pair: Pair, levels: list[Level]) -> None:
+    for level in levels:
+        if not (0.0 < level.price < _MOST and 0.0 <= level.size < _MOST):
+            raise DecodeError(f"{pair}: level {level.price} x {level.size} cannot be")
+
+
+def _check_time(pair: Pair, time: Microseconds | None, received_time: Microseconds) -> None:
+    if time is not None and not _FIRST_TIME <= time <= received_time + _AHEAD:
+        raise DecodeError(f"{pair}: bad_time: exchange time {time} µs, received at {received_time} µs")
+
+
+def relocate(url: str, exchange: str, host: str) -> str:
+    """Return the simulated twin of an address: `wss://…/v2` becomes `ws://HOST/kraken/v2`, https likewise."""
+    parts = urlsplit(url)
+    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=host, path=f"/{exchange}{parts.path}").geturl()
+
+
+# How exchanges write things: used by the files of this folder.
+
+
+def number(raw: msgspec.Raw | str | None) -> str | None:
+    """Return the exchange's own digits of a number, or None for null and the empty text."""
+    if raw is None or isinstance(raw, str):
+        return raw or None
+    text = bytes(raw).decode()
+    return text.strip('"') if text not in ("", "null", '""') else None
+
+
+def price(raw: msgspec.Raw | str | None) -> str | None:
+    """Return the exchange's own digits of a price; None for null, the empty text and 0, which mean "none here"."""
+    text = number(raw)
+    return None if text is None or float(text) == 0 else text
+
+
+def known(text: str | None, name: str) -> str:
+    """Return a number that a message must have. Raises `ValueError` that names it when it is missing."""
+    if text is None:
+        raise ValueError(f"{name} is missing")
+    return text
+
+
+def milliseconds(value: int) -> Microseconds:
+    """Return a time given in whole ms since 1970."""
+    return value * 1000
+
+
+def rfc3339(text: str) -> Microseconds | None:
+    """Return a time written like `2026-08-02T03:35:51.660084Z`; None for 1970 and before, which mean "unknown"."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - _EPOCH) // timedelta(microseconds=1) if time.year > 1970 else None
+
+
+def difference(one: str | None, other: str | None) -> str | None:
+    """Return `one - other` as a plain decimal, exact to the last digit that either text has; None if one is unknown."""
+    if one is None or other is None:
+        return None
+    return f"{Decimal(one) - Decimal(other):f}"
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Cut a sequence into tuples of at most `size`."""
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])

@@ -1,0 +1,243 @@
+"""Upbit spot: whole books, no acknowledgements. https://docs.upbit.com/kr/reference/websocket-guide"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from coin_platform.exchanges.base import Exchange, Limits, Request, known, milliseconds, number, price
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Candle,
+    Channel,
+    Control,
+    Event,
+    Frame,
+    Level,
+    Microseconds,
+    Pair,
+    Proof,
+    Refused,
+    Region,
+    Side,
+    Ticker,
+    Trade,
+)
+
+
+class Error(msgspec.Struct):
+    name: str | int  # "NO_TICKET", a number on REST
+    message: str = ""
+
+
+class Head(msgspec.Struct):
+    type: str = ""  # "ticker" | "orderbook" | "trade" | "candle.1m"
+    status: str = ""  # "UP", the answer to PING
+    error: Error | None = None
+
+
+class TickerMessage(msgspec.Struct):
+    trade_price: msgspec.Raw  # 122902000.00000000: numbers in free spelling, also 1.16539E8
+    opening_price: msgspec.Raw
+    high_price: msgspec.Raw
+    low_price: msgspec.Raw
+    prev_closing_price: msgspec.Raw
+    signed_change_price: msgspec.Raw
+    signed_change_rate: msgspec.Raw  # a fraction: 0.0105 is 1.05 %
+    acc_trade_volume_24h: msgspec.Raw
+    acc_trade_price_24h: msgspec.Raw
+    timestamp: int  # ms
+    code: str = ""  # "KRW-BTC"
+    market: str = ""  # the same on REST
+
+
+class Unit(msgspec.Struct):
+    ask_price: float
+    bid_price: float
+    ask_size: float
+    bid_size: float
+
+
+class BookMessage(msgspec.Struct):
+    orderbook_units: list[Unit]
+    timestamp: int  # ms
+    code: str = ""
+    market: str = ""
+
+
+class TradeMessage(msgspec.Struct):
+    trade_price: float
+    trade_volume: float
+    ask_bid: str  # the taker: "ASK" sold, "BID" bought
+    sequential_id: int  # 17853950437790001, beyond 2**53
+    trade_timestamp: int = 0  # ms
+    timestamp: int = 0  # ms; on REST the time of the trade
+    code: str = ""
+    market: str = ""
+
+
+class CandleMessage(msgspec.Struct):
+    candle_date_time_utc: str  # "2025-01-02T04:28:05", UTC without a zone
+    opening_price: float
+    high_price: float
+    low_price: float
+    trade_price: float
+    candle_acc_trade_volume: float
+    candle_acc_trade_price: float
+    timestamp: int  # ms of the last tick, not of the open
+    code: str = ""
+    market: str = ""
+
+
+class Market(msgspec.Struct):
+    market: str
+
+
+decode_head = msgspec.json.Decoder(Head).decode
+decode_ticker = msgspec.json.Decoder(TickerMessage).decode
+decode_book = msgspec.json.Decoder(BookMessage).decode
+decode_trade = msgspec.json.Decoder(TradeMessage).decode
+decode_candle = msgspec.json.Decoder(CandleMessage).decode
+decode_tickers = msgspec.json.Decoder(list[TickerMessage]).decode
+decode_books = msgspec.json.Decoder(list[BookMessage]).decode
+decode_trades = msgspec.json.Decoder(list[TradeMessage]).decode
+decode_candles = msgspec.json.Decoder(list[CandleMessage]).decode
+decode_markets = msgspec.json.Decoder(list[Market]).decode
+
+TYPES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade", Channel.CANDLE: "candle.1m"}
+
+
+class Upbit(Exchange):
+    """Upbit: every push is the whole book of 30 levels, so nothing can be out of step and nothing proves a loss."""
+
+    name = "upbit"
+    title = "Upbit"
+    region = Region.KOREA
+    partition = 0
+    quote = "KRW"
+    channels = frozenset(Channel)
+    proof = Proof.SNAPSHOT
+    ws_url = "wss://api.upbit.com/websocket/v1"
+    rest_url = "https://api.upbit.com"
+    limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)  # of 100/min, 5/s, 10/s
+    ping = "PING"  # the server never pings, and closes after 60 s without traffic
+    replaces = True
+
+    def symbol(self, pair: Pair) -> str:
+        return f"{pair.quote}-{pair.base}"
+
+    def pair(self, symbol: str) -> Pair:
+        quote, _, base = symbol.partition("-")
+        return Pair.parse(f"{base}-{quote}")
+
+    def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        body: list[dict[str, Any]] = [
+            {"ticket": f"coin-platform-{time}-{id}"},
+            {"type": TYPES[channel], "codes": [self.symbol(pair) for pair in pairs]},
+        ]
+        yield Request(msgspec.json.encode(body).decode(), tuple(pairs))
+
+    def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        return iter(())  # the next subscription replaces this one
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        head = decode_head(frame.payload)
+        if head.error is not None:
+            yield Refused(reason=f"{head.error.name}: {head.error.message}")
+        elif head.type == "ticker":
+            yield self._ticker(decode_ticker(frame.payload))
+        elif head.type == "orderbook":
+            yield self._book(decode_book(frame.payload))
+        elif head.type == "trade":
+            yield self._trade(decode_trade(frame.payload))
+        elif head.type == "candle.1m":
+            yield self._candle(decode_candle(frame.payload))
+        elif head.type.startswith("candle."):
+            yield Control(name=head.type)  # we keep minutes
+        elif head.status:
+            yield Control(name="pong")
+        else:
+            raise ValueError(f"type {head.type!r} is not known")
+
+    def read_rest(self, frame: Frame) -> Iterator[Event]:
+        if frame.payload.lstrip()[:1] == b"{":
+            error = decode_head(frame.payload).error
+            yield Refused(pair=frame.pair, reason=f"{error.name}: {error.message}" if error else "not an array")
+        elif frame.channel is Channel.TICKER:
+            yield from map(self._ticker, decode_tickers(frame.payload))
+        elif frame.channel is Channel.ORDERBOOK:
+            yield from map(self._book, decode_books(frame.payload))
+        elif frame.channel is Channel.TRADE:
+            yield from map(self._trade, decode_trades(frame.payload))
+        else:
+            yield from map(self._candle, decode_candles(frame.payload))
+
+    def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        symbol = self.symbol(pair)
+        return (
+            self.rest_url
+            + {
+                Channel.TICKER: f"/v1/ticker?markets={symbol}",
+                Channel.ORDERBOOK: f"/v1/orderbook?markets={symbol}",
+                Channel.TRADE: f"/v1/trades/ticks?market={symbol}&count=200",
+                Channel.CANDLE: f"/v1/candles/minutes/1?market={symbol}&count=200",
+            }[channel]
+        )
+
+    def markets_url(self) -> str | None:
+        return f"{self.rest_url}/v1/market/all"
+
+    def read_markets(self, payload: bytes) -> list[Pair]:
+        return [self.pair(row.market) for row in decode_markets(payload)]
+
+    def _ticker(self, row: TickerMessage) -> Ticker:
+        return Ticker(
+            pair=self.pair(row.code or row.market),
+            exchange_time=milliseconds(row.timestamp),
+            last=known(number(row.trade_price), "trade_price"),
+            open_day=price(row.opening_price),  # the day begins at 00:00 UTC
+            high_day=price(row.high_price),
+            low_day=price(row.low_price),
+            prev_close_day=price(row.prev_closing_price),
+            change_day=number(row.signed_change_price),
+            change_rate_day=number(row.signed_change_rate),
+            volume_24h=number(row.acc_trade_volume_24h),
+            quote_volume_24h=number(row.acc_trade_price_24h),
+        )
+
+    def _book(self, row: BookMessage) -> BookUpdate:
+        # Thin books are padded with units of price 0 or size 0, on either side.
+        units = row.orderbook_units
+        return BookUpdate(
+            pair=self.pair(row.code or row.market),
+            exchange_time=milliseconds(row.timestamp),
+            is_snapshot=True,
+            bids=[Level(unit.bid_price, unit.bid_size) for unit in units if unit.bid_price and unit.bid_size],
+            asks=[Level(unit.ask_price, unit.ask_size) for unit in units if unit.ask_price and unit.ask_size],
+        )
+
+    def _trade(self, row: TradeMessage) -> Trade:
+        return Trade(
+            pair=self.pair(row.code or row.market),
+            exchange_time=milliseconds(row.trade_timestamp or row.timestamp),
+            id=str(row.sequential_id),
+            price=row.trade_price,
+            size=row.trade_volume,
+            side={"ASK": Side.SELL, "BID": Side.BUY}.get(row.ask_bid),
+        )
+
+    def _candle(self, row: CandleMessage) -> Candle:
+        open_time = datetime.fromisoformat(row.candle_date_time_utc).replace(tzinfo=UTC)
+        return Candle(
+            pair=self.pair(row.code or row.market),
+            exchange_time=milliseconds(row.timestamp),
+            open_time=int(open_time.timestamp()) * SECOND,
+            open=row.opening_price,
+            high=row.high_price,
+            low=row.low_price,
+            close=row.trade_price,
+            volume=row.candle_acc_trade_volume,
+            quote_volume=row.candle_acc_trade_price,
+        )

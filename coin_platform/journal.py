@@ -1,0 +1,496 @@
+"""A durable local log in SQLite: append, read a range, offsets for a time, trim.
+
+One file holds one topic-partition. One process writes it, held by a lock file that names its pid; any number of
+processes read it meanwhile. Offsets are 0, 1, 2 ... without holes and are never used twice, whatever is trimmed.
+"""
+
+import errno
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
+from coin_platform.model import SECOND, Microseconds
+from coin_platform.wire import Record
+
+BUFFER_BYTES = 64 << 20
+_BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds the file
+
+_PAGE_BYTES = 8192
+_WAL_BYTES = 8 << 20  # the write-ahead log is cut back to this after a checkpoint
+_SPARE_PAGES = 512  # free pages that stay in the file for the next appends: 4 MiB
+
+_EARLY = 1_000  # so many waiting records are committed before the 20 ms are over
+_BATCH = 4_096  # records of one transaction, at most
+_TRIM_RECORDS, _TRIM_BYTES, _VACUUM_PAGES = 10_000, 16 << 20, 1_024  # one small step, so that appends never wait long
+_READ_RECORDS, _READ_BYTES = 5_000, 16 << 20  # one read transaction: a long one would let the write-ahead log grow
+
+# Many rows a statement, not executemany: that takes Python's global lock anew for each row, and beside a busy
+# thread each taking costs 5 ms. Powers of two, so that the few statements stay prepared.
+_INSERTS = {
+    size: "INSERT INTO record VALUES " + ",".join(["(?, ?, ?, ?)"] * size) for size in (1 << n for n in range(11))
+}
+_LARGEST_INSERT = max(_INSERTS)
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE record (offset INTEGER PRIMARY KEY, time INTEGER NOT NULL, header TEXT NOT NULL, value BLOB NOT NULL);
+CREATE TABLE head (next_offset INTEGER NOT NULL, last_time INTEGER NOT NULL);
+INSERT INTO head VALUES (0, 0);
+"""
+
+_FULL = "free space on that disk, or let the journal keep less: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES"
+_DENIED = "make the file and its folder writable for this user, or choose another COIN_JOURNAL_DIR"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: _DENIED,
+    errno.ENOTDIR: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
+}
+_SQLITE_REMEDIES = {
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: f"the disk refused: check its health, quotas and limits; {_FULL}",
+    sqlite3.SQLITE_READONLY: _DENIED,
+    sqlite3.SQLITE_PERM: _DENIED,
+    sqlite3.SQLITE_CANTOPEN: _DENIED,
+    sqlite3.SQLITE_BUSY: "end the program that has this file open for writing",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: move it away, a new one will be begun",
+    sqlite3.SQLITE_NOTADB: "this is not a journal: move it away, a new one will be begun",
+}
+
+
+def now() -> Microseconds:
+    """Return the time of day, UTC, in µs."""
+    return time.time_ns() // 1_000
+
+
+def _explain(path: Path, error: Exception) -> str:
+    """Return the one line for a writer's failure: the file, what happened, what to do."""
+    if isinstance(error, OSError):
+        return f"journal {path}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'check the disk')}"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell kinds of the same error apart
+    return f"journal {path}: {error or type(error).__name__}; {_SQLITE_REMEDIES.get(code, 'see the cause above')}"
+
+
+def _hold(path: Path) -> int:
+    """Take the partition's lock file and write our pid into it; the system frees it when the process ends."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DeliveryError(_explain(path, error)) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(file)
+        raise PartitionBusy(f"journal {path} is being written by process {pid}: end that one first") from None
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+    return file
+
+
+def _create(path: Path) -> None:
+    """Make an empty journal beside its place, then move it there: readers never see half of one."""
+    for stale in path.parent.glob(f"{path.name}.new*"):
+        stale.unlink()
+    fresh = path.with_name(f"{path.name}.new")
+    with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # must precede the first table
+        db.executescript(_SCHEMA)
+    fresh.replace(path)
+
+
+class _File:
+    """The SQLite side of a journal, for the one thread that writes it."""
+
+    def __init__(self, path: Path, clock: Callable[[], Microseconds]) -> None:
+        if not path.exists():
+            _create(path)
+        self._clock = clock
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
+        self._db.execute("PRAGMA synchronous = NORMAL")  # no sync in a commit: `sync` has its own beat
+        self._db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_BYTES // _PAGE_BYTES}")
+        head: tuple[int, Microseconds] = self._db.execute("SELECT next_offset, last_time FROM head").fetchone()
+        self._end, self._last_time = head
+        self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)  # or a power cut could take the new names
+        os.close(folder)
+
+    def append(self, batch: list[tuple[str, bytes]]) -> int:
+        """Commit records in one transaction and return the end offset; the clock is read inside it."""
+        self._db.execute("BEGIN IMMEDIATE")  # an error ends the writer: closing the file rolls back
+        self._last_time = max(self._last_time, self._clock())
+        rows = [(offset, self._last_time, *record) for offset, record in enumerate(batch, self._end)]
+        self._end += len(rows)
+        while rows:
+            size = min(_LARGEST_INSERT, 1 << (len(rows).bit_length() - 1))
+            self._db.execute(_INSERTS[size], tuple(chain.from_iterable(rows[:size])))
+            del rows[:size]
+        self._db.execute("UPDATE head SET next_offset = ?, last_time = ?", (self._end, self._last_time))
+        self._db.execute("COMMIT")
+        return self._end
+
+    def sync(self) -> None:
+        """Bring what is committed to the disk. Raises `OSError`, also when someone deleted the file meanwhile."""
+        if os.fstat(self._wal).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was being written")
+        os.fsync(self._wal)
+
+    def trim(self, before: int, horizon: Microseconds, most_bytes: int | None) -> bool:
+        """Drop some of the records that are older than an offset or a time, or too much; return whether it did."""
+        excess = 0 if most_bytes is None else self._used_bytes() - most_bytes
+        freed, stop = 0, None
+        query = "SELECT offset, time, length(value) FROM record ORDER BY offset LIMIT ?"
+        with closing(self._db.execute(query, (_TRIM_RECORDS,))) as oldest:
+            for offset, accepted, size in oldest:
+                if (offset >= before and accepted >= horizon and freed >= excess) or freed > _TRIM_BYTES:
+                    break
+                freed, stop = freed + size, offset + 1
+        if stop is None:
+            return False
+        self._db.execute("DELETE FROM record WHERE offset < ?", (stop,))
+        return True
+
+    def vacuum(self) -> bool:
+        """Give some free pages back to the disk; return whether there are more."""
+        if self._pragma("freelist_count") <= _SPARE_PAGES:
+            return False
+        self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        if self._pragma("freelist_count") > _SPARE_PAGES:
+            return True
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only this shortens the file
+        return False
+
+    def close(self) -> None:
+        os.close(self._wal)
+        self._db.close()
+
+    def _used_bytes(self) -> int:
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * _PAGE_BYTES
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+class Journal:
+    """The writer of one partition: `append` puts into memory, a thread commits and syncs.
+
+    A commit follows the first waiting record by at most `commit_every` seconds, a sync to the disk by `sync_every`:
+    `kill -9` costs the first, a power cut the second. Records older than `retention_hours`, and the oldest beyond
+    `retention_bytes` of this file (a number, or a function that is asked every `retain_every` seconds), are trimmed.
+    `on_append` is called on the writer's thread with the new end offset after each commit.
+
+    A failure to write ends the writer; every later call raises `DeliveryError`, one line with file and remedy.
+    Raises `PartitionBusy` if another process writes this partition.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], Microseconds] = now,
+        commit_every: float = 0.02,
+        sync_every: float = 0.2,
+        retention_hours: float | None = None,
+        retention_bytes: int | Callable[[], int] | None = None,
+        retain_every: float = 5.0,
+        buffer_bytes: int = BUFFER_BYTES,
+        on_append: Callable[[int], None] | None = None,
+    ) -> None:
+        self.path = path
+        self._clock = clock
+        self._commit_every = commit_every
+        self._sync_every = sync_every
+        self._retention_hours = retention_hours
+        self._retention_bytes = retention_bytes
+        self._retain_every = retain_every
+        self._buffer_bytes = buffer_bytes
+        self._on_append = on_append
+        self._changed = threading.Condition()  # guards all that follows
+        self._buffer: list[tuple[str, bytes]] = []
+        self._unwritten_bytes = 0  # of the buffer and of what is being committed
+        self._appended = self._synced = self._flush_to = 0  # counts of records since this writer began
+        self._trim_to: int | None = None
+        self._closing = False
+        self._failure: Exception | None = None
+        self._lock: int | None = _hold(path)
+        self._thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
+        self._thread.start()
+
+    def append(self, header: str, value: bytes) -> None:
+        """Take one record; any thread may call this, and it never waits for the disk.
+
+        Raises `DeliveryError` after a failure of the writer, and when more than `buffer_bytes` wait for the disk:
+        who can append faster than a disk writes calls `flush` now and then.
+        """
+        with self._changed:
+            self._check()
+            if self._unwritten_bytes > self._buffer_bytes:
+                raise DeliveryError(
+                    f"journal {self.path}: {self._unwritten_bytes:,} bytes wait for the disk, it does not keep up; "
+                    "use a faster one, or flush between large appends"
+                )
+            self._buffer.append((header, value))
+            self._unwritten_bytes += len(header) + len(value)
+            self._appended += 1
+            if len(self._buffer) in (1, _EARLY):
+                self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Return when everything appended so far is committed and synced. Raises `DeliveryError` if it cannot be."""
+        with self._changed:
+            self._check()
+            wanted = self._flush_to = self._appended
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._synced >= wanted or self._failure)
+            if self._synced < wanted:
+                self._check()
+
+    def trim(self, before: int) -> None:
+        """Drop the records before an offset; the writer's thread does it soon, in small steps."""
+        with self._changed:
+            self._check()
+            self._trim_to = max(self._trim_to or 0, before)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Write what waits and free the partition. Raises `DeliveryError` if something could not be written."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        with self._changed:
+            if self._lock is None:
+                return
+            os.close(self._lock)
+            self._lock = None
+            if self._failure:
+                self._check()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise DeliveryError(_explain(self.path, self._failure)) from self._failure
+        if self._closing:
+            raise DeliveryError(f"journal {self.path} is closed: open it again to append")
+
+    # What follows runs on the writer's thread.
+
+    def _run(self) -> None:
+        try:
+            with closing(_File(self.path, self._clock)) as file:
+                self._write(file)
+        except Exception as error:  # whatever it was: the next append, flush or close raises it
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _write(self, file: _File) -> None:
+        written, synced_time = 0, time.monotonic()
+        limit, limit_time = self._limit(), time.monotonic()
+        is_last = has_more = False
+        while has_more or not is_last:
+            batch, is_wanted, is_last = self._take(self._patience(written, has_more))
+            self._commit(file, batch)
+            written += len(batch)
+            if written > self._synced and (is_wanted or time.monotonic() - synced_time >= self._sync_every):
+                file.sync()
+                synced_time = time.monotonic()
+                with self._changed:
+                    self._synced = written
+                    self._changed.notify_all()
+            if time.monotonic() - limit_time >= self._retain_every:
+                limit, limit_time = self._limit(), time.monotonic()
+            has_more = self._trim(file, limit) or (not is_last and file.vacuum())
+
+    def _take(self, patience: float | None) -> tuple[list[tuple[str, bytes]], bool, bool]:
+        """Wait for work and gather a little more of it; return records, and whether to sync now, and to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._buffer or self._trim_to is not None or self._is_urgent(), patience)
+            if self._buffer:
+                self._changed.wait_for(self._is_urgent, self._commit_every)
+            batch, self._buffer = self._buffer, []
+            return batch, self._closing or self._flush_to > self._synced, self._closing
+
+    def _is_urgent(self) -> bool:
+        return self._closing or self._flush_to > self._synced or len(self._buffer) >= _EARLY
+
+    def _patience(self, written: int, has_more: bool) -> float | None:
+        if has_more:
+            return 0.0
+        if written > self._synced:
+            return self._sync_every
+        return None if self._retention_hours is None and self._retention_bytes is None else self._retain_every
+
+    def _commit(self, file: _File, batch: list[tuple[str, bytes]]) -> None:
+        for start in range(0, len(batch), _BATCH):
+            records = batch[start : start + _BATCH]
+            end = file.append(records)
+            with self._changed:
+                self._unwritten_bytes -= sum(len(header) + len(value) for header, value in records)
+            if self._on_append:
+                self._on_append(end)
+
+    def _trim(self, file: _File, limit: int | None) -> bool:
+        """Take one step of what was asked for and of the retention; return whether more remain."""
+        trim_to = self._trim_to
+        hours = self._retention_hours
+        horizon = 0 if hours is None else self._clock() - int(hours * 3600 * SECOND)
+        has_more = file.trim(trim_to or 0, horizon, limit)
+        with self._changed:
+            if not has_more and self._trim_to == trim_to:
+                self._trim_to = None  # a trim beyond the end does not drop what comes later
+        return has_more
+
+    def _limit(self) -> int | None:
+        return self._retention_bytes() if callable(self._retention_bytes) else self._retention_bytes
+
+
+class Bounds(NamedTuple):
+    """What a partition holds: offsets `[begin, end)`, and when its last record was accepted."""
+
+    begin: int
+    end: int
+    last_time: Microseconds | None
+
+
+class JournalReader:
+    """A reader of one partition, in any process, also while another one writes, and before the first record.
+
+    It keeps nothing open between calls, so any thread may use it. `name` is what its errors call the partition.
+    """
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.path = path
+        self.name = name or f"journal {path}"
+
+    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
+        """Yield the committed records of `[start, stop)`, at most up to the end as it is now.
+
+        Raises `RetentionLoss`, while iterating, when wanted offsets have been trimmed.
+        """
+        if not self.path.exists():
+            return
+        with self._connection() as db:
+            end = _bounds(db).end
+            stop = end if stop is None else min(stop, end)
+            while start < stop:
+                records = _chunk(db, start, min(stop, start + _READ_RECORDS))
+                if not records or records[0].offset != start:
+                    raise RetentionLoss(
+                        f"{self.name}: offset {start} was trimmed, the first kept one is {_bounds(db).begin}; "
+                        "go on from there, and keep more: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES"
+                    )
+                start = records[-1].offset + 1
+                yield from records
+
+    def bounds(self) -> Bounds:
+        """Return the offsets held and the last time, in one look."""
+        if not self.path.exists():
+            return Bounds(0, 0, None)
+        with self._connection() as db:
+            return _bounds(db)
+
+    def begin_offset(self) -> int:
+        """Return the first kept offset; the end offset when nothing is kept."""
+        return self.bounds().begin
+
+    def end_offset(self) -> int:
+        """Return the offset the next record will take; every one before it is committed."""
+        return self.bounds().end
+
+    def last_time(self) -> Microseconds | None:
+        """Return when the last record was accepted, trimmed or not; `None` before the first one."""
+        return self.bounds().last_time
+
+    def offset_for_time(self, time: Microseconds) -> int:
+        """Return the first kept offset accepted at `time` or later; the end offset when there is none."""
+        if not self.path.exists():
+            return 0
+        with self._connection() as db:
+            db.execute("BEGIN")  # one view for all looks: the writer may trim meanwhile
+            begin, end, _ = _bounds(db)
+            return begin + bisect_left(range(begin, end), time, key=lambda offset: _time(db, offset))
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        try:
+            yield db
+        except sqlite3.Error as error:
+            error.add_note(f"while reading {self.path}")
+            raise
+        finally:
+            db.close()
+
+
+def _bounds(db: sqlite3.Connection) -> Bounds:
+    query = "SELECT coalesce((SELECT min(offset) FROM record), next_offset), next_offset, last_time FROM head"
+    begin, end, last_time = db.execute(query).fetchone()
+    return Bounds(begin, end, last_time if end else None)
+
+
+def _chunk(db: sqlite3.Connection, start: int, stop: int) -> list[Record]:
+    """Return the first records of a range, as many as may be in memory at once."""
+    records: list[Record] = []
+    size = 0
+    query = "SELECT offset, time, header, value FROM record WHERE offset >= ? AND offset < ? ORDER BY offset"
+    with closing(db.execute(query, (start, stop))) as cursor:
+        while size < _READ_BYTES and (rows := cursor.fetchmany(250)):
+            records += map(Record._make, rows)
+            size += sum([len(row[3]) for row in rows])
+    return records
+
+
+def _time(db: sqlite3.Connection, offset: int) -> Microseconds:
+    return int(db.execute("SELECT time FROM record WHERE offset = ?", (offset,)).fetchone()[0])
+
+
+class Positions:
+    """How far each group of consumers has come, in a small file beside the journals; any process may write it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """Return the next offset the group wants; `None` if it never committed one."""
+        if not self.path.exists():
+            return None
+        with self._connection() as db:
+            query = "SELECT next_offset FROM position WHERE reader = ? AND topic = ? AND part = ?"
+            row = db.execute(query, (group, topic, partition)).fetchone()
+            return None if row is None else int(row[0])
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        """Remember the next offset the group wants. Raises `DeliveryError` if it cannot be stored."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connection() as db:
+                db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", (group, topic, partition, offset))
+        except (OSError, sqlite3.Error) as error:
+            raise DeliveryError(_explain(self.path, error)) from error
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS)) as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS position (reader TEXT, topic TEXT, part INTEGER, "
+                "next_offset INTEGER NOT NULL, PRIMARY KEY (reader, topic, part)) WITHOUT ROWID"
+            )
+            yield db

@@ -1,0 +1,361 @@
+"""Parquet in S3 or a folder: where a table lives, how it is committed whole, how it is read.
+
+`<table>/exchange=<x>/date=<YYYY-MM-DD>/hour=<HH>/part.parquet` holds one window; windows shorter than an hour add
+`minute=<MM>`. A table of all exchanges together has no level `exchange=`.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from coin_platform import __version__
+from coin_platform.errors import Conflict, LakeError, SettingsError
+from coin_platform.model import SECOND, Microseconds, Pair, Window
+from coin_platform.settings import Settings, load
+from coin_platform.store import FolderStore, MemoryStore, Store, Stored, digest
+
+__all__ = ["Commit", "FolderStore", "Lake", "MemoryStore", "Store", "open_lake", "scan"]
+
+MINUTE: Microseconds = 60 * SECOND
+HOUR: Microseconds = 60 * MINUTE
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATE = timedelta(hours=24)
+LAKE_FILE = "_lake.json"
+ROW_GROUP = 50_000
+FOOTER = 64 << 10  # bytes; the footers of all but the largest windows are shorter
+PATH = re.compile(r"(?:exchange=([^/]+)/)?date=([\d-]+)/hour=(\d\d)/(?:minute=(\d\d)/)?part\.parquet")
+
+
+class Commit(NamedTuple):
+    """What the lake holds of a window. `changed` is false when it held the same content before."""
+
+    key: str
+    uri: str
+    rows: int
+    bytes: int
+    generation: int
+    sha256: str
+    content_hash: str
+    changed: bool
+
+
+class _Version(NamedTuple):
+    """A committed object: what the store and its footer say of it."""
+
+    stored: Stored
+    facts: dict[str, Any]
+
+    def holds(self, facts: Mapping[str, Any]) -> bool:
+        return bool(self.facts["content_hash"] == facts["content_hash"])
+
+
+class Lake:
+    """Tables, one object for each window (of `window` µs) of each exchange."""
+
+    def __init__(self, store: Store, window: Microseconds) -> None:
+        self.window = window
+        self._store = store
+        self._checked = False
+
+    def key(self, table: str, exchange: str | None, window: Window) -> str:
+        """Return where a window lives. Raises `LakeError` when it is not one of this lake's windows."""
+        if window.start % self.window or window.stop - window.start != self.window:
+            raise LakeError(
+                f"{_time(window.start)} to {_time(window.stop)} is not a window of {self.window // MINUTE} minutes: "
+                "ask for a whole one, or set COIN_WINDOW"
+            )
+        return f"{_folder(table, exchange)}{self._path(window.start)}part.parquet"
+
+    def commit(
+        self,
+        table: str,
+        exchange: str | None,
+        window: Window,
+        rows: pl.DataFrame,
+        provenance: Mapping[str, Any],
+        *,
+        generation: int | None = None,
+    ) -> Commit:
+        """Make sorted rows the content of a window, whole or not at all.
+
+        The same rows and provenance leave the object as it is, so `provenance` must follow from the input alone: no
+        clock, host or run. `generation` is the one seen before computing (0: none), where the input may have changed.
+        Raises `Conflict` when another writer committed other content meanwhile: compute again and retry.
+        """
+        self._check(create=True)
+        key = self.key(table, exchange, window)
+        facts = {
+            **provenance,
+            "table": table,
+            "exchange": exchange,
+            "start": _time(window.start),
+            "stop": _time(window.stop),
+            "rows": rows.height,
+        }
+        facts["content_hash"] = _content_hash(rows, facts)
+        before = self._version(key)
+        if before and before.holds(facts):
+            return self._unchanged(key, before)
+        seen = before.facts["generation"] if before else 0
+        if generation not in (None, seen):
+            raise Conflict(
+                f"{self._store.uri(key)}: generation {seen} was committed meanwhile; compute again and retry"
+            )
+        data = _encode(rows, {**facts, "code": __version__, "generation": seen + 1})
+        try:
+            self._store.put(key, data, before.stored.etag if before else None)
+        except Conflict:
+            winner = self._version(key)
+            if winner is None or not winner.holds(facts):
+                raise
+            return self._unchanged(key, winner)
+        return Commit(
+            key,
+            self._store.uri(key),
+            rows.height,
+            len(data),
+            seen + 1,
+            digest(data),
+            facts["content_hash"],
+            changed=True,
+        )
+
+    def read(self, table: str, exchange: str | None, window: Window) -> pl.DataFrame | None:
+        """Return the rows of a window, `None` when it was never committed."""
+        self._check()
+        stored = self._store.get(self.key(table, exchange, window))
+        return None if stored is None else pl.read_parquet(io.BytesIO(stored.data))
+
+    def provenance(self, table: str, exchange: str | None, window: Window) -> dict[str, Any] | None:
+        """Return what the footer says of a window: offsets, counts, `generation`, `content_hash`, `code` ..."""
+        self._check()
+        version = self._version(self.key(table, exchange, window))
+        return version.facts if version else None
+
+    def windows(self, table: str, exchange: str | None) -> list[Window]:
+        """Return the committed windows, oldest first."""
+        self._check()
+        return [window for window, _ in self._objects(table, exchange)]
+
+    def scan(
+        self,
+        table: str,
+        *,
+        exchanges: Iterable[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        late: timedelta = LATE,
+        pairs: Iterable[Pair | str] | None = None,
+    ) -> pl.LazyFrame:
+        """Return the rows received in `[start, end)`, with a column `exchange`; the newest window says the columns.
+
+        Rows may have reached the log up to `late` after they were received: so many further windows are opened.
+        Raises `LakeError` when there is no window to read.
+        """
+        self._check()
+        stop = None if end is None else end + late
+        names = list(self._exchanges(table)) if exchanges is None else list(exchanges)
+        found = {name: list(self._objects(table, name, start, stop)) for name in names}
+        newest = max((item for objects in found.values() for item in objects), default=None)
+        if newest is None:
+            raise LakeError(
+                f"{self._store.uri(table)}: no window between {start} and {end}; `coin lake ls` shows what is there"
+            )
+        schema = self._scan([newest[1]]).collect_schema()
+        frames = (
+            self._scan([key for _, key in objects], schema).with_columns(*_constant("exchange", name))
+            for name, objects in found.items()
+            if objects
+        )
+        return pl.concat(frames).filter(*_conditions(schema, start, end, pairs))
+
+    def _scan(self, keys: list[str], schema: pl.Schema | None = None) -> pl.LazyFrame:
+        return pl.scan_parquet(
+            [self._store.source(key) for key in keys],  # type: ignore[arg-type]  # all of one kind, whichever it is
+            schema=schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            hive_partitioning=False,
+            glob=False,
+            storage_options=dict(self._store.scan_options) or None,
+        )
+
+    def _objects(
+        self, table: str, exchange: str | None, start: datetime | None = None, stop: datetime | None = None
+    ) -> Iterator[tuple[Window, str]]:
+        """Yield the windows that overlap `[start, stop)`, oldest first, and their keys."""
+        folder = _folder(table, exchange)
+        after = folder + self._path(_microseconds(start) // self.window * self.window) if start else ""
+        for key in self._store.list(folder, after):
+            match = PATH.fullmatch(key.removeprefix(f"{table}/"))
+            if match is None:
+                continue
+            _, date, hour, minute = match.groups()
+            begin = _microseconds(datetime.fromisoformat(f"{date}T{hour}:{minute or '00'}:00+00:00"))
+            if stop is not None and begin >= _microseconds(stop):
+                return
+            yield Window(begin, begin + self.window), key
+
+    def _exchanges(self, table: str) -> Iterator[str | None]:
+        """Yield the exchanges that have windows, asking the store for one key each."""
+        after = ""
+        while key := next(self._store.list(f"{table}/", after), None):
+            match = PATH.fullmatch(key.removeprefix(f"{table}/"))
+            if match:
+                yield match[1]
+            after = f"{_folder(table, match[1])}~" if match else key  # `~` comes after all that a folder holds
+
+    def _path(self, start: Microseconds) -> str:
+        path = f"{EPOCH + timedelta(microseconds=start):date=%Y-%m-%d/hour=%H/}"
+        return path if self.window >= HOUR else f"{path}minute={start // MINUTE % 60:02}/"
+
+    def _version(self, key: str) -> _Version | None:
+        """Read an object's footer only."""
+        stored = self._store.get(key, FOOTER)
+        if stored is None:
+            return None
+        size = int.from_bytes(stored.data[-8:-4], "little") + 8
+        if size > len(stored.data):
+            stored = self._store.get(key, size) or stored
+        try:
+            return _Version(stored, json.loads(pl.read_parquet_metadata(io.BytesIO(stored.data))["coin"]))
+        except (pl.exceptions.PolarsError, KeyError, OSError) as error:
+            raise LakeError(f"{self._store.uri(key)} was not written by this lake ({error}): move it away") from error
+
+    def _unchanged(self, key: str, version: _Version) -> Commit:
+        stored, facts = version
+        return Commit(
+            key,
+            self._store.uri(key),
+            facts["rows"],
+            stored.size,
+            facts["generation"],
+            stored.sha256,
+            facts["content_hash"],
+            changed=False,
+        )
+
+    def _check(self, *, create: bool = False) -> None:
+        """Compare our window length with the lake's. Raises `LakeError`: others would overlap the stored ones."""
+        if self._checked:
+            return
+        stored = self._store.get(LAKE_FILE)
+        if stored is None and not create:
+            return
+        if stored is None:
+            try:
+                self._store.put(LAKE_FILE, json.dumps({"window_minutes": self.window // MINUTE}).encode(), None)
+            except Conflict:
+                stored = self._store.get(LAKE_FILE)
+        minutes = json.loads(stored.data)["window_minutes"] if stored else self.window // MINUTE
+        if minutes * MINUTE != self.window:
+            raise LakeError(
+                f"{self._store.uri('')}: this lake has windows of {minutes} minutes: "
+                f"set COIN_WINDOW={minutes}m, or COIN_LAKE_URL to a new place"
+            )
+        self._checked = True
+
+
+def open_lake(settings: Settings) -> Lake:
+    """Return the lake of `COIN_LAKE_URL`."""
+    scheme, _, place = settings.lake_url.partition(":")
+    if scheme == "file":
+        return Lake(FolderStore(settings.path(Path(place))), settings.window_length)
+    if scheme == "s3":
+        from coin_platform.s3 import open_s3  # boto3 costs half a second that a folder does not need
+
+        return Lake(open_s3(settings), settings.window_length)
+    raise SettingsError(f"COIN_LAKE_URL={settings.lake_url}: write file:FOLDER or s3://bucket/prefix")
+
+
+def scan(
+    table: str,
+    *,
+    exchanges: Iterable[str] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    late: timedelta = LATE,
+    pairs: Iterable[Pair | str] | None = None,
+) -> pl.LazyFrame:
+    """Return the rows received in `[start, end)` from the lake of this environment, as `Lake.scan` does."""
+    return open_lake(load()).scan(table, exchanges=exchanges, start=start, end=end, late=late, pairs=pairs)
+
+
+def _folder(table: str, exchange: str | None) -> str:
+    return f"{table}/" if exchange is None else f"{table}/exchange={exchange}/"
+
+
+def _time(time: Microseconds) -> str:
+    return (EPOCH + timedelta(microseconds=time)).isoformat()
+
+
+def _microseconds(time: datetime) -> Microseconds:
+    if time.tzinfo is None:
+        raise LakeError(f"{time} has no time zone: write datetime(…, tzinfo=UTC)")
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def _constant(name: str, value: str | None) -> list[pl.Expr]:
+    return [] if value is None else [pl.lit(value).alias(name)]
+
+
+def _conditions(
+    schema: pl.Schema, start: datetime | None, end: datetime | None, pairs: Iterable[Pair | str] | None
+) -> Iterator[pl.Expr]:
+    if start is not None and "received_time" in schema:
+        yield pl.col("received_time") >= start
+    if end is not None and "received_time" in schema:
+        yield pl.col("received_time") < end
+    if pairs is not None and "pair" in schema:
+        yield pl.col("pair").is_in([str(pair) for pair in pairs])
+
+
+def _encode(rows: pl.DataFrame, facts: dict[str, Any]) -> bytes:
+    """Return the Parquet file: the same bytes for the same arguments and version of polars."""
+    file = io.BytesIO()
+    rows.write_parquet(
+        file,
+        compression="zstd",
+        compression_level=3,
+        statistics=True,
+        row_group_size=ROW_GROUP,
+        metadata={"coin": json.dumps(facts, sort_keys=True, default=str)},
+    )
+    return file.getvalue()
+
+
+def _content_hash(rows: pl.DataFrame, facts: dict[str, Any]) -> str:
+    """Return the sha256 of the facts and of every value: equal in every version of polars, unlike the file's bytes."""
+    hasher = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, dtype in rows.schema.items():
+        hasher.update(f"\n{name} {dtype}\n".encode())
+        for part in _values(rows[name]):
+            hasher.update(part)
+    return hasher.hexdigest()
+
+
+def _values(column: pl.Series) -> Iterator[bytes]:
+    """Yield a column as bytes that can be mistaken for no other column's: which are null, lengths, values."""
+    dtype = column.dtype
+    yield column.is_null().cast(pl.UInt8).to_numpy().tobytes()
+    if isinstance(dtype, pl.List):
+        lengths = column.list.len().fill_null(0)
+        yield lengths.to_numpy().tobytes()
+        yield from _values(column.filter(lengths > 0).explode())
+    elif isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield from _values(column.struct.field(field.name))
+    elif dtype == pl.Binary:
+        yield column.bin.size().fill_null(0).to_numpy().tobytes()
+        yield b"".join(column.drop_nulls())
+    elif dtype.is_temporal() or dtype.is_float() or dtype.is_integer() or dtype == pl.Boolean:
+        yield column.to_physical().drop_nulls().to_numpy().tobytes()
+    else:
+        yield from _values(column.cast(pl.String).cast(pl.Binary))

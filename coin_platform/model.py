@@ -1,0 +1,238 @@
+"""The platform's values: regions, channels, pairs, frames, and what a frame says.
+
+Times are UTC, in whole microseconds since 1970 (`Microseconds`). Prices are in quote currency, sizes in base currency.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from coin_platform.errors import UnknownPair
+
+Microseconds: TypeAlias = int
+SECOND: Microseconds = 1_000_000
+
+
+class Region(StrEnum):
+    """Where an exchange is; used for grouping only."""
+
+    KOREA = "korea"
+    ASIA = "asia"
+    NE = "ne"
+
+
+class Channel(StrEnum):
+    """What a connection carries."""
+
+    TICKER = "ticker"
+    ORDERBOOK = "orderbook"
+    TRADE = "trade"
+    CANDLE = "candle"
+
+
+class Proof(StrEnum):
+    """How far an exchange's book can be trusted: what would reveal a missing message."""
+
+    CHECKSUM = "checksum"
+    SEQUENCE = "sequence"
+    SNAPSHOT = "snapshot"
+
+
+class Pair(NamedTuple):
+    """Base and quote currency, upper case: `Pair("BTC", "KRW")` is written `BTC-KRW`."""
+
+    base: str
+    quote: str
+
+    def __str__(self) -> str:
+        return f"{self.base}-{self.quote}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Pair":
+        """Read `BTC-KRW`. Raises `UnknownPair` with the text and the form that is wanted."""
+        base, dash, quote = text.strip().upper().partition("-")
+        if not (dash and base.isalnum() and quote.isalnum()):
+            raise UnknownPair(f"{text!r} is not a pair: write BASE-QUOTE, for example BTC-KRW")
+        return cls(base, quote)
+
+
+class Kind(StrEnum):
+    """What a record of a raw topic is."""
+
+    SOCKET = "w"
+    REST = "r"
+    OPENED = "o"
+    CLOSED = "c"
+    CHECKPOINT = "k"
+    PAIRS = "p"
+
+    @property
+    def is_frame(self) -> bool:
+        """Frames are the exchange's own words and carry a number; the other kinds are ours."""
+        return self in (Kind.SOCKET, Kind.REST)
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """One WebSocket message or REST answer, exactly as the exchange sent it, and how we came by it.
+
+    `(exchange, epoch, connection, number)` is its identity; numbers are 1, 2, 3 ... within a connection.
+    """
+
+    exchange: str
+    channel: Channel
+    connection: str
+    number: int
+    received_time: Microseconds
+    payload: bytes
+    epoch: int = 0
+    kind: Kind = Kind.SOCKET
+    pair: Pair | None = None  # set on REST answers, which often do not name it
+
+
+class Level(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One price of an order book and the size that waits there; size 0 deletes the level."""
+
+    price: float
+    size: float
+
+
+class TextLevel(Level, frozen=True, gc=False, array_like=True):
+    """A level that keeps what the exchange's checksum is computed from, in the exchange's own digits."""
+
+    text: str = ""
+
+
+class Ticker(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one pair. Values keep the exchange's own text; `None` is not known, never -1 or 0.
+
+    `…_24h` is the rolling 24 hours, `…_day` the exchange's calendar day, rates are fractions (0.01 is one per cent).
+    """
+
+    pair: Pair
+    last: str
+    exchange_time: Microseconds | None = None
+    open_24h: str | None = None
+    high_24h: str | None = None
+    low_24h: str | None = None
+    change_24h: str | None = None
+    change_rate_24h: str | None = None
+    open_day: str | None = None
+    high_day: str | None = None
+    low_day: str | None = None
+    prev_close_day: str | None = None
+    change_day: str | None = None
+    change_rate_day: str | None = None
+    volume_24h: str | None = None
+    quote_volume_24h: str | None = None
+    best_bid: str | None = None
+    best_bid_size: str | None = None
+    best_ask: str | None = None
+    best_ask_size: str | None = None
+
+
+class BookUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole book (`is_snapshot`) or the levels that changed.
+
+    Sequences are normalised: the next update's `first_sequence` is this one's `last_sequence + 1`.
+    """
+
+    pair: Pair
+    is_snapshot: bool
+    bids: list[Level]
+    asks: list[Level]
+    exchange_time: Microseconds | None = None
+    first_sequence: int | None = None
+    last_sequence: int | None = None
+    checksum: int | None = None
+    depth: int | None = None  # of a snapshot: how many levels a side the exchange keeps us informed of
+
+
+class Side(StrEnum):
+    """The taker's side."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """One trade. `id` is the exchange's own text; `side` is the taker's, `None` where the exchange leaves it open."""
+
+    pair: Pair
+    id: str
+    price: float
+    size: float
+    side: Side | None
+    exchange_time: Microseconds
+
+
+class Instant(NamedTuple):
+    """Now, on two clocks: `wall` stamps (UTC, µs), `monotonic` measures (seconds)."""
+
+    wall: Microseconds
+    monotonic: float
+
+
+class Candle(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute of a pair. `is_closed` is `None` where the exchange does not say."""
+
+    pair: Pair
+    open_time: Microseconds
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float | None = None
+    is_closed: bool | None = None
+    exchange_time: Microseconds | None = None
+
+
+class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
+    """The exchange confirmed a subscription, of one pair or of all pairs of a numbered request."""
+
+    pair: Pair | None = None
+    request: int | None = None
+    depth: int | None = None  # of a book
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The exchange refused a request; which pair or request it names depends on the exchange."""
+
+    reason: str
+    pair: Pair | None = None
+    request: int | None = None
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame without market data: heartbeat, pong, status, unsubscribed ..."""
+
+    name: str
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """The exchange announced that this connection will end: a successor should take over."""
+
+    reason: str
+
+
+Data: TypeAlias = Ticker | BookUpdate | Trade | Candle
+Event: TypeAlias = Data | Subscribed | Refused | Control | Notice
+
+
+class Window(NamedTuple):
+    """A stretch of log time, `[start, stop)`, UTC."""
+
+    start: Microseconds
+    stop: Microseconds
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a feed that we know we do not have."""
+
+    exchange: str
+    channel: Channel
+    pair: Pair | None
+    start: Microseconds
+    stop: Microseconds | None
+    cause: str

@@ -1,0 +1,127 @@
+"""Book updates -> values of the order book table; the books of every connection, started from checkpoints."""
+
+from collections import defaultdict
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from coin_platform.book import Applied, Book, Side
+from coin_platform.errors import BookError
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import BookUpdate, Kind, Pair, Subscribed
+from coin_platform.preprocess.schema import LEVELS
+from coin_platform.wire import Checkpoint, Facts, Header
+
+Values: TypeAlias = tuple[object, ...]
+
+
+class FaultKind(StrEnum):
+    """What can be wrong with a stored book."""
+
+    GAP = "gap"  # sequence or checksum: messages are missing
+    CHECKPOINT = "checkpoint"  # the book is not the one that the collector had
+
+
+class Fault(NamedTuple):
+    """Something that makes a pair's book untrustworthy from this record on."""
+
+    pair: Pair
+    kind: FaultKind
+    reason: str
+
+
+class Books:
+    """The books of all pairs and connections of one exchange, as the log tells them."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._books: defaultdict[str, dict[Pair, Book]] = defaultdict(dict)
+        self.orphans: set[Pair] = set()  # pairs with changes but no book to apply them to
+
+    def own(self, header: Header, facts: Facts) -> list[Fault]:
+        """Take one of our own records: a checkpoint starts or proves a book, a closed connection ends its books."""
+        if header.kind is Kind.CLOSED:
+            self._books.pop(header.connection, None)
+        if header.kind is not Kind.CHECKPOINT or facts.book is None:
+            return []
+        update = facts.book.update()
+        book = self._book(header.connection, update.pair)
+        if book.is_valid and not _equal(book, update):
+            reason = f"{update.pair}: the book of the window is not the one the collector had at its checkpoint"
+            book.apply(update)
+            return [Fault(update.pair, FaultKind.CHECKPOINT, reason)]
+        if not book.is_valid:
+            book.apply(update)
+            self.orphans.discard(update.pair)
+        return []
+
+    def subscribed(self, connection: str, event: Subscribed) -> None:
+        """Remember the depth that an exchange confirmed."""
+        if event.pair is not None and event.depth is not None:
+            self._book(connection, event.pair).depth = event.depth
+
+    def rows(self, connection: str, update: BookUpdate) -> tuple[Applied, list[Values], list[Fault]]:
+        """Bring an update into its book; return the columns from `is_snapshot` to `ask_sizes` when the book is right."""
+        book = self._book(connection, update.pair)
+        try:
+            applied = self._exchange.apply(book, update)
+        except BookError as error:
+            return Applied.WAITING, [], [Fault(update.pair, FaultKind.GAP, str(error))]
+        if applied is Applied.WAITING:
+            self.orphans.add(update.pair)
+        else:
+            self.orphans.discard(update.pair)
+        if applied is not Applied.APPLIED or not book.is_valid:
+            return applied, [], []
+        return applied, [self._values(book, update)], []
+
+    def _book(self, connection: str, pair: Pair) -> Book:
+        books = self._books[connection]
+        if pair not in books:
+            books[pair] = self._exchange.book()
+        return books[pair]
+
+    def _values(self, book: Book, update: BookUpdate) -> Values:
+        bids, asks = book.bids, book.asks
+        return (
+            update.is_snapshot,
+            book.sequence,
+            self._exchange.proof.value,
+            bids.best,
+            _best_size(bids),
+            asks.best,
+            _best_size(asks),
+            spread(bids.best, asks.best),
+            bids.total,
+            asks.total,
+            len(bids.levels),
+            len(asks.levels),
+            [level.price for level in bids.top(LEVELS)],
+            [level.size for level in bids.top(LEVELS)],
+            [level.price for level in asks.top(LEVELS)],
+            [level.size for level in asks.top(LEVELS)],
+        )
+
+
+def spread(bid: float | None, ask: float | None) -> float | None:
+    """Return ask - bid rounded to the digits that the two have, so that 66619.98 - 66609.22 is 10.76."""
+    if bid is None or ask is None:
+        return None
+    return round(ask - bid, max(_fraction_digits(bid), _fraction_digits(ask)))
+
+
+def _fraction_digits(value: float) -> int:
+    text = repr(value)
+    if "e" in text:
+        exponent = Decimal(text).as_tuple().exponent
+        return max(0, -exponent) if isinstance(exponent, int) else 0
+    return len(text) - text.index(".") - 1
+
+
+def _best_size(side: Side) -> float | None:
+    return None if side.best is None else side.levels[side.best].size
+
+
+def _equal(book: Book, checkpoint: BookUpdate) -> bool:
+    now = Checkpoint.of(book.snapshot(checkpoint.pair))
+    return (now.bids, now.asks, now.sequence) == (checkpoint.bids, checkpoint.asks, checkpoint.last_sequence)

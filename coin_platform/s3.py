@@ -1,0 +1,230 @@
+"""The lake's objects in S3: conditional writes, and what to believe when the answer got lost."""
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+from coin_platform.errors import Conflict, LakeError
+from coin_platform.settings import Settings
+from coin_platform.store import Stored, digest
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+ATTEMPTS = 6
+FIRST_DELAY = 0.2  # seconds; doubled by each attempt, so that all of them take about 6 s
+RACERS = 8
+
+
+class _Unknown(Exception):
+    """No answer, or one that does not say whether the request was carried out."""
+
+
+class S3Store:
+    """Objects of a bucket. Works with every S3 that honours `If-Match` and `If-None-Match`; a probe finds out.
+
+    A store that fails the probe gets plain writes (`single_writer`): correct as long as nobody else writes.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        prefix: str = "",
+        *,
+        scan_options: Mapping[str, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.scan_options: Mapping[str, str] = scan_options or {}
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._sleep = sleep
+        self._single_writer: bool | None = None
+        self._probing = threading.Lock()
+
+    @property
+    def single_writer(self) -> bool:
+        """Whether the store ignores conditions; found out before the first write."""
+        with self._probing:
+            if self._single_writer is None:
+                self._single_writer = not self._honours_conditions()
+                if self._single_writer:
+                    logger.warning("%s ignores conditional writes: only one process may write this lake", self.uri(""))
+        return self._single_writer
+
+    def get(self, key: str, last: int | None = None) -> Stored | None:
+        """Return an object, or only its `last` bytes."""
+        wanted: dict[str, Any] = {} if last is None else {"Range": f"bytes=-{last}"}
+
+        def read() -> Stored | None:
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **wanted)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "NoSuchKey":
+                    return None
+                raise
+            size = int(answer.get("ContentRange", f"/{answer['ContentLength']}").rpartition("/")[2])
+            return Stored(answer["Body"].read(), answer["ETag"], size, answer["Metadata"].get("sha256", ""))
+
+        return self._persist(read)
+
+    def put(self, key: str, data: bytes, if_match: str | None) -> str:
+        """Store an object if it is still the version `if_match`."""
+        if self.single_writer:
+            self._compare(key, if_match)
+            return self._persist(lambda: self._write(key, data, {}))
+        return self._put(key, data, if_match)
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Yield keys in order, a thousand a request."""
+        after = self._prefix + after if after else ""
+        while True:
+            page = self._persist(
+                partial(
+                    self._client.list_objects_v2, Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=after
+                )
+            )
+            for item in page.get("Contents", []):
+                after = item["Key"]
+                yield after.removeprefix(self._prefix)
+            if not page["IsTruncated"]:
+                return
+
+    def uri(self, key: str) -> str:
+        """Return `s3://BUCKET/…`."""
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def source(self, key: str) -> str:
+        """Return the object's address, which polars opens with `scan_options`."""
+        return self.uri(key)
+
+    def _put(self, key: str, data: bytes, if_match: str | None) -> str:
+        """Write under a condition. After a lost answer, a refusal may be our own success: the sha256 tells."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}
+        lost_answers = 0
+
+        def write() -> str:
+            nonlocal lost_answers
+            try:
+                return self._write(key, data, condition)
+            except _Unknown:
+                lost_answers += 1
+                raise
+
+        try:
+            return self._persist(write)
+        except Conflict:
+            current = self.get(key, 1) if lost_answers else None
+            if current is None or current.sha256 != digest(data):
+                raise
+            return current.etag
+
+    def _write(self, key: str, data: bytes, condition: dict[str, Any]) -> str:
+        try:
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=self._prefix + key, Body=data, Metadata={"sha256": digest(data)}, **condition
+            )
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            gone = error.response["Error"]["Code"] in ("NoSuchKey", "404") and "IfMatch" in condition
+            if status == 412 or gone:  # AWS says 404 when the object to replace has vanished, SeaweedFS says 412
+                raise Conflict(f"{self.uri(key)}: another writer committed first; read it again and retry") from error
+            raise _unknown_or(error) from error
+        except BotoCoreError as error:
+            raise _unknown_or(error) from error
+        return answer["ETag"]
+
+    def _compare(self, key: str, if_match: str | None) -> None:
+        current = self.get(key, 1)
+        if (current.etag if current else None) != if_match:
+            raise Conflict(f"{self.uri(key)}: another writer committed first; read it again and retry")
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """Repeat a call while the store does not answer. Raises `LakeError` when it is refused or patience ends."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return call()
+            except (ClientError, BotoCoreError, _Unknown) as error:
+                reason = error if isinstance(error, _Unknown) else _unknown_or(error)
+                if not isinstance(reason, _Unknown):
+                    raise self._refusal(error) from error
+                logger.warning("%s: %s, attempt %d of %d", self.uri(""), reason, attempt + 1, ATTEMPTS)
+                if attempt + 1 < ATTEMPTS:
+                    self._sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1))
+        endpoint = self._client.meta.endpoint_url
+        raise LakeError(f"{self.uri('')}: {endpoint} does not answer; is it running, is COIN_S3_ENDPOINT right?")
+
+    def _refusal(self, error: Exception) -> LakeError:
+        return LakeError(f"{self.uri('')}: {error}; check COIN_LAKE_URL, COIN_S3_ACCESS_KEY and COIN_S3_SECRET_KEY")
+
+    def _honours_conditions(self) -> bool:
+        """Try what two generations and a race would do, on objects of our own."""
+        names = [f"_probe/{uuid.uuid4()}", f"_probe/{uuid.uuid4()}"]
+
+        def wins(key: str, data: bytes, if_match: str | None) -> bool:
+            try:
+                self._put(key, data, if_match)
+            except Conflict:
+                return False
+            return True
+
+        try:
+            first, again = wins(names[0], b"1", None), wins(names[0], b"2", None)
+            stale = wins(names[0], b"3", f'"{"0" * 32}"')
+            with ThreadPoolExecutor(RACERS) as pool:
+                race = list(pool.map(lambda number: wins(names[1], b"%d" % number, None), range(RACERS)))
+            return first and not again and not stale and sum(race) == 1
+        finally:
+            for name in names:
+                self._persist(partial(self._client.delete_object, Bucket=self._bucket, Key=self._prefix + name))
+
+
+def _unknown_or(error: ClientError | BotoCoreError) -> Exception:
+    """Return `_Unknown` for what may pass, else the error itself."""
+    if isinstance(error, ClientError):
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return _Unknown(f"answer {status}") if status >= 500 or status in (409, 429) else error
+    if isinstance(error, NoCredentialsError | ParamValidationError):
+        return error
+    return _Unknown(f"{type(error).__name__}: {error}")
+
+
+def open_s3(settings: Settings) -> S3Store:
+    """Return the store of `COIN_LAKE_URL=s3://bucket/prefix`."""
+    bucket, _, prefix = settings.lake_url.removeprefix("s3://").partition("/")
+    access_key, secret_key = settings.s3_access_key, settings.s3_secret_key
+    client = boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        aws_access_key_id=access_key.get_secret_value() if access_key else None,
+        aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
+        region_name="us-east-1" if settings.s3_endpoint else None,
+        config=Config(
+            retries={"total_max_attempts": 1},  # a repeat inside boto3 would hide a lost answer from us
+            connect_timeout=2,
+            read_timeout=20,
+            request_checksum_calculation="when_required",  # other S3 servers do not all know AWS's trailers
+        ),
+    )
+    options = {
+        "aws_endpoint_url": settings.s3_endpoint,
+        "aws_allow_http": "true" if (settings.s3_endpoint or "").startswith("http:") else None,
+        "aws_region": client.meta.region_name,
+        "aws_access_key_id": access_key.get_secret_value() if access_key else None,
+        "aws_secret_access_key": secret_key.get_secret_value() if secret_key else None,
+    }
+    return S3Store(client, bucket, prefix, scan_options={name: value for name, value in options.items() if value})
