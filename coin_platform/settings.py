@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from coin_platform.errors import SettingsError, UnknownPair
-from coin_platform.model import Microseconds, Pair, Region
+from coin_platform.model import Channel, Microseconds, Pair, Region
 
 PREFIX = "COIN_"
 
@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     pairs: Annotated[tuple[Pair, ...], NoDecode] = Field(
         (), description="pairs for every exchange that trades their quote, comma separated; empty: the defaults"
     )
+    channels: Annotated[tuple[Channel, ...], NoDecode] = Field(
+        (Channel.TICKER, Channel.ORDERBOOK), description="channels to collect, comma separated"
+    )
     broker_url: str = Field("local:", description="`local:` (journal under COIN_HOME) or `kafka://host:9092,…`")
     lake_url: str = Field("file:data/lake", description="`file:FOLDER` or `s3://bucket/prefix`")
     s3_endpoint: str | None = Field(None, description="address of an S3 server that is not AWS")
@@ -62,7 +65,7 @@ class Settings(BaseSettings):
     simulator_port: int = Field(8700, ge=1, le=65535, description="port of the simulated exchanges on 127.0.0.1")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("exchanges", mode="before")
+    @field_validator("exchanges", "channels", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         return (

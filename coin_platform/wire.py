@@ -75,7 +75,7 @@ def frame(exchange: str, channel: Channel, header: Header, payload: bytes) -> Fr
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Our own book of a pair, logged so that a window can start from it, and so that stored books can be proved again."""
+    """Our own book of a pair, logged so that a window can start from it and stored books can be proved again."""
 
     pair: str
     bids: list[TextLevel]

@@ -88,6 +88,7 @@ class Session:
         self._is_open = False
         self._books: dict[Pair, Book] = {}
         self._lost: set[Pair] = set()
+        self.fresh: set[Pair] = set()  # pairs whose book became valid since they were taken
         self._resynced: dict[Pair, float] = {}
 
     @property
@@ -158,10 +159,15 @@ class Session:
         for pair in sorted(self._lost):
             yield from self._resync(pair, now)
 
-    def checkpoints(self) -> Iterator[Checkpoint]:
-        """Return the books that can be trusted now."""
+    def take_fresh(self) -> frozenset[Pair]:
+        """Return the pairs whose book became valid since the last call."""
+        fresh, self.fresh = frozenset(self.fresh), set()
+        return fresh
+
+    def checkpoints(self, pairs: frozenset[Pair] | None = None) -> Iterator[Checkpoint]:
+        """Return the books that can be trusted now, of all pairs or of these."""
         for pair, book in self._books.items():
-            if book.is_valid:
+            if book.is_valid and (pairs is None or pair in pairs):
                 yield Checkpoint.of(book.snapshot(pair))
 
     def _subscribe(self, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
@@ -209,6 +215,7 @@ class Session:
         self._confirm(pair)
         self._books.pop(pair, None)
         self._lost.discard(pair)
+        self.fresh.discard(pair)
         self.refused.pop(pair, None)
 
     def _book(self, pair: Pair) -> Book:
@@ -220,8 +227,10 @@ class Session:
         pair = update.pair
         if not self.exchange.has_deltas or pair not in self._wanted:
             return
+        book = self._book(pair)
+        was_valid = book.is_valid
         try:
-            applied = self.exchange.apply(self._book(pair), update)
+            applied = self.exchange.apply(book, update)
         except BookError as error:
             yield Lost(pair, str(error))
             self._lost.add(pair)
@@ -229,7 +238,9 @@ class Session:
             return
         if applied is Applied.WAITING:
             yield from self._resync(pair, now)
-        elif applied is Applied.APPLIED and pair in self._lost:
+        if book.is_valid and not was_valid:
+            self.fresh.add(pair)
+        if book.is_valid and pair in self._lost:
             self._lost.discard(pair)
             yield Restored(pair)
 

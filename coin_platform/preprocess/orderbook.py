@@ -61,7 +61,7 @@ class Books:
             self._book(connection, event.pair).depth = event.depth
 
     def rows(self, connection: str, update: BookUpdate) -> tuple[Applied, list[Values], list[Fault]]:
-        """Bring an update into its book; return the columns from `is_snapshot` to `ask_sizes` when the book is right."""
+        """Bring an update into its book; return the columns from `is_snapshot` on where the book is right."""
         book = self._book(connection, update.pair)
         try:
             applied = self._exchange.apply(book, update)

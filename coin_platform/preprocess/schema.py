@@ -1,10 +1,13 @@
 """The columns of every table, written once: names, types, units.
 
-Prices are in quote currency, sizes and volumes in base currency unless the name says quote. Times are UTC with microseconds.
-Null means not known. A table's `exchange` comes from its path in the lake.
+Prices are in quote currency, sizes and volumes in base currency unless the name says quote. Times are UTC with
+microseconds. Null means not known. A table's `exchange` comes from its path in the lake.
 """
 
+from typing import TypeAlias
+
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from coin_platform.model import Channel
 
@@ -13,12 +16,14 @@ LEVELS = 10  # best levels of each side that the order book table keeps
 
 TIME = pl.Datetime("us", "UTC")
 
-WHEN = {
+Columns: TypeAlias = dict[str, pl.DataType | DataTypeClass]
+
+WHEN: Columns = {
     "exchange_time": TIME,  # when the exchange says it happened; null where it does not say
     "received_time": TIME,  # when our collector read it from the socket
     "log_time": TIME,  # when the raw topic accepted it: decides the window
 }
-ORIGIN = {
+ORIGIN: Columns = {
     "transport": pl.String,  # "ws" | "rest"
     "epoch": pl.Int64,  # with connection and number: the identity of the frame
     "connection": pl.String,
@@ -29,82 +34,75 @@ ORIGIN = {
     "index": pl.Int32,  # 0, 1 ... for the rows of one frame
 }
 
-RAW = pl.Schema(
-    {
-        "offset": pl.Int64,
-        "log_time": TIME,
-        "kind": pl.String,  # w r: frames; o c k p: our own records; null: the header is not one of ours
-        "epoch": pl.Int64,
-        "connection": pl.String,  # where kind is null: the header itself
-        "number": pl.Int64,
-        "received_time": TIME,
-        "pair": pl.String,  # of REST answers
-        "payload": pl.Binary,  # the exact bytes
-    }
-)
+RAW_COLUMNS: Columns = {
+    "offset": pl.Int64,
+    "log_time": TIME,
+    "kind": pl.String,  # w r: frames; o c k p: our own records; null: the header is not one of ours
+    "epoch": pl.Int64,
+    "connection": pl.String,  # where kind is null: the header itself
+    "number": pl.Int64,
+    "received_time": TIME,
+    "pair": pl.String,  # of REST answers
+    "payload": pl.Binary,  # the exact bytes
+}
 
-TICKER = pl.Schema(
-    {
-        "pair": pl.String,  # BTC-KRW
-        **WHEN,
-        "last": pl.Float64,  # last traded price
-        "open_24h": pl.Float64,  # price 24 hours ago
-        "high_24h": pl.Float64,
-        "low_24h": pl.Float64,
-        "change_24h": pl.Float64,  # last - open_24h
-        "change_rate_24h": pl.Float64,  # a fraction: 0.01 is one per cent
-        "open_day": pl.Float64,  # open of the exchange's calendar day
-        "high_day": pl.Float64,
-        "low_day": pl.Float64,
-        "prev_close_day": pl.Float64,  # close of the calendar day before
-        "change_day": pl.Float64,  # last - prev_close_day, or - open_day where no close is sent
-        "change_rate_day": pl.Float64,
-        "volume_24h": pl.Float64,
-        "quote_volume_24h": pl.Float64,
-        "best_bid": pl.Float64,
-        "best_bid_size": pl.Float64,
-        "best_ask": pl.Float64,
-        "best_ask_size": pl.Float64,
-        **ORIGIN,
-    }
-)
+TICKER_COLUMNS: Columns = {
+    "pair": pl.String,  # BTC-KRW
+    **WHEN,
+    "last": pl.Float64,  # last traded price
+    "open_24h": pl.Float64,  # price 24 hours ago
+    "high_24h": pl.Float64,
+    "low_24h": pl.Float64,
+    "change_24h": pl.Float64,  # last - open_24h
+    "change_rate_24h": pl.Float64,  # a fraction: 0.01 is one per cent
+    "open_day": pl.Float64,  # open of the exchange's calendar day
+    "high_day": pl.Float64,
+    "low_day": pl.Float64,
+    "prev_close_day": pl.Float64,  # close of the calendar day before
+    "change_day": pl.Float64,  # last - prev_close_day, or - open_day where no close is sent
+    "change_rate_day": pl.Float64,
+    "volume_24h": pl.Float64,
+    "quote_volume_24h": pl.Float64,
+    "best_bid": pl.Float64,
+    "best_bid_size": pl.Float64,
+    "best_ask": pl.Float64,
+    "best_ask_size": pl.Float64,
+    **ORIGIN,
+}
 
-ORDERBOOK = pl.Schema(
-    {
-        "pair": pl.String,
-        **WHEN,
-        "is_snapshot": pl.Boolean,  # the frame held the whole book
-        "sequence": pl.Int64,  # the exchange's own, after this frame; null where it has none
-        "proof": pl.String,  # checksum | sequence | snapshot: what would reveal a missing message
-        "best_bid": pl.Float64,
-        "best_bid_size": pl.Float64,
-        "best_ask": pl.Float64,
-        "best_ask_size": pl.Float64,
-        "spread": pl.Float64,  # best_ask - best_bid, in the digits of the two
-        "total_bid_size": pl.Float64,  # over all levels we are told of, not only those below
-        "total_ask_size": pl.Float64,
-        "bid_levels": pl.Int32,  # how many those are
-        "ask_levels": pl.Int32,
-        "bid_prices": pl.List(pl.Float64),  # the best LEVELS levels, best first
-        "bid_sizes": pl.List(pl.Float64),
-        "ask_prices": pl.List(pl.Float64),
-        "ask_sizes": pl.List(pl.Float64),
-        **ORIGIN,
-    }
-)
+ORDERBOOK_COLUMNS: Columns = {
+    "pair": pl.String,
+    **WHEN,
+    "is_snapshot": pl.Boolean,  # the frame held the whole book
+    "sequence": pl.Int64,  # the exchange's own, after this frame; null where it has none
+    "proof": pl.String,  # checksum | sequence | snapshot: what would reveal a missing message
+    "best_bid": pl.Float64,
+    "best_bid_size": pl.Float64,
+    "best_ask": pl.Float64,
+    "best_ask_size": pl.Float64,
+    "spread": pl.Float64,  # best_ask - best_bid, in the digits of the two
+    "total_bid_size": pl.Float64,  # over all levels we are told of, not only those below
+    "total_ask_size": pl.Float64,
+    "bid_levels": pl.Int32,  # how many those are
+    "ask_levels": pl.Int32,
+    "bid_prices": pl.List(pl.Float64),  # the best LEVELS levels, best first
+    "bid_sizes": pl.List(pl.Float64),
+    "ask_prices": pl.List(pl.Float64),
+    "ask_sizes": pl.List(pl.Float64),
+    **ORIGIN,
+}
 
-DEAD = pl.Schema(
-    {
-        "channel": pl.String,
-        "received_time": TIME,
-        "log_time": TIME,
-        "error": pl.String,  # class of the error
-        "reason": pl.String,
-        "code": pl.String,  # version that could not decode it
-        **ORIGIN,
-        "payload": pl.Binary,
-    }
-)
+DEAD_COLUMNS: Columns = {
+    "channel": pl.String,
+    "received_time": TIME,
+    "log_time": TIME,
+    "error": pl.String,  # class of the error
+    "reason": pl.String,
+    "code": pl.String,  # version that could not decode it
+    **ORIGIN,
+    "payload": pl.Binary,
+}
 
-CURATED = {Channel.TICKER: TICKER, Channel.ORDERBOOK: ORDERBOOK}
+RAW, DEAD = pl.Schema(RAW_COLUMNS), pl.Schema(DEAD_COLUMNS)
+CURATED = {Channel.TICKER: pl.Schema(TICKER_COLUMNS), Channel.ORDERBOOK: pl.Schema(ORDERBOOK_COLUMNS)}
 TABLES = {**{f"raw_{channel}": RAW for channel in CURATED}, **{str(c): s for c, s in CURATED.items()}, "dead": DEAD}

@@ -1,4 +1,4 @@
-"""Records of one partition -> rows, dead letters and counts: the one way from the log to a table, live and in windows."""
+"""Records of one partition -> rows, dead letters and counts: the one way from the log to a table."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -152,7 +152,7 @@ class Batch(NamedTuple):
 
 
 def batch(source: Source, records: Iterable[Record], start: int = 0) -> Batch:
-    """Return the rows of the records from offset `start` on, sorted by pair and offset; earlier records prepare the books."""
+    """Return the rows of the records from offset `start` on, by pair and offset; earlier ones prepare the books."""
     transform = Transform(source, start)
     rows = [row for record in records for row in transform.feed(record)]
     table = _table(rows, schema.CURATED[source.channel]).sort("pair", "offset", "index")

@@ -1,0 +1,32 @@
+"""REST answers of one exchange, asked for no faster than it allows."""
+
+import httpx
+
+from coin_platform import __version__
+from coin_platform.collect.pacing import TokenBucket, retry_after
+from coin_platform.exchanges.base import Exchange
+
+_BANNED = (403, 418, 429)
+_BAN = 10.0  # seconds, where the exchange names none
+
+
+class Rest:
+    """One exchange over HTTP. Answers come back as the exact bytes."""
+
+    def __init__(self, exchange: Exchange, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._bucket = TokenBucket(exchange.limits.requests_per_second, burst=2)
+        agent = {"User-Agent": f"coin-platform/{__version__}"}
+        self._client = httpx.AsyncClient(timeout=10, headers=agent, transport=transport, trust_env=False)
+
+    async def get(self, url: str) -> bytes:
+        """Return the body of an answer. Raises `httpx.HTTPError`; after a refusal the next waits as told."""
+        await self._bucket.take()
+        answer = await self._client.get(url)
+        if answer.status_code in _BANNED:
+            self._bucket.forbid(retry_after(answer.headers.get("Retry-After")) or _BAN)
+        answer.raise_for_status()
+        return answer.content
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
