@@ -62,9 +62,7 @@ def collect(region: Annotated[Region, typer.Option(help="which exchanges: korea,
 
 @app.command()
 def simulate(
-    seed: Annotated[
-        int | None, typer.Option(help="the same seed gives the same market; default: a new one, printed")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="same seed, same market; default: a new one")] = None,
     log: Annotated[Path, typer.Option(help="folder for sent.jsonl, the log of what was sent")] = Path("data/simulator"),
 ) -> None:
     """Serve simulated exchanges on 127.0.0.1 until Ctrl-C."""
@@ -133,9 +131,7 @@ def decode(exchange: str, file: Path) -> None:
 
 
 @app.command()
-def book(
-    exchange: str, file: Path, as_json: Annotated[bool, typer.Option("--json", help="one object")] = False
-) -> None:
+def book(exchange: str, file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Replay recorded book messages and say whether the books hold."""
     from coin_platform.recording import Replay, read
 

@@ -1,4 +1,4 @@
-"""Recorded messages in the form of `tests/data`: one JSON object a line with source, recorded, transport, url, payload."""
+"""Recorded messages: one JSON object a line with source, recorded, transport, url and payload."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class RecordingError(CoinPlatformError):
 
 
 def read(exchange: Exchange, file: Path, channel: Channel | None = None) -> Iterator[tuple[int, Frame]]:
-    """Yield line numbers and frames. Raises `RecordingError` that names file and line. The channel is in the file's name."""
+    """Yield line numbers and frames; the channel is in the file's name. Raises `RecordingError` naming file and line."""
     channel = channel or next((kind for kind in Channel if kind.value in file.stem), Channel.ORDERBOOK)
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

