@@ -98,6 +98,7 @@ class Lake:
             "start": _time(window.start),
             "stop": _time(window.stop),
             "rows": rows.height,
+            "schema": digest(str(list(rows.schema.items())).encode())[:12],
         }
         facts["content_hash"] = _content_hash(rows, facts)
         before = self._version(key)

@@ -1,8 +1,8 @@
 """The tables of each exchange as assets: raw records first, then what is made of them."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import dagster as dg
 import polars as pl
@@ -19,6 +19,8 @@ from coin_platform.preprocess import schema
 from coin_platform.preprocess.transform import Batch, Source, Transform, batch, dead_table, raw_table, records
 from coin_platform.settings import Settings
 from coin_platform.wire import raw_topic
+
+Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
 
 def sources(exchange: Exchange, settings: Settings) -> Iterator[Source]:
@@ -77,7 +79,9 @@ def _raw(source: Source, settings: Settings) -> dg.AssetsDefinition:
     table = f"raw_{source.channel}"
     options = _options(source.exchange, table, ("conservation",), settings)
 
-    @dg.asset(deps=[["topic", source.topic, source.exchange.name]], **options)
+    decorate: Decorator = dg.asset(deps=[["topic", source.topic, source.exchange.name]], **options)
+
+    @decorate
     def raw(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """The records of one window, exactly as they came."""
         window, store, broker = _window(context, settings), lake.open(), topics.open()
@@ -90,7 +94,7 @@ def _raw(source: Source, settings: Settings) -> dg.AssetsDefinition:
 
 
 def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Copy the records of one window into the lake. A window that the lake holds and the topic no longer is left alone."""
+    """Copy the records of one window into the lake; once the topic has trimmed them, the lake's own are kept."""
     started = time.perf_counter()
     name, table = source.exchange.name, f"raw_{source.channel}"
     kept = lake.provenance(table, name, window)
@@ -111,7 +115,9 @@ def _curated(source: Source, settings: Settings) -> dg.AssetsDefinition:
     rules = ("conservation", "schema", "crossed_book") if channel is Channel.ORDERBOOK else ("conservation", "schema")
     options = _options(exchange, channel.value, rules, settings)
 
-    @dg.asset(deps=[key(exchange, f"raw_{channel}")], **options)
+    decorate: Decorator = dg.asset(deps=[key(exchange, f"raw_{channel}")], **options)
+
+    @decorate
     def curated(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """The rows that the frames of one window give."""
         window, store, broker = _window(context, settings), lake.open(), topics.open()
@@ -161,7 +167,9 @@ def _dead(exchange: Exchange, found: list[Source], settings: Settings) -> dg.Ass
     options = _options(exchange, "dead", (), settings)
     options["deps"] = [key(exchange, f"raw_{source.channel}") for source in found]
 
-    @dg.asset(**options)
+    decorate: Decorator = dg.asset(**options)
+
+    @decorate
     def dead(context: dg.AssetExecutionContext, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """The frames of one window that could not be decoded, with the reason."""
         return keep_dead(exchange, found, _window(context, settings), lake.open())
@@ -180,7 +188,7 @@ def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lak
     rows = pl.concat(parts).sort("topic", "offset")
     commit = lake.commit("dead", exchange.name, window, rows, {"dead": rows.height})
     reasons = rows.group_by("error", "reason").len().sort("len", descending=True).head(5)
-    text = "\n".join(f"- {count} × {error}: {reason}" for error, reason, count in reasons.iter_rows())
+    text = "\n".join(f"- {count} x {error}: {reason}" for error, reason, count in reasons.iter_rows())
     return _result(commit, rows, [], {"reasons": dg.MetadataValue.md(text or "none")})
 
 

@@ -18,9 +18,7 @@ PER_TICK = 4
 ATTEMPTS = 3
 
 
-def close_windows(
-    region: Region, job: dg.UnresolvedAssetJobDefinition, found: list[Source], settings: Settings
-) -> dg.SensorDefinition:
+def close_windows(region: Region, job_name: str, found: list[Source], settings: Settings) -> dg.SensorDefinition:
     """Return the sensor that launches one run for each closed window of a region that is not materialised yet."""
     exchanges = {source.exchange.name: source.exchange for source in found}.values()
     assets = [dg.AssetKey(key(kind, table)) for kind in exchanges for table in _tables(found)]
@@ -28,7 +26,7 @@ def close_windows(
     grace = int(settings.grace.total_seconds() * 1e6)
 
     @dg.sensor(
-        job=job,
+        job_name=job_name,
         name=f"close_windows_{region}",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,

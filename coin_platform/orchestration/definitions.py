@@ -23,7 +23,7 @@ def definitions(settings: Settings) -> dg.Definitions:
         made = [table.key for kind in exchanges_of(region, settings) for table in tables(kind, settings)]
         job = dg.define_asset_job(f"tables_{region}", selection=dg.AssetSelection.assets(*made))
         closing.append(job)
-        sensors.append(close_windows(region, job, found, settings))
+        sensors.append(close_windows(region, job.name, found, settings))
     return dg.Definitions(
         assets=[
             *(spec for kind in exchanges for spec in external(kind, settings)),

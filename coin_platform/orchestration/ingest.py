@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
@@ -193,7 +193,7 @@ def _bury(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:
     return True
 
 
-def _back_off(found: list[dg.RunRecord] | tuple[dg.RunRecord, ...]) -> float:
+def _back_off(found: Sequence[dg.RunRecord]) -> float:
     """Return the seconds to wait after a row of runs that failed within a minute."""
     brief = 0
     for record in found:
