@@ -33,7 +33,7 @@ class RecordingError(CoinPlatformError):
 
 
 def read(exchange: Exchange, file: Path, channel: Channel | None = None) -> Iterator[tuple[int, Frame]]:
-    """Yield line numbers and frames; the channel is in the file's name. Raises `RecordingError` naming file and line."""
+    """Yield line numbers and frames; the file's name has the channel. Raises `RecordingError` with file and line."""
     channel = channel or next((kind for kind in Channel if kind.value in file.stem), Channel.ORDERBOOK)
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -61,7 +61,7 @@ def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Micr
 def lead(
     broker: Broker, lake: Lake, source: Source, window: Window, start: int, length: Microseconds
 ) -> Iterator[Record]:
-    """Yield the records of the last `length` µs before a window, from the topic or, once trimmed, from the raw table."""
+    """Yield the records of the `length` µs before a window: from the topic or, once trimmed, from the raw table."""
     since = window.start - length
     first = broker.offset_for_time(source.topic, source.partition, since)
     if first > broker.begin_offset(source.topic, source.partition) or first == 0:

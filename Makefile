@@ -1,0 +1,35 @@
+# Two commands matter: `make demo` (the main job) and `make test` (all tests). Both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo up test lint lock clean
+demo: $(READY) ## simulated exchanges -> collectors -> windows -> checks -> a report that must add up
+	$(BIN)/coin demo
+
+up: $(READY) ## Dagster's UI and the simulated exchanges, until Ctrl-C (COIN_EXCHANGES_MODE=live: the real ones)
+	COIN_EXCHANGES_MODE=$${COIN_EXCHANGES_MODE:-simulated} $(BIN)/coin up
+
+test: $(READY) lint ## all tests, with reports/junit.xml and reports/tests.html
+	$(BIN)/pytest --junitxml=reports/junit.xml --html=reports/tests.html --self-contained-html \
+		--cov --cov-branch --cov-report=term --cov-report=html:reports/coverage
+	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/wire.py,coin_platform/errors.py,coin_platform/quality.py,coin_platform/collect/session.py,coin_platform/exchanges/*,coin_platform/preprocess/*' --fail-under=100
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(READY) ## after a change of the dependencies in pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+clean:
+	rm -rf .venv data reports
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
