@@ -29,6 +29,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=24)
 LAKE_FILE = "_lake.json"
 ROW_GROUP = 50_000
+OWN_FACTS = frozenset(
+    ("table", "exchange", "window_start", "window_stop", "rows", "schema", "content_hash", "code", "generation")
+)
 FOOTER = 64 << 10  # bytes; the footers of all but the largest windows are shorter
 PATH = re.compile(r"(?:exchange=([^/]+)/)?date=([\d-]+)/hour=(\d\d)/(?:minute=(\d\d)/)?part\.parquet")
 
@@ -91,12 +94,14 @@ class Lake:
         """
         self._check(create=True)
         key = self.key(table, exchange, window)
+        if clash := OWN_FACTS & provenance.keys():
+            raise ValueError(f"the lake itself says {sorted(clash)}: leave it out of the provenance")
         facts = {
             **provenance,
             "table": table,
             "exchange": exchange,
-            "start": _time(window.start),
-            "stop": _time(window.stop),
+            "window_start": _time(window.start),
+            "window_stop": _time(window.stop),
             "rows": rows.height,
             "schema": digest(str(list(rows.schema.items())).encode())[:12],
         }
@@ -167,7 +172,8 @@ class Lake:
         newest = max((item for objects in found.values() for item in objects), default=None)
         if newest is None:
             raise LakeError(
-                f"{self._store.uri(table)}: no window between {start} and {end}; `coin lake ls` shows what is there"
+                f"{self._store.uri(table)}: no window between {start} and {end}; "
+                "is it materialised, is COIN_LAKE_URL the right place?"
             )
         schema = self._scan([newest[1]]).collect_schema()
         frames = (

@@ -156,10 +156,10 @@ class Side(StrEnum):
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
-    """One trade. `id` is the exchange's own text; `side` is the taker's, `None` where the exchange leaves it open."""
+    """One trade. `id` is the exchange's own text; `side` is the taker's; `None` where the exchange leaves it open."""
 
     pair: Pair
-    id: str
+    id: str | None
     price: float
     size: float
     side: Side | None

@@ -76,13 +76,13 @@ def _payload(line: str) -> str:
 def _pair(exchange: Exchange, url: str) -> Pair | None:
     """Return the pair that a REST address asks for, where one of its values is a symbol of the exchange."""
     parts = urlsplit(url)
-    values = [value for _, value in parse_qsl(parts.query)] + [part for part in parts.path.split("/") if part]
-    for value in values:
+    values = [value for _, value in parse_qsl(parts.query)]
+    for value in [*values, *(part for part in parts.path.split("/") if part)]:
         try:
             pair = exchange.pair(value)
         except (CoinPlatformError, ValueError):
             continue
-        if exchange.symbol(pair) == value:
+        if value in values or exchange.symbol(pair) == value:
             return pair
     return None
 

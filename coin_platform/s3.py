@@ -36,7 +36,8 @@ class _Unknown(Exception):
 class S3Store:
     """Objects of a bucket. Works with every S3 that honours `If-Match` and `If-None-Match`; a probe finds out.
 
-    A store that fails the probe gets plain writes (`single_writer`): correct as long as nobody else writes.
+    A store that fails the probe gets plain writes: correct as long as nobody else writes. `single_writer` says the
+    probe's outcome where it is known; `None` finds out before the first write.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class S3Store:
         prefix: str = "",
         *,
         scan_options: Mapping[str, str] | None = None,
+        single_writer: bool | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.scan_options: Mapping[str, str] = scan_options or {}
@@ -53,12 +55,12 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._sleep = sleep
-        self._single_writer: bool | None = None
+        self._single_writer = single_writer
         self._probing = threading.Lock()
 
     @property
     def single_writer(self) -> bool:
-        """Whether the store ignores conditions; found out before the first write."""
+        """Whether the store ignores conditions, so that only one process may write."""
         with self._probing:
             if self._single_writer is None:
                 self._single_writer = not self._honours_conditions()

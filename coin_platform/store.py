@@ -125,7 +125,7 @@ class FolderStore:
 
     def uri(self, key: str) -> str:
         """Return the file's address, `file:///…`."""
-        return (self.root / key).absolute().as_uri()
+        return f"file://{self.root.absolute() / key}"  # as_uri() would write each = as %3D
 
     def source(self, key: str) -> Path:
         """Return the file's path."""

@@ -11,7 +11,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -33,7 +35,7 @@ WINDOW = Window(TEN, TEN + HOUR)
 NEXT = Window(TEN + HOUR, TEN + 2 * HOUR)
 KEY = "ticker/exchange=upbit/date=2026-10-16/hour=10/part.parquet"
 PROVENANCE = {"topic": "koreaSocketDataIn-ticker", "partition": 0, "first": 7, "stop": 9, "frames": 2, "dead": 0}
-SCHEMA = pl.Schema({"pair": pl.String, "received_time": pl.Datetime("us", "UTC"), "last": pl.Float64})
+SCHEMA = pl.Schema([("pair", pl.String()), ("received_time", pl.Datetime("us", "UTC")), ("last", pl.Float64())])
 
 
 def at(minutes: float) -> datetime:
@@ -71,7 +73,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return s3_store(request.getfixturevalue("seaweedfs").endpoint)
 
 
-def s3_store(endpoint: str, waits: list[float] | None = None, prefix: str | None = None) -> S3Store:
+def s3_store(
+    endpoint: str, waits: list[float] | None = None, prefix: str | None = None, *, probe: bool = False
+) -> S3Store:
     """Return a store of its own in the test bucket; waiting is only written down."""
     options = {
         "aws_endpoint_url": endpoint,
@@ -80,8 +84,14 @@ def s3_store(endpoint: str, waits: list[float] | None = None, prefix: str | None
         "aws_access_key_id": "key",
         "aws_secret_access_key": "secret",
     }
-    note = (waits if waits is not None else []).append
-    return S3Store(s3_client(endpoint), "lake", prefix or uuid.uuid4().hex, scan_options=options, sleep=note)
+    return S3Store(
+        s3_client(endpoint),
+        "lake",
+        prefix or uuid.uuid4().hex,
+        scan_options=options,
+        single_writer=None if probe else False,
+        sleep=(waits if waits is not None else []).append,
+    )
 
 
 @pytest.fixture
@@ -142,8 +152,8 @@ def test_what_was_committed_is_read_back_with_its_provenance(lake: Lake, store: 
     assert lake.provenance("ticker", "upbit", WINDOW) == PROVENANCE | {
         "table": "ticker",
         "exchange": "upbit",
-        "start": "2026-10-16T10:00:00+00:00",
-        "stop": "2026-10-16T11:00:00+00:00",
+        "window_start": "2026-10-16T10:00:00+00:00",
+        "window_stop": "2026-10-16T11:00:00+00:00",
         "rows": 2,
         "generation": 1,
         "content_hash": result.content_hash,
@@ -191,6 +201,11 @@ def test_the_same_rows_from_other_offsets_become_the_next_generation(lake: Lake)
     assert lake.commit("ticker", "upbit", WINDOW, ROWS, PROVENANCE | {"stop": 10}).generation == 2
 
 
+def test_provenance_cannot_speak_for_the_lake(lake: Lake) -> None:
+    with pytest.raises(ValueError, match=r"the lake itself says .'generation', 'rows'.: leave it out"):
+        lake.commit("ticker", "upbit", WINDOW, ROWS, {"rows": 3, "generation": 1})
+
+
 def test_an_empty_window_is_committed_too(lake: Lake) -> None:
     assert commit(lake, ROWS.clear()).rows == 0
     read = lake.read("ticker", "upbit", WINDOW)
@@ -229,10 +244,11 @@ WRITE = """
 import datetime, hashlib, sys, pathlib, polars as pl
 from coin_platform.lake import FolderStore, Lake
 from coin_platform.model import Window
-n = 120_000
+n = 60_000
 start = datetime.datetime(2026, 10, 16, 10, tzinfo=datetime.UTC)
-bids = [[{"price": i / 7, "size": 1.5}] for i in range(n)]
-rows = pl.DataFrame({"pair": ["BTC-KRW"] * n, "n": range(n), "bids": bids})
+rows = pl.select(n=pl.arange(n), pair=pl.lit("BTC-KRW"))
+levels = [pl.struct(price=pl.col("n") / number, size=1.5) for number in (7, 11)]
+rows = rows.with_columns(bids=pl.concat_list(levels))
 time = start + pl.duration(microseconds=pl.col("n"))
 rows = rows.with_columns(received_time=time, raw=pl.col("pair").cast(pl.Binary))
 result = Lake(FolderStore(pathlib.Path(sys.argv[1])), 3600 * 10**6).commit(
@@ -250,12 +266,12 @@ def test_S2_the_bytes_are_equal_in_every_process_and_with_any_number_of_threads(
             capture_output=True,
             text=True,
         ).stdout
-        for n, threads in enumerate(["1", "4", "4"])
+        for n, threads in enumerate(["1", "4"])
     ]
     assert len(set(answers)) == 1
-    data = [(tmp_path / str(n) / KEY).read_bytes() for n in range(3)]
+    data = [(tmp_path / str(n) / KEY).read_bytes() for n in range(2)]
     assert digest(data[0]) == answers[0].split()[0]
-    assert data[0] == data[1] == data[2]
+    assert data[0] == data[1]
 
 
 @pytest.mark.parametrize(
@@ -295,24 +311,29 @@ def test_the_content_hash_does_not_depend_on_how_rows_are_held_in_memory(values:
 
 
 def race(writers: list[Callable[[], object]]) -> list[object]:
-    """Run writers at the same moment; return results and conflicts."""
+    """Run writers at the same moment; return what each returned or raised."""
     barrier = threading.Barrier(len(writers))
 
     def run(writer: Callable[[], object]) -> object:
         barrier.wait()
         try:
             return writer()
-        except Conflict as conflict:
-            return conflict
+        except LakeError as error:
+            return error
 
     with ThreadPoolExecutor(len(writers)) as pool:
         return list(pool.map(run, writers))
 
 
+def rounds(store: Store) -> int:
+    """Return how often to race: SeaweedFS lets those who meet in one object wait whole seconds."""
+    return 2 if isinstance(store, S3Store) else 25
+
+
 def test_S4_of_racing_first_commits_exactly_one_wins(store: Store) -> None:
-    for number in range(10):
+    for number in range(rounds(store)):
         key = f"t/{number}"
-        results = race([lambda writer=writer, key=key: store.put(key, b"%d" % writer, None) for writer in range(8)])  # type: ignore[misc]
+        results = race([partial(store.put, key, b"%d" % writer, None) for writer in range(8)])
         winners = [writer for writer, result in enumerate(results) if isinstance(result, str)]
         assert len(winners) == 1
         stored = store.get(key)
@@ -322,9 +343,9 @@ def test_S4_of_racing_first_commits_exactly_one_wins(store: Store) -> None:
 
 def test_S4_of_racing_replacements_exactly_one_wins_each_generation(store: Store) -> None:
     etag = store.put("t/x", b"start", None)
-    for number in range(10):
+    for number in range(rounds(store)):
         contents = [b"%d %d" % (number, writer) for writer in range(8)]
-        results = race([lambda data=data, etag=etag: store.put("t/x", data, etag) for data in contents])  # type: ignore[misc]
+        results = race([partial(store.put, "t/x", data, etag) for data in contents])
         winners = [writer for writer, result in enumerate(results) if isinstance(result, str)]
         assert len(winners) == 1
         stored = store.get("t/x")
@@ -334,7 +355,7 @@ def test_S4_of_racing_replacements_exactly_one_wins_each_generation(store: Store
 
 
 def test_S4_twins_of_a_run_end_as_one_commit_and_one_already_committed(lake: Lake) -> None:
-    results = race([lambda: commit(lake)] * 6)
+    results = race([partial(commit, lake)] * 6)
     assert sorted(result.changed for result in results if isinstance(result, Commit)) == [False] * 5 + [True]
     assert {result.generation for result in results if isinstance(result, Commit)} == {1}
 
@@ -342,9 +363,7 @@ def test_S4_twins_of_a_run_end_as_one_commit_and_one_already_committed(lake: Lak
 def test_S4_runs_with_other_results_never_overwrite_each_other_unseen(lake: Lake) -> None:
     commit(lake)
     frames = [rows(("BTC-KRW", 1, float(number))) for number in range(6)]
-    results = race(
-        [lambda frame=frame: lake.commit("ticker", "upbit", WINDOW, frame, {}, generation=1) for frame in frames]  # type: ignore[misc]
-    )
+    results = race([partial(lake.commit, "ticker", "upbit", WINDOW, frame, {}, generation=1) for frame in frames])
     winners = [result for result in results if isinstance(result, Commit)]
     assert [winner.generation for winner in winners] == [2]
     assert sum(isinstance(result, Conflict) for result in results) == 5
@@ -478,12 +497,14 @@ def test_the_remains_of_killed_writers_are_hidden_and_go_after_an_hour(tmp_path:
 def test_a_lake_refuses_another_window_length(store: Store) -> None:
     commit(Lake(store, HOUR))
     other = Lake(store, 60 * SECOND)
-    for use in (
-        lambda: other.commit("ticker", "upbit", Window(TEN, TEN + 60 * SECOND), ROWS, {}),
-        lambda: other.read("ticker", "upbit", Window(TEN, TEN + 60 * SECOND)),
+    minute = Window(TEN, TEN + 60 * SECOND)
+    uses: list[Callable[[], object]] = [
+        lambda: other.commit("ticker", "upbit", minute, ROWS, {}),
+        lambda: other.read("ticker", "upbit", minute),
         lambda: other.windows("ticker", "upbit"),
         lambda: other.scan("ticker"),
-    ):
+    ]
+    for use in uses:
         with pytest.raises(LakeError, match="has windows of 60 minutes: set COIN_WINDOW=60m") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -492,22 +513,8 @@ def test_a_lake_refuses_another_window_length(store: Store) -> None:
 
 def test_of_two_first_writers_with_other_lengths_one_is_refused(store: Store) -> None:
     lakes = [Lake(store, HOUR), Lake(store, HOUR // 2)]
-    outcomes = []
-    for result in race_errors(
-        [lambda lake=lake: commit(lake, window=Window(TEN, TEN + lake.window)) for lake in lakes]
-    ):  # type: ignore[misc]
-        outcomes.append(type(result).__name__)
-    assert sorted(outcomes) == ["Commit", "LakeError"]
-
-
-def race_errors(writers: list[Callable[[], object]]) -> list[object]:
-    def caught(writer: Callable[[], object]) -> object:
-        try:
-            return writer()
-        except LakeError as error:
-            return error
-
-    return race([lambda writer=writer: caught(writer) for writer in writers])  # type: ignore[misc]
+    results = race([partial(commit, lake, window=Window(TEN, TEN + lake.window)) for lake in lakes])
+    assert sorted(type(result).__name__ for result in results) == ["Commit", "LakeError"]
 
 
 def test_a_file_where_the_folder_should_be_is_one_line_with_path_and_remedy(tmp_path: Path) -> None:
@@ -655,23 +662,13 @@ def proxy(seaweedfs: SeaweedFS) -> Iterator[S3Proxy]:
         yield proxy
 
 
-FAULTS = [
-    pytest.param({"status": 429}, id="429"),
-    pytest.param({"status": 500}, id="500"),
-    pytest.param({"status": 503}, id="503"),
-    pytest.param({"status": 409}, id="409"),
-    pytest.param({"status": 0}, id="reset"),
-]
-
-
 @pytest.mark.s3
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("status", [429, 500, 503, 409, 0])
 @pytest.mark.parametrize("method", ["PUT", "GET"])
-def test_A11_what_passes_is_waited_for(proxy: S3Proxy, method: str, fault: dict[str, int]) -> None:
+def test_A11_what_passes_is_waited_for(proxy: S3Proxy, method: str, status: int) -> None:
     waits: list[float] = []
     store = s3_store(proxy.endpoint, waits)
-    assert not store.single_writer
-    proxy.faults = [Fault(method, 3, **fault)]
+    proxy.faults = [Fault(method, 3, status=status)]
     assert commit(Lake(store, HOUR)).generation == 1
     read = Lake(store, HOUR).read("ticker", "upbit", WINDOW)
     assert read is not None
@@ -708,8 +705,7 @@ def test_A12_a_repeated_put_never_overwrites_what_came_after_it(proxy: S3Proxy, 
         assert stored.data == b"2"
         rival.put("x", b"3", stored.etag)
 
-    slow = S3Store(s3_client(proxy.endpoint), "lake", "overtaken", sleep=overtake)
-    assert not slow.single_writer
+    slow = S3Store(s3_client(proxy.endpoint), "lake", "overtaken", single_writer=False, sleep=overtake)
     proxy.faults = [Fault("PUT", status=500, after=True)]
     with pytest.raises(Conflict):
         slow.put("x", b"2", etag)
@@ -730,7 +726,7 @@ def test_A13_an_answer_cut_in_the_middle_is_read_again(proxy: S3Proxy) -> None:
 @pytest.mark.s3
 def test_A14_a_store_that_ignores_conditions_is_found_out(proxy: S3Proxy, caplog: pytest.LogCaptureFixture) -> None:
     proxy.strip = True
-    store = s3_store(proxy.endpoint)
+    store = s3_store(proxy.endpoint, probe=True)
     with caplog.at_level(logging.WARNING):
         lake = Lake(store, HOUR)
         assert commit(lake).generation == 1
@@ -744,7 +740,7 @@ def test_A14_a_store_that_ignores_conditions_is_found_out(proxy: S3Proxy, caplog
 
 @pytest.mark.s3
 def test_the_probe_leaves_nothing_behind(seaweedfs: SeaweedFS) -> None:
-    store = s3_store(seaweedfs.endpoint)
+    store = s3_store(seaweedfs.endpoint, probe=True)
     assert not store.single_writer
     assert list(store.list("")) == []
 
@@ -762,9 +758,14 @@ def test_a_server_that_stays_away_is_one_line_with_the_remedy(proxy: S3Proxy) ->
 
 @pytest.mark.s3
 def test_a_listing_longer_than_a_page_is_complete(seaweedfs: SeaweedFS) -> None:
-    store = s3_store(seaweedfs.endpoint)
-    keys = [f"t/{number:04}" for number in range(1050)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: store.put(key, b"x", None), keys))
+    def three(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return params | {"MaxKeys": 3}
+
+    client = s3_client(seaweedfs.endpoint)
+    client.meta.events.register("provide-client-params.s3.ListObjectsV2", three)  # type: ignore[arg-type]  # the stubs forget the answer
+    store = S3Store(client, "lake", "pages", single_writer=False)
+    keys = [f"t/{number:02}" for number in range(10)]
+    for key in keys:
+        store.put(key, b"x", None)
     assert list(store.list("t/")) == keys
-    assert list(store.list("t/", "t/1040")) == keys[1041:]
+    assert list(store.list("t/", "t/02")) == keys[3:]

@@ -3,18 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
-from coin_platform.collect.connection import Connection, Feed
-from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.connection import Route, now
+from coin_platform.collect.feed import Feed, Status
+from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
 from coin_platform.errors import CoinPlatformError, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, chunks
-from coin_platform.model import Region
+from coin_platform.model import Channel, Instant, Pair, Region
 from coin_platform.pairs import wanted
-from coin_platform.settings import Mode, Settings
+from coin_platform.settings import PREFIX, Mode, Settings
 from coin_platform.wire import raw_topic
 
 logger = logging.getLogger(__name__)
@@ -26,77 +27,145 @@ def exchanges_of(region: Region | None, settings: Settings) -> list[Exchange]:
     """Return the enabled exchanges (of a region). Raises `SettingsError` for a name in COIN_EXCHANGES that is none."""
     unknown = [name for name in settings.exchanges if name not in EXCHANGES]
     if unknown:
-        raise SettingsError(f"COIN_EXCHANGES={unknown[0]}: there is no such exchange; there are {', '.join(EXCHANGES)}")
+        known = ", ".join(EXCHANGES)
+        raise SettingsError(f"{PREFIX}EXCHANGES={unknown[0]}: there is no such exchange; there are {known}")
     enabled = settings.exchanges or tuple(EXCHANGES)
     return [kind for name, kind in EXCHANGES.items() if name in enabled and region in (None, kind.region)]
+
+
+def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -> list[tuple[Pair, ...]]:
+    """Spread pairs over connections of at most `size`. A pair stays where it is; a shard may end up empty."""
+    kept = [[pair for pair in shard if pair in pairs] for shard in shards]
+    placed = {pair for shard in kept for pair in shard}
+    new = [pair for pair in dict.fromkeys(pairs) if pair not in placed]
+    for shard in kept:
+        room = size - len(shard)
+        shard += new[:room]
+        del new[:room]
+    return [*map(tuple, kept), *chunks(new, size)]
 
 
 class Collector:
     """The connections of one region, as long as they are wanted."""
 
-    def __init__(self, region: Region, settings: Settings, broker: Broker) -> None:
+    def __init__(
+        self,
+        region: Region,
+        settings: Settings,
+        broker: Broker,
+        *,
+        epoch: int | None = None,
+        exchanges: Sequence[Exchange] | None = None,
+        clock: Callable[[], Instant] = now,
+        progress: float = PROGRESS,
+    ) -> None:
+        """Collect the enabled exchanges of the region, or these; `epoch` by default rises with every start."""
         self.region = region
-        self.connections: list[Connection] = []
-        self._broker = broker
-        self._rests: list[Rest] = []
-        self._epoch = time.time_ns() // 1_000_000  # rises with every start; a leader's number takes its place
-        for exchange in exchanges_of(region, settings):
-            rest = Rest(exchange)
-            self._rests.append(rest)
-            self.connections += self._connect(exchange, settings, rest)
+        self.feeds: list[Feed] = []
+        self._settings, self._broker, self._clock, self._every = settings, broker, clock, progress
+        self._epoch = time.time_ns() // 1_000_000 if epoch is None else epoch
+        kinds = exchanges_of(region, settings) if exchanges is None else exchanges
+        self._exchanges = {kind.name: kind for kind in kinds}
+        self._rests = {kind.name: Rest(kind) for kind in kinds}
+        self._connects = {kind.name: self._bucket(kind) for kind in kinds}
+        self._group: asyncio.TaskGroup | None = None
+        self._stop = asyncio.Event()
+        for kind in kinds:
+            self.follow(kind.name, wanted(kind, settings))
 
-    def _connect(self, exchange: Exchange, settings: Settings, rest: Rest) -> Iterator[Connection]:
-        host = f"127.0.0.1:{settings.simulator_port}" if settings.exchanges_mode is Mode.SIMULATED else None
-        connects = TokenBucket(exchange.limits.connects_per_minute / 60, burst=len(settings.channels) + 1)
-        for channel in settings.channels:
-            if channel not in exchange.channels:
-                continue
-            for shard, pairs in enumerate(chunks(wanted(exchange, settings), exchange.limits.pairs_per_connection)):
-                feed = Feed(
-                    exchange=exchange,
-                    channel=channel,
-                    shard=shard,
-                    url=exchange.socket_url(channel),
-                    topic=raw_topic(settings.topic_prefix(self.region), channel),
-                    epoch=self._epoch,
-                    window=settings.window_length,
-                    host=host,
-                )
-                yield Connection(feed, pairs, broker=self._broker, rest=rest, connects=connects)
+    @property
+    def status(self) -> list[Status]:
+        """What there is to say about every feed now."""
+        return [feed.status for feed in self.feeds]
+
+    def follow(self, exchange: str, pairs: Sequence[Pair]) -> None:
+        """Change what is collected of an exchange, without reconnecting. Raises `SettingsError` if it is not ours."""
+        if exchange not in self._exchanges:
+            ours = ", ".join(self._exchanges) or "nothing"
+            raise SettingsError(f"{exchange}: not collected here; in {self.region} that is {ours}")
+        kind = self._exchanges[exchange]
+        for channel in self._settings.channels:
+            if channel in kind.channels:
+                self._spread(kind, channel, pairs)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Collect until `stop`, then store all that has come. Raises the first error that is not the network's."""
-        ended = asyncio.Event()
+        self._stop = stop
         try:
             async with asyncio.TaskGroup() as group:
-                feeds = [group.create_task(connection.run(stop)) for connection in self.connections]
-                group.create_task(self._progress(ended))
-                await asyncio.gather(*feeds)
-                ended.set()
-        except* CoinPlatformError as errors:
-            raise _first(errors) from None
+                self._group = group
+                for feed in self.feeds:
+                    group.create_task(feed.run(stop))
+                group.create_task(self._progress())
+        except BaseExceptionGroup as errors:
+            ours = next(_errors(errors, CoinPlatformError), None)
+            if ours is None:
+                raise
+            raise ours from None
         finally:
-            for rest in self._rests:
+            self._group = None
+            for rest in self._rests.values():
                 await rest.close()
             await asyncio.to_thread(self._broker.flush)
 
-    async def _progress(self, ended: asyncio.Event) -> None:
-        before = 0
-        while not ended.is_set():
-            try:
-                await asyncio.wait_for(ended.wait(), PROGRESS)
-            except TimeoutError:
-                frames = sum(connection.status.frames for connection in self.connections)
-                live = sum(connection.status.state == "live" for connection in self.connections)
-                rate = (frames - before) / PROGRESS
-                logger.info(
-                    "%s: %d frames, %.0f a second, %d of %d connections live",
-                    *(self.region, frames, rate, live, len(self.connections)),
-                )
-                before = frames
+    def _bucket(self, kind: Exchange) -> TokenBucket:
+        return TokenBucket(kind.limits.connects_per_minute / 60, burst=len(self._settings.channels) + 1)
+
+    def _spread(self, kind: Exchange, channel: Channel, pairs: Sequence[Pair]) -> None:
+        feeds = [feed for feed in self.feeds if (feed.route.exchange, feed.route.channel) == (kind, channel)]
+        shards = assign([feed.pairs for feed in feeds], pairs, kind.limits.pairs_per_connection)
+        for feed, some in zip(feeds, shards, strict=False):
+            feed.follow(some)
+        for shard in range(len(feeds), len(shards)):
+            feed = self._feed(kind, channel, shard, shards[shard])
+            self.feeds.append(feed)
+            if self._group is not None:
+                self._group.create_task(feed.run(self._stop))
+
+    def _feed(self, kind: Exchange, channel: Channel, shard: int, pairs: tuple[Pair, ...]) -> Feed:
+        settings = self._settings
+        route = Route(
+            exchange=kind,
+            channel=channel,
+            shard=shard,
+            topic=raw_topic(settings.topic_prefix(self.region), channel),
+            epoch=self._epoch,
+            window=settings.window_length,
+            host=f"127.0.0.1:{settings.simulator_port}" if settings.exchanges_mode is Mode.SIMULATED else None,
+        )
+        return Feed(
+            *(route, pairs),
+            broker=self._broker,
+            rest=self._rests[kind.name],
+            connects=self._connects[kind.name],
+            clock=self._clock,
+        )
+
+    async def _progress(self) -> None:
+        before = self._frames()
+        while True:
+            await unless(self._stop, asyncio.sleep(self._every))
+            if self._stop.is_set():
+                return
+            after = self._frames()
+            rates = [f"{name} {(after[name] - before[name]) / self._every:.0f}" for name in after]
+            live = sum(status.state == "live" for status in self.status)
+            logger.info(
+                "%s: frames/s: %s; %d of %d connections live",
+                *(self.region, ", ".join(rates), live, len(self.feeds)),
+            )
+            before = after
+
+    def _frames(self) -> dict[str, int]:
+        return {
+            name: sum(feed.traffic.frames for feed in self.feeds if feed.route.exchange.name == name)
+            for name in self._exchanges
+        }
 
 
-def _first(errors: BaseExceptionGroup[CoinPlatformError]) -> CoinPlatformError:
-    for error in errors.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an exception group is never empty")
+def _errors(group: BaseExceptionGroup[BaseException], kind: type[CoinPlatformError]) -> Iterator[CoinPlatformError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _errors(error, kind)
+        elif isinstance(error, kind):
+            yield error

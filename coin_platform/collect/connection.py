@@ -1,30 +1,34 @@
-"""One socket: what it sends is stored first, then looked at; it is replaced whenever it ends."""
+"""One socket, from connecting to closed: what it brings is stored first, then looked at."""
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed
 
 from coin_platform import __version__
 from coin_platform.broker import Broker
-from coin_platform.collect.pacing import Backoff, TokenBucket, retry_after
+from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.session import Action, Failed, Fetch, Lost, Restored, Rotate, Send, Session
 from coin_platform.exchanges.base import Exchange, relocate
 from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds, Pair
-from coin_platform.wire import Facts, Header, frame
+from coin_platform.wire import Checkpoint, Facts, Header, frame
 
 logger = logging.getLogger(__name__)
 
 BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # when checkpoints are due, before the end of a window
+TAKEOVER = 10.0  # seconds after opening in which a successor need not have data of every pair
+LARGE = 1 << 20  # bytes; a book above this is logged at most once an hour
+_HOUR = 3600.0
 _BEAT = 0.25  # seconds between two looks at what is due
-_SENDS = 1000  # messages that may wait for their turn
+_OUTBOX = 1000  # messages that may wait for their turn
 
 
 def now() -> Instant:
@@ -32,88 +36,117 @@ def now() -> Instant:
     return Instant(time.time_ns() // 1000, time.monotonic())
 
 
-class Feed(NamedTuple):
+class Route(NamedTuple):
     """What a connection carries, and where it comes from and goes to."""
 
     exchange: Exchange
     channel: Channel
     shard: int
-    url: str  # as the exchange spells it
     topic: str
     epoch: int
     window: Microseconds
     host: str | None = None  # of the simulated exchanges
+    lifetime: tuple[float, float] = (83_700.0, 85_500.0)  # seconds, 23 h 30 ± 15 min: exchanges end us at 24 h
+
+    def __str__(self) -> str:
+        return f"{self.exchange.name} {self.channel} {self.shard}"
+
+    def here(self, url: str) -> str:
+        """Return the address to use for one of the exchange's: its simulated twin where there is one."""
+        return relocate(url, self.exchange.name, self.host) if self.host else url
 
 
 @dataclass
-class Status:
-    """The state of one connection, as data."""
+class Traffic:
+    """What has come over a route, counted over all its connections."""
 
-    name: str = ""
-    state: str = "connecting"  # connecting | live | closing | waiting
     frames: int = 0
     bytes: int = 0
-    undecodable: int = 0
-    connects: int = 0
-    lost: int = 0
-    pairs: tuple[Pair, ...] = ()
-    refused: dict[Pair, str] = field(default_factory=dict)
-    last_error: str = ""
+    lost: int = 0  # books
+    last_frame_time: Microseconds | None = None
+
+
+class _Ended(Exception):
+    """The socket has ended, so what belongs to it is cancelled."""
 
 
 class Connection:
-    """Keeps one feed alive: connects, stores, obeys its session, and connects again with growing delays."""
+    """The life of one socket; `run` ends with it."""
 
-    def __init__(self, feed: Feed, pairs: Iterable[Pair], *, broker: Broker, rest: Rest, connects: TokenBucket) -> None:
-        self.feed = feed
-        self.status = Status(pairs=tuple(pairs))
-        self._broker, self._rest, self._connects = broker, rest, connects
-        self._messages = TokenBucket(feed.exchange.limits.messages_per_second, burst=5)
-        self._session: Session | None = None
-        self._outbox: asyncio.Queue[str] = asyncio.Queue(_SENDS)
+    def __init__(
+        self,
+        route: Route,
+        pairs: Iterable[Pair],
+        *,
+        broker: Broker,
+        rest: Rest,
+        traffic: Traffic,
+        clock: Callable[[], Instant] = now,
+    ) -> None:
+        self.route = route
+        self.session = Session(route.exchange, route.channel, pairs)
+        self.name = ""
+        self.reason = ""
+        self.is_open = self.has_ended = False
+        self.ready = asyncio.Event()  # all pairs have data, or time is up, or it has ended
+        self.over = asyncio.Event()  # it has ended, or soon will: a successor should be opened
+        self._ending = asyncio.Event()
+        self._broker, self._rest, self._traffic, self._clock = broker, rest, traffic, clock
+        self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
+        self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
+        self._fetching: set[Pair] = set()
         self._number = 0
-        self._first_frame: float | None = None
-        self._last_frame = 0.0
-        self._reason = ""
+        self._opened_at = self._last_frame = self._ping_at = self._tick_at = self._clock().monotonic
+        self._first_data: float | None = None
+        self._window = 0
+        self._lifetime = random.uniform(*route.lifetime)
+        self._large: dict[Pair, float] = {}  # when a large book was logged
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Keep the feed alive until `stop`. Raises `DeliveryError` when a frame could not be stored."""
-        backoff = Backoff()
-        while not stop.is_set():
-            if await _is_set(stop, self._connects.reserve()):
-                return
-            try:
-                await self._live(stop)
-                error = self._reason
-            except InvalidStatus as refused:
-                answer = refused.response
-                self._connects.forbid(retry_after(answer.headers.get("Retry-After")) or 0.0)
-                error = f"HTTP {answer.status_code}"
-            except (OSError, TimeoutError, WebSocketException) as broken:
-                error = str(broken) or type(broken).__name__
-            lived = self._last_frame - self._first_frame if self._first_frame is not None else 0.0
-            self._first_frame = None
-            if stop.is_set():
-                return
-            delay = backoff.next(lived)
-            self.status.state, self.status.last_error = "waiting", error
-            logger.warning("%s: ended, %s; again in %.1f s", self, error, delay)
-            await _is_set(stop, delay)
+    @property
+    def state(self) -> str:
+        """One of connecting, subscribing, live, stale, closing."""
+        if self._ending.is_set() or self.has_ended:
+            return "closing"
+        if not self.is_open:
+            return "connecting"
+        if self._clock().monotonic - self._last_frame > self.route.exchange.silence / 2:
+            return "stale"
+        return "subscribing" if self.session.unconfirmed else "live"
+
+    @property
+    def lived(self) -> float:
+        """Seconds from the first data to the last frame."""
+        return 0.0 if self._first_data is None else self._last_frame - self._first_data
+
+    async def run(self) -> None:
+        """Carry the feed until the socket ends or `end` is called. Raises what connecting raises, and `DeliveryError`.
+
+        What the exchange sent before its side of the closing handshake is stored, however late `end` came.
+        """
+        try:
+            socket = await unless(self._ending, self._connect())
+            if socket is not None:
+                async with socket:
+                    await self._carry(socket)
+        finally:
+            self.has_ended = True
+            self.ready.set()
+            self.over.set()
 
     def follow(self, pairs: Iterable[Pair]) -> None:
         """Change what the connection carries, without reconnecting."""
-        self.status.pairs = tuple(pairs)
-        if self._session is not None:
-            self._perform(self._session.follow(self.status.pairs, now()))
-            self._own(Kind.PAIRS, Facts(pairs=[str(pair) for pair in self.status.pairs], code=__version__))
+        self._perform(self.session.follow(pairs, self._clock()))
+        if self.is_open:
+            self._log(Kind.PAIRS, self._facts())
 
-    def __str__(self) -> str:
-        return f"{self.feed.exchange.name} {self.feed.channel} {self.feed.shard}"
+    def end(self, reason: str) -> None:
+        """Close the socket, soon."""
+        self.reason = self.reason or reason
+        self._ending.set()
 
-    async def _live(self, stop: asyncio.Event) -> None:
-        self.status.state = "connecting"
-        async with connect(
-            self._here(self.feed.url),
+    def _connect(self) -> connect:
+        return connect(
+            self.route.here(self.route.exchange.socket_url(self.route.channel)),
             compression=None,
             proxy=None,
             user_agent_header=f"coin-platform/{__version__}",
@@ -121,148 +154,161 @@ class Connection:
             max_queue=64,
             open_timeout=10,
             close_timeout=2,
-        ) as socket:
-            ended = asyncio.Event()
-            self._open()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._keep(socket, stop, ended))
-                    sender = group.create_task(self._send(socket))
-                    await self._read(socket, group)
-                    ended.set()
-                    sender.cancel()
-            except* ConnectionClosed:
-                pass  # told by the reader already
-            finally:
-                self._close()
+            ping_interval=20,
+            ping_timeout=20,
+        )
+
+    async def _carry(self, socket: ClientConnection) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._open()
+                group.create_task(self._send(socket))
+                group.create_task(self._keep(socket))
+                await self._read(socket)
+                raise _Ended
+        except* _Ended:
+            pass
+        finally:
+            self.is_open = False
+            self._log(Kind.CLOSED, Facts(reason=self.reason or "broken off", code=__version__))
 
     def _open(self) -> None:
-        feed, moment = self.feed, now()
-        self._session = Session(feed.exchange, feed.channel, self.status.pairs)
-        self._outbox = asyncio.Queue(_SENDS)
-        self._number, self._reason = 0, ""
-        self._last_frame = moment.monotonic
-        self.status.name = f"{feed.channel}-{feed.shard}-{moment.wall:x}"
-        self.status.state, self.status.connects = "live", self.status.connects + 1
-        pairs = [str(pair) for pair in self.status.pairs]
-        self._own(Kind.OPENED, Facts(url=feed.url, pairs=pairs, code=__version__))
-        self._perform(self._session.opened(moment))
-        logger.info("%s: open, %s", self, " ".join(pairs))
+        moment = self._clock()
+        self.name = f"{self.route.channel}-{self.route.shard}-{moment.wall:x}"
+        self.is_open = True
+        self._opened_at = self._last_frame = self._ping_at = self._tick_at = moment.monotonic
+        self._window = self._window_of(moment.wall)
+        facts = self._facts()
+        self._log(Kind.OPENED, facts)
+        logger.info("%s: open, %s", self.route, " ".join(facts.pairs))
+        self._perform(self.session.opened(moment))
 
-    def _close(self) -> None:
-        self.status.state = "closing"
-        self._own(Kind.CLOSED, Facts(reason=self._reason, code=__version__))
-        self._session = None
-
-    async def _read(self, socket: ClientConnection, group: asyncio.TaskGroup) -> None:
-        """Store and check until the socket ends, also what comes while it is being closed."""
-        self._group = group
+    async def _read(self, socket: ClientConnection) -> None:
+        """Store and check until the socket has ended: also what comes while it is being closed."""
         try:
             while True:
                 self._take(Kind.SOCKET, await socket.recv(decode=False))
         except ConnectionClosed as closed:
-            self._reason = self._reason or str(closed)
+            self.reason = self.reason or str(closed)
 
     def _take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> None:
         """Store a frame, then look at it. No await: the log and the session see the same order."""
-        moment = now()
+        moment = self._clock()
         self._number += 1
-        header = Header(kind, self.feed.epoch, self.status.name, self._number, moment.wall, pair)
-        self._broker.append(self.feed.topic, self.feed.exchange.partition, header.pack(), payload)
+        header = Header(kind, self.route.epoch, self.name, self._number, moment.wall, pair)
+        self._broker.append(self.route.topic, self.route.exchange.partition, header.pack(), payload)
         self._last_frame = moment.monotonic
-        self._first_frame = self._first_frame or moment.monotonic
-        self.status.frames += 1
-        self.status.bytes += len(payload)
-        session = self._session
-        if session is None:
-            return
-        self._perform(session.received(frame(self.feed.exchange.name, self.feed.channel, header, payload), moment))
-        self.status.undecodable = session.undecodable
-        if session.fresh:
-            self._checkpoint(session.take_fresh())
+        self._traffic.frames += 1
+        self._traffic.bytes += len(payload)
+        self._traffic.last_frame_time = moment.wall
+        self._perform(
+            self.session.received(frame(self.route.exchange.name, self.route.channel, header, payload), moment)
+        )
+        if self._first_data is None and self.session.has_data:
+            self._first_data = moment.monotonic
+        if not self.ready.is_set() and self.session.is_complete:
+            self.ready.set()
+        if self.session.fresh:
+            self._checkpoint(self.session.take_fresh())
 
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
                 case Send(payload):
-                    self._outbox.put_nowait(payload)
+                    self._say(payload)
                 case Fetch(pair, url):
-                    self._group.create_task(self._fetch(pair, url))
+                    if pair not in self._fetching:
+                        self._fetching.add(pair)
+                        self._group.create_task(self._fetch(pair, url))
                 case Lost(pair, reason):
-                    self.status.lost += 1
-                    logger.warning("%s: book of %s lost, %s", self, pair, reason)
+                    self._traffic.lost += 1
+                    logger.warning("%s: book of %s lost, %s", self.route, pair, reason)
                 case Restored(pair):
-                    logger.info("%s: book of %s is right again", self, pair)
+                    logger.info("%s: book of %s is right again", self.route, pair)
                 case Failed(pair, reason):
-                    self.status.refused[pair] = reason
-                    logger.error("%s: %s is refused: %s; take it out of COIN_PAIRS", self, pair, reason)
+                    logger.error("%s: %s is refused, %s; take it out of COIN_PAIRS", self.route, pair, reason)
                 case Rotate(reason):
-                    self._reason = f"asked to go: {reason}"
+                    self._leave(reason)
 
-    def _here(self, url: str) -> str:
-        return relocate(url, self.feed.exchange.name, self.feed.host) if self.feed.host else url
+    def _say(self, payload: str) -> None:
+        try:
+            self._outbox.put_nowait(payload)
+        except asyncio.QueueFull:
+            self.end(f"{_OUTBOX} messages wait to be sent")
+
+    def _leave(self, reason: str) -> None:
+        if not self.over.is_set():
+            logger.info("%s: to be replaced, %s", self.route, reason)
+            self.over.set()
+
+    async def _send(self, socket: ClientConnection) -> None:
+        try:
+            while True:
+                payload = await self._outbox.get()
+                await self._messages.take()
+                await socket.send(payload)
+        except ConnectionClosed:
+            return  # the reader tells
 
     async def _fetch(self, pair: Pair, url: str) -> None:
         try:
-            payload = await self._rest.get(self._here(url))
+            payload = await self._rest.get(self.route.here(url))
         except httpx.HTTPError as error:
-            logger.warning("%s: book of %s not fetched, %s", self, pair, error)  # the session asks again
+            logger.warning("%s: book of %s not fetched, %r", self.route, pair, error)  # the session asks again
             return
+        finally:
+            self._fetching.discard(pair)
         self._take(Kind.REST, payload, pair)
 
-    async def _send(self, socket: ClientConnection) -> None:
-        while True:
-            payload = await self._outbox.get()
-            await self._messages.take()
-            await socket.send(payload)
+    async def _keep(self, socket: ClientConnection) -> None:
+        """Do what is due, about four times a second; close the socket when it is to end."""
+        while not self._ending.is_set():
+            self._beat(self._clock())
+            await unless(self._ending, asyncio.sleep(_BEAT))
+        await socket.close()
 
-    async def _keep(self, socket: ClientConnection, stop: asyncio.Event, ended: asyncio.Event) -> None:
-        """Do what is due: pings, patience, checkpoints; end the socket when it is silent or no longer wanted."""
-        exchange = self.feed.exchange
-        ping_at = tick_at = time.monotonic()
-        boundary = self._next_boundary(now().wall)
-        while not await _is_set(ended, _BEAT):
-            moment = now()
-            if stop.is_set():
-                self._reason = "stopped"
-            elif moment.monotonic - self._last_frame > exchange.silence:
-                self._reason = f"silent for {exchange.silence:.0f} s"
-            if self._reason:
-                await socket.close()
-                return
-            if moment.monotonic - ping_at >= exchange.ping_every and exchange.ping is not None:
-                ping_at = moment.monotonic
-                self._outbox.put_nowait(exchange.ping)
-            if moment.monotonic - tick_at >= 1 and self._session is not None:
-                tick_at = moment.monotonic
-                self._perform(self._session.tick(moment))
-            if moment.wall >= boundary - BEFORE_BOUNDARY:
-                boundary += self.feed.window
-                self._checkpoint(None)
+    def _beat(self, moment: Instant) -> None:
+        exchange, at = self.route.exchange, moment.monotonic
+        if at - self._last_frame > exchange.silence:
+            self.end(f"silent for {exchange.silence:g} s")
+        if at - self._opened_at > self._lifetime:
+            self._leave(f"open for {self._lifetime:.0f} s")
+        if at - self._opened_at > TAKEOVER:
+            self.ready.set()
+        if exchange.ping is not None and at - self._ping_at >= exchange.ping_every:
+            self._ping_at = at
+            self._say(exchange.ping)
+        if at - self._tick_at >= 1:
+            self._tick_at = at
+            self._perform(self.session.tick(moment))
+        if self._window_of(moment.wall) != self._window:
+            self._window = self._window_of(moment.wall)
+            self._checkpoint(None)
 
-    def _next_boundary(self, wall: Microseconds) -> Microseconds:
-        return (wall // self.feed.window + 1) * self.feed.window
+    def _window_of(self, wall: Microseconds) -> int:
+        """Number the windows; a window's checkpoints are logged shortly before it begins."""
+        return (wall + BEFORE_BOUNDARY) // self.route.window
 
     def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
-        """Log our books (of `pairs`, or all), or just what the connection is where books are always whole."""
-        if self._session is None:
-            return
-        names = [str(pair) for pair in self._session.pairs]
-        books = list(self._session.checkpoints(pairs))
+        """Log our books (of `pairs`, or all); where there is none, just what the connection is."""
+        books = list(self.session.checkpoints(pairs))
         for book in books:
-            self._own(Kind.CHECKPOINT, Facts(pairs=names, code=__version__, book=book))
+            self._log(Kind.CHECKPOINT, self._facts(book))
         if not books:
-            self._own(Kind.CHECKPOINT, Facts(pairs=names, code=__version__))
+            self._log(Kind.CHECKPOINT, self._facts())
 
-    def _own(self, kind: Kind, facts: Facts) -> None:
-        header = Header(kind, self.feed.epoch, self.status.name, self._number, now().wall)
-        self._broker.append(self.feed.topic, self.feed.exchange.partition, header.pack(), facts.pack())
+    def _log(self, kind: Kind, facts: Facts) -> None:
+        value = facts.pack()
+        moment = self._clock()
+        if facts.book is not None and len(value) > LARGE:
+            pair = Pair.parse(facts.book.pair)
+            if moment.monotonic - self._large.get(pair, -_HOUR) < _HOUR:
+                return
+            self._large[pair] = moment.monotonic
+        header = Header(kind, self.route.epoch, self.name, self._number, moment.wall)
+        self._broker.append(self.route.topic, self.route.exchange.partition, header.pack(), value)
 
-
-async def _is_set(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, at most this long; return whether it is set."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return event.is_set()
-    return True
+    def _facts(self, book: Checkpoint | None = None) -> Facts:
+        url = self.route.exchange.socket_url(self.route.channel)
+        return Facts(url=url, pairs=[str(pair) for pair in self.session.pairs], code=__version__, book=book)

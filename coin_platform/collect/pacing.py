@@ -1,14 +1,22 @@
-"""When to try again, and how often one may ask: delays and token buckets, without a clock of their own."""
+"""When to try again, and how often one may ask: delays, token buckets, and waits that a stop cuts short."""
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TypeVar
 
 LONGEST = 60.0  # seconds between two attempts
 SETTLED = 60.0  # seconds of data after which failures are forgotten
+_BAN = 10.0  # seconds, where a refusal names none
+_DAY = 86_400.0  # no refusal is believed for longer
+
+_REFUSALS = (HTTPStatus.FORBIDDEN, 418, HTTPStatus.TOO_MANY_REQUESTS)
+
+T = TypeVar("T")
 
 
 class Backoff:
@@ -33,21 +41,39 @@ class TokenBucket:
     def __init__(self, rate: float, burst: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._tokens, self._at = burst, clock()
+        self._forbidden_until = self._at
 
     def reserve(self) -> float:
         """Take a token; return the seconds to wait until it is valid."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
-        self._at = now
+        self._refill()
+        self._tokens -= 1
         return max(0.0, -self._tokens / self._rate)
 
     def forbid(self, seconds: float) -> None:
-        """Give no token out for this long: the other side said so."""
-        self._tokens = min(self._tokens, -seconds * self._rate)
+        """Give no token out for this long: the other side said so. A shorter ban does not end a longer one."""
+        if seconds > 0:
+            self._refill()
+            self._tokens = min(self._tokens, 1 - seconds * self._rate)  # the first one then, the others paced after it
+            self._forbidden_until = max(self._forbidden_until, self._at + seconds)
 
     async def take(self) -> None:
-        """Wait for a token."""
+        """Wait for a token; who already waits when a ban begins waits for its end too."""
         await asyncio.sleep(self.reserve())
+        while self._clock() < self._forbidden_until:
+            await asyncio.sleep(self.reserve())
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+
+
+def ban(status: int, header: str | None) -> float:
+    """Return for how many seconds an HTTP status with this Retry-After forbids to ask again."""
+    told = retry_after(header)
+    if status in _REFUSALS:
+        return _BAN if told is None else told
+    return told or 0.0 if status == HTTPStatus.SERVICE_UNAVAILABLE else 0.0
 
 
 def retry_after(text: str | None, now: datetime | None = None) -> float | None:
@@ -55,8 +81,22 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
     if not text:
         return None
     if text.strip().isdecimal():
-        return float(text)
+        return min(_DAY, float(text))
     try:
-        return max(0.0, (parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, TypeError):
+        seconds = (parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds()
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(_DAY, max(0.0, seconds))
+
+
+async def unless(event: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """Return what `work` returns, or cancel it and return None when the event comes first."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        waiter.cancel()
+        await asyncio.gather(task, waiter, return_exceptions=True)

@@ -3,11 +3,8 @@
 import httpx
 
 from coin_platform import __version__
-from coin_platform.collect.pacing import TokenBucket, retry_after
+from coin_platform.collect.pacing import TokenBucket, ban
 from coin_platform.exchanges.base import Exchange
-
-_BANNED = (403, 418, 429)
-_BAN = 10.0  # seconds, where the exchange names none
 
 
 class Rest:
@@ -19,11 +16,10 @@ class Rest:
         self._client = httpx.AsyncClient(timeout=10, headers=agent, transport=transport, trust_env=False)
 
     async def get(self, url: str) -> bytes:
-        """Return the body of an answer. Raises `httpx.HTTPError`; after a refusal the next waits as told."""
+        """Return the body of an answer. Raises `httpx.HTTPError`; after a refusal the next waits as long as told."""
         await self._bucket.take()
         answer = await self._client.get(url)
-        if answer.status_code in _BANNED:
-            self._bucket.forbid(retry_after(answer.headers.get("Retry-After")) or _BAN)
+        self._bucket.forbid(ban(answer.status_code, answer.headers.get("Retry-After")))
         answer.raise_for_status()
         return answer.content
 

@@ -12,6 +12,7 @@ from coin_platform.model import (
     Control,
     Frame,
     Instant,
+    Kind,
     Microseconds,
     Notice,
     Pair,
@@ -84,10 +85,12 @@ class Session:
         self._wanted = dict.fromkeys(pairs)
         self._asked: dict[Pair, float] = {}  # when, for those the exchange has not confirmed
         self._requests: dict[int, tuple[Pair, ...]] = {}
+        self._said = ""  # the last refusal that named neither a pair nor a request of one pair
         self._next_id = 1
         self._is_open = False
         self._books: dict[Pair, Book] = {}
         self._lost: set[Pair] = set()
+        self._delivered: set[Pair] = set()  # pairs that have sent data
         self.fresh: set[Pair] = set()  # pairs whose book became valid since they were taken
         self._resynced: dict[Pair, float] = {}
 
@@ -106,10 +109,22 @@ class Session:
         """Pairs whose book cannot be trusted now."""
         return frozenset(pair for pair, book in self._books.items() if not book.is_valid)
 
+    @property
+    def has_data(self) -> bool:
+        """At least one pair has sent data."""
+        return bool(self._delivered)
+
+    @property
+    def is_complete(self) -> bool:
+        """Every pair that is served has sent data, and a book that can be trusted where books come as changes."""
+        missing = self._wanted.keys() - self._delivered - self.refused.keys()
+        return not missing and not self.invalid
+
     def opened(self, now: Instant) -> Iterator[Action]:
         """Subscribe to everything: a new connection remembers nothing."""
         self._is_open = True
-        yield from self._subscribe(self.pairs, now)
+        if self._wanted:
+            yield from self._subscribe(self.pairs, now)
 
     def follow(self, pairs: Iterable[Pair], now: Instant) -> Iterator[Action]:
         """Move the subscription to `pairs`, sending only the difference."""
@@ -136,10 +151,12 @@ class Session:
         for event in events:
             match event:
                 case BookUpdate():
-                    self._confirm(event.pair)
+                    self._deliver(event.pair)
                     yield from self._apply(event, now)
                 case Subscribed():
                     self._confirmed(event)
+                case Refused() if frame.kind is Kind.REST:
+                    yield from self._not_fetched(frame.pair, event.reason)
                 case Refused():
                     yield from self._refuse(event, now)
                 case Notice():
@@ -147,15 +164,14 @@ class Session:
                 case Control():
                     pass
                 case _:
-                    self._confirm(event.pair)
+                    self._deliver(event.pair)
 
     def tick(self, now: Instant) -> Iterator[Action]:
         """Do what is due because time has passed; called about once a second."""
         for pair, since in list(self._asked.items()):
             if now.monotonic - since > PATIENCE:
-                yield self._fail(
-                    pair, f"no answer to the subscription in {PATIENCE:.0f} s: is it a pair of this exchange?"
-                )
+                said = f" ({self._said})" if self._said else ""
+                yield self._fail(pair, f"no answer in {PATIENCE:.0f} s{said}: is it a pair of this exchange?")
         for pair in sorted(self._lost):
             yield from self._resync(pair, now)
 
@@ -187,24 +203,39 @@ class Session:
 
     def _confirm(self, pair: Pair) -> None:
         self._asked.pop(pair, None)
+        self.refused.pop(pair, None)  # an answer that came late, or data all the same
+
+    def _deliver(self, pair: Pair) -> None:
+        self._confirm(pair)
+        self._delivered.add(pair)
 
     def _confirmed(self, event: Subscribed) -> None:
         pairs = (event.pair,) if event.pair else self._requests.get(event.request or 0, ())
         for pair in pairs:
             self._confirm(pair)
-            if event.depth is not None and pair in self._wanted:
+            if event.depth is not None and self.exchange.has_deltas and pair in self._wanted:
                 self._book(pair).depth = event.depth
 
     def _refuse(self, event: Refused, now: Instant) -> Iterator[Action]:
         asked = self._requests.pop(event.request, ()) if event.request is not None else ()
         if event.pair is not None:
-            yield self._fail(event.pair, event.reason)
+            asked = tuple(pair for pair in asked if pair != event.pair)
+            if event.pair in self._wanted:
+                yield self._fail(event.pair, event.reason)
         elif len(asked) == 1:
             yield self._fail(asked[0], event.reason)
-        if self.exchange.refuses_all and len(asked) > 1:
-            rest = [pair for pair in asked if pair != event.pair and pair in self._asked]
+        else:
+            self._said = event.reason
+        rest = [pair for pair in asked if pair in self._asked]
+        if self.exchange.refuses_all and rest:
+            self._asked.update(dict.fromkeys(rest, now.monotonic))
             for some in [rest] if event.pair is not None else [[pair] for pair in rest]:
                 yield from self._send(self.exchange.subscribe, some, now)
+
+    def _not_fetched(self, pair: Pair | None, reason: str) -> Iterator[Action]:
+        if pair is not None and pair in self._wanted:
+            self._lost.add(pair)  # asked for again when it is due
+            yield Lost(pair, f"no book over REST: {reason}")
 
     def _fail(self, pair: Pair, reason: str) -> Failed:
         self._confirm(pair)
@@ -215,6 +246,7 @@ class Session:
         self._confirm(pair)
         self._books.pop(pair, None)
         self._lost.discard(pair)
+        self._delivered.discard(pair)
         self.fresh.discard(pair)
         self.refused.pop(pair, None)
 

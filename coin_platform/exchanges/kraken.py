@@ -31,6 +31,11 @@ from coin_platform.model import (
 
 DEPTHS = (10, 25, 100, 500, 1000)  # what can be subscribed
 DEPTH = 100
+OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}  # of REST and WebSocket v1
+REST_QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH")
+
+
+NOTHING = msgspec.Raw(b"")
 
 
 class Result(msgspec.Struct):
@@ -52,15 +57,15 @@ class Head(msgspec.Struct):
 
 class TickerRow(msgspec.Struct):
     symbol: str  # "BTC/USD"
-    last: msgspec.Raw
-    bid: msgspec.Raw
-    bid_qty: msgspec.Raw
-    ask: msgspec.Raw
-    ask_qty: msgspec.Raw
-    volume: msgspec.Raw  # base, 24 h
-    high: msgspec.Raw  # 24 h
-    low: msgspec.Raw
-    change: msgspec.Raw  # 24 h; change_pct is in percent with 2 digits: not used
+    last: msgspec.Raw = NOTHING  # tokenized pairs without a trade send none
+    bid: msgspec.Raw = NOTHING
+    bid_qty: msgspec.Raw = NOTHING
+    ask: msgspec.Raw = NOTHING
+    ask_qty: msgspec.Raw = NOTHING
+    volume: msgspec.Raw = NOTHING  # base, 24 h
+    high: msgspec.Raw = NOTHING  # 24 h
+    low: msgspec.Raw = NOTHING
+    change: msgspec.Raw = NOTHING  # 24 h; change_pct is in percent with 2 digits: not used
     timestamp: str = ""  # "2026-09-25T17:48:26.844359Z", missing in old messages
 
 
@@ -207,7 +212,11 @@ class Kraken(Exchange):
         return f"{pair.base}/{pair.quote}"
 
     def pair(self, symbol: str) -> Pair:
-        return Pair.parse(symbol.replace("/", "-", 1))
+        base, slash, quote = symbol.partition("/")
+        if not slash:  # REST's own names: XBTUSDT
+            quote = next((known for known in REST_QUOTES if symbol.endswith(known)), "")
+            base = symbol.removesuffix(quote)
+        return Pair.parse(f"{OLD_NAMES.get(base, base)}-{OLD_NAMES.get(quote, quote)}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id)
@@ -231,7 +240,8 @@ class Kraken(Exchange):
             return
         match head.channel:
             case "ticker":
-                yield from map(self._ticker, decode_tickers(frame.payload).data)
+                for ticker in decode_tickers(frame.payload).data:
+                    yield self._ticker(ticker) if price(ticker.last) else Control(name="ticker without a price")
             case "book":
                 for row in decode_books(frame.payload).data:
                     yield self._book(row, is_snapshot=head.type == "snapshot")
@@ -298,12 +308,7 @@ class Kraken(Exchange):
         result = decode_answer(payload).result or {}
         # keys that end in .d are the dark pool
         rows = [decode_rest_market(raw) for name, raw in result.items() if not name.endswith(".d")]
-        return [self._from_old_name(row.wsname) for row in rows if row.wsname and row.status == "online"]
-
-    def _from_old_name(self, name: str) -> Pair:
-        base, _, quote = name.partition("/")
-        new = {"XBT": "BTC", "XDG": "DOGE"}
-        return Pair(new.get(base, base), new.get(quote, quote))
+        return [self.pair(row.wsname) for row in rows if row.wsname and row.status == "online"]
 
     def checksum(self, book: Book) -> int | None:
         """CRC32 of the ten best asks, then bids: digits of price and size without point and leading zeros."""
@@ -372,9 +377,9 @@ class Kraken(Exchange):
             change_day=difference(row.c[0], row.o),
             volume_24h=number(row.v[1]),
             best_bid=price(row.b[0]),
-            best_bid_size=number(row.b[2]),
+            best_bid_size=number(row.b[-1]),
             best_ask=price(row.a[0]),
-            best_ask_size=number(row.a[2]),
+            best_ask_size=number(row.a[-1]),
         )
 
     def _rest_trade(self, pair: Pair, row: RestTrade) -> Trade:

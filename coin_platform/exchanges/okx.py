@@ -214,7 +214,9 @@ class Okx(Exchange):
         head = decode_head(frame.payload)
         if head.code != "0":  # errors come with HTTP 200 too
             yield Refused(pair=frame.pair, reason=f"{head.code}: {head.msg}")
-        elif frame.pair is not None:
+        elif frame.pair is None:
+            raise ValueError("a REST answer needs its pair")
+        else:
             arg = Arg(channel=NAMES[frame.channel], instId=self.symbol(frame.pair))
             yield from self._data(frame, Head(arg=arg, action="snapshot"))
 

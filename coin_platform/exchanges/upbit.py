@@ -38,6 +38,13 @@ class Head(msgspec.Struct):
     error: Error | None = None
 
 
+class Unit(msgspec.Struct):
+    ask_price: float
+    bid_price: float
+    ask_size: float
+    bid_size: float
+
+
 class TickerMessage(msgspec.Struct):
     trade_price: msgspec.Raw  # 122902000.00000000: numbers in free spelling, also 1.16539E8
     opening_price: msgspec.Raw
@@ -53,13 +60,6 @@ class TickerMessage(msgspec.Struct):
     market: str = ""  # the same on REST
 
 
-class Unit(msgspec.Struct):
-    ask_price: float
-    bid_price: float
-    ask_size: float
-    bid_size: float
-
-
 class BookMessage(msgspec.Struct):
     orderbook_units: list[Unit]
     timestamp: int  # ms
@@ -71,7 +71,7 @@ class TradeMessage(msgspec.Struct):
     trade_price: float
     trade_volume: float
     ask_bid: str  # the taker: "ASK" sold, "BID" bought
-    sequential_id: int  # 17853950437790001, beyond 2**53
+    sequential_id: int | None = None  # 17853950437790001, beyond 2**53; older answers have none
     trade_timestamp: int = 0  # ms
     timestamp: int = 0  # ms; on REST the time of the trade
     code: str = ""
@@ -105,6 +105,37 @@ decode_books = msgspec.json.Decoder(list[BookMessage]).decode
 decode_trades = msgspec.json.Decoder(list[TradeMessage]).decode
 decode_candles = msgspec.json.Decoder(list[CandleMessage]).decode
 decode_markets = msgspec.json.Decoder(list[Market]).decode
+
+decode_short = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_short_units = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+
+# The names of the form SIMPLE, which we do not ask for but recordings hold.
+LONG = {
+    "ty": "type",
+    "cd": "code",
+    "tms": "timestamp",
+    "ttms": "trade_timestamp",
+    "obu": "orderbook_units",
+    "op": "opening_price",
+    "hp": "high_price",
+    "lp": "low_price",
+    "tp": "trade_price",
+    "pcp": "prev_closing_price",
+    "scp": "signed_change_price",
+    "scr": "signed_change_rate",
+    "tv": "trade_volume",
+    "ab": "ask_bid",
+    "atv24h": "acc_trade_volume_24h",
+    "atp24h": "acc_trade_price_24h",
+    "sid": "sequential_id",
+    "ap": "ask_price",
+    "bp": "bid_price",
+    "as": "ask_size",
+    "bs": "bid_size",
+    "cdttmu": "candle_date_time_utc",
+    "catv": "candle_acc_trade_volume",
+    "catp": "candle_acc_trade_price",
+}
 
 TYPES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade", Channel.CANDLE: "candle.1m"}
 
@@ -143,17 +174,18 @@ class Upbit(Exchange):
         return iter(())  # the next subscription replaces this one
 
     def read(self, frame: Frame) -> Iterator[Event]:
-        head = decode_head(frame.payload)
+        payload = frame.payload if b'"ty":' not in frame.payload[:300] else _lengthen(frame.payload)
+        head = decode_head(payload)
         if head.error is not None:
             yield Refused(reason=f"{head.error.name}: {head.error.message}")
         elif head.type == "ticker":
-            yield self._ticker(decode_ticker(frame.payload))
+            yield self._ticker(decode_ticker(payload))
         elif head.type == "orderbook":
-            yield self._book(decode_book(frame.payload))
+            yield self._book(decode_book(payload))
         elif head.type == "trade":
-            yield self._trade(decode_trade(frame.payload))
+            yield self._trade(decode_trade(payload))
         elif head.type == "candle.1m":
-            yield self._candle(decode_candle(frame.payload))
+            yield self._candle(decode_candle(payload))
         elif head.type.startswith("candle."):
             yield Control(name=head.type)  # we keep minutes
         elif head.status:
@@ -222,7 +254,7 @@ class Upbit(Exchange):
         return Trade(
             pair=self.pair(row.code or row.market),
             exchange_time=milliseconds(row.trade_timestamp or row.timestamp),
-            id=str(row.sequential_id),
+            id=None if row.sequential_id is None else str(row.sequential_id),
             price=row.trade_price,
             size=row.trade_volume,
             side={"ASK": Side.SELL, "BID": Side.BUY}.get(row.ask_bid),
@@ -241,3 +273,13 @@ class Upbit(Exchange):
             volume=row.candle_acc_trade_volume,
             quote_volume=row.candle_acc_trade_price,
         )
+
+
+def _lengthen(payload: bytes) -> bytes:
+    """Give a message of the form SIMPLE its long names; numbers keep their digits."""
+    long = {LONG.get(name, name): value for name, value in decode_short(payload).items()}
+    body: dict[str, Any] = dict(long)
+    if "orderbook_units" in long:
+        units = decode_short_units(long["orderbook_units"])
+        body["orderbook_units"] = [{LONG.get(name, name): value for name, value in unit.items()} for unit in units]
+    return msgspec.json.encode(body)

@@ -185,7 +185,7 @@ def _bury(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:
     run = record.dagster_run
     if run.status not in (Status.STARTED, Status.CANCELING):
         return False
-    started = record.start_time or time.time()
+    started = record.start_time or record.create_timestamp.timestamp()
     age = time.time() - max(Lease(instance, job).seen(run.run_id), started + BOOT - STALE)
     if age <= STALE:
         return False

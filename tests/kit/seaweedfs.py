@@ -92,6 +92,9 @@ class SeaweedFS:
             self._process.kill()
             self._process.wait()
             self._process = None
+        for port in self._ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
     def _wait(self) -> None:
         client = s3_client(self.endpoint)
@@ -197,6 +200,8 @@ def _handler(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
                     self.send_header(name, value)
             length = int(answer.get("Content-Length", 0)) if self.command == "HEAD" else len(content)
             self.send_header("Content-Length", str(length))
+            if fault is not None:
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if fault and fault.cut else content)
             self.close_connection = bool(fault)

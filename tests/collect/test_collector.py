@@ -1,0 +1,192 @@
+"""One region, against servers on loopback."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from itertools import chain
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.collector import Collector, assign, exchanges_of
+from coin_platform.errors import DeliveryError, SettingsError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Limits
+from coin_platform.model import Channel, Kind, Pair, Region
+from coin_platform.pairs import wanted
+from coin_platform.settings import Mode, Settings
+from coin_platform.wire import raw_topic
+from tests.kit.kraken import BOOKS, HEARTBEAT, FakeKraken, Quick, fake_kraken, frames, records, until, values
+
+BTC, ETH, SOL, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL", "XRP"))
+TICKERS = raw_topic("ne", Channel.TICKER)
+
+
+class Two(Quick):
+    """At most two pairs a connection."""
+
+    limits = Limits(pairs_per_connection=2, messages_per_second=1000, connects_per_minute=60_000)
+
+
+def simulated(fake: FakeKraken, **values: Any) -> Settings:
+    """Return settings that lead every address to the fake."""
+    return Settings(exchanges_mode=Mode.SIMULATED, simulator_port=fake.port, **values)
+
+
+@contextlib.asynccontextmanager
+async def running(collector: Collector) -> AsyncIterator[None]:
+    """Run a collector until the block ends."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(collector.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def states(collector: Collector) -> set[str]:
+    """Return the states of all connections."""
+    return {status.state for status in collector.status}
+
+
+def test_a_region_is_collected_into_its_topics_one_connection_per_channel_and_shard() -> None:
+    async def scenario() -> tuple[FakeKraken, MemoryBroker, Collector]:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC, ETH, SOL, Pair("BTC", "KRW")))
+            collector = Collector(Region.NE, settings, broker, epoch=5, exchanges=[Two()])
+            async with running(collector):
+                await until(lambda: states(collector) == {"live"})
+                await until(lambda: sum(status.frames for status in collector.status) == 12)
+        return fake, broker, collector
+
+    fake, broker, collector = asyncio.run(scenario())
+    carried = {(status.channel, status.shard): status.pairs for status in collector.status}
+    assert carried == {
+        (Channel.TICKER, 0): (BTC, ETH),
+        (Channel.TICKER, 1): (SOL,),
+        (Channel.ORDERBOOK, 0): (BTC, ETH),
+        (Channel.ORDERBOOK, 1): (SOL,),
+    }
+    stored = [*records(broker, BOOKS), *records(broker, TICKERS)]
+    assert sorted(value for _, value in frames(stored)) == sorted(chain.from_iterable(fake.sent))
+    assert {header.epoch for header, _ in stored} == {5}
+    assert len(values(stored, Kind.OPENED)) == len(values(stored, Kind.CLOSED)) == 4
+    first = collector.status[0]
+    assert (first.exchange, first.frames, first.reconnects, first.unconfirmed) == ("kraken", 4, 0, frozenset())
+    assert first.bytes + collector.status[1].bytes == sum(len(value) for _, value in frames(records(broker, TICKERS)))
+
+
+def test_pairs_change_while_it_runs_and_what_does_not_fit_gets_its_own_connection() -> None:
+    async def scenario() -> tuple[FakeKraken, list[tuple[Pair, ...]]]:
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
+            collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Two()])
+            async with running(collector):
+                await until(lambda: states(collector) == {"live"})
+                collector.follow("kraken", [ETH, SOL, XRP])
+                await until(lambda: len(fake.opened) == 2 and states(collector) == {"live"})
+                await until(lambda: len(fake.methods("subscribe")) == 3)
+            return fake, [status.pairs for status in collector.status]
+
+    fake, carried = asyncio.run(scenario())
+    assert carried == [(ETH, SOL), (XRP,)]
+    assert sorted(fake.methods("subscribe")) == [["BTC/USD", "ETH/USD"], ["SOL/USD"], ["XRP/USD"]]
+    assert fake.methods("unsubscribe") == [["BTC/USD"]]
+
+
+def test_frames_that_cannot_be_stored_end_it_with_the_brokers_own_error() -> None:
+    class Full(MemoryBroker):
+        def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+            if value == HEARTBEAT.encode():
+                raise DeliveryError("the disk is full: make room")
+            super().append(topic, partition, header, value)
+
+    async def scenario() -> None:
+        async with fake_kraken() as fake:
+            collector = Collector(Region.NE, simulated(fake), Full(), exchanges=[Quick()])
+            task = asyncio.create_task(collector.run(asyncio.Event()))
+            await until(lambda: states(collector) == {"live"})
+            await fake.say(HEARTBEAT)
+            await task
+
+    with pytest.raises(DeliveryError, match=r"^the disk is full: make room$"):
+        asyncio.run(scenario())
+
+
+def test_a_bug_ends_it_too() -> None:
+    class Broken(Quick):
+        def socket_url(self, channel: Channel) -> str:
+            raise ZeroDivisionError
+
+    async def scenario() -> None:
+        async with fake_kraken() as fake:
+            await Collector(Region.NE, simulated(fake), MemoryBroker(), exchanges=[Broken()]).run(asyncio.Event())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(scenario())
+    assert caught.group_contains(ZeroDivisionError)
+
+
+def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC,))
+            collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Quick()], progress=0.5)
+            async with running(collector):
+                await until(lambda: "frames/s" in caplog.text)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    lines = [record.getMessage() for record in caplog.records if "frames/s" in record.getMessage()]
+    assert lines[0] == "ne: frames/s: kraken 8; 2 of 2 connections live"
+
+
+def test_an_exchange_that_is_not_collected_here_cannot_be_followed() -> None:
+    collector = Collector(Region.NE, Settings(), MemoryBroker(), exchanges=[Quick()])
+    with pytest.raises(SettingsError, match="upbit: not collected here; in ne that is kraken"):
+        collector.follow("upbit", [BTC])
+
+
+def test_only_enabled_exchanges_of_the_region_are_collected() -> None:
+    assert [kind.name for kind in exchanges_of(Region.ASIA, Settings(exchanges=("okx", "upbit")))] == ["okx"]
+    assert [kind.name for kind in exchanges_of(None, Settings())] == list(EXCHANGES)
+    with pytest.raises(SettingsError, match="COIN_EXCHANGES=okex: there is no such exchange; there are upbit"):
+        exchanges_of(Region.ASIA, Settings(exchanges=("okex",)))
+
+
+def test_a_channel_that_an_exchange_does_not_have_is_left_out() -> None:
+    class Silent(Quick):
+        channels = frozenset({Channel.TICKER})
+
+    collector = Collector(Region.NE, Settings(), MemoryBroker(), exchanges=[Silent()])
+    assert [status.channel for status in collector.status] == [Channel.TICKER]
+
+
+def test_pairs_are_the_defaults_or_those_of_the_setting_with_the_exchanges_quote() -> None:
+    korean = ["BTC-KRW", "ETH-KRW", "XRP-KRW", "SOL-KRW", "USDT-KRW"]
+    assert [str(pair) for pair in wanted(EXCHANGES["upbit"], Settings())] == korean
+    assert wanted(EXCHANGES["kraken"], Settings()) == (BTC, ETH, XRP, SOL)
+    settings = Settings(pairs=(BTC, Pair("DOGE", "KRW"), BTC))
+    assert wanted(EXCHANGES["kraken"], settings) == (BTC,)
+    assert wanted(EXCHANGES["okx"], settings) == ()
+
+
+PAIRS = st.lists(st.sampled_from([Pair(base, "USD") for base in "ABCDEFGHIJ"]), unique=True)
+
+
+@given(st.lists(PAIRS, max_size=5), st.integers(1, 4))
+def test_pairs_stay_on_their_connection_and_each_is_carried_once(changes: list[list[Pair]], size: int) -> None:
+    shards: list[tuple[Pair, ...]] = []
+    for pairs in changes:
+        before = {pair: number for number, shard in enumerate(shards) for pair in shard}
+        shards = assign(shards, pairs, size)
+        after = {pair: number for number, shard in enumerate(shards) for pair in shard}
+        assert sorted(chain.from_iterable(shards)) == sorted(pairs)
+        assert all(len(shard) <= size for shard in shards)
+        assert all(after[pair] == number for pair, number in before.items() if pair in after)

@@ -1,0 +1,538 @@
+"""One socket, against a server on loopback that speaks Kraken from its recordings."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from coin_platform import __version__
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.connection import BEFORE_BOUNDARY, Route
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.session import Session
+from coin_platform.exchanges.base import Exchange, Limits
+from coin_platform.model import SECOND, BookUpdate, Channel, Event, Frame, Kind, Level, Notice, Pair
+from coin_platform.wire import frame, unpack_facts
+from tests.kit.kraken import (
+    BOOKS,
+    HEARTBEAT,
+    SNAPSHOT,
+    UPDATES,
+    FakeKraken,
+    MovedClock,
+    Quick,
+    fake_kraken,
+    frames,
+    records,
+    until,
+    values,
+)
+
+BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))
+BAD = UPDATES[0].replace('"checksum":', '"checksum":1')
+MINUTE = 60 * SECOND
+
+
+class Bench:
+    """A feed, what it talks to, and what it stored."""
+
+    def __init__(self, fake: FakeKraken, feed: Feed, broker: MemoryBroker, stop: asyncio.Event) -> None:
+        self.fake, self.feed, self.broker, self.stop = fake, feed, broker, stop
+
+    async def live(self) -> None:
+        """Wait until every pair has been answered."""
+        await until(lambda: self.feed.connections and self.feed.connections[-1].ready.is_set())
+
+    async def stored(self, payload: str) -> None:
+        """Wait until a message is stored."""
+        await until(lambda: payload.encode() in [value for _, value in records(self.broker)])
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    *pairs: Pair,
+    exchange: Exchange | None = None,
+    transport: httpx.MockTransport | None = None,
+    clock: MovedClock | None = None,
+    broker: MemoryBroker | None = None,
+    lifetime: tuple[float, float] = (3600.0, 3600.0),
+) -> AsyncIterator[Bench]:
+    """Run a book feed of these pairs against a fake Kraken; stop it at the end."""
+    exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
+    rest = Rest(exchange, transport)
+    async with fake_kraken() as fake:
+        route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, fake.host, lifetime)
+        connects = TokenBucket(1000.0, burst=1)
+        feed = Feed(route, pairs or (BTC,), broker=broker, rest=rest, connects=connects, clock=clock or MovedClock())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed.run(stop))
+            try:
+                yield Bench(fake, feed, broker, stop)
+            finally:
+                stop.set()
+    await rest.close()
+
+
+def test_frames_are_stored_as_they_came_numbered_from_one_and_bracketed() -> None:
+    async def scenario() -> tuple[FakeKraken, MemoryBroker]:
+        async with bench() as it:
+            await it.live()
+            await it.fake.push("BTC/USD", UPDATES)
+            await it.stored(UPDATES[-1])
+        return it.fake, it.broker
+
+    fake, broker = asyncio.run(scenario())
+    stored = records(broker)
+    assert [value for _, value in frames(stored)] == fake.sent[0]
+    assert [header.number for header, _ in frames(stored)] == list(range(1, len(fake.sent[0]) + 1))
+    assert (stored[0][0].kind, stored[-1][0].kind) == (Kind.OPENED, Kind.CLOSED)
+    assert {(header.epoch, header.connection) for header, _ in stored} == {(7, stored[0][0].connection)}
+    opened, closed = unpack_facts(stored[0][1]), unpack_facts(stored[-1][1])
+    assert (opened.url, opened.pairs, opened.code) == ("wss://ws.kraken.com/v2", ["BTC-USD"], __version__)
+    assert closed.reason == "stopped"
+
+
+def test_a_frame_is_in_the_log_before_anything_looks_inside_it() -> None:
+    broker = MemoryBroker()
+    newest: list[bool] = []
+
+    class Watching(Quick):
+        def decode(self, frame: Frame) -> list[Event]:
+            newest.append(records(broker)[-1][1] == frame.payload)
+            return super().decode(frame)
+
+    async def scenario() -> None:
+        async with bench(exchange=Watching(), broker=broker) as it:
+            await it.live()
+            await it.fake.push("BTC/USD", UPDATES)
+            await it.stored(UPDATES[-1])
+
+    asyncio.run(scenario())
+    assert newest == [True] * (2 + len(UPDATES))  # the answer, the snapshot, the updates
+
+
+def test_a_stop_loses_nothing_that_was_sent_before_the_server_closed() -> None:
+    async def scenario() -> tuple[FakeKraken, MemoryBroker]:
+        async with bench() as it:
+            await it.live()
+            with contextlib.suppress(ConnectionClosed):  # the server goes on until its socket is closed under it
+                for number in range(100_000):
+                    if number == 500:
+                        it.stop.set()
+                    await it.fake.say(json.dumps({"channel": "heartbeat", "n": number, "fill": "x" * 500}))
+        return it.fake, it.broker
+
+    fake, broker = asyncio.run(scenario())
+    stored = [value for _, value in frames(records(broker))]
+    assert len(stored) > 500
+    assert stored == fake.sent[0]
+    assert records(broker)[-1][0].kind is Kind.CLOSED
+
+
+def test_a_stop_while_connecting_does_not_wait_for_the_exchange() -> None:
+    async def scenario() -> float:
+        stop, rest = asyncio.Event(), Rest(Quick())
+        writers: list[asyncio.StreamWriter] = []
+        mute = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+        host = f"127.0.0.1:{mute.sockets[0].getsockname()[1]}"
+        route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
+        feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+        running = asyncio.create_task(feed.run(stop))
+        await until(lambda: writers)
+        assert feed.status.state == "connecting"
+        start = time.monotonic()
+        stop.set()
+        await running
+        took = time.monotonic() - start
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+        mute.close()
+        await rest.close()
+        return took
+
+    assert asyncio.run(scenario()) < 1
+
+
+def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
+    class Impatient(Quick):
+        silence = 0.4
+
+    async def scenario() -> tuple[MemoryBroker, str, int]:
+        async with bench(exchange=Impatient()) as it:
+            await it.live()
+            await until(lambda: it.feed.status.state == "stale")
+            state = it.feed.status.state
+            await until(lambda: len(it.fake.sent) == 2)
+            await it.live()
+            return it.broker, state, it.feed.status.reconnects
+
+    broker, state, reconnects = asyncio.run(scenario())
+    assert (state, reconnects) == ("stale", 1)
+    assert unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason == "silent for 0.4 s"
+    assert len({header.connection for header, _ in records(broker)}) == 2
+
+
+def test_F3_heartbeats_keep_a_connection() -> None:
+    class Impatient(Quick):
+        silence = 0.6
+
+    async def scenario() -> int:
+        async with bench(exchange=Impatient()) as it:
+            await it.live()
+            for _ in range(10):
+                await it.fake.say(HEARTBEAT)
+                await asyncio.sleep(0.12)
+            return len(it.fake.opened)
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_F4_a_server_that_closes_at_once_is_not_hammered() -> None:
+    async def scenario() -> tuple[list[float], str]:
+        async with bench() as it:
+            it.fake.closes_at_once = True
+            await until(lambda: len(it.fake.opened) == 3)
+            return it.fake.opened, it.feed.status.last_error
+
+    opened, error = asyncio.run(scenario())
+    assert opened[1] - opened[0] >= 0.5
+    assert opened[2] - opened[1] >= 1.0
+    assert "1000" in error
+
+
+def test_F4_a_ban_at_the_upgrade_is_obeyed_to_the_second(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> list[float]:
+        async with bench() as it:
+            it.fake.refusal = (429, {"Retry-After": "2"})
+            await it.live()
+            return it.fake.opened
+
+    with caplog.at_level(logging.WARNING):
+        opened = asyncio.run(scenario())
+    assert 1.99 <= opened[1] - opened[0] < 3
+    assert "kraken orderbook 0: ended, HTTP 429; again in" in caplog.text
+
+
+def test_a_server_that_goes_away_is_come_back_to() -> None:
+    async def scenario() -> tuple[MemoryBroker, int]:
+        async with bench() as it:
+            await it.live()
+            await it.fake.sockets[0].close(1013, "restarting")
+            await until(lambda: len(it.fake.sent) == 2)
+            await it.live()
+            return it.broker, it.feed.status.reconnects
+
+    broker, reconnects = asyncio.run(scenario())
+    assert reconnects == 1
+    assert "1013" in unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
+    assert [header.number for header, _ in frames(records(broker))] == [1, 2, 1, 2]
+
+
+def kinds(broker: MemoryBroker) -> Iterator[tuple[int, Kind]]:
+    """Yield which connection, counted from 0, stored a record of which kind."""
+    names: list[str] = []
+    for header, _ in records(broker):
+        if header.connection not in names:
+            names.append(header.connection)
+        yield names.index(header.connection), header.kind
+
+
+def test_F5_a_planned_rotation_has_data_from_the_successor_before_the_old_one_closes() -> None:
+    async def scenario() -> MemoryBroker:
+        async with bench(BTC, ETH, lifetime=(0.3, 0.3)) as it:
+            await until(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
+        return it.broker
+
+    broker = asyncio.run(scenario())
+    seen = list(kinds(broker))
+    before = seen[: seen.index((0, Kind.CLOSED))]
+    assert before.count((1, Kind.SOCKET)) == 4  # two answers, two snapshots
+    assert unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason == "replaced"
+
+
+def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
+    class Announcing(Quick):
+        def read(self, frame: Frame) -> Iterator[Event]:
+            if b"maintenance" in frame.payload:
+                return iter((Notice(reason="maintenance"),))
+            return super().read(frame)
+
+    async def scenario() -> MemoryBroker:
+        async with bench(exchange=Announcing()) as it:
+            await it.live()
+            await it.fake.say('{"channel":"status","note":"maintenance"}')
+            await it.fake.say('{"channel":"status","note":"maintenance"}')
+            await until(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
+            return it.broker
+
+    seen = list(kinds(asyncio.run(scenario())))
+    assert (1, Kind.SOCKET) in seen[: seen.index((0, Kind.CLOSED))]
+    assert (2, Kind.OPENED) not in seen  # two notices, one successor
+
+
+def test_F6_a_jump_of_the_wall_clock_reconnects_nothing() -> None:
+    clock = MovedClock()
+
+    async def scenario() -> tuple[int, str]:
+        async with bench(clock=clock) as it:
+            await it.live()
+            for hours in (1, -1):
+                clock.wall = hours * 3600 * SECOND
+                await it.fake.say(HEARTBEAT)
+                await asyncio.sleep(0.6)  # two beats
+            return len(it.fake.opened), it.feed.status.state
+
+    assert asyncio.run(scenario()) == (1, "live")
+
+
+def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(caplog: pytest.LogCaptureFixture) -> None:
+    nope = Pair("NOPE", "USD")
+
+    async def scenario() -> tuple[dict[Pair, str], frozenset[Pair], str]:
+        async with bench(BTC, nope, ETH) as it:
+            it.fake.unknown.add("NOPE/USD")
+            await it.live()
+            await it.fake.push("ETH/USD", UPDATES[:1])
+            await it.stored(UPDATES[0].replace("BTC/USD", "ETH/USD"))
+            status = it.feed.status
+            return status.refused, status.invalid | status.unconfirmed, status.state
+
+    with caplog.at_level(logging.ERROR):
+        refused, troubled, state = asyncio.run(scenario())
+    assert refused == {nope: "Currency pair not supported NOPE/USD"}
+    assert (troubled, state) == (frozenset(), "live")
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert line == (
+        "kraken orderbook 0: NOPE-USD is refused, Currency pair not supported NOPE/USD; take it out of COIN_PAIRS"
+    )
+
+
+def test_F2_a_bad_update_resyncs_its_pair_alone(caplog: pytest.LogCaptureFixture) -> None:
+    clock = MovedClock()
+
+    async def scenario() -> tuple[FakeKraken, frozenset[Pair], frozenset[Pair], int]:
+        async with bench(BTC, ETH, clock=clock) as it:
+            await it.live()
+            clock.monotonic += 11  # the subscription's own snapshot is long past
+            for _ in range(100):
+                await it.fake.push("BTC/USD", [BAD])
+            await until(lambda: it.fake.methods("unsubscribe"))
+            await until(lambda: it.feed.connections[-1].session.invalid == frozenset())
+            return it.fake, it.feed.status.invalid, it.feed.status.unconfirmed, it.feed.status.lost
+
+    with caplog.at_level(logging.INFO):
+        fake, invalid, unconfirmed, lost = asyncio.run(scenario())
+    assert fake.methods("unsubscribe") == [["BTC/USD"]]
+    assert fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["BTC/USD"]]
+    assert (invalid, unconfirmed, lost, len(fake.opened)) == (frozenset(), frozenset(), 1, 1)
+    assert "book of BTC-USD lost" in caplog.text
+    assert "book of BTC-USD is right again" in caplog.text
+    assert "ETH-USD lost" not in caplog.text
+
+
+def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
+    clock = MovedClock(wall=1_800_000_000 * SECOND)  # a whole minute
+    clock.wall -= BEFORE_BOUNDARY + SECOND // 2
+
+    async def scenario() -> MemoryBroker:
+        async with bench(BTC, ETH, clock=clock) as it:
+            await it.live()
+            for update in UPDATES:
+                await it.fake.push("BTC/USD", [update])
+                await it.fake.push("ETH/USD", [update])
+                await asyncio.sleep(0.06)  # so that the boundary comes between them
+            await until(lambda: len(values(records(it.broker), Kind.CHECKPOINT)) == 4)
+        return it.broker
+
+    stored = records(asyncio.run(scenario()))
+    session, checkpoints = Session(Quick(), Channel.ORDERBOOK, [BTC, ETH]), []
+    last = 0
+    for header, value in stored:
+        if header.kind is Kind.SOCKET:
+            moment = clock()
+            list(session.received(frame("kraken", Channel.ORDERBOOK, header, value), moment))
+            last = header.number
+        elif header.kind is Kind.CHECKPOINT:
+            book = unpack_facts(value).book
+            assert book is not None
+            pair = Pair.parse(book.pair)
+            assert (header.number, [book]) == (last, list(session.checkpoints(frozenset({pair}))))
+            checkpoints.append((pair, last))
+    assert [pair for pair, _ in checkpoints] == [BTC, ETH, BTC, ETH]  # after their snapshots, and before the boundary
+    assert checkpoints[2][1] == checkpoints[3][1] > checkpoints[1][1]
+
+
+def test_where_books_are_always_whole_a_checkpoint_only_says_what_the_connection_is() -> None:
+    class Whole(Quick):
+        has_deltas = False
+
+    clock = MovedClock(wall=1_800_000_000 * SECOND)
+    clock.wall -= BEFORE_BOUNDARY + SECOND // 5
+
+    async def scenario() -> MemoryBroker:
+        async with bench(BTC, ETH, exchange=Whole(), clock=clock) as it:
+            await it.live()
+            await until(lambda: values(records(it.broker), Kind.CHECKPOINT))
+        return it.broker
+
+    [value] = values(records(asyncio.run(scenario())), Kind.CHECKPOINT)
+    facts = unpack_facts(value)
+    assert (facts.pairs, facts.book, facts.code) == (["BTC-USD", "ETH-USD"], None, __version__)
+
+
+def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
+    levels = [Level(float(price), 0.123456789012) for price in range(1, 60_001)]
+
+    class Deep(Quick):
+        silence = 1e6
+
+        def read(self, frame: Frame) -> Iterator[Event]:
+            if frame.payload == SNAPSHOT.encode():
+                yield BookUpdate(pair=BTC, is_snapshot=True, bids=levels, asks=[Level(1e6, 1.0)])
+
+    clock = MovedClock()
+
+    async def scenario() -> list[int]:
+        async with bench(exchange=Deep(), clock=clock) as it:
+            await it.live()
+            counts = [len(values(records(it.broker), Kind.CHECKPOINT))]
+            for wall, monotonic in ((60, 60), (3600, 3600)):
+                clock.wall += wall * SECOND
+                clock.monotonic += monotonic
+                await asyncio.sleep(0.6)
+                counts.append(len(values(records(it.broker), Kind.CHECKPOINT)))
+            return counts
+
+    assert asyncio.run(scenario()) == [1, 1, 2]
+
+
+def test_pairs_change_without_reconnecting_and_the_log_knows() -> None:
+    async def scenario() -> tuple[FakeKraken, MemoryBroker]:
+        async with bench(BTC, ETH) as it:
+            await it.live()
+            it.feed.follow([ETH, XRP, XRP])
+            await it.stored(SNAPSHOT.replace("BTC/USD", "XRP/USD"))
+        return it.fake, it.broker
+
+    fake, broker = asyncio.run(scenario())
+    assert fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["XRP/USD"]]
+    assert fake.methods("unsubscribe") == [["BTC/USD"]]
+    assert [unpack_facts(value).pairs for value in values(records(broker), Kind.PAIRS)] == [["ETH-USD", "XRP-USD"]]
+    assert len(fake.opened) == 1
+
+
+def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
+    async def scenario() -> tuple[str, str, int]:
+        async with bench(BTC) as it:
+            await it.live()
+            it.feed.follow([])
+            await until(lambda: not it.feed.connections)
+            idle = it.feed.status.state
+            it.feed.follow([ETH])
+            await until(lambda: it.feed.connections and it.feed.connections[-1].ready.is_set())
+            return idle, it.feed.status.state, len(it.fake.opened)
+
+    assert asyncio.run(scenario()) == ("idle", "live", 2)
+
+
+def depth(pair: str) -> bytes:
+    """Return Kraken's REST answer with the recorded snapshot's levels."""
+    [row] = json.loads(SNAPSHOT, parse_float=str)["data"]
+    sides = {side: [[level["price"], level["qty"], 0] for level in row[side]] for side in ("bids", "asks")}
+    return json.dumps({"error": [], "result": {pair: sides}}).encode()
+
+
+class Bridged(Quick):
+    """Kraken as if its snapshots came over REST."""
+
+    is_bridged = True
+
+
+def test_a_fetched_book_is_a_numbered_frame_with_its_pair_and_then_a_checkpoint() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, content=depth("BTC/USD"))
+
+    async def scenario() -> MemoryBroker:
+        async with bench(exchange=Bridged(), transport=httpx.MockTransport(answer)) as it:
+            it.fake.sends_snapshots = False
+            await until(lambda: it.fake.methods("subscribe"))
+            await it.fake.push("BTC/USD", UPDATES[:3])
+            await until(lambda: values(records(it.broker), Kind.CHECKPOINT))
+        return it.broker
+
+    stored = records(asyncio.run(scenario()))
+    assert asked == ["/kraken/0/public/Depth"]
+    [(header, value)] = [(header, value) for header, value in stored if header.kind is Kind.REST]
+    assert (header.pair, value) == (BTC, depth("BTC/USD"))
+    assert [header.number for header, _ in frames(stored)] == [1, 2, 3, 4, 5]
+    following = stored[[kind.kind for kind, _ in stored].index(Kind.REST) + 1][0]
+    assert (following.kind, following.number) == (Kind.CHECKPOINT, header.number)
+
+
+def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    answers = iter([httpx.Response(500), httpx.Response(200, content=b'{"error":["EGeneral:Busy"]}')])
+    clock = MovedClock()
+
+    class Patient(Bridged):
+        silence = 1000.0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return next(answers, httpx.Response(200, content=depth("BTC/USD")))
+
+    async def scenario() -> None:
+        async with bench(exchange=Patient(), transport=httpx.MockTransport(answer), clock=clock) as it:
+            it.fake.sends_snapshots = False
+            await until(lambda: it.fake.methods("subscribe"))
+            await it.fake.push("BTC/USD", UPDATES[:1])
+            await until(lambda: "not fetched" in caplog.text)
+            clock.monotonic += 11
+            await it.fake.push("BTC/USD", UPDATES[1:2])
+            await until(lambda: "EGeneral:Busy" in caplog.text)
+            clock.monotonic += 11
+            await until(lambda: values(records(it.broker), Kind.CHECKPOINT))
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert "book of BTC-USD not fetched" in caplog.text
+    assert "500" in caplog.text
+    assert "book of BTC-USD is right again" in caplog.text
+
+
+def test_messages_that_the_limits_keep_back_are_bounded() -> None:
+    class Slow(Quick):
+        limits = Limits(messages_per_second=0.01, connects_per_minute=60_000)
+
+    async def scenario() -> str:
+        async with bench(BTC, exchange=Slow()) as it:
+            await it.live()
+            for number in range(1000):
+                it.feed.follow([ETH] if number % 2 else [BTC])
+            await until(lambda: not it.feed.connections)
+            return it.feed.status.last_error
+
+    assert asyncio.run(scenario()) == "1000 messages wait to be sent"
+
+
+def test_what_the_exchange_wants_to_hear_is_said() -> None:
+    class Pinged(Quick):
+        ping = '{"method":"ping"}'
+        ping_every = 0.3
+
+    async def scenario() -> int:
+        async with bench(exchange=Pinged()) as it:
+            await until(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
+            return len(it.fake.opened)
+
+    assert asyncio.run(scenario()) == 1

@@ -1,0 +1,121 @@
+"""Delays and budgets, with a clock of our own."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.collect.pacing import LONGEST, SETTLED, Backoff, TokenBucket, ban, retry_after, unless
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_F4_a_server_that_closes_at_once_is_tried_at_most_26_times_in_ten_minutes(chance: float) -> None:
+    backoff, time, attempts = Backoff(lambda: chance), 0.0, 0
+    while time < 600:
+        attempts += 1
+        time += backoff.next(lived=0.0)
+    assert 10 <= attempts <= 26
+
+
+@given(st.lists(st.tuples(st.floats(0, 200), st.floats(0, 1, exclude_max=True)), max_size=60))
+def test_F4_delays_keep_to_their_bounds_and_only_a_minute_of_data_resets_them(
+    history: list[tuple[float, float]],
+) -> None:
+    chances = iter([chance for _, chance in history])
+    backoff, failures = Backoff(lambda: next(chances)), 0
+    for lived, _ in history:
+        failures = 0 if lived >= SETTLED else failures
+        longest = min(LONGEST, 2.0**failures)
+        assert longest / 2 <= backoff.next(lived) <= longest
+        failures += 1
+
+
+def test_there_is_no_last_attempt() -> None:
+    backoff = Backoff(lambda: 0.0)
+    assert {backoff.next(0.0) for _ in range(5000)} == {0.5, 1, 2, 4, 8, 16, 30}
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    clock = Clock()
+    bucket = TokenBucket(2.0, burst=3, clock=clock)
+    assert [bucket.reserve() for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
+    clock.now += 60
+    assert [bucket.reserve() for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+def test_F4_a_ban_is_obeyed_to_the_second_and_asked_after_it_no_faster_than_the_rate() -> None:
+    clock = Clock()
+    bucket = TokenBucket(0.5, burst=5, clock=clock)
+    bucket.forbid(30)
+    bucket.forbid(0)
+    bucket.forbid(7)  # shorter: the longer one holds
+    assert [bucket.reserve(), bucket.reserve()] == [30, 32]
+
+
+def test_F4_who_already_waits_when_a_ban_comes_waits_for_its_end() -> None:
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+        bucket = TokenBucket(10.0, clock=loop.time)
+        start = loop.time()
+        bucket.reserve()
+        waiting = asyncio.create_task(bucket.take())
+        await asyncio.sleep(0)
+        bucket.forbid(0.3)
+        await waiting
+        return loop.time() - start
+
+    assert asyncio.run(scenario()) >= 0.299
+
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("7", 7.0),
+        (" 120 ", 120.0),
+        ("Tue, 24 Nov 2026 12:01:30 GMT", 90.0),
+        ("Tue, 24 Nov 2026 11:00:00 GMT", 0.0),  # already over
+        ("soon", None),
+        ("-5", None),
+        ("9" * 400, 86_400.0),  # nobody is believed for longer than a day
+        ("Tue, 24 Nov 2026 12:01:30 -0000", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(text: str | None, seconds: float | None) -> None:
+    assert retry_after(text, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "seconds"),
+    [(429, "7", 7), (418, "120", 120), (403, None, 10), (503, "5", 5), (503, None, 0), (200, "9", 0), (451, "9", 0)],
+)
+def test_only_refusals_forbid(status: int, header: str | None, seconds: float) -> None:
+    assert ban(status, header) == seconds
+
+
+def test_a_wait_is_cut_short_by_its_event_and_then_returns_nothing() -> None:
+    async def scenario() -> list[object]:
+        stop = asyncio.Event()
+        first = await unless(stop, asyncio.sleep(0, "done"))
+        asyncio.get_running_loop().call_later(0.01, stop.set)
+        endless: asyncio.Future[str] = asyncio.Future()
+        second = await unless(stop, endless)
+        return [first, second, endless.cancelled()]
+
+    assert asyncio.run(scenario()) == ["done", None, True]

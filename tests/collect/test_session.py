@@ -1,0 +1,496 @@
+"""What a session decides, with an exchange made for the purpose and time that is only a number."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.collect.session import (
+    PATIENCE,
+    Action,
+    Failed,
+    Fetch,
+    Lost,
+    Restored,
+    Rotate,
+    Send,
+    Session,
+)
+from coin_platform.exchanges.base import Exchange, Request, chunks
+from coin_platform.exchanges.kraken import Kraken
+from coin_platform.exchanges.upbit import Upbit
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Channel,
+    Control,
+    Event,
+    Frame,
+    Instant,
+    Kind,
+    Level,
+    Microseconds,
+    Notice,
+    Pair,
+    Proof,
+    Refused,
+    Region,
+    Subscribed,
+    Ticker,
+)
+from coin_platform.wire import Checkpoint
+from tests.kit.kraken import SNAPSHOT, UPDATES
+
+A, B, C = Pair("A", "USD"), Pair("B", "USD"), Pair("C", "USD")
+START = 1_800_000_000 * SECOND
+
+
+class Toy(Exchange):
+    """An exchange that asks in plain words, two pairs a request, and whose frames say what the test put into them."""
+
+    name = "toy"
+    title = "Toy"
+    region = Region.NE
+    partition = 9
+    quote = "USD"
+    channels = frozenset(Channel)
+    proof = Proof.SEQUENCE
+    ws_url = "wss://toy"
+    rest_url = "https://toy"
+    has_deltas = True
+    numbers = True
+
+    def __init__(self) -> None:
+        self.said: list[list[Event]] = []
+
+    def symbol(self, pair: Pair) -> str:
+        return str(pair)
+
+    def pair(self, symbol: str) -> Pair:
+        return Pair.parse(symbol)
+
+    def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        return self._ask("+", pairs, id)
+
+    def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        return self._ask("-", pairs, id)
+
+    def _ask(self, sign: str, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
+        for number, some in enumerate(chunks(pairs, 2), id):
+            yield Request(sign + " ".join(pair.base for pair in some), some, number if self.numbers else None)
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        yield from self.said[int(frame.payload)]
+
+    def read_rest(self, frame: Frame) -> Iterator[Event]:
+        return self.read(frame)
+
+    def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        return f"{self.rest_url}/{pair.base}"
+
+    def frame(self, *events: Event, rest: Pair | None = None) -> Frame:
+        """Return a frame that says this."""
+        self.said.append(list(events))
+        return raw(str(len(self.said) - 1), rest=rest)
+
+
+class Strict(Toy):
+    """One bad pair refuses the whole request."""
+
+    refuses_all = True
+
+
+class Bridged(Toy):
+    """Snapshots come over REST."""
+
+    is_bridged = True
+
+
+class Whole(Toy):
+    """Every message is the whole book."""
+
+    has_deltas = False
+
+
+def raw(payload: str, *, rest: Pair | None = None, name: str = "toy") -> Frame:
+    """Return a frame with this payload."""
+    return Frame(
+        exchange=name,
+        channel=Channel.ORDERBOOK,
+        connection="c",
+        number=1,
+        received_time=START,
+        payload=payload.encode(),
+        kind=Kind.SOCKET if rest is None else Kind.REST,
+        pair=rest,
+    )
+
+
+def at(seconds: float) -> Instant:
+    """Return the instant this long after the start."""
+    return Instant(START + int(seconds * SECOND), 1000 + seconds)
+
+
+class Talk:
+    """A session that is open, and what it wants done."""
+
+    def __init__(self, exchange: Toy, *pairs: Pair, channel: Channel = Channel.ORDERBOOK) -> None:
+        self.exchange, self.session = exchange, Session(exchange, channel, pairs)
+        self.first = list(self.session.opened(at(0)))
+
+    def hear(self, *events: Event, after: float = 0.0, rest: Pair | None = None) -> list[Action]:
+        """Return what the session does about a frame that says this."""
+        return list(self.session.received(self.exchange.frame(*events, rest=rest), at(after)))
+
+    def tick(self, after: float) -> list[Action]:
+        """Return what the session does because it is so late."""
+        return list(self.session.tick(at(after)))
+
+
+def snapshot(pair: Pair, last: int) -> BookUpdate:
+    return BookUpdate(pair=pair, is_snapshot=True, bids=[Level(9.0, 1.0)], asks=[Level(10.0, 1.0)], last_sequence=last)
+
+
+def update(pair: Pair, first: int) -> BookUpdate:
+    bids = [Level(9.0, float(first))]
+    return BookUpdate(pair=pair, is_snapshot=False, bids=bids, asks=[], first_sequence=first, last_sequence=first)
+
+
+def ticker(pair: Pair) -> Ticker:
+    return Ticker(pair=pair, last="1")
+
+
+def test_a_new_connection_asks_for_everything() -> None:
+    talk = Talk(Toy(), A, B, C)
+    assert talk.first == [Send("+A B"), Send("+C")]
+    assert talk.session.unconfirmed == {A, B, C}
+    assert talk.session.pairs == (A, B, C)
+    assert Talk(Toy()).first == []
+
+
+def test_only_differences_are_sent_while_it_is_open() -> None:
+    session = Session(Toy(), Channel.TICKER, [A])
+    assert list(session.follow([A, B], at(0))) == []  # not open yet
+    assert list(session.opened(at(0))) == [Send("+A B")]
+    assert list(session.follow([B, A], at(1))) == []
+    assert list(session.follow([B, C], at(2))) == [Send("-A"), Send("+C")]
+    assert list(session.follow([B], at(3))) == [Send("-C")]
+    assert (session.pairs, session.unconfirmed) == ((B,), frozenset({B}))
+
+
+def test_where_a_subscription_replaces_the_former_one_the_whole_set_is_sent() -> None:
+    session = Session(Upbit(), Channel.TICKER, [A])
+    codes = [str(action) for action in session.opened(at(0))]
+    assert '"codes":["USD-A"]' in codes[0]
+    [both] = session.follow([A, B], at(1))
+    assert '"codes":["USD-A","USD-B"]' in str(both)
+    [one] = session.follow([B], at(2))
+    assert '"codes":["USD-B"]' in str(one)
+    assert list(session.follow([], at(3))) == []  # nothing to say; the connection is closed
+
+
+def test_answers_confirm_by_pair_or_by_request_and_so_does_data() -> None:
+    talk = Talk(Toy(), A, B, C)
+    talk.hear(Subscribed(request=1))
+    assert talk.session.unconfirmed == {C}
+    talk.hear(Subscribed(request=99))
+    talk.hear(Subscribed())
+    assert talk.session.unconfirmed == {C}
+    talk.hear(Subscribed(pair=C))
+    assert talk.session.unconfirmed == frozenset()
+    other = Talk(Toy(), A, B)
+    other.hear(ticker(A))
+    assert other.session.unconfirmed == {B}
+    assert other.tick(PATIENCE + 1) == [Failed(B, "no answer in 10 s: is it a pair of this exchange?")]
+
+
+def test_heartbeats_and_what_cannot_be_read_change_nothing_but_a_count() -> None:
+    talk = Talk(Toy(), A)
+    assert talk.hear(Control(name="pong")) == []
+    assert list(talk.session.received(raw("no number"), at(1))) == []
+    assert (talk.session.undecodable, talk.session.unconfirmed) == (1, frozenset({A}))
+
+
+def test_an_announced_end_asks_for_a_successor() -> None:
+    assert Talk(Toy(), A).hear(Notice(reason="maintenance")) == [Rotate("maintenance")]
+
+
+def test_a_refusal_that_names_its_pair_fails_that_pair_alone() -> None:
+    talk = Talk(Toy(), A, B)
+    assert talk.hear(Refused(pair=A, reason="unknown")) == [Failed(A, "unknown")]
+    assert (talk.session.refused, talk.session.unconfirmed) == ({A: "unknown"}, frozenset({B}))
+    assert talk.hear(Refused(pair=C, reason="whose?")) == []  # not one of ours any more
+    assert talk.session.refused == {A: "unknown"}
+
+
+def test_a_refusal_of_a_request_of_one_pair_fails_that_pair() -> None:
+    talk = Talk(Toy(), A, B, C)
+    assert talk.hear(Refused(request=2, reason="unknown")) == [Failed(C, "unknown")]
+    assert talk.session.unconfirmed == {A, B}
+
+
+def test_a_refusal_that_names_nothing_explains_the_pairs_that_stay_unconfirmed() -> None:
+    talk = Talk(Toy(), A, B)
+    assert talk.hear(Refused(reason="60018: wrong URL")) == []
+    talk.hear(Subscribed(pair=A))
+    assert talk.tick(PATIENCE) == []
+    assert talk.tick(PATIENCE + 0.1) == [
+        Failed(B, "no answer in 10 s (60018: wrong URL): is it a pair of this exchange?")
+    ]
+    assert talk.tick(PATIENCE + 5) == []  # said once
+
+
+def test_where_one_bad_pair_refuses_all_the_others_are_asked_for_again() -> None:
+    talk = Talk(Strict(), A, B)
+    assert talk.hear(Refused(pair=A, request=1, reason="unknown"), after=9) == [Failed(A, "unknown"), Send("+B")]
+    assert talk.tick(PATIENCE + 1) == []  # B's time runs from the second request
+    talk.hear(Subscribed(request=2))
+    assert talk.session.unconfirmed == frozenset()
+
+
+def test_where_all_are_refused_without_a_name_each_is_asked_for_alone() -> None:
+    talk = Talk(Strict(), A, B)
+    assert talk.hear(Refused(request=1, reason="unknown")) == [Send("+A"), Send("+B")]
+    assert talk.hear(Refused(request=2, reason="unknown")) == [Failed(A, "unknown")]
+    talk.hear(Subscribed(request=3))
+    assert (talk.session.refused, talk.session.unconfirmed) == ({A: "unknown"}, frozenset())
+    assert talk.hear(Refused(request=1, reason="again")) == []  # answered already
+
+
+def test_data_that_comes_late_makes_a_failed_pair_good() -> None:
+    talk = Talk(Toy(), A)
+    assert talk.tick(PATIENCE + 1) != []
+    talk.hear(ticker(A), after=20)
+    assert talk.session.refused == {}
+
+
+def test_a_pair_that_is_asked_for_again_is_not_refused_until_it_is_again() -> None:
+    talk = Talk(Toy(), A)
+    talk.hear(Refused(pair=A, reason="unknown"))
+    list(talk.session.follow([], at(1)))
+    assert talk.session.refused == {}
+    assert list(talk.session.follow([A], at(2))) == [Send("+A")]
+    assert talk.session.unconfirmed == {A}
+
+
+def test_F1_a_gap_is_noticed_at_the_next_message_and_only_its_pair_is_lost() -> None:
+    talk = Talk(Toy(), A, B)
+    talk.hear(snapshot(A, 5), snapshot(B, 7))
+    assert talk.hear(update(A, 6), after=20) == []
+    assert talk.hear(update(A, 8), after=21) == [
+        Lost(A, "A-USD: wanted an update from 7, got one from 8"),
+        Send("-A"),
+        Send("+A"),
+    ]
+    assert talk.session.invalid == {A}
+    assert talk.hear(update(B, 8), after=21) == []
+
+
+def test_a_snapshot_restores_a_lost_book_and_makes_it_fresh() -> None:
+    talk = Talk(Toy(), A)
+    talk.hear(snapshot(A, 5))
+    assert talk.session.take_fresh() == {A}
+    talk.hear(update(A, 9), after=20)
+    assert (talk.session.invalid, talk.session.take_fresh()) == (frozenset({A}), frozenset())
+    assert talk.hear(snapshot(A, 20), after=21) == [Restored(A)]
+    assert (talk.session.invalid, talk.session.fresh) == (frozenset(), {A})
+    assert talk.hear(snapshot(A, 30), after=22) == []  # it was not lost
+
+
+def test_F2_a_thousand_bad_updates_a_second_cause_one_resync_in_ten_seconds() -> None:
+    talk = Talk(Toy(), A, B)
+    talk.hear(snapshot(A, 5), snapshot(B, 5))
+    actions = [
+        action for step in range(15_000) for action in talk.hear(update(A, 9 + 2 * step), after=20 + step / 1000)
+    ]
+    assert actions.count(Send("+A")) == 2  # at 20 s and at 30 s
+    assert [action for action in actions if isinstance(action, Lost)] == actions[:1]
+    assert (talk.session.invalid, talk.session.unconfirmed) == (frozenset({A}), frozenset())
+
+
+def test_F2_a_lost_book_is_asked_for_again_although_nothing_comes() -> None:
+    talk = Talk(Toy(), A)
+    talk.hear(snapshot(A, 5))
+    talk.hear(update(A, 9), after=20)
+    assert talk.tick(29.9) == []
+    assert talk.tick(30) == [Send("-A"), Send("+A")]
+
+
+def test_the_snapshot_of_a_subscription_is_waited_for_before_it_is_asked_for_again() -> None:
+    talk = Talk(Toy(), A)
+    assert talk.hear(update(A, 3), after=1) == []
+    assert talk.hear(update(A, 4), after=PATIENCE) == [Send("-A"), Send("+A")]
+
+
+def test_a_bridged_book_is_fetched_once_and_continues_with_what_was_buffered() -> None:
+    talk = Talk(Bridged(), A)
+    assert talk.hear(update(A, 8)) == [Fetch(A, "https://toy/A")]
+    assert talk.hear(update(A, 9), after=1) == []
+    assert talk.hear(snapshot(A, 8), after=2, rest=A) == []
+    assert talk.session.take_fresh() == {A}
+    [checkpoint] = talk.session.checkpoints()
+    assert (checkpoint.sequence, checkpoint.bids[0].size) == (9, 9.0)
+    assert talk.hear(update(A, 20), after=12) == [
+        Lost(A, "A-USD: wanted an update from 10, got one from 20"),
+        Fetch(A, "https://toy/A"),
+    ]
+
+
+def test_a_book_that_rest_refuses_stays_lost_and_is_asked_for_when_it_is_due() -> None:
+    talk = Talk(Bridged(), A)
+    talk.hear(update(A, 8))
+    assert talk.hear(Refused(pair=A, reason="busy"), after=1, rest=A) == [Lost(A, "no book over REST: busy")]
+    assert talk.session.refused == {}
+    assert talk.tick(5) == []
+    assert talk.tick(PATIENCE) == [Fetch(A, "https://toy/A")]
+    assert talk.hear(snapshot(A, 8), after=11, rest=A) == [Restored(A)]
+
+
+def test_an_answer_for_a_pair_that_was_dropped_meanwhile_is_nothing() -> None:
+    talk = Talk(Bridged(), A, B)
+    talk.hear(update(A, 8))
+    list(talk.session.follow([B], at(1)))
+    assert talk.hear(Refused(pair=A, reason="busy"), after=2, rest=A) == []
+    assert talk.hear(snapshot(A, 8), after=2, rest=A) == []
+    assert list(talk.session.checkpoints()) == []
+    assert talk.tick(9) == []
+
+
+def test_checkpoints_are_the_books_that_can_be_trusted_of_all_pairs_or_some() -> None:
+    talk = Talk(Toy(), A, B, C)
+    talk.hear(snapshot(A, 5), snapshot(B, 7), snapshot(C, 1))
+    talk.hear(update(C, 9))
+    assert list(talk.session.checkpoints()) == [Checkpoint.of(snapshot(A, 5)), Checkpoint.of(snapshot(B, 7))]
+    assert list(talk.session.checkpoints(frozenset({B, C}))) == [Checkpoint.of(snapshot(B, 7))]
+
+
+def test_a_dropped_pair_leaves_nothing_behind() -> None:
+    talk = Talk(Toy(), A, B)
+    talk.hear(snapshot(A, 5), snapshot(B, 5))
+    talk.hear(update(A, 9))
+    list(talk.session.follow([B], at(1)))
+    assert (talk.session.invalid, talk.session.fresh, talk.session.pairs) == (frozenset(), {B}, (B,))
+    assert talk.tick(60) == []
+
+
+def test_whole_books_are_not_kept() -> None:
+    talk = Talk(Whole(), A)
+    assert talk.hear(Subscribed(pair=A, depth=10), snapshot(A, 5)) == []
+    assert list(talk.session.checkpoints()) == []
+    assert (talk.session.invalid, talk.session.is_complete) == (frozenset(), True)
+
+
+def test_the_depth_that_was_granted_is_kept_to() -> None:
+    talk = Talk(Toy(), A)
+    talk.hear(Subscribed(pair=A, depth=1), Subscribed(pair=C, depth=1))
+    bids = [Level(9.0, 1.0), Level(8.0, 1.0)]
+    talk.hear(BookUpdate(pair=A, is_snapshot=True, bids=bids, asks=[], last_sequence=1))
+    [checkpoint] = talk.session.checkpoints()
+    assert (checkpoint.depth, [level.price for level in checkpoint.bids]) == (1, [9.0])
+
+
+def test_a_connection_is_complete_when_every_pair_has_data_or_is_refused() -> None:
+    talk = Talk(Toy(), A, B, C)
+    talk.hear(Subscribed(pair=A))
+    assert (talk.session.has_data, talk.session.is_complete) == (False, False)
+    talk.hear(snapshot(A, 5), update(B, 1))
+    talk.hear(Refused(pair=C, reason="unknown"))
+    assert (talk.session.has_data, talk.session.is_complete) == (True, False)  # B has no book yet
+    talk.hear(snapshot(B, 5))
+    assert talk.session.is_complete
+
+
+def test_requests_without_an_id_are_confirmed_by_pair() -> None:
+    class Plain(Toy):
+        numbers = False
+
+    talk = Talk(Plain(), A, B)
+    assert talk.hear(Subscribed(request=1)) == []
+    assert talk.session.unconfirmed == {A, B}
+
+
+def test_the_recorded_kraken_book_holds_and_one_forged_digit_is_noticed() -> None:
+    session = Session(Kraken(), Channel.ORDERBOOK, [Pair("BTC", "USD")])
+    list(session.opened(at(0)))
+    for text in [SNAPSHOT, *UPDATES]:
+        assert list(session.received(raw(text, name="kraken"), at(20))) == []
+    assert session.is_complete
+    forged = UPDATES[0].replace('"checksum":', '"checksum":1')
+    [lost, unsubscribed, subscribed] = session.received(raw(forged, name="kraken"), at(21))
+    assert isinstance(lost, Lost)
+    assert "checksum" in lost.reason
+    assert '"unsubscribe"' in str(unsubscribed)
+    assert '"subscribe"' in str(subscribed)
+
+
+PAIRS = st.lists(st.sampled_from([A, B, C, Pair("D", "USD")]), unique=True)
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+@given(start=PAIRS, changes=st.lists(PAIRS, max_size=6))
+def test_what_the_exchange_was_asked_for_is_what_is_wanted(
+    replaces: bool, start: list[Pair], changes: list[list[Pair]]
+) -> None:
+    class Either(Toy):
+        """Asks for all in one request, so that a replacing subscription is one message."""
+
+        def _ask(self, sign: str, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
+            if not (replaces and sign == "-"):
+                yield Request(sign + " ".join(pair.base for pair in pairs), tuple(pairs), id)
+
+    Either.replaces = replaces
+    session = Session(Either(), Channel.TICKER, start)
+    carried: set[str] = set()
+    actions = list(session.opened(at(0)))
+    for number, wanted in enumerate([start, *changes]):
+        if number:
+            actions = list(session.follow(wanted, at(number)))
+        for action in actions:
+            assert isinstance(action, Send)
+            names = set(action.payload[1:].split())
+            assert names  # nobody asks for nothing
+            if action.payload[0] == "+":
+                carried = names if replaces else carried | names
+            else:
+                carried -= names
+        if wanted or not replaces:
+            assert carried == {pair.base for pair in wanted}
+        assert session.unconfirmed == set(wanted)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["good", "gap", "snapshot", "tick"]), st.floats(0, 12, allow_nan=False)), max_size=60
+)
+
+
+@given(STEPS)
+def test_F2_losses_and_restorations_alternate_and_resyncs_keep_their_distance(
+    steps: list[tuple[str, float]],
+) -> None:
+    talk, time, sequence, asked, is_lost = Talk(Toy(), A), 0.0, 1, 0.0, False
+    talk.hear(snapshot(A, sequence))
+    for step, pause in steps:
+        time += pause
+        sequence += 5 if step == "gap" else 1
+        match step:
+            case "tick":
+                actions = talk.tick(time)
+                sequence -= 1
+            case "snapshot":
+                actions = talk.hear(snapshot(A, sequence), after=time)
+            case _:
+                actions = talk.hear(update(A, sequence), after=time)
+        for action in actions:
+            match action:
+                case Lost():
+                    assert not is_lost
+                    is_lost = True
+                case Restored():
+                    assert is_lost
+                    is_lost = False
+                case Send("+A"):
+                    assert is_lost
+                    assert time - asked >= PATIENCE - 1e-6
+                    asked = time
+        assert talk.session.invalid == ({A} if is_lost else frozenset())

@@ -1,0 +1,232 @@
+"""What holds for every exchange and every recording: a file dropped into tests/data is a test."""
+
+import random
+import zlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.book import Applied
+from coin_platform.errors import BookError, ChecksumMismatch, DecodeError, SequenceGap
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Exchange, relocate
+from coin_platform.model import BookUpdate, Channel, Control, Frame, Kind, Pair, Proof, Region, Ticker
+from coin_platform.recording import Replay, read
+from tests.recordings import events, files, frames
+
+
+def replay(exchange: str, path: Path) -> Replay:
+    """Feed a whole recorded sequence."""
+    found = Replay(EXCHANGES[exchange])
+    for _, frame in read(EXCHANGES[exchange], path, Channel.ORDERBOOK):
+        found.feed(frame)
+    return found
+
+
+@pytest.mark.parametrize(("exchange", "path"), files(), ids=str)
+def test_every_recorded_message_says_something(exchange: str, path: Path) -> None:
+    kind = EXCHANGES[exchange]
+    for line, frame in read(kind, path):
+        assert kind.decode(frame), f"line {line} says nothing"
+
+
+@pytest.mark.parametrize(("exchange", "path"), files("book_sequence_*"), ids=str)
+def test_recorded_books_hold_without_a_false_gap(exchange: str, path: Path) -> None:
+    result = replay(exchange, path).result()
+    recorded = list(read(EXCHANGES[exchange], path))
+    with_checksum = [
+        event
+        for _, frame in recorded
+        for event in EXCHANGES[exchange].decode(frame)
+        if isinstance(event, BookUpdate) and event.checksum is not None
+    ]
+    assert (result["gaps"], result["checksum_mismatches"], result["crossed"]) == (0, 0, 0)
+    assert result["checksum_matches"] == len(with_checksum)
+    assert result["updates"] > 0
+
+
+def test_F1_a_dropped_kraken_message_is_found_by_the_checksum() -> None:
+    all_frames = [f for f in frames("kraken", "book_sequence_2") if b'"book"' in f.payload]
+    updates = [index for index, frame in enumerate(all_frames) if b'"type":"update"' in frame.payload]
+    found = 0
+    for dropped in updates[5:60:5]:
+        attempt = Replay(EXCHANGES["kraken"])
+        try:
+            for index, frame in enumerate(all_frames):
+                if index != dropped:
+                    attempt.feed(frame)
+        except ChecksumMismatch:
+            found += 1
+    # a change below the tenth level leaves the checksum alone, as the exchange defines it
+    assert found >= 9
+
+
+def chained() -> list[Frame]:
+    """OKX's first recorded sequence as it would be sent today: numbered, checksum 0."""
+    numbered = []
+    for index, frame in enumerate(frames("okx", "book_sequence_1")):
+        body = msgspec.json.decode(frame.payload)
+        row = body["data"][0]
+        row |= {"checksum": 0, "seqId": 100 + 7 * index, "prevSeqId": -1 if index == 0 else 93 + 7 * index}
+        numbered.append(msgspec.structs.replace(frame, payload=msgspec.json.encode(body)))
+    return numbered
+
+
+def test_okx_sequences_apply_and_each_dropped_message_is_found_at_the_next_one() -> None:
+    whole = chained()
+    okx = EXCHANGES["okx"]
+    updates = [event for frame in whole for event in okx.decode(frame) if isinstance(event, BookUpdate)]
+    book = okx.book()
+    assert [okx.apply(book, update) for update in updates] == [Applied.APPLIED] * len(updates)
+    for dropped in range(1, len(updates) - 1, 7):
+        book = okx.book()
+        for update in updates[:dropped]:
+            okx.apply(book, update)
+        with pytest.raises(SequenceGap):
+            okx.apply(book, updates[dropped + 1])
+        assert not book.is_valid
+
+
+def test_a_repeated_message_raises_no_alarm() -> None:
+    for exchange, stem in (("okx", "book_sequence_1"), ("kraken", "book_sequence_1")):
+        kind, once, twice = EXCHANGES[exchange], Replay(EXCHANGES[exchange]), Replay(EXCHANGES[exchange])
+        for frame in chained() if exchange == "okx" else frames(exchange, stem):
+            once.feed(frame)
+            twice.feed(frame)
+            if b'"update"' in frame.payload:
+                twice.feed(frame)
+        assert once.result()["pairs"] == twice.result()["pairs"], kind.name
+        assert twice.result()["gaps"] == twice.result()["checksum_mismatches"] == 0
+
+
+def test_a_flipped_digit_is_caught_and_costs_that_pair_only() -> None:
+    kraken = EXCHANGES["kraken"]
+    both = Replay(kraken)
+    others = [f for f in frames("kraken", "book_sequence_2") if b'"book"' in f.payload][:50]
+    own = [f for f in frames("kraken", "book_sequence_1") if b'"book"' in f.payload][:50]
+    caught = 0
+    for index, (one, other) in enumerate(zip(own, others, strict=True)):
+        both.feed(other)
+        if index == 20:
+            price = next(event for event in kraken.decode(one) if isinstance(event, BookUpdate))
+            level = [*price.bids, *price.asks][0]
+            text = f"{level.price:.1f}".encode()
+            flipped = one.payload.replace(text, text[:-1] + (b"1" if text[-1:] != b"1" else b"2"), 1)
+            one = msgspec.structs.replace(one, payload=flipped)
+        try:
+            both.feed(one)
+        except ChecksumMismatch:
+            caught += 1
+    result = both.result()
+    assert caught == result["checksum_mismatches"] == 1
+    assert result["pairs"]["ETH-USD"]["best_bid"] is not None
+    assert result["checksum_matches"] > 60
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_mutated_and_truncated_messages_raise_decode_errors_and_nothing_else(exchange: str) -> None:
+    kind, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode())
+    chance = random.Random(seed)
+    originals = [frame for name, path in files() if name == exchange for _, frame in read(kind, path)]
+    junk = [b"", b"\xff", b"null", b"-1", b'""', b"[]", b"{}", b'"NaN"', b"1E+400", b"9" * 40, b"\x00", "é".encode()]
+    dead = 0
+    for _ in range(3000):
+        frame = chance.choice(originals)
+        body = bytearray(frame.payload)
+        at, length = chance.randrange(len(body) + 1), chance.randrange(12)
+        change = chance.choice(("cut", "splice", "drop"))
+        body = body[:at] if change == "cut" else body
+        if change != "cut":
+            body[at : at + length] = chance.choice(junk) if change == "splice" else b""
+        try:
+            kind.decode(msgspec.structs.replace(frame, payload=bytes(body)))
+        except DecodeError:
+            dead += 1
+    assert dead > 500, f"seed {seed}"
+
+
+BAD = [b"", b"\xef\xbb\xbf{}", b"\xff\xfe", b"[" * 2000, b'{"a":1}{"b":2}', b'{"type":', b"\x00", b"7", b"null", b'"x"']
+
+
+@pytest.mark.parametrize("payload", BAD, ids=repr)
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_B10_what_is_no_message_is_a_dead_letter(exchange: str, payload: bytes) -> None:
+    frame = Frame(exchange=exchange, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
+    with pytest.raises(DecodeError):
+        EXCHANGES[exchange].decode(frame)
+    rest = msgspec.structs.replace(frame, kind=Kind.REST, pair=Pair("BTC", "USDT"))
+    with pytest.raises(DecodeError):
+        if events := EXCHANGES[exchange].decode(rest):
+            raise DecodeError(str(events))  # an error answer is said, not raised
+
+
+@pytest.mark.parametrize("number", ["0", "-1", '"NaN"', "1E+400", '""', "null", '"abc"', "[]"])
+def test_B9_a_price_that_cannot_be_is_never_a_value(number: str) -> None:
+    frame = frames("upbit", "ticker")[0]
+    old = b'"trade_price":32287000'
+    assert old in frame.payload
+    changed = frame.payload.replace(old, b'"trade_price":' + number.encode())
+    with pytest.raises(DecodeError):
+        EXCHANGES["upbit"].decode(msgspec.structs.replace(frame, payload=changed))
+
+
+@pytest.mark.parametrize("stamp", ["0", "1", "4102444800", "99999999999999"])
+def test_B12_a_time_that_cannot_be_is_a_dead_letter(stamp: str) -> None:
+    frame = msgspec.structs.replace(frames("upbit", "ticker")[0], received_time=1_795_000_000_000_000)
+    changed = frame.payload.replace(b'"timestamp":1676965262177', b'"timestamp":' + stamp.encode())
+    assert changed != frame.payload
+    with pytest.raises(DecodeError, match="bad_time"):
+        EXCHANGES["upbit"].decode(msgspec.structs.replace(frame, payload=changed))
+
+
+def test_partitions_are_unique_within_a_region() -> None:
+    places = [(kind.region, kind.partition) for kind in EXCHANGES.values()]
+    assert len(set(places)) == len(places)
+    assert {kind.region for kind in EXCHANGES.values()} == set(Region)
+
+
+@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=str)
+def test_symbols_read_back_as_the_pair_they_were_written_from(kind: Exchange) -> None:
+    for base in ("BTC", "1INCH", "USDC"):
+        pair = Pair(base, kind.quote)
+        assert kind.pair(kind.symbol(pair)) == pair
+
+
+@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=str)
+def test_every_channel_can_be_asked_for(kind: Exchange) -> None:
+    pairs = [Pair(f"A{number}", kind.quote) for number in range(3)]
+    for channel in kind.channels:
+        assert kind.socket_url(channel).startswith("wss://")
+        asked = [pair for r in kind.subscribe(channel, pairs, id=1, time=0) for pair in r.pairs]
+        assert asked == pairs
+        assert not (kind.request_url(channel, pairs[0]) or "https://").startswith("http:")
+    assert (kind.markets_url() or "https://").startswith("https://")
+
+
+def test_exchanges_that_prove_nothing_have_no_checksum() -> None:
+    for kind in EXCHANGES.values():
+        assert (kind.checksum(kind.book()) is None) == (kind.proof is Proof.SNAPSHOT)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_make_a_parser_raise_anything_else(payload: bytes) -> None:
+    for name, kind in EXCHANGES.items():
+        frame = Frame(exchange=name, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
+        try:
+            found = kind.decode(frame)
+        except DecodeError:
+            continue
+        assert all(isinstance(event, Control) or not isinstance(event, Ticker) for event in found)
+
+
+def test_simulated_addresses_keep_the_path() -> None:
+    assert relocate("wss://ws.kraken.com/v2", "kraken", "127.0.0.1:1") == "ws://127.0.0.1:1/kraken/v2"
+    assert relocate("https://x.y/a/b?c=1", "okx", "127.0.0.1:1") == "http://127.0.0.1:1/okx/a/b?c=1"
+
+
+def test_book_errors_are_one_family() -> None:
+    assert issubclass(SequenceGap, BookError)
+    assert list(events("okx", "error"))

@@ -1,0 +1,161 @@
+"""Kraken on loopback, from its recordings: it answers, keeps what it sent, and misbehaves when told to."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.exchanges.base import Limits
+from coin_platform.exchanges.kraken import Kraken
+from coin_platform.model import Channel, Instant, Kind
+from coin_platform.wire import Header, raw_topic, unpack
+
+DATA = Path(__file__).parent.parent / "data" / "kraken"
+HEARTBEAT = '{"channel":"heartbeat"}'
+BOOKS = raw_topic("ne", Channel.ORDERBOOK)
+
+
+def recorded(name: str) -> list[str]:
+    """Return the payloads of a recording."""
+    return [json.loads(line)["payload"] for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+
+
+BOOK = [text for text in recorded("book_sequence_1")[:18] if '"channel":"book","type"' in text]
+SNAPSHOT, UPDATES = BOOK[0], BOOK[1:]
+TICKER = recorded("ticker")[1]
+REFUSAL = recorded("error")[0]
+
+
+class Quick(Kraken):
+    """Kraken as a test would like it: nothing is paced, nothing is said unasked."""
+
+    limits = Limits(messages_per_second=1000, connects_per_minute=60_000, requests_per_second=1000)
+    ping_every = 3600.0
+
+
+class FakeKraken:
+    """What clients of a loopback server got, and how it should behave."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.sockets: list[ServerConnection] = []  # open ones
+        self.opened: list[float] = []  # when, also for those that were refused
+        self.sent: list[list[bytes]] = []  # per connection, in order
+        self._numbers: dict[ServerConnection, int] = {}
+        self.heard: list[dict[str, object]] = []
+        self.unknown: set[str] = set()
+        self.refusal: tuple[int, dict[str, str]] | None = None
+        self.sends_snapshots = True
+        self.closes_at_once = False
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def say(self, text: str, which: int = -1) -> None:
+        """Send a message and remember it if it could be sent."""
+        socket = self.sockets[which]
+        await socket.send(text)
+        self.sent[self._numbers[socket]].append(text.encode())
+
+    async def push(self, symbol: str, texts: list[str], which: int = -1) -> None:
+        """Send recorded book messages as ones of `symbol`."""
+        for text in texts:
+            await self.say(text.replace("BTC/USD", symbol), which)
+
+    def methods(self, method: str) -> list[list[str]]:
+        """Return the symbols of each request of this method, in order."""
+        return [heard["params"]["symbol"] for heard in self.heard if heard["method"] == method]  # type: ignore[index]
+
+    def _gate(self, socket: ServerConnection, request: Request) -> Response | None:
+        self.opened.append(time.monotonic())
+        if self.refusal is None:
+            return None
+        status, headers = self.refusal
+        self.refusal = None
+        body = b"<html>go away</html>"
+        headers = {"Content-Length": str(len(body)), "Content-Type": "text/html", "Connection": "close", **headers}
+        return Response(status, HTTPStatus(status).phrase, Headers(headers), body)
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        if self.closes_at_once:
+            return
+        self.sockets.append(socket)
+        self._numbers[socket] = len(self.sent)
+        self.sent.append([])
+        try:
+            async for text in socket:
+                message = json.loads(text)
+                self.heard.append(message)
+                if message["method"] == "subscribe":
+                    await self._subscribe(message, self.sockets.index(socket))
+        finally:
+            self.sockets.remove(socket)
+
+    async def _subscribe(self, message: dict[str, dict[str, str]], which: int) -> None:
+        params = message["params"]
+        for symbol in params["symbol"]:
+            if symbol in self.unknown:
+                await self.say(REFUSAL.replace("XBT/USD", symbol), which)
+                continue
+            depth = {"depth": 10} if params["channel"] == "book" else {}  # as in the recording
+            result = {**params, **depth, "symbol": symbol}
+            answer = {"method": "subscribe", "req_id": message["req_id"], "result": result, "success": True}
+            await self.say(json.dumps(answer), which)
+            if params["channel"] == "ticker":
+                await self.say(TICKER.replace("BTC/USD", symbol), which)
+            elif self.sends_snapshots:
+                await self.push(symbol, [SNAPSHOT], which)
+
+
+@contextlib.asynccontextmanager
+async def fake_kraken() -> AsyncIterator[FakeKraken]:
+    """Serve a fake Kraken on a free port of 127.0.0.1."""
+    fake = FakeKraken()
+    async with serve(
+        fake._serve, "127.0.0.1", 0, compression=None, process_request=fake._gate, close_timeout=1
+    ) as server:
+        fake.port = next(iter(server.sockets)).getsockname()[1]
+        yield fake
+
+
+class MovedClock:
+    """Both clocks, moved as a test likes."""
+
+    def __init__(self, wall: int | None = None) -> None:
+        self.wall = 0 if wall is None else wall - time.time_ns() // 1000
+        self.monotonic = 0.0
+
+    def __call__(self) -> Instant:
+        return Instant(time.time_ns() // 1000 + self.wall, time.monotonic() + self.monotonic)
+
+
+def records(broker: MemoryBroker, topic: str = BOOKS, partition: int = 1) -> list[tuple[Header, bytes]]:
+    """Return all that is stored."""
+    stored = broker.read(topic, partition, 0, broker.end_offset(topic, partition))
+    return [(unpack(record.header), record.value) for record in stored]
+
+
+def frames(stored: list[tuple[Header, bytes]]) -> Iterator[tuple[Header, bytes]]:
+    """Yield the exchange's own words."""
+    return ((header, value) for header, value in stored if header.kind.is_frame)
+
+
+def values(stored: list[tuple[Header, bytes]], kind: Kind) -> list[bytes]:
+    """Return the values of the records of one kind."""
+    return [value for header, value in stored if header.kind is kind]
+
+
+async def until(condition: Callable[[], object], seconds: float = 8) -> None:
+    """Wait for a condition. Raises `TimeoutError` when it does not come."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,237 @@
+"""Assets with mock resources: an in-memory log and lake, as users would test their own."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.errors import RetentionLoss, WindowOpen
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.lake import Lake
+from coin_platform.model import Channel, Kind, Window
+from coin_platform.orchestration.assets import keep_raw, keep_rows, key, sources, tables
+from coin_platform.orchestration.partitions import key_of, window_of, windows
+from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.preprocess.transform import Source
+from coin_platform.settings import Settings
+from coin_platform.store import MemoryStore
+from coin_platform.wire import Header
+from tests.recordings import frames
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+MINUTE = 60_000_000
+FIRST = Window(int(START.timestamp()) * 1_000_000, int(START.timestamp()) * 1_000_000 + MINUTE)
+SECOND = Window(FIRST.stop, FIRST.stop + MINUTE)
+SETTINGS = Settings(start=START, window=timedelta(minutes=1), grace=timedelta(seconds=3))
+
+
+class Clock:
+    """A log's clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.time = FIRST.start + 1
+
+    def __call__(self) -> int:
+        self.time += 1
+        return self.time
+
+
+class MemoryTopics(Topics):
+    """Topics in memory."""
+
+    broker: ClassVar[MemoryBroker]
+
+    def open(self) -> Broker:
+        return type(self).broker
+
+
+class MemoryLake(LakeFolder):
+    """A lake in memory."""
+
+    lake: ClassVar[Lake]
+
+    def open(self) -> Lake:
+        return type(self).lake
+
+
+@pytest.fixture
+def platform() -> Iterator[tuple[Clock, MemoryBroker, Lake]]:
+    """Give a fresh log and lake."""
+    clock = Clock()
+    MemoryTopics.broker, MemoryLake.lake = MemoryBroker(clock=clock), Lake(MemoryStore(), MINUTE)
+    yield clock, MemoryTopics.broker, MemoryLake.lake
+
+
+def source(exchange: str, channel: Channel) -> Source:
+    """Return the source of an exchange's channel."""
+    return next(found for found in sources(EXCHANGES[exchange], SETTINGS) if found.channel is channel)
+
+
+def append(broker: Broker, place: Source, stem: str, clock: Clock, *, middle: int | None = None) -> int:
+    """Log a recording, moving into the second window after `middle` frames; return how many frames."""
+    found = [frame.payload for frame in frames(place.exchange.name, stem)]
+    for number, payload in enumerate(found, 1):
+        if number == middle:
+            clock.time = SECOND.start
+        header = Header(Kind.SOCKET, 1, "c", number, clock.time)
+        broker.append(place.topic, place.partition, header.pack(), payload)
+    return len(found)
+
+
+def materialise(exchange: str, window: Window, **options: Any) -> dg.ExecuteInProcessResult:
+    """Materialise all tables of an exchange's window."""
+    return dg.materialize(
+        list(tables(EXCHANGES[exchange], SETTINGS)),
+        partition_key=key_of(window),
+        resources={"topics": MemoryTopics(), "lake": MemoryLake()},
+        **options,
+    )
+
+
+def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    books = append(broker, source("kraken", Channel.ORDERBOOK), "book_sequence_2", clock)
+    append(broker, source("kraken", Channel.TICKER), "ticker", clock)
+    result = materialise("kraken", FIRST)
+    assert result.success
+    checks = {(c.asset_key.path[-1], c.check_name): c.passed for c in result.get_asset_check_evaluations()}
+    assert checks == {
+        ("raw_orderbook", "conservation"): True,
+        ("raw_ticker", "conservation"): True,
+        ("orderbook", "conservation"): True,
+        ("orderbook", "schema"): True,
+        ("orderbook", "crossed_book"): True,
+        ("ticker", "conservation"): True,
+        ("ticker", "schema"): True,
+    }
+    stored = lake.read("orderbook", "kraken", FIRST)
+    assert stored is not None and stored.height == 1129
+    raw = lake.read("raw_orderbook", "kraken", FIRST)
+    assert raw is not None and raw.height == books
+
+
+def test_S2_a_window_that_runs_again_is_left_as_it_is(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, _ = platform
+    append(broker, source("okx", Channel.TICKER), "ticker", clock)
+    append(broker, source("okx", Channel.ORDERBOOK), "book_sequence_1", clock)
+    first, again = materialise("okx", FIRST), materialise("okx", FIRST)
+    for table in ("raw_ticker", "ticker", "raw_orderbook", "orderbook", "dead"):
+        [one], [two] = (
+            r.asset_materializations_for_node("__".join(key(EXCHANGES["okx"], table))) for r in (first, again)
+        )
+        assert (one.metadata["changed"].value, two.metadata["changed"].value) == (True, False)
+        assert one.metadata["generation"] == two.metadata["generation"]
+
+
+def test_windows_tile_and_a_book_goes_on_where_the_window_before_ended(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("kraken", Channel.ORDERBOOK)
+    append(broker, place, "book_sequence_2", clock, middle=600)
+    append(broker, source("kraken", Channel.TICKER), "ticker", clock)
+    assert materialise("kraken", FIRST).success and materialise("kraken", SECOND).success
+    one, two = (lake.read("orderbook", "kraken", window) for window in (FIRST, SECOND))
+    assert one is not None and two is not None
+    assert one.height + two.height == 1129
+    facts = [lake.provenance("raw_orderbook", "kraken", window) or {} for window in (FIRST, SECOND)]
+    assert facts[0]["stop_offset"] == facts[1]["start_offset"] == 599
+    assert pl.concat([one, two])["offset"].n_unique() == 1129
+
+
+def test_a_malformed_frame_is_a_dead_letter_and_the_rest_of_the_window_is_unharmed(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    good = append(broker, place, "ticker", clock)
+    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "c", good + 1, clock.time).pack(), b'{"type":"ticker"')
+    assert materialise("upbit", FIRST).success
+    dead = lake.read("dead", "upbit", FIRST)
+    assert dead is not None
+    assert dead.select("connection", "number", "error", "offset").rows() == [("c", good + 1, "DecodeError", good)]
+    assert dead["payload"].to_list() == [b'{"type":"ticker"']
+    rows = lake.read("ticker", "upbit", FIRST)
+    assert rows is not None and rows.height == good
+
+
+def test_a_crossed_book_fails_its_check_and_says_which_pair(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, _ = platform
+    place = source("upbit", Channel.ORDERBOOK)
+    unit = b'{"ask_price":1.0,"bid_price":2.0,"ask_size":1.0,"bid_size":1.0}'
+    payload = b'{"type":"orderbook","code":"KRW-BTC","timestamp":1777000000000,"orderbook_units":[%s]}' % unit
+    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "c", 1, clock.time).pack(), payload)
+    result = materialise("upbit", FIRST)
+    [failed] = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert (failed.check_name, failed.description) == ("crossed_book", "1 rows are crossed: BTC-KRW")
+
+
+def test_S6_rows_that_vanish_fail_the_conservation_check(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    append(broker, place, "ticker", clock)
+    assert materialise("upbit", FIRST).success
+    raw = lake.read("raw_ticker", "upbit", FIRST)
+    assert raw is not None
+    facts = {
+        name: (lake.provenance("raw_ticker", "upbit", FIRST) or {})[name] for name in ("start_offset", "stop_offset")
+    }
+    place_ = {"topic": place.topic, "partition": 0, **facts}
+    lake.commit("raw_ticker", "upbit", FIRST, pl.concat([raw, raw]), {**place_, "frames": 1})
+    result = keep_rows(place, FIRST, broker, lake)
+    assert result.check_results is not None
+    outcome = {check.check_name: check.passed for check in result.check_results}
+    assert outcome["conservation"], "doubles of one identity are declared, not stored"
+    kept = lake.read("ticker", "upbit", FIRST)
+    assert kept is not None and kept.height == raw.height
+
+
+def test_an_open_window_is_not_read(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    append(broker, place, "ticker", clock)
+    later = Window(4_102_444_800_000_000, 4_102_444_860_000_000)
+    with pytest.raises(WindowOpen, match="the window is still open"):
+        keep_raw(place, later, broker, lake, SETTINGS)
+
+
+def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    count = append(broker, place, "ticker", clock)
+    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    stored = lake.read("raw_ticker", "upbit", FIRST)
+    broker.trim(place.topic, 0, 2)
+    again = keep_raw(place, FIRST, broker, lake, SETTINGS)  # the lake has it all
+    assert again.metadata is not None and again.metadata["changed"] is False
+    assert stored is not None and stored.height == count
+    fresh = Lake(MemoryStore(), MINUTE)
+    with pytest.raises(RetentionLoss, match="the first kept offset is 2"):
+        keep_raw(place, FIRST, broker, fresh, SETTINGS)
+
+
+def test_a_failing_exchange_fails_alone(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    upbit = source("upbit", Channel.TICKER)
+    append(broker, upbit, "ticker", clock)
+    append(broker, source("okx", Channel.TICKER), "ticker", clock)
+    broker.trim(upbit.topic, 0, 2)
+    assets = [*tables(EXCHANGES["upbit"], SETTINGS), *tables(EXCHANGES["okx"], SETTINGS)]
+    resources = {"topics": MemoryTopics(), "lake": MemoryLake()}
+    result = dg.materialize(assets, partition_key=key_of(FIRST), resources=resources, raise_on_error=False)
+    assert not result.success
+    rows = lake.read("ticker", "okx", FIRST)
+    assert rows is not None and rows.height == len(frames("okx", "ticker"))
+    assert lake.read("ticker", "upbit", FIRST) is None
+
+
+def test_partition_keys_are_windows() -> None:
+    assert window_of(key_of(FIRST), MINUTE) == FIRST
+    assert key_of(FIRST) == "2026-11-02-00:00"
+    parts = windows(SETTINGS)
+    assert parts.get_first_partition_key() == "2026-11-02-00:00"
+    assert windows(Settings(start=START)).cron_schedule == "0 * * * *"
