@@ -26,6 +26,7 @@ from coin_platform.lake import Lake, open_lake
 from coin_platform.model import Region, Window
 from coin_platform.orchestration.assets import sources
 from coin_platform.orchestration.reading import has_records
+from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator.server import digest
 
@@ -186,24 +187,21 @@ class _Watch:
 
     def finished(self) -> int:
         """Return how many windows are in every table."""
-        return len(self._done())
+        return len(set.intersection(*map(self._done, self._sources)))
 
     def is_complete(self) -> bool:
-        """Whether every window that has records and has ended is in every table, the one that runs included."""
-        length = self._settings.window_length
-        last = max(self._last_time(), 0) // length * length
-        wanted = {
-            Window(start, start + length)
-            for start in range(int(self._settings.start.timestamp() * 1e6), last + length, length)
-            if any(has_records(self._broker, source, Window(start, start + length)) for source in self._sources)
-        }
-        return wanted <= self._done()
+        """Whether every window that holds records of a source, up to the last one, is in that source's tables."""
+        return all(self._wanted(source) <= self._done(source) for source in self._sources)
 
-    def _done(self) -> set[Window]:
-        tables = [(source.exchange.name, source.channel.value) for source in self._sources]
-        tables += [(source.exchange.name, "dead") for source in self._sources]
-        found = [set(self._lake.windows(table, name)) for name, table in tables]
-        return set.intersection(*found) if found else set()
+    def _wanted(self, source: Source) -> set[Window]:
+        length = self._settings.window_length
+        first, last = int(self._settings.start.timestamp() * 1e6), self._last_time() // length * length
+        found = (Window(start, start + length) for start in range(first, last + length, length))
+        return {window for window in found if has_records(self._broker, source, window)}
+
+    def _done(self, source: Source) -> set[Window]:
+        tables = (source.channel.value, "dead")
+        return set.intersection(*(set(self._lake.windows(table, source.exchange.name)) for table in tables))
 
     def _last_time(self) -> int:
         newest = 0
