@@ -28,6 +28,7 @@ from coin_platform.orchestration.assets import sources
 from coin_platform.orchestration.reading import has_records
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Mode, Settings, load
+from coin_platform.simulator import VENUES
 from coin_platform.simulator.server import digest
 
 console = Console(force_terminal=False, width=120, highlight=False)
@@ -95,6 +96,7 @@ def _environment(root: Path, home: Path) -> dict[str, str]:
     os.environ |= {
         "COIN_HOME": str(home),
         "COIN_EXCHANGES_MODE": "simulated",
+        "COIN_EXCHANGES": ",".join(VENUES),
         "COIN_WINDOW": "1m",
         "COIN_GRACE": "3s",
         "COIN_START": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),

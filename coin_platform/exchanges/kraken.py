@@ -285,7 +285,7 @@ class Kraken(Exchange):
             case Channel.TRADE:
                 for trade in decode_rest_trades(body):
                     yield self._rest_trade(frame.pair, trade)
-            case Channel.CANDLE:
+            case _:
                 for candle in decode_rest_candles(body):
                     yield self._rest_candle(frame.pair, candle)
 

@@ -174,7 +174,7 @@ class Upbit(Exchange):
         return iter(())  # the next subscription replaces this one
 
     def read(self, frame: Frame) -> Iterator[Event]:
-        payload = frame.payload if b'"ty":' not in frame.payload[:300] else _lengthen(frame.payload)
+        payload = frame.payload if b'"ty":' not in frame.payload[:300] else lengthen(frame.payload)
         head = decode_head(payload)
         if head.error is not None:
             yield Refused(reason=f"{head.error.name}: {head.error.message}")
@@ -275,7 +275,7 @@ class Upbit(Exchange):
         )
 
 
-def _lengthen(payload: bytes) -> bytes:
+def lengthen(payload: bytes) -> bytes:
     """Give a message of the form SIMPLE its long names; numbers keep their digits."""
     long = {LONG.get(name, name): value for name, value in decode_short(payload).items()}
     body: dict[str, Any] = dict(long)

@@ -137,6 +137,49 @@ def test_a_stop_loses_nothing_that_was_sent_before_the_server_closed() -> None:
     assert records(broker)[-1][0].kind is Kind.CLOSED
 
 
+def test_a_server_that_does_not_answer_the_close_is_left_after_two_seconds() -> None:
+    async def scenario() -> tuple[float, str, MemoryBroker]:
+        async with bench() as it:
+            await it.live()
+            server = it.fake.sockets[0]
+            server.transport.pause_reading()
+            start = time.monotonic()
+            it.stop.set()
+            await until(lambda: it.feed.status.state == "closing")
+            state = it.feed.status.state
+            await until(lambda: not it.feed.connections)
+            took = time.monotonic() - start
+            server.transport.abort()
+        return took, state, it.broker
+
+    took, state, broker = asyncio.run(scenario())
+    assert 1.9 < took < 4
+    assert state == "closing"
+    assert records(broker)[-1][0].kind is Kind.CLOSED
+
+
+def test_an_exchange_that_cannot_be_reached_is_tried_again() -> None:
+    async def scenario() -> tuple[str, str]:
+        stop, rest = asyncio.Event(), Rest(Quick())
+        nobody = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        host = f"127.0.0.1:{nobody.sockets[0].getsockname()[1]}"
+        nobody.close()
+        await nobody.wait_closed()
+        route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
+        feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+        running = asyncio.create_task(feed.run(stop))
+        await until(lambda: feed.status.reconnects == 1)
+        status = feed.status
+        stop.set()
+        await running
+        await rest.close()
+        return status.last_error, feed.status.state
+
+    error, state = asyncio.run(scenario())
+    assert "Connect call failed" in error
+    assert state == "waiting"
+
+
 def test_a_stop_while_connecting_does_not_wait_for_the_exchange() -> None:
     async def scenario() -> float:
         stop, rest = asyncio.Event(), Rest(Quick())
@@ -183,14 +226,14 @@ def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
 
 def test_F3_heartbeats_keep_a_connection() -> None:
     class Impatient(Quick):
-        silence = 0.6
+        silence = 0.4
 
     async def scenario() -> int:
         async with bench(exchange=Impatient()) as it:
             await it.live()
-            for _ in range(10):
+            for _ in range(10):  # twice the silence that would end it
                 await it.fake.say(HEARTBEAT)
-                await asyncio.sleep(0.12)
+                await asyncio.sleep(0.08)
             return len(it.fake.opened)
 
     assert asyncio.run(scenario()) == 1
@@ -528,7 +571,7 @@ def test_messages_that_the_limits_keep_back_are_bounded() -> None:
 def test_what_the_exchange_wants_to_hear_is_said() -> None:
     class Pinged(Quick):
         ping = '{"method":"ping"}'
-        ping_every = 0.3
+        ping_every = 0.1
 
     async def scenario() -> int:
         async with bench(exchange=Pinged()) as it:

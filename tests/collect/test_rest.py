@@ -42,19 +42,18 @@ def test_an_answer_is_its_exact_bytes_and_we_say_who_we_are() -> None:
     assert (str(asked[0].url), asked[0].headers["User-Agent"]) == (URL, f"coin-platform/{__version__}")
 
 
-@pytest.mark.parametrize("status", [429, 418])
-def test_F4_nothing_is_asked_during_a_ban(status: int) -> None:
+def test_F4_nothing_is_asked_during_a_ban() -> None:
     times: list[float] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         times.append(time.monotonic())
         if len(times) == 1:
-            return httpx.Response(status, headers={"Retry-After": "1"}, text="<html>slow down</html>")
+            return httpx.Response(429, headers={"Retry-After": "1"}, text="<html>slow down</html>")
         return httpx.Response(200, content=b"[]")
 
     refused, fine = ask(answer, 2)
     assert isinstance(refused, httpx.HTTPStatusError)
-    assert str(status) in str(refused)
+    assert "429" in str(refused)
     assert fine == b"[]"
     assert 0.99 <= times[1] - times[0] < 2
 

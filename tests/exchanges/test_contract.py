@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from coin_platform.book import Applied
 from coin_platform.errors import BookError, ChecksumMismatch, DecodeError, SequenceGap
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange, relocate
-from coin_platform.model import BookUpdate, Channel, Control, Frame, Kind, Pair, Proof, Region, Ticker
+from coin_platform.exchanges.base import Exchange, Request, relocate
+from coin_platform.model import BookUpdate, Channel, Control, Event, Frame, Kind, Pair, Proof, Region, Ticker
 from coin_platform.recording import Replay, read
 from tests.recordings import events, files, frames
 
@@ -230,3 +231,56 @@ def test_simulated_addresses_keep_the_path() -> None:
 def test_book_errors_are_one_family() -> None:
     assert issubclass(SequenceGap, BookError)
     assert list(events("okx", "error"))
+
+
+class Bare(Exchange):
+    """An exchange that offers nothing but what it must."""
+
+    name, title, region, partition, quote = "bare", "Bare", Region.NE, 99, "USD"
+    channels, proof = frozenset({Channel.TICKER}), Proof.SNAPSHOT
+    ws_url, rest_url = "wss://bare", "https://bare"
+
+    def symbol(self, pair: Pair) -> str:
+        return str(pair)
+
+    def pair(self, symbol: str) -> Pair:
+        return Pair.parse(symbol)
+
+    def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: int) -> Iterator[Request]:
+        return iter(())
+
+    def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: int) -> Iterator[Request]:
+        return iter(())
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        yield Control(name="nothing")
+
+
+def test_what_an_exchange_does_not_offer_is_none_or_a_dead_letter() -> None:
+    bare = Bare()
+    assert bare.markets_url() is None
+    assert bare.request_url(Channel.TICKER, Pair("A", "B")) is None
+    with pytest.raises(DecodeError, match="lists no markets"):
+        bare.read_markets(b"[]")
+    frame = Frame(exchange="bare", channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=b"")
+    assert bare.decode(frame) == [Control(name="nothing")]
+    with pytest.raises(DecodeError, match="answers nothing over REST"):
+        bare.decode(msgspec.structs.replace(frame, kind=Kind.REST))
+
+
+@pytest.mark.parametrize(
+    ("exchange", "payload"),
+    [("okx", b'{"code":"0","data":[]}'), ("kraken", b'{"error":[],"result":{"XXBTZUSD":[]}}')],
+)
+def test_a_rest_answer_without_its_pair_is_a_dead_letter(exchange: str, payload: bytes) -> None:
+    frame = Frame(
+        exchange=exchange,
+        channel=Channel.TICKER,
+        connection="c",
+        number=1,
+        received_time=0,
+        payload=payload,
+        kind=Kind.REST,
+    )
+    with pytest.raises(DecodeError, match="needs its pair"):
+        EXCHANGES[exchange].decode(frame)

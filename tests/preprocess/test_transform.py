@@ -199,3 +199,17 @@ def test_rules_fail_on_what_they_are_for() -> None:
     books = pl.DataFrame({"pair": ["A-B", "C-D"], "best_bid": [1.0, 3.0], "best_ask": [2.0, 3.0]})
     finding = quality.crossed(books)
     assert not finding.passed and "C-D" in finding.sentence
+
+
+def test_an_acknowledgement_without_a_depth_leaves_the_books_alone() -> None:
+    ack = b'{"event":"subscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'
+    result = batch(OKX, log([ack]))
+    assert (result.counts["frames_control"], result.rows.height) == (1, 0)
+
+
+def test_a_fault_before_the_window_is_the_window_before_s() -> None:
+    books = [frame.payload for frame in frames("kraken", "book_sequence_1") if b'"channel":"book"' in frame.payload]
+    whole = log(books)
+    del whole[10]
+    assert batch(KRAKEN, whole, 200).counts["faults"] == batch(KRAKEN, whole, 200).counts["missing"] == 0
+    assert batch(KRAKEN, whole, 5).counts["faults"] == 1
