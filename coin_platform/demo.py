@@ -78,7 +78,10 @@ def stay_up() -> int:
     settings = load()
     home, port = settings.home, free_port(UI_PORT)
     environment = {"DAGSTER_HOME": str(home / "dagster_home"), **os.environ}
-    with _children(home, environment, port, simulated=settings.exchanges_mode is Mode.SIMULATED) as processes:
+    simulated = settings.exchanges_mode is Mode.SIMULATED
+    if simulated:
+        environment.setdefault("COIN_EXCHANGES", ",".join(VENUES))
+    with _children(home, environment, port, simulated=simulated) as processes:
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
         try:
             while all(process.poll() is None for process in processes):

@@ -220,3 +220,19 @@ def test_appending_does_not_wait_for_the_disk(tmp_path: Path) -> None:
     assert JournalReader(tmp_path / "0.db").end_offset() == 0
     journal.close()
     assert JournalReader(tmp_path / "0.db").end_offset() == 1
+
+
+def test_K2_what_is_appended_is_synced_on_its_own_beat(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "0.db", sync_every=0.05)
+    try:
+        journal.append("h", b"v")
+        journal.flush()
+        (tmp_path / "0.db-wal").unlink()  # only a sync looks at the file again
+        with pytest.raises(DeliveryError, match="deleted"):
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                journal.append("h", b"v")  # nobody asks for a flush
+                time.sleep(0.01)
+    finally:
+        with contextlib.suppress(DeliveryError):
+            journal.close()
