@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -77,7 +78,8 @@ def _pair(exchange: Exchange, url: str) -> Pair | None:
     """Return the pair that a REST address asks for, where one of its values is a symbol of the exchange."""
     parts = urlsplit(url)
     values = [value for _, value in parse_qsl(parts.query)]
-    for value in [*values, *(part for part in parts.path.split("/") if part)]:
+    path = [part for part in parts.path.split("/") if part]
+    for value in [*values, *path, *map("/".join, pairwise(path))]:  # Coinone's symbols are two parts: KRW/BTC
         try:
             pair = exchange.pair(value)
         except (CoinPlatformError, ValueError):

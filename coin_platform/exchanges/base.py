@@ -191,8 +191,11 @@ def _check_number(pair: Pair, name: str, text: str | None, least: float, *, excl
         return
     try:
         value = float(text)
+        is_plain = not text.strip("0123456789.eE+-")  # float() also reads 1_000, ' 1' and the digits of other scripts
     except ValueError:
-        raise DecodeError(f"{pair}: {name} is {text[:40]!r}, not a number") from None
+        is_plain = False
+    if not is_plain:
+        raise DecodeError(f"{pair}: {name} is {text[:40]!r}, not a number")
     _check_value(pair, name, value, least, exclusive=exclusive)
 
 

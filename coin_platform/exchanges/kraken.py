@@ -31,6 +31,7 @@ from coin_platform.model import (
 
 DEPTHS = (10, 25, 100, 500, 1000)  # what can be subscribed
 DEPTH = 100
+MOST_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
 OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}  # of REST and WebSocket v1
 REST_QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH")
 
@@ -76,9 +77,9 @@ class BookLevel(msgspec.Struct):
 
 class BookRow(msgspec.Struct):
     symbol: str
+    checksum: int  # in every message: without it the book would prove nothing
     bids: list[BookLevel] = []
     asks: list[BookLevel] = []
-    checksum: int | None = None
     timestamp: str = ""
 
 
@@ -235,7 +236,7 @@ class Kraken(Exchange):
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
-        if head.method:
+        if head.method or head.error:
             yield self._answer(head)
             return
         match head.channel:
@@ -243,8 +244,9 @@ class Kraken(Exchange):
                 for ticker in decode_tickers(frame.payload).data:
                     yield self._ticker(ticker) if price(ticker.last) else Control(name="ticker without a price")
             case "book":
+                is_snapshot = {"snapshot": True, "update": False}[head.type]
                 for row in decode_books(frame.payload).data:
-                    yield self._book(row, is_snapshot=head.type == "snapshot")
+                    yield self._book(row, is_snapshot=is_snapshot)
             case "trade":
                 yield from map(self._trade, decode_trades(frame.payload).data)
             case "ohlc":
@@ -257,7 +259,9 @@ class Kraken(Exchange):
     def _answer(self, head: Head) -> Event:
         symbol = head.symbol or (head.result.symbol if head.result is not None else "")
         pair = self.pair(symbol) if symbol else None
-        if head.success is False:
+        if head.method == "unsubscribe":
+            return Control(name=head.method)  # refused or not: the pair is not subscribed any more
+        if head.error or head.success is False:
             return Refused(pair=pair, request=head.req_id, reason=head.error)
         if head.method == "subscribe":
             return Subscribed(pair=pair, request=head.req_id, depth=head.result.depth if head.result else None)
@@ -405,6 +409,8 @@ class Kraken(Exchange):
 
 
 def _text_level(level: BookLevel) -> TextLevel:
+    if max(abs(level.price.adjusted()), abs(level.qty.adjusted())) > MOST_DIGITS:
+        raise ValueError(f"level {level.price} x {level.qty} cannot be")
     # `str` would write 1E-7: the checksum wants the digits as they came
     digits = [f"{value:f}".replace(".", "").lstrip("0") for value in (level.price, level.qty)]
     return TextLevel(float(level.price), float(level.qty), "".join(digits))

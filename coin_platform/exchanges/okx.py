@@ -98,8 +98,8 @@ class CandleRow(msgspec.Struct, array_like=True):
     low: float
     close: float
     volume: float
-    quote_volume: float = 0.0
-    _quote_volume: float = 0.0
+    quote_volume: float | None = None  # messages of 2022 end here
+    _quote_volume: float | None = None
     confirm: str = ""  # "0" | "1"
 
 
@@ -146,6 +146,7 @@ CHANNELS = {name: channel for channel, name in NAMES.items()} | {
     **dict.fromkeys(("books5", "bbo-tbt", "books-l2-tbt", "books50-l2-tbt"), Channel.ORDERBOOK),
     "trades-all": Channel.TRADE,
 }
+WHOLE = ("books5", "bbo-tbt")  # every message is the whole book, and has no action
 
 
 class Okx(Exchange):
@@ -256,7 +257,7 @@ class Okx(Exchange):
             case Channel.TICKER:
                 yield from map(self._ticker, decode_tickers(frame.payload).data)
             case Channel.ORDERBOOK:
-                yield from self._books(frame, head.arg, is_snapshot=head.action != "update")
+                yield from self._books(frame, head.arg, head.action)
             case Channel.TRADE:
                 yield from map(self._trade, decode_trades(frame.payload).data)
             case Channel.CANDLE:
@@ -266,11 +267,16 @@ class Okx(Exchange):
             case _:
                 yield Control(name=f"channel {head.arg.channel}")
 
-    def _books(self, frame: Frame, arg: Arg, *, is_snapshot: bool) -> Iterator[BookUpdate]:
+    def _books(self, frame: Frame, arg: Arg, action: str) -> Iterator[BookUpdate]:
+        if action not in ("snapshot", "update") and arg.channel not in WHOLE:
+            raise ValueError(f"action {action!r} is not known")
+        is_snapshot = action != "update"
         rows = decode_books(frame.payload).data
         # The checksum is made of the exchange's own digits; only old recordings have one.
         texts = decode_texts(frame.payload).data if any(row.checksum for row in rows) else []
         for index, row in enumerate(rows):
+            if not is_snapshot and row.prevSeqId is None and not row.checksum:
+                raise ValueError("an update with neither prevSeqId nor checksum")
             yield BookUpdate(
                 pair=self.pair(arg.instId),
                 exchange_time=milliseconds(row.ts),

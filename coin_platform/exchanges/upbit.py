@@ -1,14 +1,12 @@
 """Upbit spot: whole books, no acknowledgements. https://docs.upbit.com/kr/reference/websocket-guide"""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.base import Exchange, Limits, Request, known, milliseconds, number, price
+from coin_platform.exchanges.base import Exchange, Limits, Request, known, milliseconds, number, price, rfc3339
 from coin_platform.model import (
-    SECOND,
     BookUpdate,
     Candle,
     Channel,
@@ -261,11 +259,10 @@ class Upbit(Exchange):
         )
 
     def _candle(self, row: CandleMessage) -> Candle:
-        open_time = datetime.fromisoformat(row.candle_date_time_utc).replace(tzinfo=UTC)
         return Candle(
             pair=self.pair(row.code or row.market),
             exchange_time=milliseconds(row.timestamp),
-            open_time=int(open_time.timestamp()) * SECOND,
+            open_time=rfc3339(row.candle_date_time_utc) or 0,
             open=row.opening_price,
             high=row.high_price,
             low=row.low_price,

@@ -207,9 +207,10 @@ def test_every_channel_can_be_asked_for(kind: Exchange) -> None:
     assert (kind.markets_url() or "https://").startswith("https://")
 
 
-def test_exchanges_that_prove_nothing_have_no_checksum() -> None:
+def test_a_checksum_is_what_it_takes_to_prove_by_checksum() -> None:
     for kind in EXCHANGES.values():
-        assert (kind.checksum(kind.book()) is None) == (kind.proof is Proof.SNAPSHOT)
+        if kind.proof is not Proof.SEQUENCE:  # OKX has one for its old messages, Bybit has none
+            assert (kind.checksum(kind.book()) is None) == (kind.proof is Proof.SNAPSHOT)
 
 
 @given(st.binary(max_size=200))

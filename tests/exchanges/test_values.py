@@ -277,7 +277,7 @@ def test_kraken_checksum_of_the_documented_book() -> None:
 
 
 def test_kraken_digits_never_turn_into_an_exponent() -> None:
-    text = b'{"data":[{"symbol":"A/B","bids":[{"price":0.00000010,"qty":0.00000100}]}]}'
+    text = b'{"data":[{"symbol":"A/B","bids":[{"price":0.00000010,"qty":0.00000100}],"checksum":1}]}'
     level = _text_level(decode_books(text).data[0].bids[0])
     assert (level.price, level.text) == (1e-7, "10100")
 
