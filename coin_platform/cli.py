@@ -77,7 +77,7 @@ def simulate(
 
 
 @app.command()
-def demo(seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 240) -> None:
+def demo(seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 480) -> None:
     """Simulated exchanges -> collectors -> Dagster windows -> checks -> a report whose numbers must add up."""
     from coin_platform.demo import run
 
