@@ -1,11 +1,13 @@
 # Two commands matter: `make demo` (the main job) and `make test` (all tests). Both set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+BROKER ?= local
+LAKE ?= folder
 READY := .venv/.ready
 
-.PHONY: demo up test lint lock clean
-demo: $(READY) ## simulated exchanges -> collectors -> windows -> checks -> a report that must add up
-	$(BIN)/coin demo
+.PHONY: demo up test test-long lint lock clean stack-up stack-down stack-status
+demo: $(READY) ## the main job, with a report that must add up; BROKER=kafka LAKE=s3: on the real services
+	$(BIN)/coin demo --broker $(BROKER) --lake $(LAKE)
 
 up: $(READY) ## Dagster's UI and the simulated exchanges, until Ctrl-C (COIN_EXCHANGES_MODE=live: the real ones)
 	COIN_EXCHANGES_MODE=$${COIN_EXCHANGES_MODE:-simulated} $(BIN)/coin up
@@ -14,6 +16,12 @@ test: $(READY) lint ## all tests, with reports/junit.xml and reports/tests.html
 	$(BIN)/pytest --junitxml=reports/junit.xml --html=reports/tests.html --self-contained-html \
 		--cov --cov-branch --cov-report=term --cov-report=html:reports/coverage
 	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/wire.py,coin_platform/errors.py,coin_platform/quality.py,coin_platform/collect/session.py,coin_platform/exchanges/*,coin_platform/preprocess/*' --fail-under=100
+
+stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka and an S3 server on loopback, kept under data/stack
+	$(BIN)/python -m infra.stack $*
+
+test-long: $(READY) ## what takes minutes: faults against real processes
+	$(BIN)/pytest -m long --timeout=900 --junitxml=reports/junit-long.xml
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -150,8 +150,12 @@ class Book:
         self._settle(update)
         self.is_valid = True
         early, self._early = self._early, deque(maxlen=self.BUFFER)
-        for later in early:
-            self.apply(later)
+        try:
+            for later in early:
+                self.apply(later)
+        except SequenceGap:
+            self._early = early  # a newer snapshot may still fit in
+            raise
         return Applied.APPLIED
 
     def _settle(self, update: BookUpdate) -> None:
@@ -174,6 +178,8 @@ class Book:
         wanted = self.sequence + 1
         if update.first_sequence > wanted or (self._is_chained and update.first_sequence != wanted):
             self.invalidate()
+            if self._is_bridged:
+                self._early.append(update)  # the next snapshot may end within it
             raise SequenceGap(f"{update.pair}: wanted an update from {wanted}, got one from {update.first_sequence}")
 
 

@@ -1,20 +1,21 @@
-"""Topics through one small contract: the local journal, or an in-memory twin of it for tests."""
+"""Topics through one small contract: Kafka, the local journal, or an in-memory twin of it for tests."""
 
 import threading
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote
+from typing import Protocol, TypeAlias
 
 from coin_platform.errors import RetentionLoss, SettingsError
-from coin_platform.journal import Journal, JournalReader, Positions, now
+from coin_platform.journal import Journal, JournalReader, Positions, now, path_of
 from coin_platform.model import Microseconds
 from coin_platform.settings import PREFIX, Settings
 from coin_platform.wire import Record
+
+Place: TypeAlias = tuple[str, int]  # a topic and its partition
 
 
 class Broker(Protocol):
@@ -23,11 +24,20 @@ class Broker(Protocol):
     One process appends to a partition, any number reads it. A partition that nobody wrote yet is empty, not an error.
     """
 
+    def claim(self, topic: str, partition: int) -> None:
+        """Become the partition's writer, and return when all that earlier writers took is stored.
+
+        The first `append` claims too, but does not wait. Raises `PartitionBusy` or another `DeliveryError`.
+        """
+
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         """Take a record, without waiting for it to be stored. Raises `DeliveryError` if earlier ones could not be."""
 
     def flush(self) -> None:
-        """Return when all that was appended here is stored. Raises `DeliveryError` if it cannot be."""
+        """Return when all that was appended here is stored, or on this disk on its way to a broker that is away.
+
+        Raises `DeliveryError` if it cannot be.
+        """
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         """Yield the stored records of offsets `[start, stop)`, at most up to the end as it is now.
@@ -40,6 +50,9 @@ class Broker(Protocol):
 
     def end_offset(self, topic: str, partition: int) -> int:
         """Return the offset after the last stored record; 0 for a partition that nobody wrote yet."""
+
+    def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Return the end offsets of many partitions in one question."""
 
     def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
         """Return the first kept offset accepted at `time` or later; the end offset when there is none."""
@@ -75,7 +88,11 @@ class LocalBroker:
         self._retention_bytes = retention_bytes
         self._positions = Positions(folder / ".positions.db")  # no topic's folder begins with a dot
         self._journals: dict[tuple[str, int], Journal] = {}
+        self._readers: dict[tuple[str, int], JournalReader] = {}
         self._opening = threading.Lock()
+
+    def claim(self, topic: str, partition: int) -> None:
+        self._journal(topic, partition)
 
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         self._journal(topic, partition).append(header, value)
@@ -96,6 +113,9 @@ class LocalBroker:
 
     def end_offset(self, topic: str, partition: int) -> int:
         return self._reader(topic, partition).end_offset()
+
+    def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
+        return {place: self.end_offset(*place) for place in places}
 
     def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
         return self._reader(topic, partition).offset_for_time(time)
@@ -135,10 +155,15 @@ class LocalBroker:
         return folder_bytes * sizes.get(path, 0) // max(1, sum(sizes.values()))
 
     def _reader(self, topic: str, partition: int) -> JournalReader:
-        return JournalReader(self._path(topic, partition), _name(topic, partition))
+        reader = self._readers.get((topic, partition))
+        if reader is None:
+            reader = self._readers[topic, partition] = JournalReader(
+                self._path(topic, partition), _name(topic, partition)
+            )
+        return reader
 
     def _path(self, topic: str, partition: int) -> Path:
-        return self.folder / _folder_name(topic) / f"{partition}.db"
+        return path_of(self.folder, topic, partition)
 
 
 class _Log:
@@ -162,6 +187,9 @@ class MemoryBroker:
         self._lock = threading.Lock()
         self._logs: defaultdict[tuple[str, int], _Log] = defaultdict(_Log)
         self._positions: dict[tuple[str, str, int], int] = {}
+
+    def claim(self, topic: str, partition: int) -> None:
+        pass
 
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         with self._lock:
@@ -196,6 +224,9 @@ class MemoryBroker:
     def end_offset(self, topic: str, partition: int) -> int:
         with self._lock:
             return self._logs[topic, partition].end
+
+    def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
+        return {place: self.end_offset(*place) for place in places}
 
     def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
         with self._lock:
@@ -235,17 +266,15 @@ def _local(settings: Settings, address: str) -> Broker:
     )
 
 
-SCHEMES: dict[str, Callable[[Settings, str], Broker]] = {"local": _local}
+def _kafka(settings: Settings, address: str) -> Broker:
+    from coin_platform.kafka import connect  # its client takes 0.2 s to import, and only this needs it
+
+    return connect(settings)
+
+
+SCHEMES: dict[str, Callable[[Settings, str], Broker]] = {"local": _local, "kafka": _kafka}
 """How to connect, by what COIN_BROKER_URL begins with; a function takes the settings and what follows the colon."""
 
 
 def _name(topic: str, partition: int) -> str:
     return f"topic {topic} partition {partition}"
-
-
-def _folder_name(topic: str) -> str:
-    """Return a folder's name for any topic: nothing in it leads elsewhere, and no two topics share one."""
-    name = quote(topic, safe="")
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
-    return name or "%"  # which no other topic becomes

@@ -1,18 +1,20 @@
 """`coin`: the command line."""
 
-import asyncio
 import json
 import random
-import signal
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from coin_platform.commands import dead_letters, feeds, lake, topics
+from coin_platform.commands.capture import capture
+from coin_platform.commands.exchanges import exchanges
+from coin_platform.commands.replay import replay
+from coin_platform.commands.signals import until_signal
 from coin_platform.errors import BookError, CoinPlatformError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
@@ -21,7 +23,18 @@ from coin_platform.settings import PREFIX, Settings, load
 from coin_platform.telemetry import set_up
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(lake.app, name="lake")
+app.add_typer(topics.app, name="topics")
+app.command()(capture)
+app.command()(replay)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(exchanges)
+app.add_typer(feeds.pairs, name="pairs")
+app.command()(feeds.ticker)
 console = Console()
+
+BrokerKind: TypeAlias = Literal["local", "kafka"]
+LakeKind: TypeAlias = Literal["folder", "s3"]
 
 
 def main() -> None:
@@ -31,18 +44,6 @@ def main() -> None:
     except CoinPlatformError as error:
         print(f"coin: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _until_signal(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine that ends when its event is set; SIGINT and SIGTERM set it."""
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await work(stop)
-
-    asyncio.run(run())
 
 
 @app.command()
@@ -55,7 +56,24 @@ def collect(region: Annotated[Region, typer.Option(help="which exchanges: korea,
     set_up(settings.log_level)
     broker = connect(settings)
     try:
-        _until_signal(lambda stop: Collector(region, settings, broker).run(stop))
+        until_signal(lambda stop: Collector(region, settings, broker).run(stop))
+    finally:
+        broker.close()
+
+
+@app.command()
+def preprocess(region: Annotated[Region, typer.Option(help="which exchanges: korea, asia or ne")]) -> None:
+    """Turn a region's raw topics into processed records, dead letters and landing objects until Ctrl-C."""
+    from coin_platform.broker import connect
+    from coin_platform.collect.collector import exchanges_of
+    from coin_platform.lake import open_lake
+    from coin_platform.preprocess.worker import preprocess as work
+
+    settings = load()
+    set_up(settings.log_level)
+    broker, lake = connect(settings), open_lake(settings)
+    try:
+        until_signal(lambda stop: work(region, exchanges_of(region, settings), settings, broker, lake, stop))
     finally:
         broker.close()
 
@@ -64,6 +82,7 @@ def collect(region: Annotated[Region, typer.Option(help="which exchanges: korea,
 def simulate(
     seed: Annotated[int | None, typer.Option(help="same seed, same market; default: a new one")] = None,
     log: Annotated[Path, typer.Option(help="folder for sent.jsonl, the log of what was sent")] = Path("data/simulator"),
+    rate: Annotated[float, typer.Option(min=0.1, max=100, help="steps of the market a second")] = 10.0,
 ) -> None:
     """Serve simulated exchanges on 127.0.0.1 until Ctrl-C."""
     from coin_platform.simulator.server import Simulator, open_log
@@ -73,15 +92,20 @@ def simulate(
     seed = random.randrange(1 << 32) if seed is None else seed
     console.print(f"seed {seed}")
     with open_log(settings.path(log)) as sent:
-        _until_signal(Simulator(settings, seed, sent).run)
+        until_signal(Simulator(settings, seed, sent, rate=rate).run)
 
 
 @app.command()
-def demo(seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 480) -> None:
+def demo(
+    seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 480,
+    broker: Annotated[BrokerKind, typer.Option(help="the embedded journal, or an Apache Kafka of its own")] = "local",
+    lake: Annotated[LakeKind, typer.Option(help="a folder, or an S3 server of its own")] = "folder",
+) -> None:
     """Simulated exchanges -> collectors -> Dagster windows -> checks -> a report whose numbers must add up."""
     from coin_platform.demo import run
 
-    sys.exit(run(seconds))
+    services = ["kafka"] * (broker == "kafka") + ["seaweedfs"] * (lake == "s3")
+    sys.exit(run(seconds, services))
 
 
 @app.command()
@@ -90,19 +114,6 @@ def up() -> None:
     from coin_platform.demo import stay_up
 
     sys.exit(stay_up())
-
-
-@app.command()
-def exchanges() -> None:
-    """List the exchanges: what they offer, and what would reveal a missing book message."""
-    table = Table("exchange", "region", "partition", "channels", "book proof", "limits")
-    for name, kind in EXCHANGES.items():
-        channels = " ".join(sorted(kind.channels))
-        limits = (
-            f"{kind.limits.pairs_per_connection} pairs a connection, {kind.limits.messages_per_second:g} messages/s"
-        )
-        table.add_row(name, kind.region, str(kind.partition), channels, kind.proof, limits)
-    console.print(table)
 
 
 @app.command()

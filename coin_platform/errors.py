@@ -10,6 +10,7 @@ CoinPlatformError
         Crossed
     DeliveryError         a record could not be stored                   -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
+    BrokerUnreachable     the broker does not answer                     -> try again later
     RetentionLoss         wanted offsets were already trimmed            -> the window fails and says so
     LakeError             the lake holds something else than we expect   -> stop with one line
         Conflict          someone else committed first                   -> re-read, then retry
@@ -55,6 +56,10 @@ class DeliveryError(CoinPlatformError):
 
 class PartitionBusy(DeliveryError):
     """Another process already writes this partition."""
+
+
+class BrokerUnreachable(CoinPlatformError):
+    """The broker did not answer in time: what was asked can be asked again."""
 
 
 class RetentionLoss(CoinPlatformError):

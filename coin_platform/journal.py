@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.model import SECOND, Microseconds
@@ -57,6 +58,7 @@ _REMEDIES = {
     errno.EPERM: _DENIED,
     errno.EROFS: _DENIED,
     errno.ENOTDIR: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
+    errno.EEXIST: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
 }
 _SQLITE_REMEDIES = {
     sqlite3.SQLITE_FULL: _FULL,
@@ -73,6 +75,14 @@ _SQLITE_REMEDIES = {
 def now() -> Microseconds:
     """Return the time of day, UTC, in µs."""
     return time.time_ns() // 1_000
+
+
+def path_of(folder: Path, topic: str, partition: int) -> Path:
+    """Return where a partition's journal lives: nothing in a topic's name leads elsewhere, and no two share a file."""
+    name = quote(topic, safe="")
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    return folder / (name or "%") / f"{partition}.db"  # no other topic becomes "%"
 
 
 def _explain(path: Path, error: Exception) -> str:
@@ -156,7 +166,7 @@ class _File:
         """Drop some of the records that are older than an offset or a time, or too much; return whether it did."""
         excess = 0 if most_bytes is None else self._used_bytes() - most_bytes
         freed, stop = 0, None
-        query = "SELECT offset, time, length(value) FROM record ORDER BY offset LIMIT ?"
+        query = "SELECT offset, time, length(header) + length(value) FROM record ORDER BY offset LIMIT ?"
         with closing(self._db.execute(query, (_TRIM_RECORDS,))) as oldest:
             for offset, accepted, size in oldest:
                 if (offset >= before and accepted >= horizon and freed >= excess) or freed > _TRIM_BYTES:
@@ -369,15 +379,38 @@ class Bounds(NamedTuple):
     last_time: Microseconds | None
 
 
+class _Held:
+    """A connection that is kept between looks, because opening one costs more than a look; any thread may look."""
+
+    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._path, self._connect = path, connect
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0
+
+    @contextmanager
+    def look(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._db is None or self._inode != self._path.stat().st_ino:  # or the file was deleted and made anew
+                self._db = self._connect()
+                self._inode = self._path.stat().st_ino
+            try:
+                yield self._db
+            except BaseException:
+                self._db = None  # whatever it had begun ends with it
+                raise
+
+
 class JournalReader:
     """A reader of one partition, in any process, also while another one writes, and before the first record.
 
-    It keeps nothing open between calls, so any thread may use it. `name` is what its errors call the partition.
+    Any thread may use it. `name` is what its errors call the partition.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self.name = name or f"journal {path}"
+        self._held = _Held(path, self._connect)
 
     def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
         """Yield the committed records of `[start, stop)`, at most up to the end as it is now.
@@ -386,24 +419,24 @@ class JournalReader:
         """
         if not self.path.exists():
             return
-        with self._connection() as db:
-            end = _bounds(db).end
-            stop = end if stop is None else min(stop, end)
-            while start < stop:
+        end = self.bounds().end
+        stop = end if stop is None else min(stop, end)
+        while start < stop:
+            with self._look() as db:
                 records = _chunk(db, start, min(stop, start + _READ_RECORDS))
-                if not records or records[0].offset != start:
-                    raise RetentionLoss(
-                        f"{self.name}: offset {start} was trimmed, the first kept one is {_bounds(db).begin}; "
-                        "go on from there, and keep more: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES"
-                    )
-                start = records[-1].offset + 1
-                yield from records
+            if not records or records[0].offset != start:
+                raise RetentionLoss(
+                    f"{self.name}: offset {start} was trimmed, the first kept one is {self.bounds().begin}; "
+                    "go on from there, and keep more: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES"
+                )
+            start = records[-1].offset + 1
+            yield from records
 
     def bounds(self) -> Bounds:
         """Return the offsets held and the last time, in one look."""
         if not self.path.exists():
             return Bounds(0, 0, None)
-        with self._connection() as db:
+        with self._look() as db:
             return _bounds(db)
 
     def begin_offset(self) -> int:
@@ -414,6 +447,14 @@ class JournalReader:
         """Return the offset the next record will take; every one before it is committed."""
         return self.bounds().end
 
+    def size(self) -> int:
+        """Return how many bytes of the file hold records; what was trimmed does not count."""
+        if not self.path.exists():
+            return 0
+        with self._look() as db:
+            pages, free = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count"))
+            return (pages - free) * _PAGE_BYTES
+
     def last_time(self) -> Microseconds | None:
         """Return when the last record was accepted, trimmed or not; `None` before the first one."""
         return self.bounds().last_time
@@ -422,22 +463,25 @@ class JournalReader:
         """Return the first kept offset accepted at `time` or later; the end offset when there is none."""
         if not self.path.exists():
             return 0
-        with self._connection() as db:
+        with self._look() as db:
             db.execute("BEGIN")  # one view for all looks: the writer may trim meanwhile
             begin, end, _ = _bounds(db)
-            return begin + bisect_left(range(begin, end), time, key=lambda offset: _time(db, offset))
+            found = begin + bisect_left(range(begin, end), time, key=lambda offset: _time(db, offset))
+            db.execute("COMMIT")
+            return found
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        address = f"{self.path.absolute().as_uri()}?mode=ro"
-        db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+    def _look(self) -> Iterator[sqlite3.Connection]:
         try:
-            yield db
+            with self._held.look() as db:
+                yield db
         except sqlite3.Error as error:
             error.add_note(f"while reading {self.path}")
             raise
-        finally:
-            db.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        return sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
 
 
 def _bounds(db: sqlite3.Connection) -> Bounds:
@@ -467,12 +511,13 @@ class Positions:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._held = _Held(path, self._connect)
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
         """Return the next offset the group wants; `None` if it never committed one."""
         if not self.path.exists():
             return None
-        with self._connection() as db:
+        with self._held.look() as db:
             query = "SELECT next_offset FROM position WHERE reader = ? AND topic = ? AND part = ?"
             row = db.execute(query, (group, topic, partition)).fetchone()
             return None if row is None else int(row[0])
@@ -481,16 +526,30 @@ class Positions:
         """Remember the next offset the group wants. Raises `DeliveryError` if it cannot be stored."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connection() as db:
+            with self._held.look() as db:
                 db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", (group, topic, partition, offset))
         except (OSError, sqlite3.Error) as error:
             raise DeliveryError(_explain(self.path, error)) from error
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS)) as db:
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS position (reader TEXT, topic TEXT, part INTEGER, "
-                "next_offset INTEGER NOT NULL, PRIMARY KEY (reader, topic, part)) WITHOUT ROWID"
-            )
-            yield db
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        _use_wal(db)
+        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last positions: work is done again
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS position (reader TEXT, topic TEXT, part INTEGER, "
+            "next_offset INTEGER NOT NULL, PRIMARY KEY (reader, topic, part)) WITHOUT ROWID"
+        )
+        return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch a file that others may open at this moment: SQLite then says locked at once, whatever its patience."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -11,15 +11,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 from coin_platform import __version__
 from coin_platform.errors import Conflict, LakeError, SettingsError
-from coin_platform.model import SECOND, Microseconds, Pair, Window
+from coin_platform.landing import Landing
+from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
+from coin_platform.preprocess import candle
 from coin_platform.settings import Settings, load
 from coin_platform.store import FolderStore, MemoryStore, Store, Stored, digest
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 __all__ = ["Commit", "FolderStore", "Lake", "MemoryStore", "Store", "open_lake", "scan"]
 
@@ -49,6 +54,15 @@ class Commit(NamedTuple):
     changed: bool
 
 
+class Content(NamedTuple):
+    """One window of a table, as `Lake.contents` lists it."""
+
+    exchange: str | None
+    window: Window
+    rows: int
+    bytes: int
+
+
 class _Version(NamedTuple):
     """A committed object: what the store and its footer say of it."""
 
@@ -64,6 +78,7 @@ class Lake:
 
     def __init__(self, store: Store, window: Microseconds) -> None:
         self.window = window
+        self.landing = Landing(store)
         self._store = store
         self._checked = False
 
@@ -150,6 +165,15 @@ class Lake:
         self._check()
         return [window for window, _ in self._objects(table, exchange)]
 
+    def contents(self, table: str) -> Iterator[Content]:
+        """Yield what there is of a table, by exchange, oldest first. Every footer is read."""
+        self._check()
+        for exchange in self._exchanges(table):
+            for window, key in self._objects(table, exchange):
+                version = self._version(key)
+                if version is not None:
+                    yield Content(exchange, window, int(version.facts["rows"]), version.stored.size)
+
     def scan(
         self,
         table: str,
@@ -162,26 +186,45 @@ class Lake:
     ) -> pl.LazyFrame:
         """Return the rows received in `[start, end)`, with a column `exchange`; the newest window says the columns.
 
+        Rows of windows that are not committed yet come from the landing objects.
+        Of candles, return those that opened in `[start, end)`, each once: as it was last told, in whichever window.
         Rows may have reached the log up to `late` after they were received: so many further windows are opened.
         Raises `LakeError` when there is no window to read.
         """
         self._check()
         stop = None if end is None else end + late
-        names = list(self._exchanges(table)) if exchanges is None else list(exchanges)
+        names = (
+            list(dict.fromkeys((*self._exchanges(table), *self.landing.keys(table))))
+            if exchanges is None
+            else list(exchanges)
+        )
         found = {name: list(self._objects(table, name, start, stop)) for name in names}
+        # listed after the windows: what is committed meanwhile is then missing from them, not there twice
+        landed: dict[str | None, list[str]] = dict(self.landing.keys(table).items())
         newest = max((item for objects in found.values() for item in objects), default=None)
-        if newest is None:
+        keys = [newest[1]] if newest else [key for name in found.keys() & landed.keys() for key in landed[name][-1:]]
+        if not keys:
             raise LakeError(
                 f"{self._store.uri(table)}: no window between {start} and {end}; "
                 "is it materialised, is COIN_LAKE_URL the right place?"
             )
-        schema = self._scan([newest[1]]).collect_schema()
-        frames = (
-            self._scan([key for _, key in objects], schema).with_columns(*_constant("exchange", name))
-            for name, objects in found.items()
-            if objects
-        )
-        return pl.concat(frames).filter(*_conditions(schema, start, end, pairs))
+        schema = self._scan(keys[:1]).collect_schema()
+        frames = []
+        for name, objects in found.items():
+            parts = [self._scan([key for _, key in objects], schema)] if objects else []
+            if name in landed:
+                parts.append(self._tail(self._scan(landed[name], schema), objects))
+            frames += [part.with_columns(*_constant("exchange", name)) for part in parts]
+        is_candle = table == Channel.CANDLE
+        time = "open_time" if is_candle else "received_time"
+        rows = pl.concat(frames).filter(*_conditions(schema, time, start, end, pairs))
+        return candle.latest(rows, "exchange", *candle.KEY) if is_candle else rows
+
+    def _tail(self, landed: pl.LazyFrame, objects: list[tuple[Window, str]]) -> pl.LazyFrame:
+        """Return the landed rows whose window is not among the committed ones."""
+        committed = [window.start for window, _ in objects]
+        start = pl.col("log_time").to_physical() // self.window * self.window
+        return landed.filter(~start.is_in(committed)).unique(["topic", "partition", "offset", "index"], keep="last")
 
     def _scan(self, keys: list[str], schema: pl.Schema | None = None) -> pl.LazyFrame:
         return pl.scan_parquet(
@@ -270,15 +313,15 @@ class Lake:
         self._checked = True
 
 
-def open_lake(settings: Settings) -> Lake:
-    """Return the lake of `COIN_LAKE_URL`."""
+def open_lake(settings: Settings, s3: "S3Client | None" = None) -> Lake:
+    """Return the lake of `COIN_LAKE_URL`; one in S3 uses the client `s3`, or its own."""
     scheme, _, place = settings.lake_url.partition(":")
     if scheme == "file":
         return Lake(FolderStore(settings.path(Path(place))), settings.window_length)
     if scheme == "s3":
         from coin_platform.s3 import open_s3  # boto3 costs half a second that a folder does not need
 
-        return Lake(open_s3(settings), settings.window_length)
+        return Lake(open_s3(settings, s3), settings.window_length)
     raise SettingsError(f"COIN_LAKE_URL={settings.lake_url}: write file:FOLDER or s3://bucket/prefix")
 
 
@@ -291,7 +334,7 @@ def scan(
     late: timedelta = LATE,
     pairs: Iterable[Pair | str] | None = None,
 ) -> pl.LazyFrame:
-    """Return the rows received in `[start, end)` from the lake of this environment, as `Lake.scan` does."""
+    """Return the rows of `[start, end)` from the lake of this environment, as `Lake.scan` does."""
     return open_lake(load()).scan(table, exchanges=exchanges, start=start, end=end, late=late, pairs=pairs)
 
 
@@ -314,12 +357,12 @@ def _constant(name: str, value: str | None) -> list[pl.Expr]:
 
 
 def _conditions(
-    schema: pl.Schema, start: datetime | None, end: datetime | None, pairs: Iterable[Pair | str] | None
+    schema: pl.Schema, time: str, start: datetime | None, end: datetime | None, pairs: Iterable[Pair | str] | None
 ) -> Iterator[pl.Expr]:
-    if start is not None and "received_time" in schema:
-        yield pl.col("received_time") >= start
-    if end is not None and "received_time" in schema:
-        yield pl.col("received_time") < end
+    if start is not None and time in schema:
+        yield pl.col(time) >= start
+    if end is not None and time in schema:
+        yield pl.col(time) < end
     if pairs is not None and "pair" in schema:
         yield pl.col("pair").is_in([str(pair) for pair in pairs])
 

@@ -26,15 +26,19 @@ def tiling(offsets: pl.Series, start: int, stop: int) -> Finding:
 
 
 def conservation(rows: pl.DataFrame, counts: Mapping[str, int]) -> Finding:
-    """Frames in = frames with rows + dead + declared others, and the rows are really there."""
+    """Frames in = frames with rows + dead + declared others; rows = emitted - replaced, and they are really there."""
     ends = sum(count for name, count in counts.items() if name.startswith("frames_"))
     stored = rows["offset"].n_unique()
     double = rows.height - rows.select("offset", "index").n_unique()
-    passed = counts["frames"] == ends and stored == counts["frames_rows"] and not double
+    emitted, replaced = counts["rows_emitted"], counts["rows_replaced"]
+    without = counts["frames_rows"] - stored  # frames of which every row was replaced
+    passed = counts["frames"] == ends and rows.height == emitted - replaced and 0 <= without <= replaced and not double
     sentence = (
-        f"{counts['frames']} frames in, {stored} stored as rows, {ends - counts['frames_rows']} accounted otherwise"
+        f"{counts['frames']} frames in, {stored} stored as rows, {ends - stored} accounted otherwise"
+        f"{f'; {replaced} of {emitted} rows replaced by later ones' if replaced else ''}"
     )
-    return Finding("conservation", passed, sentence, {"frames": counts["frames"], "stored": stored, "double": double})
+    numbers = {"frames": counts["frames"], "stored": stored, "double": double, "rows": rows.height}
+    return Finding("conservation", passed, sentence, {**numbers, "emitted": emitted, "replaced": replaced})
 
 
 def columns(rows: pl.DataFrame, schema: pl.Schema) -> Finding:
@@ -54,3 +58,32 @@ def crossed(rows: pl.DataFrame) -> Finding:
     pairs = ", ".join(sorted(bad["pair"].unique()))
     sentence = f"{bad.height} rows are crossed: {pairs}" if bad.height else f"none of {rows.height} rows is crossed"
     return Finding("crossed_book", not bad.height, sentence, {"rows": rows.height, "crossed": bad.height})
+
+
+def one_row_a_trade(rows: pl.DataFrame) -> Finding:
+    """No trade that has an id is in the table twice."""
+    named = rows.drop_nulls("id")
+    double = named.height - named.select("pair", "id").n_unique()
+    sentence = f"{double} rows repeat a trade" if double else f"none of {rows.height} rows repeats a trade"
+    return Finding(
+        "one_row_a_trade", not double, sentence, {"rows": rows.height, "named": named.height, "double": double}
+    )
+
+
+def ohlc(rows: pl.DataFrame) -> Finding:
+    """Open and close are between low and high, no volume is negative, and a minute of a pair is one row."""
+    lowest, highest = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
+    bad = rows.filter((lowest < pl.col("low")) | (highest > pl.col("high")) | (pl.col("volume") < 0))
+    double = rows.height - rows.select("pair", "open_time").n_unique()
+    pairs = ", ".join(sorted(bad["pair"].unique()))
+    sentence = f"{bad.height} of {rows.height} candles cannot be{f': {pairs}' if pairs else ''}; {double} are double"
+    return Finding(
+        "ohlc", not bad.height and not double, sentence, {"rows": rows.height, "wrong": bad.height, "double": double}
+    )
+
+
+def latency(rows: pl.DataFrame) -> dict[str, float]:
+    """Return quantiles of received - exchange time, ms: `latency_p50_ms` …; none where no row says both times."""
+    took = (rows["received_time"] - rows["exchange_time"]).dt.total_microseconds().drop_nulls() / 1000
+    quantiles = {f"latency_p{percent}_ms": took.quantile(percent / 100) for percent in (50, 95, 99)}
+    return {name: round(value, 3) for name, value in quantiles.items() if value is not None}

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -90,6 +90,10 @@ class S3Store:
             self._compare(key, if_match)
             return self._persist(lambda: self._write(key, data, {}))
         return self._put(key, data, if_match)
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if there is one."""
+        self._persist(partial(self._client.delete_object, Bucket=self._bucket, Key=self._prefix + key))
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield keys in order, a thousand a request."""
@@ -192,7 +196,7 @@ class S3Store:
             return first and not again and not stale and sum(race) == 1
         finally:
             for name in names:
-                self._persist(partial(self._client.delete_object, Bucket=self._bucket, Key=self._prefix + name))
+                self.delete(name)
 
 
 def _unknown_or(error: ClientError | BotoCoreError) -> Exception:
@@ -205,16 +209,33 @@ def _unknown_or(error: ClientError | BotoCoreError) -> Exception:
     return _Unknown(f"{type(error).__name__}: {error}")
 
 
-def open_s3(settings: Settings) -> S3Store:
-    """Return the store of `COIN_LAKE_URL=s3://bucket/prefix`."""
-    bucket, _, prefix = settings.lake_url.removeprefix("s3://").partition("/")
+class Access(TypedDict):
+    """What boto3 and dagster-aws' `S3Resource` need to know of an S3 server; None: the usual AWS sources."""
+
+    endpoint_url: str | None
+    region_name: str | None
+    aws_access_key_id: str | None
+    aws_secret_access_key: str | None
+
+
+def access(settings: Settings) -> Access:
+    """Return how the settings reach S3."""
     access_key, secret_key = settings.s3_access_key, settings.s3_secret_key
-    client = boto3.client(
+    return {
+        "endpoint_url": settings.s3_endpoint,
+        "region_name": "us-east-1" if settings.s3_endpoint else None,
+        "aws_access_key_id": access_key.get_secret_value() if access_key else None,
+        "aws_secret_access_key": secret_key.get_secret_value() if secret_key else None,
+    }
+
+
+def open_s3(settings: Settings, client: "S3Client | None" = None) -> S3Store:
+    """Return the store of `COIN_LAKE_URL=s3://bucket/prefix`, through this client or one of its own."""
+    bucket, _, prefix = settings.lake_url.removeprefix("s3://").partition("/")
+    found = access(settings)
+    client = client or boto3.client(
         "s3",
-        endpoint_url=settings.s3_endpoint,
-        aws_access_key_id=access_key.get_secret_value() if access_key else None,
-        aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
-        region_name="us-east-1" if settings.s3_endpoint else None,
+        **found,
         config=Config(
             retries={"total_max_attempts": 1},  # a repeat inside boto3 would hide a lost answer from us
             connect_timeout=2,
@@ -223,10 +244,10 @@ def open_s3(settings: Settings) -> S3Store:
         ),
     )
     options = {
-        "aws_endpoint_url": settings.s3_endpoint,
+        "aws_endpoint_url": found["endpoint_url"],
         "aws_allow_http": "true" if (settings.s3_endpoint or "").startswith("http:") else None,
         "aws_region": client.meta.region_name,
-        "aws_access_key_id": access_key.get_secret_value() if access_key else None,
-        "aws_secret_access_key": secret_key.get_secret_value() if secret_key else None,
+        "aws_access_key_id": found["aws_access_key_id"],
+        "aws_secret_access_key": found["aws_secret_access_key"],
     }
     return S3Store(client, bucket, prefix, scan_options={name: value for name, value in options.items() if value})

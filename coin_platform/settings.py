@@ -46,13 +46,16 @@ class Settings(BaseSettings):
         (), description="pairs for every exchange that trades their quote, comma separated; empty: the defaults"
     )
     channels: Annotated[tuple[Channel, ...], NoDecode] = Field(
-        (Channel.TICKER, Channel.ORDERBOOK), description="channels to collect, comma separated"
+        tuple(Channel), description="channels to collect, comma separated"
     )
     broker_url: str = Field("local:", description="`local:` (journal under COIN_HOME) or `kafka://host:9092,…`")
     lake_url: str = Field("file:data/lake", description="`file:FOLDER` or `s3://bucket/prefix`")
     s3_endpoint: str | None = Field(None, description="address of an S3 server that is not AWS")
     s3_access_key: SecretStr | None = Field(None, description="S3 access key; empty: the usual AWS sources")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret key")
+    ping_every: float | None = Field(
+        None, gt=0, description="seconds between pings, where an exchange wants them; empty: as it wants, Kraken 5"
+    )
     window: timedelta = Field(timedelta(hours=1), description="window length, for example 1h or 15m")
     grace: timedelta = Field(timedelta(seconds=60), description="wait after a window's end when the log is quiet")
     start: datetime = Field(datetime(2026, 11, 1, tzinfo=UTC), description="start of the first window, UTC")
@@ -62,6 +65,13 @@ class Settings(BaseSettings):
     journal_dir: Path = Field(Path("data/journal"), description="folder of the local journal")
     journal_hours: float = Field(24, gt=0, description="hours the local journal keeps")
     journal_bytes: int = Field(20 << 30, gt=1 << 20, description="bytes the local journal keeps")
+    kafka_replication: int = Field(1, ge=1, description="copies that Kafka keeps of each new topic; 3 in production")
+    spool_bytes: int = Field(2 << 30, gt=1 << 20, description="bytes of records that may wait on disk for Kafka")
+    batch_ticker: int = Field(20, ge=1, description="waiting ticker frames of an exchange that make a batch")
+    batch_orderbook: int = Field(50, ge=1, description="waiting frames of another channel that make a batch")
+    batch_interval: float = Field(0.25, ge=0, description="seconds after which fewer make one")
+    landing_min_interval: float = Field(10.0, ge=0, description="seconds between two landing objects of a partition")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of the metrics on 127.0.0.1; 0: none")
     simulator_port: int = Field(8700, ge=1, le=65535, description="port of the simulated exchanges on 127.0.0.1")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
 
@@ -112,6 +122,10 @@ class Settings(BaseSettings):
     def topic_prefix(self, region: Region) -> str:
         """Return what the raw topics of a region begin with."""
         return {Region.KOREA: self.topic_korea, Region.ASIA: self.topic_asia, Region.NE: self.topic_ne}[region]
+
+    def batch_records(self, channel: Channel) -> int:
+        """Return how many waiting frames of a channel make a batch."""
+        return self.batch_ticker if channel is Channel.TICKER else self.batch_orderbook
 
     @property
     def window_length(self) -> Microseconds:

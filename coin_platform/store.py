@@ -42,6 +42,9 @@ class Store(Protocol):
         Raises `Conflict` when it is not, and then nothing was changed.
         """
 
+    def delete(self, key: str) -> None:
+        """Remove an object, if there is one."""
+
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix` and come after `after`, in order."""
 
@@ -77,6 +80,10 @@ class MemoryStore:
             _compare(key, current, if_match)
             self._objects[key] = data
         return digest(data)
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if there is one."""
+        self._objects.pop(key, None)
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield keys in order."""
@@ -117,6 +124,11 @@ class FolderStore:
                 temporary.replace(path)
                 _sync(path.parent)
         return digest(data)
+
+    def delete(self, key: str) -> None:
+        """Remove a file, if there is one."""
+        with self._readable_errors():
+            (self.root / key).unlink(missing_ok=True)
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield the files in order; hidden ones are ours alone."""

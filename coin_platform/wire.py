@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
-from coin_platform.model import BookUpdate, Channel, Frame, Kind, Level, Microseconds, Pair, TextLevel
+from coin_platform.model import BookUpdate, Channel, Frame, Kind, Level, Microseconds, Pair, Region, TextLevel
 
 _TOPIC_CHANNELS = {
     Channel.TICKER: "ticker",
@@ -14,10 +14,31 @@ _TOPIC_CHANNELS = {
     Channel.CANDLE: "candle",
 }
 
+REGION_TITLES = {Region.KOREA: "Korea", Region.ASIA: "Asia", Region.NE: "NE"}
+"""The regions as processed records and topics write them."""
+
+GAPS = "MarketGaps"
+"""The topic of the holes that the collectors know of."""
+
 
 def raw_topic(prefix: str, channel: Channel) -> str:
     """Name the raw topic of a channel: `koreaSocketDataIn-ticker`; `prefix` is the region, unless a setting says so."""
     return f"{prefix}SocketDataIn-{_TOPIC_CHANNELS[channel]}"
+
+
+def dead_letter_topic(raw: str) -> str:
+    """Name the topic of what could not be decoded: `koreaSocketDataIn-ticker-DLT`."""
+    return f"{raw}-DLT"
+
+
+def processed_topic(region: Region, channel: Channel) -> str:
+    """Name the topic of the processed records of a channel: `Region.Korea_TickerPreprocessing`."""
+    return f"Region.{REGION_TITLES[region]}_{channel.capitalize()}Preprocessing"
+
+
+def group(region: Region, channel: Channel) -> str:
+    """Name the consumer group that preprocesses a channel: `Ticker_group_id_Korea`."""
+    return f"{channel.capitalize()}_group_id_{REGION_TITLES[region]}"
 
 
 class Record(NamedTuple):

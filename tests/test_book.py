@@ -1,6 +1,8 @@
 """The order book: a fold of its updates, exact totals, and when it must not be trusted."""
 
 import math
+from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -43,6 +45,50 @@ def test_a_side_is_the_last_size_of_every_price(history: list[list[Level]], is_b
         assert [(level.price, level.size) for level in side.top(5)] == best[:5]
         assert [level.price for level in side.top(100)] == [price for price, _ in best]
         assert side.total == math.fsum(left.values())
+
+
+OPERATIONS = st.one_of(
+    st.builds(Level, PRICES, SIZES), LEVELS, st.integers(1, 8)
+)  # set a level, hold exactly these levels, keep so many
+
+
+@given(st.lists(st.tuples(OPERATIONS, st.integers(0, 12)), max_size=30), st.booleans())
+def test_the_best_levels_are_right_whenever_and_however_many_are_asked_for(
+    history: list[tuple[Level | list[Level] | int, int]], is_bid: bool
+) -> None:
+    side = Side(is_bid=is_bid)
+    for operation, count in history:
+        match operation:
+            case Level():
+                side.set(operation)
+            case int():
+                side.truncate(operation)
+            case _:
+                side.replace(operation)
+        expected = sorted(side.levels.values(), key=lambda level: level.price, reverse=is_bid)
+        assert side.top(count) == expected[:count]
+        assert side.best == (expected[0].price if expected else None)
+        assert side.total == math.fsum(level.size for level in expected)
+
+
+@given(LEVELS, st.lists(st.integers(0, 12), max_size=4), st.randoms())
+def test_a_book_is_the_same_in_one_update_or_in_many(levels: list[Level], cuts: list[int], chance: Random) -> None:
+    whole, parts = Book(), Book()
+    for book in (whole, parts):
+        book.apply(update(whole=True, bids=[]))
+    whole.apply(update(bids=levels))
+    edges = [0, *sorted(cuts), len(levels)]
+    for start, stop in pairwise(edges):
+        parts.apply(update(bids=levels[start:stop]))
+    assert parts.snapshot(PAIR) == whole.snapshot(PAIR)
+    # prices that are all different may come in any order, and the total is the same to the last bit
+    once = list({level.price: level for level in levels}.values())
+    chance.shuffle(once)
+    other = Book()
+    other.apply(update(whole=True, bids=[]))
+    other.apply(update(bids=once))
+    assert other.snapshot(PAIR) == whole.snapshot(PAIR)
+    assert other.bids.total == whole.bids.total
 
 
 @given(LEVELS, st.integers(1, 10))
@@ -138,3 +184,40 @@ def test_a_crossed_book_says_so() -> None:
     assert book.is_crossed
     book.apply(update(whole=True))
     assert not book.is_crossed
+
+
+def test_a_book_that_waits_for_its_snapshot_keeps_the_newest_updates_and_no_more() -> None:
+    book = Book(is_bridged=True)
+    for number in range(1, Book.BUFFER + 101):
+        assert book.apply(update(number, number, bids=[Level(float(number), 1.0)])) is Applied.WAITING
+    book.apply(update(100, 100, whole=True, bids=[]))  # the first that is left follows it
+    assert (book.sequence, len(book.bids.levels)) == (Book.BUFFER + 100, Book.BUFFER)
+    book.invalidate()
+    for number in range(1, Book.BUFFER + 101):
+        book.apply(update(number, number))
+    with pytest.raises(SequenceGap, match="wanted an update from 100, got one from 101"):
+        book.apply(update(99, 99, whole=True))
+
+
+def test_a_book_that_needs_no_bridge_keeps_nothing_from_before_its_snapshot() -> None:
+    book = Book()
+    assert book.apply(update(6, 6, bids=[Level(9.0, 1.0)])) is Applied.WAITING
+    book.apply(update(5, 5, whole=True, bids=[Level(1.0, 1.0)]))
+    assert (book.sequence, book.bids.best) == (5, 1.0)
+
+
+def test_an_invalid_book_forgets_what_it_had_kept() -> None:
+    book = Book(is_bridged=True)
+    book.apply(update(6, 6, bids=[Level(9.0, 1.0)]))
+    book.invalidate()
+    book.apply(update(5, 5, whole=True, bids=[Level(1.0, 1.0)]))
+    assert book.bids.best == 1.0
+
+
+def test_a_level_that_fell_out_of_the_depth_is_gone_for_good() -> None:
+    book = Book()
+    book.depth = 2
+    book.apply(update(whole=True, bids=[Level(3.0, 1.0), Level(2.0, 1.0)]))
+    book.apply(update(bids=[Level(4.0, 1.0)]))
+    book.apply(update(bids=[Level(4.0, 0.0)]))
+    assert book.bids.top(5) == [Level(3.0, 1.0)]

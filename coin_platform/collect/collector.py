@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
-from coin_platform.collect.connection import Route, now
 from coin_platform.collect.feed import Feed, Status
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
+from coin_platform.collect.tape import Route, now
 from coin_platform.errors import CoinPlatformError, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, chunks
@@ -85,7 +85,7 @@ class Collector:
             raise SettingsError(f"{exchange}: not collected here; in {self.region} that is {ours}")
         kind = self._exchanges[exchange]
         for channel in self._settings.channels:
-            if channel in kind.channels:
+            if channel in kind.channels | kind.polled:
                 self._spread(kind, channel, pairs)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -113,7 +113,8 @@ class Collector:
 
     def _spread(self, kind: Exchange, channel: Channel, pairs: Sequence[Pair]) -> None:
         feeds = [feed for feed in self.feeds if (feed.route.exchange, feed.route.channel) == (kind, channel)]
-        shards = assign([feed.pairs for feed in feeds], pairs, kind.limits.pairs_per_connection)
+        size = kind.limits.pairs_per_connection if channel in kind.channels else max(1, len(pairs))
+        shards = assign([feed.pairs for feed in feeds], pairs, size)
         for feed, some in zip(feeds, shards, strict=False):
             feed.follow(some)
         for shard in range(len(feeds), len(shards)):
@@ -131,6 +132,7 @@ class Collector:
             topic=raw_topic(settings.topic_prefix(self.region), channel),
             epoch=self._epoch,
             window=settings.window_length,
+            ping_every=settings.ping_every,
             host=f"127.0.0.1:{settings.simulator_port}" if settings.exchanges_mode is Mode.SIMULATED else None,
         )
         return Feed(
@@ -149,10 +151,10 @@ class Collector:
                 return
             after = self._frames()
             rates = [f"{name} {(after[name] - before[name]) / self._every:.0f}" for name in after]
-            live = sum(status.state == "live" for status in self.status)
+            live = [status.transport for status in self.status if status.state == "live"]
             logger.info(
-                "%s: frames/s: %s; %d of %d connections live",
-                *(self.region, ", ".join(rates), live, len(self.feeds)),
+                "%s: frames/s: %s; %d of %d connections live, %d over REST",
+                *(self.region, ", ".join(rates), len(live), len(self.feeds), live.count("rest")),
             )
             before = after
 

@@ -3,10 +3,7 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,53 +14,15 @@ from coin_platform.broker import Broker
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.session import Action, Failed, Fetch, Lost, Restored, Rotate, Send, Session
-from coin_platform.exchanges.base import Exchange, relocate
-from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds, Pair
-from coin_platform.wire import Checkpoint, Facts, Header, frame
+from coin_platform.collect.tape import Route, Tape, Traffic, now
+from coin_platform.model import Instant, Kind, Pair
+from coin_platform.wire import Checkpoint
 
 logger = logging.getLogger(__name__)
 
-BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # when checkpoints are due, before the end of a window
 TAKEOVER = 10.0  # seconds after opening in which a successor need not have data of every pair
-LARGE = 1 << 20  # bytes; a book above this is logged at most once an hour
-_HOUR = 3600.0
 _BEAT = 0.25  # seconds between two looks at what is due
 _OUTBOX = 1000  # messages that may wait for their turn
-
-
-def now() -> Instant:
-    """Read both clocks."""
-    return Instant(time.time_ns() // 1000, time.monotonic())
-
-
-class Route(NamedTuple):
-    """What a connection carries, and where it comes from and goes to."""
-
-    exchange: Exchange
-    channel: Channel
-    shard: int
-    topic: str
-    epoch: int
-    window: Microseconds
-    host: str | None = None  # of the simulated exchanges
-    lifetime: tuple[float, float] = (83_700.0, 85_500.0)  # seconds, 23 h 30 ± 15 min: exchanges end us at 24 h
-
-    def __str__(self) -> str:
-        return f"{self.exchange.name} {self.channel} {self.shard}"
-
-    def here(self, url: str) -> str:
-        """Return the address to use for one of the exchange's: its simulated twin where there is one."""
-        return relocate(url, self.exchange.name, self.host) if self.host else url
-
-
-@dataclass
-class Traffic:
-    """What has come over a route, counted over all its connections."""
-
-    frames: int = 0
-    bytes: int = 0
-    lost: int = 0  # books
-    last_frame_time: Microseconds | None = None
 
 
 class _Ended(Exception):
@@ -85,22 +44,24 @@ class Connection:
     ) -> None:
         self.route = route
         self.session = Session(route.exchange, route.channel, pairs)
-        self.name = ""
         self.reason = ""
         self.is_open = self.has_ended = False
         self.ready = asyncio.Event()  # all pairs have data, or time is up, or it has ended
         self.over = asyncio.Event()  # it has ended, or soon will: a successor should be opened
         self._ending = asyncio.Event()
-        self._broker, self._rest, self._traffic, self._clock = broker, rest, traffic, clock
+        self._rest, self._traffic, self._clock = rest, traffic, clock
+        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock)
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
         self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
         self._fetching: set[Pair] = set()
-        self._number = 0
         self._opened_at = self._last_frame = self._ping_at = self._tick_at = self._clock().monotonic
         self._first_data: float | None = None
-        self._window = 0
         self._lifetime = random.uniform(*route.lifetime)
-        self._large: dict[Pair, float] = {}  # when a large book was logged
+
+    @property
+    def name(self) -> str:
+        """What its records call it; empty until it is open."""
+        return self._tape.name
 
     @property
     def state(self) -> str:
@@ -112,6 +73,12 @@ class Connection:
         if self._clock().monotonic - self._last_frame > self.route.exchange.silence / 2:
             return "stale"
         return "subscribing" if self.session.unconfirmed else "live"
+
+    @property
+    def is_live(self) -> bool:
+        """The exchange is heard, and all pairs are served, or have had the time for it."""
+        is_served = self.state == "live" or (self.state == "subscribing" and self.ready.is_set())
+        return is_served and self._tape.number > 0
 
     @property
     def lived(self) -> float:
@@ -137,7 +104,7 @@ class Connection:
         """Change what the connection carries, without reconnecting."""
         self._perform(self.session.follow(pairs, self._clock()))
         if self.is_open:
-            self._log(Kind.PAIRS, self._facts())
+            self._tape.log(Kind.PAIRS, self.session.pairs)
 
     def end(self, reason: str) -> None:
         """Close the socket, soon."""
@@ -171,17 +138,14 @@ class Connection:
             pass
         finally:
             self.is_open = False
-            self._log(Kind.CLOSED, Facts(reason=self.reason or "broken off", code=__version__))
+            self._tape.close(self.reason or "broken off")
 
     def _open(self) -> None:
-        moment = self._clock()
-        self.name = f"{self.route.channel}-{self.route.shard}-{moment.wall:x}"
+        pairs = self.session.pairs
+        moment = self._tape.open(pairs)
         self.is_open = True
         self._opened_at = self._last_frame = self._ping_at = self._tick_at = moment.monotonic
-        self._window = self._window_of(moment.wall)
-        facts = self._facts()
-        self._log(Kind.OPENED, facts)
-        logger.info("%s: open, %s", self.route, " ".join(facts.pairs))
+        logger.info("%s: open, %s", self.route, " ".join(map(str, pairs)))
         self._perform(self.session.opened(moment))
 
     async def _read(self, socket: ClientConnection) -> None:
@@ -194,17 +158,9 @@ class Connection:
 
     def _take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> None:
         """Store a frame, then look at it. No await: the log and the session see the same order."""
-        moment = self._clock()
-        self._number += 1
-        header = Header(kind, self.route.epoch, self.name, self._number, moment.wall, pair)
-        self._broker.append(self.route.topic, self.route.exchange.partition, header.pack(), payload)
+        frame, moment = self._tape.take(kind, payload, pair)
         self._last_frame = moment.monotonic
-        self._traffic.frames += 1
-        self._traffic.bytes += len(payload)
-        self._traffic.last_frame_time = moment.wall
-        self._perform(
-            self.session.received(frame(self.route.exchange.name, self.route.channel, header, payload), moment)
-        )
+        self._perform(self.session.received(frame, moment))
         if self._first_data is None and self.session.has_data:
             self._first_data = moment.monotonic
         if not self.ready.is_set() and self.session.is_complete:
@@ -276,39 +232,17 @@ class Connection:
             self._leave(f"open for {self._lifetime:.0f} s")
         if at - self._opened_at > TAKEOVER:
             self.ready.set()
-        if exchange.ping is not None and at - self._ping_at >= exchange.ping_every:
+        if exchange.ping is not None and at - self._ping_at >= (self.route.ping_every or exchange.ping_every):
             self._ping_at = at
             self._say(exchange.ping)
         if at - self._tick_at >= 1:
             self._tick_at = at
             self._perform(self.session.tick(moment))
-        if self._window_of(moment.wall) != self._window:
-            self._window = self._window_of(moment.wall)
+        if self._tape.turned(moment):
             self._checkpoint(None)
-
-    def _window_of(self, wall: Microseconds) -> int:
-        """Number the windows; a window's checkpoints are logged shortly before it begins."""
-        return (wall + BEFORE_BOUNDARY) // self.route.window
 
     def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
         """Log our books (of `pairs`, or all); where there is none, just what the connection is."""
-        books = list(self.session.checkpoints(pairs))
-        for book in books:
-            self._log(Kind.CHECKPOINT, self._facts(book))
-        if not books:
-            self._log(Kind.CHECKPOINT, self._facts())
-
-    def _log(self, kind: Kind, facts: Facts) -> None:
-        value = facts.pack()
-        moment = self._clock()
-        if facts.book is not None and len(value) > LARGE:
-            pair = Pair.parse(facts.book.pair)
-            if moment.monotonic - self._large.get(pair, -_HOUR) < _HOUR:
-                return
-            self._large[pair] = moment.monotonic
-        header = Header(kind, self.route.epoch, self.name, self._number, moment.wall)
-        self._broker.append(self.route.topic, self.route.exchange.partition, header.pack(), value)
-
-    def _facts(self, book: Checkpoint | None = None) -> Facts:
-        url = self.route.exchange.socket_url(self.route.channel)
-        return Facts(url=url, pairs=[str(pair) for pair in self.session.pairs], code=__version__, book=book)
+        books: list[Checkpoint | None] = [*self.session.checkpoints(pairs)]
+        for book in books or [None]:
+            self._tape.log(Kind.CHECKPOINT, self.session.pairs, book)

@@ -1,4 +1,4 @@
-"""One channel of some pairs, kept alive: a connection follows the other, before or after it has ended."""
+"""One channel of some pairs, kept alive: a connection follows the other, and where there is none, REST stands in."""
 
 import asyncio
 import logging
@@ -8,12 +8,17 @@ from typing import NamedTuple
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from coin_platform.broker import Broker
-from coin_platform.collect.connection import Connection, Route, Traffic, now
+from coin_platform.collect.connection import Connection
 from coin_platform.collect.pacing import Backoff, TokenBucket, ban, unless
+from coin_platform.collect.poller import Poller
 from coin_platform.collect.rest import Rest
+from coin_platform.collect.rota import OUTAGE, Standby
+from coin_platform.collect.tape import Route, Traffic, now
 from coin_platform.model import Channel, Instant, Microseconds, Pair
 
 logger = logging.getLogger(__name__)
+
+_BEAT = 0.25  # seconds between two looks at whether REST must stand in
 
 
 class Status(NamedTuple):
@@ -22,7 +27,8 @@ class Status(NamedTuple):
     exchange: str
     channel: Channel
     shard: int
-    connection: str  # name of the newest
+    connection: str  # name of the newest, or of what is polled instead
+    transport: str  # ws, or rest while it is polled
     state: str  # idle, waiting, connecting, subscribing, live, stale, closing
     pairs: tuple[Pair, ...]
     unconfirmed: frozenset[Pair]
@@ -38,7 +44,10 @@ class Status(NamedTuple):
 
 
 class Feed:
-    """Keeps one route alive. A connection that ended is replaced after a growing delay, one that soon will, before."""
+    """Keeps one route alive. A connection that ended is replaced after a growing delay, one that soon will, before.
+
+    A channel that is not streamed, or has had no live connection for `OUTAGE`, is polled over REST.
+    """
 
     def __init__(
         self,
@@ -53,6 +62,8 @@ class Feed:
         self.route = route
         self.pairs: tuple[Pair, ...] = ()
         self.connections: list[Connection] = []
+        self.poller: Poller | None = None
+        self.is_streamed = route.channel in route.exchange.channels
         self.traffic = Traffic()
         self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
         self._has_pairs = asyncio.Event()
@@ -64,23 +75,26 @@ class Feed:
     def status(self) -> Status:
         """What there is to say about the feed now."""
         newest = self.connections[-1] if self.connections else None
+        carrier = self.poller or newest
+        said = self.poller.rota if self.poller else newest.session if newest else None
         return Status(
             exchange=self.route.exchange.name,
             channel=self.route.channel,
             shard=self.route.shard,
-            connection=newest.name if newest else "",
-            state=newest.state if newest else "waiting" if self.pairs else "idle",
+            connection=carrier.name if carrier else "",
+            transport="ws" if self.is_streamed and self.poller is None else "rest",
+            state=carrier.state if carrier else "waiting" if self.pairs else "idle",
             pairs=self.pairs,
-            unconfirmed=newest.session.unconfirmed if newest else frozenset(),
+            unconfirmed=said.unconfirmed if said else frozenset(),
             invalid=newest.session.invalid if newest else frozenset(),
-            refused=dict(newest.session.refused) if newest else {},
+            refused=dict(said.refused) if said else {},
             frames=self.traffic.frames,
             bytes=self.traffic.bytes,
-            undecodable=newest.session.undecodable if newest else 0,
+            undecodable=said.undecodable if said else 0,
             lost=self.traffic.lost,
             reconnects=max(0, self._attempts - 1),
             last_frame_time=self.traffic.last_frame_time,
-            last_error=self._last_error,
+            last_error=self._last_error or (self.poller.last_error if self.poller else ""),
         )
 
     def follow(self, pairs: Iterable[Pair]) -> None:
@@ -95,33 +109,40 @@ class Feed:
                 connection.follow(self.pairs)
             else:
                 connection.end("no pairs")
+        if self.poller is not None and self.pairs:
+            self.poller.follow(self.pairs)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the feed alive until `stop`. Raises `DeliveryError`, in a group, when a frame could not be stored."""
-        backoff = Backoff()
         async with asyncio.TaskGroup() as group:
-            while True:
-                await unless(stop, self._may_connect())
-                if stop.is_set():
-                    break
-                connection = Connection(
-                    *(self.route, self.pairs),
-                    broker=self._broker,
-                    rest=self._rest,
-                    traffic=self.traffic,
-                    clock=self._clock,
-                )
-                self.connections.append(connection)
-                self._attempts += 1
-                group.create_task(self._carry(connection))
-                await unless(stop, self._take_over(connection))
-                if self.pairs and not stop.is_set():
-                    delay = backoff.next(connection.lived)
-                    if connection.has_ended:
-                        logger.warning("%s: ended, %s; again in %.1f s", self.route, self._last_error, delay)
-                    await unless(stop, asyncio.sleep(delay))
-            for connection in self.connections:
-                connection.end("stopped")
+            group.create_task(self._stand_in(stop))
+            if self.is_streamed:
+                await self._stream(stop, group)
+
+    async def _stream(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
+        backoff = Backoff()
+        while True:
+            await unless(stop, self._may_connect())
+            if stop.is_set():
+                break
+            connection = Connection(
+                *(self.route, self.pairs),
+                broker=self._broker,
+                rest=self._rest,
+                traffic=self.traffic,
+                clock=self._clock,
+            )
+            self.connections.append(connection)
+            self._attempts += 1
+            group.create_task(self._carry(connection))
+            await unless(stop, self._take_over(connection))
+            if self.pairs and not stop.is_set():
+                delay = backoff.next(connection.lived)
+                if connection.has_ended:
+                    logger.warning("%s: ended, %s; again in %.1f s", self.route, self._last_error, delay)
+                await unless(stop, asyncio.sleep(delay))
+        for connection in self.connections:
+            connection.end("stopped")
 
     async def _may_connect(self) -> None:
         await self._has_pairs.wait()
@@ -141,9 +162,47 @@ class Feed:
             self._last_error = connection.reason
         except InvalidStatus as refusal:
             answer = refusal.response
-            self._connects.forbid(ban(answer.status_code, answer.headers.get("Retry-After")))
+            seconds = ban(answer.status_code, answer.headers.get("Retry-After"))
+            self._connects.forbid(seconds)
+            self._rest.forbid(seconds)
             self._last_error = f"HTTP {answer.status_code}"
         except (OSError, WebSocketException) as error:  # a time-out is an OSError
             self._last_error = str(error) or type(error).__name__
         finally:
             self.connections.remove(connection)
+
+    async def _stand_in(self, stop: asyncio.Event) -> None:
+        """Poll while that is due; connecting goes on meanwhile."""
+        standby = Standby(self._clock().monotonic, is_streamed=self.is_streamed)
+        async with asyncio.TaskGroup() as group:
+            while not stop.is_set():
+                is_live = any(connection.is_live for connection in self.connections)
+                is_due = standby.is_due(self._clock().monotonic, is_served=is_live or not self._has_address())
+                if is_due and self.poller is None:
+                    group.create_task(self._poll())
+                elif not is_due and self.poller is not None:
+                    self.poller.end("a connection is live" if is_live else "no pairs")
+                await unless(stop, asyncio.sleep(_BEAT))
+            if self.poller is not None:
+                self.poller.end("stopped")
+
+    async def _poll(self) -> None:
+        self.poller = Poller(
+            *(self.route, self.pairs),
+            broker=self._broker,
+            rest=self._rest,
+            traffic=self.traffic,
+            clock=self._clock,
+        )
+        if self.is_streamed:
+            logger.warning("%s: no live connection for %.0f s, polled over REST until there is", self.route, OUTAGE)
+        else:
+            logger.info("%s: polled over REST, %s", self.route, " ".join(map(str, self.pairs)))
+        try:
+            await self.poller.run()
+        finally:
+            logger.info("%s: polled no longer, %s", self.route, self.poller.reason)
+            self.poller = None
+
+    def _has_address(self) -> bool:
+        return any(self.route.exchange.request_url(self.route.channel, pair) for pair in self.pairs)

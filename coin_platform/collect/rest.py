@@ -23,6 +23,10 @@ class Rest:
         answer.raise_for_status()
         return answer.content
 
+    def forbid(self, seconds: float) -> None:
+        """Ask nothing for this long: the exchange said so, maybe at another door."""
+        self._bucket.forbid(seconds)
+
     async def close(self) -> None:
         """Close its connections."""
         await self._client.aclose()

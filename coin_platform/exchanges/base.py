@@ -31,6 +31,7 @@ from coin_platform.model import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_TIME: Microseconds = 1_230_940_800 * SECOND  # 2009-01-03: no market is older than Bitcoin
 _AHEAD: Microseconds = 3600 * SECOND
+_UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
 _MOST = 1e15  # no price or size is larger; what is, was misread
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class Exchange(ABC):
     ping: ClassVar[str | None] = None  # what the client says to be kept; None: protocol pings are enough
     ping_every: ClassVar[float] = 20.0  # seconds
     silence: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
+    depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
     replaces: ClassVar[bool] = False  # a subscription replaces the former one: always ask for the whole set
     refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
     has_deltas: ClassVar[bool] = False  # books come as a snapshot and changes
@@ -103,6 +105,13 @@ class Exchange(ABC):
         """Return the pairs that can be traded now, from the answer of `markets_url`."""
         raise DecodeError(f"{self.name} lists no markets")
 
+    def decode_markets(self, payload: bytes) -> list[Pair]:
+        """Return what `read_markets` does. Raises `DecodeError` for what is no list of markets, and nothing else."""
+        try:
+            return self.read_markets(payload)
+        except _UNREADABLE as error:
+            raise DecodeError(f"{self.name}: {error!s:.300}") from error
+
     @abstractmethod
     def read(self, frame: Frame) -> Iterator[Event]:
         """Yield what a WebSocket message says."""
@@ -118,6 +127,12 @@ class Exchange(ABC):
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         """Return the REST address of a channel of one pair; None where there is none."""
         return None
+
+    @property
+    def polled(self) -> frozenset[Channel]:
+        """The channels that have no stream but a REST address."""
+        pair = Pair("BTC", self.quote)
+        return frozenset(c for c in Channel if c not in self.channels and self.request_url(c, pair))
 
     def checksum(self, book: Book) -> int | None:
         """Return the checksum of a book as this exchange computes it; None where it has none."""
@@ -144,7 +159,7 @@ class Exchange(ABC):
         """
         try:
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
-        except (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise DecodeError(f"{self.name}: {error!s:.300}") from error
         for event in events:
             _check(event, frame.received_time)

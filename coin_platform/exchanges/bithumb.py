@@ -111,9 +111,11 @@ class Bithumb(Exchange):
     quote = "KRW"
     channels = frozenset(TYPES)
     proof = Proof.SNAPSHOT
+    depth = 15
     ws_url = "wss://ws-api.bithumb.com/websocket/v1"
     rest_url = "https://api.bithumb.com"
-    limits = Limits(connects_per_minute=300, requests_per_second=75)  # of 10/s (else a ban of 10 minutes), 150/s
+    # Of 10 connections a second, over which it bans for 10 minutes, and 150 requests/s
+    limits = Limits(connects_per_minute=150, requests_per_second=75)
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
     replaces = True
 

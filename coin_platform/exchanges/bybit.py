@@ -43,7 +43,7 @@ class Head(msgspec.Struct):
     topic: str = ""  # "orderbook.200.BTCUSDT"
     type: str = ""  # "snapshot" | "delta"
     ts: int = 0  # ms
-    cts: int = 0  # ms, of the matching engine; of books only, and not in 2023
+    cts: int | None = None  # ms, of the matching engine; of books only, and not in 2023
     data: msgspec.Raw = NOTHING
     op: str = ""  # "subscribe" | "unsubscribe" | "ping": an answer to us
     success: bool | None = None
@@ -71,7 +71,7 @@ class BookRow(msgspec.Struct):
     a: list[Level]
     u: int  # 62505425, rises by 1; 1 after a restart of the service
     ts: int = 0  # these two on REST
-    cts: int = 0
+    cts: int | None = None
 
 
 class TradeRow(msgspec.Struct):
@@ -179,6 +179,7 @@ class Bybit(Exchange):
     quote = "USDT"
     channels = frozenset(Channel)
     proof = Proof.SEQUENCE
+    depth = 200
     ws_url = "wss://stream.bybit.com/v5/public/spot"
     rest_url = "https://api.bybit.com"
     # 10 topics a request, 500 connections and 600 REST requests in 5 min and 5 s; no message rate is published
@@ -230,6 +231,8 @@ class Bybit(Exchange):
 
     def _answer(self, head: Head) -> Event:
         request = int(head.req_id) if head.req_id.isdecimal() else None
+        if head.op == "unsubscribe":
+            return Control(name=head.op)  # refused or not: the pair is not subscribed any more
         if head.success is False:
             return Refused(reason=head.ret_msg, pair=self._named(head.ret_msg), request=request)
         if head.op == "subscribe":
@@ -261,7 +264,7 @@ class Bybit(Exchange):
                 # its `u` is of the stream of 1000 levels: no bridge to any other
                 yield BookUpdate(
                     pair=self.pair(book.s),
-                    exchange_time=milliseconds(book.cts or book.ts),
+                    exchange_time=milliseconds(book.ts if book.cts is None else book.cts),
                     is_snapshot=True,
                     bids=book.b,
                     asks=book.a,
@@ -316,10 +319,11 @@ class Bybit(Exchange):
 
     def _book(self, head: Head, depth: int) -> BookUpdate:
         row = decode_book(head.data)
-        is_snapshot = head.type == "snapshot" or row.u == 1  # 1: the service was restarted, this is the whole book
+        # 1: the service was restarted, this is the whole book
+        is_snapshot = {"snapshot": True, "delta": False}[head.type] or row.u == 1
         return BookUpdate(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(head.cts or head.ts),
+            exchange_time=milliseconds(head.ts if head.cts is None else head.cts),
             is_snapshot=is_snapshot,
             bids=row.b,
             asks=row.a,

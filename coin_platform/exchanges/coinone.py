@@ -192,6 +192,7 @@ class Coinone(Exchange):
     quote = "KRW"
     channels = frozenset(Channel)
     proof = Proof.SNAPSHOT
+    depth = 16
     ws_url = "wss://stream.coinone.co.kr"
     rest_url = "https://api.coinone.co.kr"
     # 1200 requests a minute; 20 connections per IP, so that each carries many pairs; no message rate is published

@@ -124,6 +124,7 @@ class Korbit(Exchange):
     quote = "KRW"
     channels = frozenset(TYPES)
     proof = Proof.SNAPSHOT
+    depth = 30
     ws_url = "wss://ws-api.digitalx.miraeasset.com/v2/public"
     rest_url = "https://api.digitalx.miraeasset.com"
     old_ws_url = "wss://ws-api.korbit.co.kr/v2/public"

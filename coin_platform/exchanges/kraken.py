@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from coin_platform.book import Book
+from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, difference, known, number, price, rfc3339
 from coin_platform.model import (
     SECOND,
@@ -200,6 +201,7 @@ class Kraken(Exchange):
     quote = "USD"
     channels = frozenset(Channel)
     proof = Proof.CHECKSUM
+    depth = DEPTH
     ws_url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
     # 150 connections in 10 minutes; requests about 1/s; no limit of subscriptions is published
@@ -244,9 +246,10 @@ class Kraken(Exchange):
                 for ticker in decode_tickers(frame.payload).data:
                     yield self._ticker(ticker) if price(ticker.last) else Control(name="ticker without a price")
             case "book":
-                is_snapshot = {"snapshot": True, "update": False}[head.type]
+                if head.type not in ("snapshot", "update"):
+                    raise ValueError(f"type {head.type!r} is not known")
                 for row in decode_books(frame.payload).data:
-                    yield self._book(row, is_snapshot=is_snapshot)
+                    yield self._book(row, is_snapshot=head.type == "snapshot")
             case "trade":
                 yield from map(self._trade, decode_trades(frame.payload).data)
             case "ohlc":
@@ -270,7 +273,7 @@ class Kraken(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         answer = decode_answer(frame.payload)
         if answer.error or not answer.result:
-            yield Refused(pair=frame.pair, reason=", ".join(answer.error) or "no result")
+            yield Refused(pair=frame.pair, reason=_reason(answer))
             return
         if frame.pair is None:
             raise ValueError("a REST answer needs its pair")
@@ -309,9 +312,11 @@ class Kraken(Exchange):
         return f"{self.rest_url}/0/public/AssetPairs"
 
     def read_markets(self, payload: bytes) -> list[Pair]:
-        result = decode_answer(payload).result or {}
+        answer = decode_answer(payload)
+        if answer.error or answer.result is None:
+            raise DecodeError(f"kraken: {_reason(answer)}")
         # keys that end in .d are the dark pool
-        rows = [decode_rest_market(raw) for name, raw in result.items() if not name.endswith(".d")]
+        rows = [decode_rest_market(raw) for name, raw in answer.result.items() if not name.endswith(".d")]
         return [self.pair(row.wsname) for row in rows if row.wsname and row.status == "online"]
 
     def checksum(self, book: Book) -> int | None:
@@ -406,6 +411,10 @@ class Kraken(Exchange):
             close=row.close,
             volume=row.volume,
         )
+
+
+def _reason(answer: Answer) -> str:
+    return ", ".join(answer.error) or "no result"
 
 
 def _text_level(level: BookLevel) -> TextLevel:

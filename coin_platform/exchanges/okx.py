@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from coin_platform.book import Book
+from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import (
     Exchange,
     Limits,
@@ -24,6 +25,7 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Kind,
     Level,
     Microseconds,
     Notice,
@@ -159,6 +161,7 @@ class Okx(Exchange):
     quote = "USDT"
     channels = frozenset(Channel)
     proof = Proof.SEQUENCE
+    depth = 400
     ws_url = "wss://ws.okx.com:8443/ws/v5/public"
     candle_url = "wss://ws.okx.com:8443/ws/v5/business"
     rest_url = "https://www.okx.com"
@@ -237,6 +240,9 @@ class Okx(Exchange):
         return f"{self.rest_url}/api/v5/public/instruments?instType=SPOT"
 
     def read_markets(self, payload: bytes) -> list[Pair]:
+        head = decode_head(payload)
+        if head.code != "0":
+            raise DecodeError(f"okx: {head.code}: {head.msg}")
         return [self.pair(row.instId) for row in decode_instruments(payload).data if row.state == "live"]
 
     def checksum(self, book: Book) -> int | None:
@@ -275,8 +281,9 @@ class Okx(Exchange):
         # The checksum is made of the exchange's own digits; only old recordings have one.
         texts = decode_texts(frame.payload).data if any(row.checksum for row in rows) else []
         for index, row in enumerate(rows):
-            if not is_snapshot and row.prevSeqId is None and not row.checksum:
-                raise ValueError("an update with neither prevSeqId nor checksum")
+            is_chained = row.seqId is not None and (is_snapshot or row.prevSeqId is not None)
+            if not (is_chained or row.checksum or arg.channel in WHOLE or frame.kind is Kind.REST):
+                raise ValueError("neither seqId nor checksum: a loss after it could not be seen")
             yield BookUpdate(
                 pair=self.pair(arg.instId),
                 exchange_time=milliseconds(row.ts),

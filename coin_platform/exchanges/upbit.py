@@ -148,6 +148,7 @@ class Upbit(Exchange):
     quote = "KRW"
     channels = frozenset(Channel)
     proof = Proof.SNAPSHOT
+    depth = 30
     ws_url = "wss://api.upbit.com/websocket/v1"
     rest_url = "https://api.upbit.com"
     limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)  # of 100/min, 5/s, 10/s

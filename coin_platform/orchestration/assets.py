@@ -9,26 +9,27 @@ import polars as pl
 
 from coin_platform import quality
 from coin_platform.broker import Broker
+from coin_platform.errors import RetentionLoss
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Commit, Lake
 from coin_platform.model import Channel, Window
 from coin_platform.orchestration.partitions import window_of, windows
-from coin_platform.orchestration.reading import LEAD, lead, span
+from coin_platform.orchestration.pictures import pictures
+from coin_platform.orchestration.reading import LEAD, has_lead, lead, span
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.transform import Batch, Source, Transform, batch, dead_table, raw_table, records
 from coin_platform.settings import Settings
-from coin_platform.wire import raw_topic
+from coin_platform.sources import sources
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
+Rule: TypeAlias = Callable[[pl.DataFrame], quality.Finding]
 
-
-def sources(exchange: Exchange, settings: Settings) -> Iterator[Source]:
-    """Yield the topic partitions of an exchange that become tables."""
-    for channel in schema.CURATED:
-        if channel in settings.channels and channel in exchange.channels:
-            topic = raw_topic(settings.topic_prefix(exchange.region), channel)
-            yield Source(exchange, channel, topic, exchange.partition)
+RULES: dict[Channel, dict[str, Rule]] = {  # what must hold for one table only
+    Channel.ORDERBOOK: {"crossed_book": quality.crossed},
+    Channel.TRADE: {"one_row_a_trade": quality.one_row_a_trade},
+    Channel.CANDLE: {"ohlc": quality.ohlc},
+}
 
 
 def external(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetSpec]:
@@ -112,7 +113,7 @@ def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, setting
 
 def _curated(source: Source, settings: Settings) -> dg.AssetsDefinition:
     exchange, channel = source.exchange, source.channel
-    rules = ("conservation", "schema", "crossed_book") if channel is Channel.ORDERBOOK else ("conservation", "schema")
+    rules = ("conservation", "schema", *RULES.get(channel, ()))
     options = _options(exchange, channel.value, rules, settings)
 
     decorate: Decorator = dg.asset(deps=[key(exchange, f"raw_{channel}")], **options)
@@ -136,17 +137,18 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
     provenance = lake.provenance(f"raw_{source.channel}", source.exchange.name, window) or {}
     start = int(provenance["start_offset"])
     result = _batch(source, window, broker, lake, raw, start)
+    _refuse_worse(source, window, broker, lake, result, start)
     found = [
         quality.conservation(result.rows, result.counts),
         quality.columns(result.rows, schema.CURATED[source.channel]),
+        *(rule(result.rows) for rule in RULES.get(source.channel, {}).values()),
     ]
-    if source.channel is Channel.ORDERBOOK:
-        found.append(quality.crossed(result.rows))
     facts = {name: provenance[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
     commit = lake.commit(source.channel.value, source.exchange.name, window, result.rows, {**facts, **result.counts})
     faults = "\n".join(f"- offset {offset}: {fault.reason}" for offset, fault in result.transform.faults[:20])
     numbers = {**facts, **result.counts, "seconds": time.perf_counter() - started}
-    return _result(commit, result.rows, found, {**numbers, "faults_found": dg.MetadataValue.md(faults or "none")})
+    shown = {**pictures(source.channel, result.rows, window), **quality.latency(result.rows), **numbers}
+    return _result(commit, result.rows, found, {**shown, "faults_found": dg.MetadataValue.md(faults or "none")})
 
 
 def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
@@ -161,6 +163,18 @@ def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.D
             break
     assert result is not None
     return result
+
+
+def _refuse_worse(source: Source, window: Window, broker: Broker, lake: Lake, result: Batch, start: int) -> None:
+    """Keep a stored table whose books began in records that are gone since: made again, it would have holes."""
+    kept = lake.provenance(source.channel.value, source.exchange.name, window)
+    if kept is None or result.counts["frames_invalid"] <= int(kept.get("frames_invalid", 0)):
+        return
+    if not has_lead(broker, lake, source, window, start):
+        raise RetentionLoss(
+            f"{source.channel} of {source.exchange.name}: the records before this window, in which its books begin, "
+            f"were trimmed, and raw_{source.channel} of the window before was never made; the stored table is kept"
+        )
 
 
 def _dead(exchange: Exchange, found: list[Source], settings: Settings) -> dg.AssetsDefinition:

@@ -1,5 +1,6 @@
 """The sensor that materialises each window once it has closed, also those that were missed."""
 
+import json
 import time
 
 import dagster as dg
@@ -20,8 +21,8 @@ ATTEMPTS = 3
 
 def close_windows(region: Region, job_name: str, found: list[Source], settings: Settings) -> dg.SensorDefinition:
     """Return the sensor that launches one run for each closed window of a region that is not materialised yet."""
-    exchanges = {source.exchange.name: source.exchange for source in found}.values()
-    assets = [dg.AssetKey(key(kind, table)) for kind in exchanges for table in _tables(found)]
+    made = {(source.exchange, table): None for source in found for table in (source.channel.value, "dead")}
+    assets = [dg.AssetKey(key(kind, table)) for kind, table in made]
     partitions = windows(settings)
     grace = int(settings.grace.total_seconds() * 1e6)
 
@@ -43,10 +44,14 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
         finally:
             broker.close()
         names = [key_of(window) for window in closed]
-        done = set(names)
-        for asset in assets if names else []:
-            status = context.instance.get_status_by_partition(asset, names, partitions) or {}
-            done &= {name for name in names if str(status.get(name)).endswith("MATERIALIZED")}
+        known = {name for name in json.loads(context.cursor or "[]") if name in names}  # to look again costs seconds
+        fresh = [name for name in names if name not in known]
+        done = set(fresh)
+        for asset in assets if fresh else []:
+            status = context.instance.get_status_by_partition(asset, fresh, partitions) or {}
+            done &= {name for name in fresh if str(status.get(name)).endswith("MATERIALIZED")}
+        done |= known
+        context.update_cursor(json.dumps(sorted(done)))
         requests = [_request(context.instance, region, name) for name in names if name not in done]
         due = [request for request in requests if request is not None][:PER_TICK]
         if not due:
@@ -54,11 +59,6 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
         return dg.SensorResult(run_requests=due)
 
     return closing
-
-
-def _tables(found: list[Source]) -> list[str]:
-    channels = dict.fromkeys(source.channel for source in found)
-    return [*(channel.value for channel in channels), "dead"]
 
 
 def _recent(settings: Settings) -> list[Window]:

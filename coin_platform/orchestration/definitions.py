@@ -5,18 +5,19 @@ import dagster as dg
 from coin_platform.collect.collector import exchanges_of
 from coin_platform.model import Region
 from coin_platform.orchestration.alerts import check_alerts, failure_alerts
-from coin_platform.orchestration.assets import external, sources, tables
+from coin_platform.orchestration.assets import external, tables
 from coin_platform.orchestration.closing import close_windows
-from coin_platform.orchestration.ingest import collect_job, watchdog
+from coin_platform.orchestration.ingest import collect_job, preprocess_job, watchdog
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.settings import Settings, load
+from coin_platform.sources import sources
 
 
 def definitions(settings: Settings) -> dg.Definitions:
     """Return the definitions for these settings."""
     exchanges = exchanges_of(None, settings)
     regions = [region for region in Region if any(kind.region is region for kind in exchanges)]
-    collecting = [collect_job(region) for region in regions]
+    long = [make(region) for make in (collect_job, preprocess_job) for region in regions]
     closing, sensors = [], []
     for region in regions:
         found = [source for kind in exchanges_of(region, settings) for source in sources(kind, settings)]
@@ -29,8 +30,8 @@ def definitions(settings: Settings) -> dg.Definitions:
             *(spec for kind in exchanges for spec in external(kind, settings)),
             *(table for kind in exchanges for table in tables(kind, settings)),
         ],
-        jobs=[*collecting, *closing],
-        sensors=[*map(watchdog, collecting), *sensors, check_alerts, failure_alerts],
+        jobs=[*long, *closing],
+        sensors=[*map(watchdog, long), *sensors, check_alerts, failure_alerts],
         resources={"topics": Topics(), "lake": LakeFolder()},
         executor=dg.in_process_executor,
     )

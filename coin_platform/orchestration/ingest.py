@@ -4,17 +4,20 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
+import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
-from coin_platform.collect.collector import Collector
+from coin_platform.collect.collector import Collector, exchanges_of
 from coin_platform.model import Region
-from coin_platform.orchestration.resources import Topics
+from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.preprocess.worker import preprocess
 from coin_platform.settings import load
 from coin_platform.telemetry import set_up
 
@@ -67,13 +70,28 @@ class Lease:
 
     def renew(self, run_id: str) -> None:
         """Say that this run is alive."""
-        row = json.dumps({"run_id": run_id, "time": time.time(), "pid": os.getpid()})
+        process = psutil.Process()
+        where = {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()}
+        row = json.dumps({"run_id": run_id, "time": time.time(), **where})
         self._storage.set_cursor_values({self._key: row})
 
     def seen(self, run_id: str) -> float:
         """Return when a run last said so, seconds since 1970; 0 for never."""
-        row = json.loads(self._storage.get_cursor_values({self._key}).get(self._key, "{}"))
-        return float(row["time"]) if row.get("run_id") == run_id else 0.0
+        return float(self._row(run_id).get("time", 0.0))
+
+    def kill(self, run_id: str) -> None:
+        """End a run's process if it is on this machine: one that is only frozen still holds the journals' locks."""
+        row = self._row(run_id)
+        if row.get("host") != socket.gethostname():
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(row["pid"])
+            if process.create_time() == row["started"]:  # or another process has that id by now
+                process.kill()
+
+    def _row(self, run_id: str) -> dict[str, Any]:
+        row: dict[str, Any] = json.loads(self._storage.get_cursor_values({self._key}).get(self._key, "{}"))
+        return row if row.get("run_id") == run_id else {}
 
 
 def sensor_name(job: str) -> str:
@@ -105,48 +123,69 @@ async def beat(instance: dg.DagsterInstance, run_id: str, job: str, stop: StopFl
     return None
 
 
-@dg.op
-def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
-    """Collect a region's exchanges into its raw topics until told to stop."""
-    settings, job = load(), context.job_name
-    set_up(settings.log_level)
-    broker = topics.open()
+def hold(context: dg.OpExecutionContext, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Do long work until the run is to end, by signal, by the UI or by its sensor's switch."""
+    job = context.job_name
 
     async def run() -> str:
         stop = StopFlag()
-        collector = Collector(Region(context.run_tags["coin/region"]), settings, broker)
         with stop.installed():
             beating = asyncio.create_task(beat(context.instance, context.run_id, job, stop))
             try:
-                await collector.run(stop.event)
+                await work(stop.event)
             finally:
-                stop.set("collector ended")
+                stop.set("its work ended")
                 await beating
         return stop.reason
 
-    try:
-        context.log.info(f"{job} stopped: {asyncio.run(run())}")
-    finally:
-        broker.close()
+    context.log.info(f"{job} stopped: {asyncio.run(run())}")
     now = context.instance.get_run_by_id(context.run_id)
     if now is not None and now.status is not Status.STARTED:
         raise dg.DagsterExecutionInterruptedError  # the user's Terminate: the run ends CANCELED, not SUCCESS
 
 
+@dg.op
+def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
+    """Collect a region's exchanges into its raw topics until told to stop."""
+    settings, region = load(), Region(context.run_tags["coin/region"])
+    set_up(settings.log_level)
+    with contextlib.closing(topics.open()) as broker:
+        hold(context, lambda stop: Collector(region, settings, broker).run(stop))
+
+
+@dg.op
+def preprocess_region(context: dg.OpExecutionContext, topics: Topics, lake: LakeFolder) -> None:
+    """Turn a region's raw topics into processed records, dead letters and landing objects until told to stop."""
+    settings, region = load(), Region(context.run_tags["coin/region"])
+    set_up(settings.log_level)
+    with contextlib.closing(topics.open()) as broker:
+        exchanges, store = exchanges_of(region, settings), lake.open()
+        hold(context, lambda stop: preprocess(region, exchanges, settings, broker, store, stop))
+
+
 def collect_job(region: Region) -> dg.JobDefinition:
-    """Return the long-running job of a region: one process, so that one pid has one fate."""
-    name = f"collect_{region}"
+    """Return the long-running job that collects a region."""
+    return _long_job(f"collect_{region}", region, collect_region, priority=10)
+
+
+def preprocess_job(region: Region) -> dg.JobDefinition:
+    """Return the long-running job that preprocesses a region."""
+    return _long_job(f"preprocess_{region}", region, preprocess_region, priority=9)
+
+
+def _long_job(name: str, region: Region, op: dg.OpDefinition, *, priority: int) -> dg.JobDefinition:
+    """Return a job of one op in one process, so that one pid has one fate."""
     tags = {
         "coin/region": region.value,
         "coin/long_run": name,
-        "dagster/priority": "10",
+        "dagster/priority": str(priority),
         "dagster/max_retries": "0",  # the watchdog starts the next run
         "dagster/max_runtime": "0",
     }
 
     @dg.job(name=name, executor_def=dg.in_process_executor, tags=tags)
     def job() -> None:
-        collect_region()
+        op()
 
     return job
 
@@ -185,10 +224,11 @@ def _bury(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:
     run = record.dagster_run
     if run.status not in (Status.STARTED, Status.CANCELING):
         return False
-    started = record.start_time or record.create_timestamp.timestamp()
-    age = time.time() - max(Lease(instance, job).seen(run.run_id), started + BOOT - STALE)
+    lease, started = Lease(instance, job), record.start_time or record.create_timestamp.timestamp()
+    age = time.time() - (lease.seen(run.run_id) or started + BOOT - STALE)
     if age <= STALE:
         return False
+    lease.kill(run.run_id)
     instance.report_run_failed(run, f"{job}: no heartbeat for {age:.0f} s")
     return True
 

@@ -48,14 +48,27 @@ def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Micr
         )
     length = window.stop - window.start
     before = lake.provenance(f"raw_{source.channel}", name, Window(window.start - length, window.start))
+    own = lake.provenance(f"raw_{source.channel}", name, window)
     first = broker.begin_offset(topic, partition)
-    start = int(before["stop_offset"]) if before else broker.offset_for_time(topic, partition, window.start)
-    if start < first or (not before and start == first > 0):
+    if before:
+        start = int(before["stop_offset"])
+    else:
+        start = int(own["start_offset"]) if own else broker.offset_for_time(topic, partition, window.start)
+    if start < first or (not before and not own and start == first > 0):
         raise RetentionLoss(
             f"{topic}[{partition}]: records of this window were trimmed, the first kept offset is {first}; "
             "raise COIN_JOURNAL_HOURS, or materialise windows sooner"
         )
     return Span(start, max(start, broker.offset_for_time(topic, partition, window.stop)))
+
+
+def has_lead(broker: Broker, lake: Lake, source: Source, window: Window, start: int) -> bool:
+    """Whether the records before a window, that begins at offset `start`, can still be read, if there were any."""
+    if start == 0 or broker.begin_offset(source.topic, source.partition) < start:
+        return True
+    size = window.stop - window.start
+    before = Window(window.start - size, window.start)
+    return lake.provenance(f"raw_{source.channel}", source.exchange.name, before) is not None
 
 
 def lead(

@@ -16,8 +16,16 @@ class Topics(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class LakeFolder(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The lake of COIN_LAKE_URL."""
+    """The lake of COIN_LAKE_URL; in S3 it is reached through dagster-aws."""
 
     def open(self) -> Lake:
         """Open the lake."""
-        return open_lake(load())
+        settings = load()
+        if not settings.lake_url.startswith("s3:"):
+            return open_lake(settings)
+        from dagster_aws.s3 import S3Resource  # with boto3 it doubles the time that definitions take to load
+
+        from coin_platform.s3 import access
+
+        # no attempts but the first: a repeat inside boto3 would hide a lost answer from the lake
+        return open_lake(settings, S3Resource(**access(settings), max_attempts=0).get_client())

@@ -60,20 +60,20 @@ class Books:
         if event.pair is not None and event.depth is not None:
             self._book(connection, event.pair).depth = event.depth
 
-    def rows(self, connection: str, update: BookUpdate) -> tuple[Applied, list[Values], list[Fault]]:
+    def row(self, connection: str, update: BookUpdate) -> tuple[Applied, Values | None, list[Fault]]:
         """Bring an update into its book; return the columns from `is_snapshot` on where the book is right."""
         book = self._book(connection, update.pair)
         try:
             applied = self._exchange.apply(book, update)
         except BookError as error:
-            return Applied.WAITING, [], [Fault(update.pair, FaultKind.GAP, str(error))]
+            return Applied.WAITING, None, [Fault(update.pair, FaultKind.GAP, str(error))]
         if applied is Applied.WAITING:
             self.orphans.add(update.pair)
         else:
             self.orphans.discard(update.pair)
         if applied is not Applied.APPLIED or not book.is_valid:
-            return applied, [], []
-        return applied, [self._values(book, update)], []
+            return applied, None, []
+        return applied, self._values(book, update), []
 
     def _book(self, connection: str, pair: Pair) -> Book:
         books = self._books[connection]

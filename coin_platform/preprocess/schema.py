@@ -31,7 +31,7 @@ ORIGIN: Columns = {
     "topic": pl.String,  # with partition and offset: where its raw bytes are
     "partition": pl.Int32,
     "offset": pl.Int64,
-    "index": pl.Int32,  # 0, 1 ... for the rows of one frame
+    "index": pl.Int32,  # 0, 1 ... for what one frame says
 }
 
 RAW_COLUMNS: Columns = {
@@ -92,6 +92,30 @@ ORDERBOOK_COLUMNS: Columns = {
     **ORIGIN,
 }
 
+TRADE_COLUMNS: Columns = {
+    "pair": pl.String,
+    **WHEN,
+    "id": pl.String,  # the exchange's own; null where it gives none
+    "price": pl.Float64,
+    "size": pl.Float64,
+    "side": pl.String,  # the taker's: buy | sell; null where the exchange leaves it open
+    **ORIGIN,
+}
+
+CANDLE_COLUMNS: Columns = {
+    "pair": pl.String,
+    **WHEN,
+    "open_time": TIME,  # when the minute began
+    "open": pl.Float64,
+    "high": pl.Float64,
+    "low": pl.Float64,
+    "close": pl.Float64,
+    "volume": pl.Float64,
+    "quote_volume": pl.Float64,  # null where it is not sent
+    "is_closed": pl.Boolean,  # the minute is over; null where the exchange does not say
+    **ORIGIN,
+}
+
 DEAD_COLUMNS: Columns = {
     "channel": pl.String,
     "received_time": TIME,
@@ -104,5 +128,10 @@ DEAD_COLUMNS: Columns = {
 }
 
 RAW, DEAD = pl.Schema(RAW_COLUMNS), pl.Schema(DEAD_COLUMNS)
-CURATED = {Channel.TICKER: pl.Schema(TICKER_COLUMNS), Channel.ORDERBOOK: pl.Schema(ORDERBOOK_COLUMNS)}
+CURATED = {
+    Channel.TICKER: pl.Schema(TICKER_COLUMNS),
+    Channel.ORDERBOOK: pl.Schema(ORDERBOOK_COLUMNS),
+    Channel.TRADE: pl.Schema(TRADE_COLUMNS),
+    Channel.CANDLE: pl.Schema(CANDLE_COLUMNS),
+}
 TABLES = {**{f"raw_{channel}": RAW for channel in CURATED}, **{str(c): s for c, s in CURATED.items()}, "dead": DEAD}

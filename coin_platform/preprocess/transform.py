@@ -1,9 +1,9 @@
 """Records of one partition -> rows, dead letters and counts: the one way from the log to a table."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import polars as pl
 
@@ -11,12 +11,13 @@ from coin_platform import __version__
 from coin_platform.book import Applied
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import BookUpdate, Channel, Event, Kind, Subscribed, Ticker
-from coin_platform.preprocess import schema, ticker
+from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
+from coin_platform.preprocess import candle, schema, ticker, trade
 from coin_platform.preprocess.orderbook import Books, Fault
 from coin_platform.wire import Header, Record, frame, unpack, unpack_facts
 
 Row: TypeAlias = tuple[object, ...]
+Told: TypeAlias = tuple[Pair, Microseconds | None, Row]  # pair, exchange time, and the columns that the event gives
 
 
 class Source(NamedTuple):
@@ -34,9 +35,20 @@ class Outcome(StrEnum):
     ROWS = "rows"
     DEAD = "dead"
     CONTROL = "control"  # says nothing about the market
-    DUPLICATE = "duplicate"  # the same frame again
+    DUPLICATE = "duplicate"  # the same frame again, or nothing but trades that are rows already
     IGNORED = "ignored"  # a book update older than its book
     INVALID = "invalid"  # a book update while its book cannot be trusted
+
+
+Found: TypeAlias = tuple[Outcome, Told | None]
+_NO_ROWS = (Outcome.INVALID, Outcome.IGNORED, Outcome.DUPLICATE)  # what a frame without rows counts as, worst first
+
+
+class Entry(NamedTuple):
+    """One row, and the event that it was made of."""
+
+    row: Row
+    event: Any
 
 
 class Dead(NamedTuple):
@@ -48,21 +60,36 @@ class Dead(NamedTuple):
 
 
 class Transform:
-    """Turns the records of one partition, in order, into rows; keeps the books and what is needed to see doubles."""
+    """Turns the records of one partition, in order, into rows; keeps the books and what is needed to see doubles.
 
-    def __init__(self, source: Source, start: int = 0) -> None:
+    Trades that were told before in their window give no row, and a window keeps a minute's last update only; without
+    a length of `window` (µs) all that is fed is one window.
+    """
+
+    def __init__(self, source: Source, start: int = 0, window: Microseconds | None = None) -> None:
         self.source = source
-        self.start = start  # records before this offset only prepare the books
+        self.start = start  # records before this offset only prepare what is kept
+        self.window = window
         self.frames: Counter[Outcome] = Counter()
+        self.emitted = 0  # rows
+        self.repeated = 0  # trades that were rows already
+        self.replaced = 0  # rows of minutes that were told again: a table keeps the last
         self.missing = 0  # frames whose number was skipped within their connection
         self.own_records = 0
         self.dead: list[Dead] = []
         self.faults: list[tuple[int, Fault]] = []  # with the offset
         self.books = Books(source.exchange)
         self._last_number: dict[tuple[int, str], int] = {}
+        self._told: defaultdict[Pair, set[str | Microseconds]] = defaultdict(set)  # ids, minutes of the window so far
+        self._told_in = 0  # which window that is
+        self._kind, self._read = self._READERS[source.channel]
 
     def feed(self, record: Record) -> list[Row]:
         """Return the rows of one record, as tuples in the order of the table's columns."""
+        return [row for row, _ in self.entries(record)]
+
+    def entries(self, record: Record) -> list[Entry]:
+        """Return the rows of one record, each with the event that it was made of."""
         is_inside = record.offset >= self.start
         header: Header | None = None
         try:
@@ -70,22 +97,25 @@ class Transform:
             if not header.kind.is_frame:
                 self._own(record, header, is_inside=is_inside)
                 return []
-            outcome, rows = self._frame(record, header)
+            outcome, entries = self._frame(record, header)
         except DecodeError as error:
-            outcome, rows = Outcome.DEAD, []
+            outcome, entries = Outcome.DEAD, []
             if is_inside:
                 self.dead.append(Dead(record, header, error))
         if not is_inside:
             return []
         self.frames[outcome] += 1
-        return rows
+        self.emitted += len(entries)
+        return entries
 
     def _own(self, record: Record, header: Header, *, is_inside: bool) -> None:
         self.own_records += is_inside
+        if header.number < self._last_number.get((header.epoch, header.connection), 0):
+            return  # sent again after a crash of the collector: the books are further by now
         faults = self.books.own(header, unpack_facts(record.value))
         self.faults += [(record.offset, fault) for fault in faults if is_inside]
 
-    def _frame(self, record: Record, header: Header) -> tuple[Outcome, list[Row]]:
+    def _frame(self, record: Record, header: Header) -> tuple[Outcome, list[Entry]]:
         identity = (header.epoch, header.connection)
         last = self._last_number.get(identity)
         if last is not None and header.number <= last:
@@ -97,30 +127,58 @@ class Transform:
             frame(self.source.exchange.name, self.source.channel, header, record.value)
         )
         found = [self._event(record, header, event) for event in events]
-        values = [row for _, rows in found for row in rows]
-        if values:
-            return Outcome.ROWS, [self._row(record, header, index, row) for index, row in enumerate(values)]
+        entries = [
+            Entry(self._row(record, header, index, told), event)
+            for index, (event, (_, told)) in enumerate(zip(events, found, strict=True))
+            if told is not None
+        ]
+        if entries:
+            return Outcome.ROWS, entries
         outcomes = {outcome for outcome, _ in found}
-        worst = (Outcome.INVALID, Outcome.IGNORED)
-        return next((outcome for outcome in worst if outcome in outcomes), Outcome.CONTROL), []
+        return next((outcome for outcome in _NO_ROWS if outcome in outcomes), Outcome.CONTROL), []
 
-    def _event(self, record: Record, header: Header, event: Event) -> tuple[Outcome, list[Row]]:
-        channel = self.source.channel
-        if isinstance(event, Ticker) and channel is Channel.TICKER:
-            return Outcome.ROWS, [(event.pair, event.exchange_time, ticker.values(event))]
-        if isinstance(event, BookUpdate) and channel is Channel.ORDERBOOK:
-            applied, rows, faults = self.books.rows(header.connection, event)
-            if record.offset >= self.start:
-                self.faults += [(record.offset, fault) for fault in faults]
-            outcome = Outcome.IGNORED if applied is Applied.IGNORED else Outcome.INVALID
-            return outcome, [(event.pair, event.exchange_time, row) for row in rows]
+    def _event(self, record: Record, header: Header, event: Event) -> Found:
+        if isinstance(event, self._kind):
+            return self._read(self, record, header, event)
         if isinstance(event, Subscribed):
             self.books.subscribed(header.connection, event)
-        return Outcome.CONTROL, []
+        return Outcome.CONTROL, None
 
-    def _row(self, record: Record, header: Header, index: int, found: Row) -> Row:
-        pair, exchange_time, values = found
-        assert isinstance(values, tuple)
+    def _ticker(self, record: Record, header: Header, event: Ticker) -> Found:
+        return Outcome.ROWS, (event.pair, event.exchange_time, ticker.values(event))
+
+    def _book(self, record: Record, header: Header, event: BookUpdate) -> Found:
+        applied, row, faults = self.books.row(header.connection, event)
+        if record.offset >= self.start:
+            self.faults += [(record.offset, fault) for fault in faults]
+        if row is not None:
+            return Outcome.ROWS, (event.pair, event.exchange_time, row)
+        return Outcome.IGNORED if applied is Applied.IGNORED else Outcome.INVALID, None
+
+    def _trade(self, record: Record, header: Header, event: Trade) -> Found:
+        if event.id is not None and self._is_told(record, event.pair, event.id):
+            self.repeated += record.offset >= self.start
+            return Outcome.DUPLICATE, None
+        return Outcome.ROWS, (event.pair, event.exchange_time, trade.values(event))
+
+    def _candle(self, record: Record, header: Header, event: Candle) -> Found:
+        if record.offset >= self.start:
+            self.replaced += self._is_told(record, event.pair, event.open_time)
+        return Outcome.ROWS, (event.pair, event.exchange_time, candle.values(event))
+
+    def _is_told(self, record: Record, pair: Pair, name: str | Microseconds) -> bool:
+        """Whether this trade or minute was told before in the record's window; from now on it was."""
+        if self.window is not None and record.time // self.window != self._told_in:
+            self._told.clear()
+            self._told_in = record.time // self.window
+        told = self._told[pair]
+        if name in told:
+            return True
+        told.add(name)
+        return False
+
+    def _row(self, record: Record, header: Header, index: int, told: Told) -> Row:
+        pair, exchange_time, values = told
         return (
             str(pair),
             exchange_time,
@@ -129,6 +187,13 @@ class Transform:
             *values,
             *_origin(self.source, record, header, index),
         )
+
+    _READERS: ClassVar[dict[Channel, tuple[type, Callable[["Transform", Record, Header, Any], Found]]]] = {
+        Channel.TICKER: (Ticker, _ticker),
+        Channel.ORDERBOOK: (BookUpdate, _book),
+        Channel.TRADE: (Trade, _trade),
+        Channel.CANDLE: (Candle, _candle),
+    }
 
 
 class Batch(NamedTuple):
@@ -145,6 +210,9 @@ class Batch(NamedTuple):
         return {
             "frames": sum(counted.frames.values()),
             **{f"frames_{outcome}": counted.frames[outcome] for outcome in Outcome},
+            "rows_emitted": counted.emitted,
+            "rows_repeated": counted.repeated,
+            "rows_replaced": counted.replaced,
             "own_records": counted.own_records,
             "missing": counted.missing,
             "faults": len(counted.faults),
@@ -152,11 +220,23 @@ class Batch(NamedTuple):
 
 
 def batch(source: Source, records: Iterable[Record], start: int = 0) -> Batch:
-    """Return the rows of the records from offset `start` on, by pair and offset; earlier ones prepare the books."""
+    """Return the rows of the records from offset `start` on; earlier ones prepare the books.
+
+    By pair and offset; candles are one row per pair and minute, the last one told, by pair and minute.
+    """
     transform = Transform(source, start)
     rows = [row for record in records for row in transform.feed(record)]
-    table = _table(rows, schema.CURATED[source.channel]).sort("pair", "offset", "index")
+    table = rows_table(source.channel, rows)
+    if source.channel is Channel.CANDLE:
+        table = candle.latest(table.lazy(), *candle.KEY).collect()
+    else:
+        table = table.sort("pair", "offset", "index")
     return Batch(table, dead_table(source, transform.dead), transform)
+
+
+def rows_table(channel: Channel, rows: Sequence[Row]) -> pl.DataFrame:
+    """Return rows as a table of a channel, in their order."""
+    return _table(rows, schema.CURATED[channel])
 
 
 def raw_table(records: Iterable[Record]) -> pl.DataFrame:

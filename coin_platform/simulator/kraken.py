@@ -3,21 +3,20 @@
 import json
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from coin_platform.exchanges.kraken import NAMES
-from coin_platform.model import SECOND, Channel, Microseconds, Side
-from coin_platform.simulator.base import Out, Venue
-from coin_platform.simulator.market import Listing
+from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
+from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, rfc3339
+from coin_platform.simulator.market import MINUTE, Bar, Listing, Market
 
-# After tests/data/kraken/ticker.jsonl, book_sequence_1.jsonl, control.jsonl and error.jsonl.
+# After tests/data/kraken/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 STATUS = (
-    '{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"online","api_version":"v2",'
-    '"connection_id":18125794168470749634}]}'
+    '{{"channel":"status","type":"update","data":[{{"version":"2.0.10","system":"{system}","api_version":"v2",'
+    '"connection_id":18125794168470749634,"upcoming_maintenance":[],"emergency":[]}}]}}'
 )
 TICKER = (
     '{{"channel":"ticker","type":"{type}","data":[{{"symbol":"{symbol}","bid":{bid},"bid_qty":{bid_size:.8f},'
-    '"ask":{ask},"ask_qty":{ask_size:.8f},"last":{last},"volume":{volume:.8f},"vwap":{last},"low":{low},"high":{high},'
+    '"ask":{ask},"ask_qty":{ask_size:.8f},"last":{last},"volume":{volume:.8f},"vwap":{vwap},"low":{low},"high":{high},'
     '"change":{change},"change_pct":{percent:.2f},"timestamp":"{time}"}}]}}'
 )
 BOOK = (
@@ -25,6 +24,17 @@ BOOK = (
     '"checksum":{checksum},"timestamp":"{time}"}}]}}'
 )
 LEVEL = '{{"price":{},"qty":{:.8f}}}'
+TRADE = (
+    '{{"channel":"trade","type":"{type}","data":[{{"symbol":"{symbol}","side":"{side}","price":{price},"qty":{size:.8f},'
+    '"ord_type":"limit","trade_id":{id},"timestamp":"{traded}"}}]}}'
+)
+CANDLE = (
+    '{{"channel":"ohlc","type":"{type}","timestamp":"{time}","data":[{{"symbol":"{symbol}","open":{open},"high":{high},'
+    '"low":{low},"close":{last},"trades":1,"volume":{volume:.8f},"vwap":{vwap},"interval_begin":"{begin}","interval":1,'
+    '"timestamp":"{end}"}}]}}'
+)
+HEARTBEAT = control('{"channel":"heartbeat"}')
+CHANNELS = {name: channel for channel, name in NAMES.items()}
 
 
 class Kraken(Venue):
@@ -32,58 +42,128 @@ class Kraken(Venue):
 
     name = "kraken"
 
+    def __init__(self, market: Market, path: str = "") -> None:
+        super().__init__(market, path)
+        self._books: dict[Pair, tuple[int, dict[Side, dict[int, float]]]] = {}  # depth, and what the client holds
+
     def received(self, text: str, time: Microseconds) -> Iterator[Out]:
         message = json.loads(text)
-        stamps = {"time_in": _time(time), "time_out": _time(time)}
+        stamps = {"time_in": rfc3339(time), "time_out": rfc3339(time + 68)}
+        answer = {name: message[name] for name in ("method", "req_id") if name in message}
         if message["method"] == "ping":
-            yield Out(json.dumps({"method": "pong", **stamps}), is_data=False)
+            yield control(compact({**answer, "method": "pong", **stamps}))
             return
-        params, method = message["params"], message["method"]
-        channel = next(kind for kind, name in NAMES.items() if name == params["channel"])
-        for symbol in params["symbol"]:
-            listing = self.listing(symbol)
-            answer = {"method": method, "req_id": message.get("req_id"), "symbol": symbol, **stamps}
+        params = message["params"]
+        for symbol in dict.fromkeys(params["symbol"]):
+            listing, channel = self.listing(symbol), CHANNELS[params["channel"]]
             if listing is None:
                 error = f"Currency pair not supported {symbol}"
-                yield Out(json.dumps({"error": error, "success": False, **answer}), is_data=False)
+                yield control(compact({"error": error, **answer, "success": False, "symbol": symbol, **stamps}))
                 continue
-            result = {**{name: value for name, value in params.items() if name != "symbol"}, "symbol": symbol}
-            yield Out(json.dumps({**answer, "result": result, "success": True}), is_data=False)
-            if method == "subscribe":
-                yield from self.subscribe(channel, listing, time)
-            else:
-                self.subscriptions.pop((channel, listing.pair), None)
+            yield control(compact({**answer, "result": {**params, "symbol": symbol}, "success": True, **stamps}))
+            if message["method"] == "unsubscribe":
+                self.unsubscribe(channel, listing)
+                continue
+            if channel is Channel.ORDERBOOK:
+                self._books[listing.pair] = params.get("depth", 10), {}
+            yield from self.subscribe(channel, listing, time)
+
+    def opened(self, time: Microseconds) -> Iterator[Out]:
+        yield control(STATUS.format(system="online"))
 
     def idle(self, time: Microseconds) -> Iterator[Out]:
-        yield Out(STATUS if self._steps == 10 else '{"channel":"heartbeat"}', is_data=False)
+        yield HEARTBEAT
+
+    def notice(self, time: Microseconds) -> Iterator[Out]:
+        yield control(STATUS.format(system="maintenance"))
 
     def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
-        symbol, price = self.exchange.symbol(listing.pair), listing.price
-        names = {"symbol": symbol, "type": "snapshot" if is_first else "update", "time": _time(time)}
-        if channel is Channel.ORDERBOOK:
-            changes = [(Side.BUY, *level) for level in listing.levels(Side.BUY)]
-            changes += [(Side.SELL, *level) for level in listing.levels(Side.SELL)]
-            levels: dict[Side, list[str]] = {Side.BUY: [], Side.SELL: []}
-            for side, ticks, size in changes if is_first else listing.changes:
-                levels[side].append(LEVEL.format(price(ticks), size))
-            sides = {"bids": ",".join(levels[Side.BUY]), "asks": ",".join(levels[Side.SELL])}
-            yield Out(BOOK.format(checksum=_checksum(listing), **names, **sides))
-        elif channel is Channel.TICKER:
-            bid, ask = listing.best()
-            prices = {name: price(getattr(listing, name)) for name in ("high", "low", "last")}
-            sizes = {"bid_size": listing.bids[bid], "ask_size": listing.asks[ask], "volume": listing.volume}
-            change, opened = listing.last - listing.open, listing.open
-            moved = {"change": price(change), "percent": 100 * change / opened}
-            yield Out(TICKER.format(bid=price(bid), ask=price(ask), **names, **prices, **sizes, **moved))
+        head = {"symbol": self.exchange.symbol(listing.pair), "type": "snapshot" if is_first else "update"}
+        head["time"] = rfc3339(time)
+        match channel:
+            case Channel.TICKER:
+                bar = listing.rolling
+                moved = {"change": listing.price(bar.close - bar.open), "percent": 100 * bar.close / bar.open - 100}
+                sums = {"volume": bar.volume, "vwap": _vwap(listing, bar)}
+                yield Out(TICKER.format(**head, **prices(listing, bar), **quotes(listing), **sums, **moved))
+            case Channel.ORDERBOOK:
+                yield Out(BOOK.format(**head, **self._sides(listing), checksum=_checksum(listing)))
+            case Channel.TRADE if not is_first:
+                deal = listing.deals[-1]
+                sold = {"price": listing.price(deal.ticks), "size": deal.size, "side": deal.side, "id": deal.id}
+                yield Out(TRADE.format(**head, **sold, traded=rfc3339(deal.time)))
+            case Channel.CANDLE:
+                for bar in filter(None, (listing.closed, listing.minutes[-1])):
+                    times = {"begin": rfc3339(bar.start).replace("Z", "000Z"), "end": rfc3339(bar.start + MINUTE)}
+                    sums = {"volume": bar.volume, "vwap": _vwap(listing, bar)}
+                    yield Out(CANDLE.format(**head, **prices(listing, bar), **sums, **times))
+
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+        if path == "/0/public/AssetPairs":
+            return _answer({symbol: {"wsname": symbol, "status": "online"} for symbol in self.listings()})
+        symbol = query.get("pair", "")
+        listing = self.listing(symbol)
+        if listing is None:
+            return Answer('{"error":["EQuery:Unknown asset pair"]}')
+        count, price, seconds = int(query.get("count", 100)), listing.price, time // SECOND
+        match path:
+            case "/0/public/Ticker":
+                return _answer({symbol: _rest_ticker(listing)})
+            case "/0/public/Depth":
+                sides = {"asks": Side.SELL, "bids": Side.BUY}
+                book = {
+                    name: [[price(ticks), f"{size:.3f}", seconds] for ticks, size in listing.levels(side, count)]
+                    for name, side in sides.items()
+                }
+                return _answer({symbol: book})
+            case "/0/public/Trades":
+                trades = [
+                    [price(deal.ticks), f"{deal.size:.8f}", deal.time / SECOND, deal.side[0], "l", "", deal.id]
+                    for deal in listing.deals
+                ]
+                return _answer({symbol: trades, "last": str(time * 1000)})
+        rows = [
+            [bar.start // SECOND, *prices(listing, bar).values(), _vwap(listing, bar), f"{bar.volume:.8f}", 1]
+            for bar in listing.minutes
+        ]
+        return _answer({symbol: rows, "last": seconds})
+
+    def _sides(self, listing: Listing) -> dict[str, str]:
+        """Say what changed within the client's depth. A level that falls out of it is not deleted, only forgotten."""
+        depth, held = self._books[listing.pair]
+        texts = {}
+        for name, side, all_levels in (("bids", Side.BUY, listing.bids), ("asks", Side.SELL, listing.asks)):
+            before, now = held.get(side, {}), dict(listing.levels(side, depth))
+            changes = [(ticks, 0.0) for ticks in before if ticks not in all_levels]
+            changes += [(ticks, size) for ticks, size in now.items() if before.get(ticks) != size]
+            texts[name] = ",".join(LEVEL.format(listing.price(ticks), size) for ticks, size in changes)
+            held[side] = now
+        return texts
+
+
+def _rest_ticker(listing: Listing) -> dict[str, object]:
+    best, bar, day = quotes(listing), listing.rolling, listing.day
+    return {
+        "a": [best["ask"], "1", f"{best['ask_size']:.3f}"],
+        "b": [best["bid"], "1", f"{best['bid_size']:.3f}"],
+        "c": [listing.price(bar.close), f"{listing.deals[-1].size:.8f}"],
+        "v": [f"{day.volume:.8f}", f"{bar.volume:.8f}"],
+        "l": [listing.price(day.low), listing.price(bar.low)],
+        "h": [listing.price(day.high), listing.price(bar.high)],
+        "o": listing.price(day.open),
+    }
+
+
+def _answer(result: dict[str, object]) -> Answer:
+    return Answer(compact({"error": [], "result": result}))
+
+
+def _vwap(listing: Listing, bar: Bar) -> str:
+    return listing.price(round(bar.value / bar.volume / float(listing.tick)))
 
 
 def _checksum(listing: Listing) -> int:
-    best = listing.levels(Side.SELL)[:10] + listing.levels(Side.BUY)[:10]
+    best = listing.levels(Side.SELL, 10) + listing.levels(Side.BUY, 10)
     texts = [(listing.price(ticks), f"{size:.8f}") for ticks, size in best]
     digits = [text.replace(".", "").lstrip("0") for level in texts for text in level]
     return zlib.crc32("".join(digits).encode())
-
-
-def _time(time: Microseconds) -> str:
-    moment = datetime.fromtimestamp(time // SECOND, UTC).replace(microsecond=time % SECOND)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

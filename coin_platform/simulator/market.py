@@ -1,35 +1,69 @@
-"""A market made of correlated random walks: the same seed gives the same prices, sizes and books."""
+"""A market made of correlated random walks: the same seed and times give the same prices, books and trades."""
 
 import math
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
-from coin_platform.model import Pair, Side
+from coin_platform.model import SECOND, Microseconds, Pair, Side
 
-LEVELS = 30  # a side
+LEVELS = 120  # a side; more than the depth of most subscriptions, so that levels leave a book and come back
+NEAR = 20  # the best levels, where sizes change
 START = {"BTC": 84_000.0, "ETH": 3_100.0, "XRP": 2.4, "SOL": 140.0}  # USD
 WON = 1_400.0
-STEPS_PER_DAY = 864_000  # of 100 ms
+PREMIUM = 0.02
+MINUTE: Microseconds = 60 * SECOND
+DAY: Microseconds = 1440 * MINUTE
+
+
+class Deal(NamedTuple):
+    """One trade; the price is in ticks, the side the taker's."""
+
+    id: int
+    ticks: int
+    size: float
+    side: Side
+    time: Microseconds
+
+
+@dataclass
+class Bar:
+    """What was traded in a stretch of time: prices in ticks, volumes in base and quote currency."""
+
+    start: Microseconds
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: float = 0.0
+    value: float = 0.0
+
+    def add(self, high: int, low: int, close: int, volume: float, value: float) -> None:
+        """Let a later trade, or a later bar, into this one."""
+        self.high, self.low, self.close = max(self.high, high), min(self.low, low), close
+        self.volume, self.value = round(self.volume + volume, 6), round(self.value + value, 6)
 
 
 @dataclass
 class Listing:
-    """One pair on one exchange: its book on a grid of ticks, and what happened in the last step."""
+    """One pair on one exchange: its book on a grid of ticks, its trades, and what changed in the last step."""
 
     pair: Pair
     tick: Decimal
     bids: dict[int, float] = field(default_factory=dict)  # ticks -> size
     asks: dict[int, float] = field(default_factory=dict)
     changes: list[tuple[Side, int, float]] = field(default_factory=list)  # BUY: bids; size 0: deleted
-    last: int = 0
-    last_size: float = 0.0
-    last_side: Side = Side.BUY
-    open: int = 0
-    high: int = 0
-    low: int = 0
-    volume: float = 1_000.0
     sequence: int = 1_000
+    previous: int = 1_000  # the sequence before the last step
+    updates: int = 1_000  # rises by one with every step, where the sequence jumps
+    deals: deque[Deal] = field(default_factory=lambda: deque(maxlen=100))  # newest last
+    minutes: deque[Bar] = field(default_factory=lambda: deque(maxlen=1440))  # newest last, unfinished
+    rolling: Bar = field(default_factory=lambda: Bar(0, 0, 0, 0, 0))  # the last 24 hours
+    day: Bar = field(default_factory=lambda: Bar(0, 0, 0, 0, 0))  # since midnight UTC
+    prev_close: int = 0  # yesterday's
+    closed: Bar | None = None  # the minute that the last step ended
 
     def price(self, ticks: int) -> str:
         """Write a price with the digits of the tick."""
@@ -43,72 +77,85 @@ class Listing:
         """Return the best bid and ask, in ticks."""
         return max(self.bids), min(self.asks)
 
-    def levels(self, side: Side) -> list[tuple[int, float]]:
-        """Return a side's levels, best first."""
-        return sorted(self.bids.items(), reverse=True) if side is Side.BUY else sorted(self.asks.items())
+    def levels(self, side: Side, count: int = LEVELS) -> list[tuple[int, float]]:
+        """Return a side's best levels, best first."""
+        return (
+            sorted(self.bids.items(), reverse=True)[:count] if side is Side.BUY else sorted(self.asks.items())[:count]
+        )
+
+    def trade(self, deal: Deal) -> None:
+        """Let a trade happen: the statistics follow."""
+        ticks, value = deal.ticks, deal.size * self.number(deal.ticks)
+        self.closed = None
+        if not self.minutes:  # the first trade of all: give it a past
+            self.minutes.append(Bar(deal.time - DAY, ticks, ticks, ticks, ticks, 1000.0, 1000 * self.number(ticks)))
+            self.prev_close = ticks
+        if deal.time // MINUTE > self.minutes[-1].start // MINUTE:
+            self.closed = self.minutes[-1] if self.deals else None
+            self.minutes.append(Bar(deal.time // MINUTE * MINUTE, ticks, ticks, ticks, ticks))
+            oldest, *later = self.minutes
+            self.rolling = Bar(**vars(oldest))
+            for bar in later:
+                self.rolling.add(bar.high, bar.low, bar.close, bar.volume, bar.value)
+        if deal.time // DAY > self.day.start // DAY:
+            self.prev_close = self.day.close or self.prev_close
+            self.day = Bar(deal.time // DAY * DAY, ticks, ticks, ticks, ticks)
+        for bar in (self.minutes[-1], self.rolling, self.day):
+            bar.add(ticks, ticks, ticks, deal.size, value)
+        self.deals.append(deal)
 
 
 class Market:
     """All listings of all exchanges. `step` moves them; nothing here reads a clock."""
 
-    def __init__(self, seed: int, listings: dict[str, tuple[Pair, ...]]) -> None:
+    def __init__(self, seed: int, listings: dict[str, tuple[Pair, ...]], time: Microseconds) -> None:
         self._random = random.Random(seed)
         self._dollars = dict(START)
-        self._won, self._premium = WON, 0.02
+        self._won, self.premium = WON, PREMIUM  # how much more Korea pays than the rest, as a fraction
         self.listings = {
             name: {pair: Listing(pair, _tick(self._mid(pair))) for pair in pairs} for name, pairs in listings.items()
         }
-        self.step()
-        for listing in self._all():
-            listing.open = listing.high = listing.low = listing.last
+        self.step(time)
 
-    def step(self) -> None:
-        """Let 100 ms pass."""
+    def step(self, time: Microseconds) -> None:
+        """Let 100 ms pass; it is now `time`, which must not go back."""
         draw = self._random.gauss
         common = draw(0, 1)
         for base in self._dollars:
             self._dollars[base] *= math.exp(1e-5 * (0.7 * common + 0.7 * draw(0, 1)))
         self._won *= math.exp(2e-6 * draw(0, 1))
-        self._premium += 1e-4 * (0.02 - self._premium) + 2e-5 * draw(0, 1)  # comes back to two per cent
-        for listing in self._all():
-            self._move(listing)
-
-    def premium(self) -> float:
-        """Return how much more Korea pays than the rest, as a fraction."""
-        return self._premium
-
-    def _all(self) -> list[Listing]:
-        return [listing for listings in self.listings.values() for listing in listings.values()]
+        self.premium += 1e-4 * (PREMIUM - self.premium) + 2e-5 * draw(0, 1)
+        for listings in self.listings.values():
+            for listing in listings.values():
+                self._move(listing, time)
 
     def _mid(self, pair: Pair) -> float:
         if pair.quote != "KRW":
             return self._dollars[pair.base]
-        dollars = self._dollars.get(pair.base, 1.0)  # USDT is worth a dollar
-        return dollars * self._won * (1 + self._premium)
+        return self._won if pair.base == "USDT" else self._dollars[pair.base] * self._won * (1 + self.premium)
 
-    def _move(self, listing: Listing) -> None:
+    def _move(self, listing: Listing, time: Microseconds) -> None:
         chance = self._random
         middle = round(self._mid(listing.pair) * (1 + chance.gauss(0, 5e-6)) / float(listing.tick))
         listing.changes.clear()
-        listing.sequence += 1
-        # asks first where the price rises, so that no state in between is crossed
+        listing.previous, listing.sequence = listing.sequence, listing.sequence + chance.randint(1, 9)
+        listing.updates += 1
         for side in (Side.SELL, Side.BUY):
             self._refill(listing, side, middle)
-        listing.last_side = chance.choice((Side.BUY, Side.SELL))
-        listing.last = min(listing.asks) if listing.last_side is Side.BUY else max(listing.bids)
-        listing.last_size = round(chance.expovariate(20) + 1e-6, 6)
-        listing.volume = round(listing.volume + listing.last_size, 6)
-        listing.high = max(listing.high, listing.last)
-        listing.low = min(listing.low or listing.last, listing.last)
+        side = chance.choice((Side.BUY, Side.SELL))
+        ticks = min(listing.asks) if side is Side.BUY else max(listing.bids)
+        listing.trade(Deal(listing.sequence, ticks, round(chance.expovariate(20) + 1e-6, 6), side, time))
 
     def _refill(self, listing: Listing, side: Side, middle: int) -> None:
+        """Keep every tick near the middle filled, but for one hole; a few sizes change."""
         levels, sign = (listing.bids, -1) if side is Side.BUY else (listing.asks, 1)
         wanted = [middle + sign * distance for distance in range(1, LEVELS + 1)]
-        for ticks in sorted(set(levels) - set(wanted)):
+        del wanted[self._random.randrange(1, NEAR)]
+        for ticks in sorted(set(levels).difference(wanted)):
             del levels[ticks]
             listing.changes.append((side, ticks, 0.0))
         fresh = [ticks for ticks in wanted if ticks not in levels]
-        for ticks in [*fresh, *self._random.sample(wanted, 2)]:
+        for ticks in dict.fromkeys([*fresh, *self._random.sample(wanted[:NEAR], 2)]):
             levels[ticks] = round(self._random.expovariate(2) + 1e-4, 6)
             listing.changes.append((side, ticks, levels[ticks]))
 

@@ -1,29 +1,40 @@
 """OKX's side: one acknowledgement an arg, a snapshot, then changes that name their predecessor."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from coin_platform.exchanges.okx import CHANNELS
+from coin_platform.exchanges.okx import NAMES
 from coin_platform.model import Channel, Microseconds, Side
-from coin_platform.simulator.base import Out, Venue
-from coin_platform.simulator.market import Listing
+from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, short
+from coin_platform.simulator.market import Bar, Deal, Listing
 
-# After tests/data/okx/ticker.jsonl, book_sequence_4.jsonl, control.jsonl and error.jsonl.
+# After tests/data/okx/{ticker,book_sequence_4,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
+DATA = '{{"arg":{{"channel":"{channel}","instId":"{id}"}},"data":[{row}]}}'
 TICKER = (
-    '{{"arg":{{"channel":"tickers","instId":"{id}"}},"data":[{{"instType":"SPOT","instId":"{id}","last":"{last}",'
-    '"lastSz":"{size}","askPx":"{ask}","askSz":"{ask_size}","bidPx":"{bid}","bidSz":"{bid_size}","open24h":"{open}",'
-    '"high24h":"{high}","low24h":"{low}","sodUtc0":"{open}","sodUtc8":"{open}","volCcy24h":"{value:.6f}",'
-    '"vol24h":"{volume}","ts":"{ms}"}}]}}'
+    '{{"instType":"SPOT","instId":"{id}","last":"{last}","lastSz":"{size}","askPx":"{ask}","askSz":"{ask_size}",'
+    '"bidPx":"{bid}","bidSz":"{bid_size}","open24h":"{open}","high24h":"{high}","low24h":"{low}","sodUtc0":"{day}",'
+    '"sodUtc8":"{day}","volCcy24h":"{value}","vol24h":"{volume}","ts":"{ms}"}}'
 )
 BOOK = (
     '{{"arg":{{"channel":"books","instId":"{id}"}},"action":"{action}","data":[{{"asks":{asks},"bids":{bids},'
     '"ts":"{ms}","checksum":0,"seqId":{sequence},"prevSeqId":{previous}}}]}}'
+)
+REST_BOOK = '{{"asks":{asks},"bids":{bids},"ts":"{ms}","seqId":{sequence}}}'
+TRADE = (
+    '{{"instId":"{id}","tradeId":"{trade}","px":"{price}","sz":"{size}","side":"{side}","ts":"{ms}","count":"1",'
+    '"source":"0","seqId":{trade}}}'
 )
 ACK = '{{"event":"{event}","arg":{{"channel":"{channel}","instId":"{id}"}},"connId":"a4d3ae55"}}'
 ERROR = (
     '{{"event":"error","msg":"Wrong URL or channel:{channel},instId:{id} doesn\'t exist. Please use the correct URL, '
     'channel and parameters referring to API document.","code":"60018","connId":"a4d3ae55"}}'
 )
+NOTICE = control(
+    '{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade. Please '
+    'reconnect.","connId":"a4d3ae55"}'
+)
+UNKNOWN = '{"code":"51001","data":[],"msg":"Instrument ID, Instrument ID code, or Spread ID doesn\'t exist."}'
+KEEP_ALIVE = 600  # steps between two messages of a book that did not change
 
 
 class Okx(Venue):
@@ -33,48 +44,97 @@ class Okx(Venue):
 
     def received(self, text: str, time: Microseconds) -> Iterator[Out]:
         if text == "ping":
-            yield Out("pong", is_data=False)
+            yield control("pong")
             return
         message = json.loads(text)
         for arg in message["args"]:
-            listing, channel, event = self.listing(arg["instId"]), CHANNELS.get(arg["channel"]), message["op"]
-            names = {"channel": arg["channel"], "id": arg["instId"]}
-            if listing is None or channel is None:
-                yield Out(ERROR.format(**names), is_data=False)
+            listing, names = self.listing(arg["instId"]), {"channel": arg["channel"], "id": arg["instId"]}
+            channel = next((kind for kind, name in NAMES.items() if name == arg["channel"]), None)
+            is_candle, has_candles = channel is Channel.CANDLE, self.path.endswith("/business")
+            if listing is None or channel is None or is_candle is not has_candles:
+                yield control(ERROR.format(**names))
                 continue
-            yield Out(ACK.format(event=event, **names), is_data=False)
-            if event == "subscribe":
+            yield control(ACK.format(event=message["op"], **names))
+            if message["op"] == "subscribe":
                 yield from self.subscribe(channel, listing, time)
             else:
-                self.subscriptions.pop((channel, listing.pair), None)
+                self.unsubscribe(channel, listing)
+
+    def idle(self, time: Microseconds) -> Iterator[Out]:
+        for channel, pair in self.subscriptions if self.steps % KEEP_ALIVE == 0 else ():
+            listing = self._listings[self.exchange.symbol(pair)]
+            if channel is Channel.ORDERBOOK:  # comes before this step's changes
+                last = {"sequence": listing.previous, "previous": listing.previous}
+                yield Out(self._book(BOOK, listing, [], time, action="update", **last))
+
+    def notice(self, time: Microseconds) -> Iterator[Out]:
+        yield NOTICE
 
     def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
-        symbol, price = self.exchange.symbol(listing.pair), listing.price
         if channel is Channel.ORDERBOOK:
-            changes = [(Side.BUY, *level) for level in listing.levels(Side.BUY)]
-            changes += [(Side.SELL, *level) for level in listing.levels(Side.SELL)]
-            sides: dict[Side, list[list[str]]] = {Side.BUY: [], Side.SELL: []}
-            for side, ticks, size in changes if is_first else listing.changes:
-                sides[side].append([price(ticks), f"{size:.6f}".rstrip("0").rstrip("."), "0", "1" if size else "0"])
-            yield Out(
-                BOOK.format(
-                    id=symbol,
-                    action="snapshot" if is_first else "update",
-                    ms=time // 1000,
-                    asks=_json(sides[Side.SELL]),
-                    bids=_json(sides[Side.BUY]),
-                    sequence=listing.sequence,
-                    previous=-1 if is_first else listing.sequence - 1,
-                )
-            )
-        elif channel is Channel.TICKER:
-            bid, ask = listing.best()
-            prices = {name: price(getattr(listing, name)) for name in ("open", "high", "low", "last")}
-            sizes = {"bid_size": listing.bids[bid], "ask_size": listing.asks[ask], "size": f"{listing.last_size:.6f}"}
-            value = listing.volume * listing.number(listing.last)
-            rest = {"volume": listing.volume, "value": value, "ms": time // 1000}
-            yield Out(TICKER.format(id=symbol, bid=price(bid), ask=price(ask), **prices, **sizes, **rest))
+            changes = _whole(listing) if is_first else listing.changes
+            action, previous = ("snapshot", -1) if is_first else ("update", listing.previous)
+            link = {"action": action, "sequence": listing.sequence, "previous": previous}
+            yield Out(self._book(BOOK, listing, changes, time, **link))
+            return
+        rows = [self._ticker(listing, time)] if channel is Channel.TICKER else []
+        if channel is Channel.TRADE and not is_first:
+            rows = [self._trade(listing, listing.deals[-1])]
+        if channel is Channel.CANDLE:
+            rows = [self._candle(listing, bar) for bar in (listing.closed, listing.minutes[-1]) if bar is not None]
+        for row in rows:
+            yield Out(DATA.format(channel=NAMES[channel], id=self.exchange.symbol(listing.pair), row=row))
+
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+        if path == "/api/v5/public/instruments":
+            return _answer([compact({"instId": symbol, "state": "live"}) for symbol in self.listings()])
+        listing = self.listing(query.get("instId", ""))
+        if listing is None:
+            return Answer(UNKNOWN)
+        count = int(query.get("limit", 100))
+        match path:
+            case "/api/v5/market/ticker":
+                return _answer([self._ticker(listing, time)])
+            case "/api/v5/market/books":
+                return _answer([self._book(REST_BOOK, listing, _whole(listing), time, sequence=listing.sequence)])
+            case "/api/v5/market/trades":
+                return _answer([self._trade(listing, deal) for deal in [*reversed(listing.deals)][:count]])
+        return _answer([self._candle(listing, bar) for bar in [*reversed(listing.minutes)][:count]])
+
+    def _ticker(self, listing: Listing, time: Microseconds) -> str:
+        sums = {"value": listing.rolling.value, "volume": listing.rolling.volume, "size": listing.deals[-1].size}
+        texts = {**prices(listing, listing.rolling), **quotes(listing), "day": listing.price(listing.day.open), **sums}
+        fields = {name: short(value) for name, value in texts.items()}
+        return TICKER.format(id=self.exchange.symbol(listing.pair), ms=time // 1000, **fields)
+
+    def _book(
+        self,
+        template: str,
+        listing: Listing,
+        changes: Iterable[tuple[Side, int, float]],
+        time: Microseconds,
+        **link: object,
+    ) -> str:
+        sides: dict[Side, list[list[str]]] = {Side.BUY: [], Side.SELL: []}
+        for side, ticks, size in changes:
+            sides[side].append([short(listing.price(ticks)), short(size), "0", "1" if size else "0"])
+        texts = {"asks": compact(sides[Side.SELL]), "bids": compact(sides[Side.BUY])}
+        return template.format(id=self.exchange.symbol(listing.pair), ms=time // 1000, **texts, **link)
+
+    def _trade(self, listing: Listing, deal: Deal) -> str:
+        texts = {"price": short(listing.price(deal.ticks)), "size": short(deal.size), "side": deal.side}
+        return TRADE.format(id=self.exchange.symbol(listing.pair), trade=deal.id, ms=deal.time // 1000, **texts)
+
+    def _candle(self, listing: Listing, bar: Bar) -> str:
+        texts = [short(text) for text in prices(listing, bar).values()]
+        sums = [short(bar.volume), short(bar.value), short(bar.value)]
+        is_closed = bar is not listing.minutes[-1]
+        return compact([str(bar.start // 1000), *texts, *sums, "1" if is_closed else "0"])
 
 
-def _json(levels: list[list[str]]) -> str:
-    return json.dumps(levels, separators=(",", ":"))
+def _whole(listing: Listing) -> list[tuple[Side, int, float]]:
+    return [(side, *level) for side in (Side.SELL, Side.BUY) for level in listing.levels(side)]
+
+
+def _answer(rows: list[str]) -> Answer:
+    return Answer(f'{{"code":"0","msg":"","data":[{",".join(rows)}]}}')

@@ -1,148 +1,127 @@
 """One server on loopback for all simulated exchanges: `ws://127.0.0.1:PORT/<exchange>/…` and the same over HTTP."""
 
 import asyncio
-import errno
-import hashlib
-import json
 import logging
+import re
 import time
 from http import HTTPStatus
 from itertools import count
-from pathlib import Path
-from typing import IO
+from urllib.parse import parse_qsl, urlsplit
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+import msgspec
+from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from coin_platform.errors import SettingsError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Microseconds
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import Channel, Pair
 from coin_platform.pairs import wanted
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.base import Out, Venue
+from coin_platform.simulator.client import OUTBOX, Client, now
+from coin_platform.simulator.faults import Faults, Mischief
+from coin_platform.simulator.log import Log, digest, open_log
+from coin_platform.simulator.loopback import is_upgrade, listening, response, split
 from coin_platform.simulator.market import Market
+
+__all__ = ["Simulator", "digest", "open_log"]
 
 logger = logging.getLogger(__name__)
 
-_STEP = 0.1  # seconds
-_OUTBOX = 5_000  # messages a slow reader may be behind before it is cut off
-
-
-def digest(payload: bytes) -> str:
-    """Return the short hash by which the log of what was sent names a message."""
-    return hashlib.blake2b(payload, digest_size=8).hexdigest()
-
 
 class Simulator:
-    """The simulated exchanges, and the log of what they really sent.
+    """The simulated exchanges: one market, moved `rate` times a second, and what all their clients hear of it."""
 
-    The log has a line `{"exchange", "connection", "number", "kind", "hash"}` for each message handed to an open socket.
-    """
-
-    def __init__(self, settings: Settings, seed: int, log: IO[str], names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        log: Log,
+        names: tuple[str, ...] = (),
+        *,
+        rate: float = 10.0,
+        outbox: int = OUTBOX,
+    ) -> None:
         self._names = names or tuple(VENUES)
         pairs = {name: wanted(EXCHANGES[name], settings.model_copy(update={"pairs": ()})) for name in self._names}
-        self.market = Market(seed, pairs)
-        self._port = settings.simulator_port
-        self._log = log
+        self.market = Market(seed, pairs, now())
+        self.faults = {name: Faults() for name in self._names}
+        self._port, self._seed, self._log, self._pause = settings.simulator_port, seed, log, 1 / rate
+        self._outbox = outbox
         self._numbers = count(1)
-        self._clients: dict[int, tuple[Venue, asyncio.Queue[Out]]] = {}
-        self.sent = 0
+        self._clients: set[Client] = set()
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
-        """Serve until `stop`. Raises `SettingsError` when the port is taken."""
-        try:
-            async with serve(
-                self._client, "127.0.0.1", self._port, compression=None, process_request=self._http, close_timeout=2
-            ):
-                logger.info("simulated exchanges on 127.0.0.1:%d: %s", self._port, " ".join(self._names))
-                if ready is not None:
-                    ready.set()
-                await self._steps(stop)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            line = f"COIN_SIMULATOR_PORT={self._port}: the port is in use; end what listens there, or choose another"
-            raise SettingsError(line) from error
-        finally:
-            self._log.flush()
+        """Serve until `stop`, then close all connections with 1001. Raises `SettingsError` when the port is taken."""
+        async with listening(self._port, self._serve, self._http):
+            logger.info("simulated exchanges on 127.0.0.1:%d: %s", self._port, " ".join(self._names))
+            if ready is not None:
+                ready.set()
+            await self._steps(stop)
+            for client in self._clients:
+                client.end(1001)
 
     async def _steps(self, stop: asyncio.Event) -> None:
-        due = time.monotonic()
+        due, moment = time.monotonic(), now()
         while not stop.is_set():
-            self.market.step()
-            for venue, outbox in list(self._clients.values()):
-                for out in venue.step(_now()):
-                    self._put(outbox, out)
-            self._log.flush()
-            due = max(due + _STEP, time.monotonic() - 1)
+            moment = max(moment, now())
+            self.market.step(moment)
+            for client in list(self._clients):
+                client.step()
+            due = max(due + self._pause, time.monotonic() - 1)
             try:
                 await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))
             except TimeoutError:
                 continue
 
-    def _put(self, outbox: "asyncio.Queue[Out]", out: Out) -> None:
-        if outbox.full():
-            raise ConnectionError("a client reads too slowly")
-        outbox.put_nowait(out)
-
-    async def _client(self, socket: ServerConnection) -> None:
+    async def _serve(self, socket: ServerConnection) -> None:
         assert socket.request is not None
-        name = socket.request.path.split("/")[1]
-        number, venue, outbox = next(self._numbers), VENUES[name](self.market), asyncio.Queue[Out](_OUTBOX)
-        self._clients[number] = venue, outbox
-        sender = asyncio.create_task(self._send(socket, number, venue, outbox))
+        name, path = split(urlsplit(socket.request.path).path)
+        number, faults = next(self._numbers), self.faults[name]
+        mischief = Mischief(faults, f"{self._seed} {name} {number}")
+        client = Client(socket, number, VENUES[name](self.market, path), mischief, self._log, self._outbox)
+        if faults.close:
+            client.end(1000)
+        self._clients.add(client)
         try:
-            async for message in socket:
-                text = message if isinstance(message, str) else message.decode()
-                for out in venue.received(text, _now()):
-                    self._put(outbox, out)
+            await client.run()
         finally:
-            del self._clients[number]
-            sender.cancel()
-
-    async def _send(self, socket: ServerConnection, number: int, venue: Venue, outbox: "asyncio.Queue[Out]") -> None:
-        for index in count(1):
-            out = await outbox.get()
-            payload = out.payload.encode()
-            try:
-                await socket.send(payload if venue.is_binary else out.payload)
-            except ConnectionClosed:
-                return
-            kind = "data" if out.is_data else "control"
-            line = {
-                "exchange": venue.name,
-                "connection": number,
-                "number": index,
-                "kind": kind,
-                "hash": digest(payload),
-            }
-            self._log.write(json.dumps(line) + "\n")
-            self.sent += 1
+            self._clients.discard(client)
 
     def _http(self, socket: ServerConnection, request: Request) -> Response | None:
-        name, _, path = request.path.lstrip("/").partition("/")
+        parts = urlsplit(request.path)
+        (name, path), query = split(parts.path), dict(parse_qsl(parts.query))
+        if name == "_faults":
+            return self._misbehave(query)
         if name not in self._names:
-            return _response(HTTPStatus.NOT_FOUND, f"no such exchange: {name[:40]}\n".encode())
-        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return response(HTTPStatus.NOT_FOUND, f"no such exchange: {name[:40]}")
+        faults = self.faults[name]
+        if faults.status:
+            return response(faults.status, "<html>go away</html>", **{"Retry-After": faults.retry_after})
+        is_socket = is_upgrade(request)
+        if not _paths(EXCHANGES[name], is_socket=is_socket).fullmatch(path):
+            return response(HTTPStatus.NOT_FOUND, "not simulated")
+        if is_socket:
             return None
-        body = VENUES[name](self.market).rest("/" + path, _now())
-        return _response(HTTPStatus.NOT_FOUND, b"not simulated\n") if body is None else _response(HTTPStatus.OK, body)
+        venue = VENUES[name](self.market, path)
+        venue.refused = faults.refuse
+        answer = venue.rest(path, query, now())
+        return response(answer.status, answer.body)
+
+    def _misbehave(self, query: dict[str, str]) -> Response:
+        """Set faults as `/_faults?exchange=okx&drop=0.01` says (of all exchanges, if it names none), and list them."""
+        chosen = [query.pop("exchange")] if "exchange" in query else list(self._names)
+        try:
+            for name in chosen:
+                self.faults[name].change(query)
+        except (KeyError, msgspec.ValidationError) as error:
+            return response(HTTPStatus.BAD_REQUEST, f"{error}")
+        return response(HTTPStatus.OK, msgspec.json.encode(self.faults).decode())
 
 
-def open_log(folder: Path) -> IO[str]:
-    """Open the log of what is sent, `sent.jsonl`, in a folder that is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / "sent.jsonl").open("a", encoding="utf-8")
-
-
-def _now() -> Microseconds:
-    return time.time_ns() // 1000
-
-
-def _response(status: HTTPStatus, body: bytes) -> Response:
-    headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"})
-    return Response(status.value, status.phrase, headers, body)
+def _paths(exchange: Exchange, *, is_socket: bool) -> re.Pattern[str]:
+    """Return a pattern of the paths that the real adapter uses: what it does not use is not simulated."""
+    pair = Pair("BASE", exchange.quote)  # some paths name the pair
+    urls = [exchange.socket_url(channel) if is_socket else exchange.request_url(channel, pair) for channel in Channel]
+    paths = {urlsplit(url).path for url in (*urls, None if is_socket else exchange.markets_url()) if url}
+    return re.compile("|".join(map(re.escape, sorted(paths))).replace(pair.base, "[^/]+"))

@@ -13,14 +13,26 @@ from hypothesis import strategies as st
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector, assign, exchanges_of
+from coin_platform.collect.feed import Status
 from coin_platform.errors import DeliveryError, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import Channel, Kind, Pair, Region
 from coin_platform.pairs import wanted
 from coin_platform.settings import Mode, Settings
-from coin_platform.wire import raw_topic
-from tests.kit.kraken import BOOKS, HEARTBEAT, FakeKraken, Quick, fake_kraken, frames, records, until, values
+from coin_platform.wire import raw_topic, unpack_facts
+from tests.kit.kraken import (
+    BOOKS,
+    HEARTBEAT,
+    FakeKraken,
+    MovedClock,
+    Quick,
+    fake_kraken,
+    frames,
+    records,
+    until,
+    values,
+)
 
 BTC, ETH, SOL, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL", "XRP"))
 TICKERS = raw_topic("ne", Channel.TICKER)
@@ -33,8 +45,9 @@ class Two(Quick):
 
 
 def simulated(fake: FakeKraken, **values: Any) -> Settings:
-    """Return settings that lead every address to the fake."""
-    return Settings(exchanges_mode=Mode.SIMULATED, simulator_port=fake.port, **values)
+    """Return settings that lead every address to the fake, which knows two channels."""
+    known = {"channels": (Channel.TICKER, Channel.ORDERBOOK), **values}
+    return Settings(exchanges_mode=Mode.SIMULATED, simulator_port=fake.port, **known)
 
 
 @contextlib.asynccontextmanager
@@ -144,7 +157,7 @@ def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
     lines = [record.getMessage() for record in caplog.records if "frames/s" in record.getMessage()]
-    assert lines[0] == "ne: frames/s: kraken 8; 2 of 2 connections live"
+    assert lines[0] == "ne: frames/s: kraken 8; 2 of 2 connections live, 0 over REST"
 
 
 def test_an_exchange_that_is_not_collected_here_cannot_be_followed() -> None:
@@ -164,8 +177,60 @@ def test_a_channel_that_an_exchange_does_not_have_is_left_out() -> None:
     class Silent(Quick):
         channels = frozenset({Channel.TICKER})
 
+        def request_url(self, channel: Channel, pair: Pair) -> str | None:
+            return None
+
     collector = Collector(Region.NE, Settings(), MemoryBroker(), exchanges=[Silent()])
     assert [status.channel for status in collector.status] == [Channel.TICKER]
+
+
+def test_only_candles_are_polled_and_only_where_no_socket_brings_them() -> None:
+    polled = {name: kind.polled for name, kind in EXCHANGES.items() if kind.polled}
+    assert polled == dict.fromkeys(("bithumb", "korbit", "coinbase"), frozenset({Channel.CANDLE}))
+    collector = Collector(Region.KOREA, Settings(channels=(Channel.CANDLE,)), MemoryBroker())
+    carried = {status.exchange: status.transport for status in collector.status}
+    assert carried == {"upbit": "ws", "bithumb": "rest", "coinone": "ws", "korbit": "rest"}
+
+
+def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -> None:
+    class Mute(Two):
+        channels = frozenset(Channel) - {Channel.CANDLE}
+
+    async def scenario() -> tuple[FakeKraken, MemoryBroker, list[Status]]:
+        broker, clock = MemoryBroker(), MovedClock()
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC, ETH, SOL), channels=(Channel.CANDLE,))
+            collector = Collector(Region.NE, settings, broker, exchanges=[Mute()], clock=clock)
+            statuses = collector.status
+            async with running(collector):
+                await until(lambda: states(collector) == {"live"})
+                collector.follow("kraken", [XRP])
+                clock.monotonic += 1
+                await until(lambda: len(fake.asked) == 2)
+                await until(lambda: not collector.status[0].unconfirmed)
+                statuses += collector.status
+                collector.follow("kraken", [])
+                await until(lambda: states(collector) == {"idle"})
+                collector.follow("kraken", [SOL])
+                clock.monotonic += 1
+                await until(lambda: len(fake.asked) == 3)
+        return fake, broker, [*statuses, *collector.status]
+
+    fake, broker, statuses = asyncio.run(scenario())
+    assert fake.opened == []
+    assert fake.asked == [f"/kraken/0/public/OHLC?pair={base}/USD&interval=1" for base in ("BTC", "XRP", "SOL")]
+    told = [(status.state, status.transport, status.pairs, status.frames) for status in statuses]
+    assert told == [
+        ("waiting", "rest", (BTC, ETH, SOL), 0),
+        ("live", "rest", (XRP,), 2),
+        ("waiting", "rest", (SOL,), 3),
+    ]
+    stored = records(broker, raw_topic("ne", Channel.CANDLE))
+    kinds = [header.kind for header, _ in stored]
+    first = [Kind.OPENED, Kind.REST, Kind.PAIRS, Kind.REST, Kind.CLOSED]
+    assert kinds == [*first, Kind.OPENED, Kind.REST, Kind.CLOSED]
+    assert [header.number for header, _ in frames(stored)] == [1, 2, 1]
+    assert [unpack_facts(value).reason for value in values(stored, Kind.CLOSED)] == ["no pairs", "stopped"]
 
 
 def test_pairs_are_the_defaults_or_those_of_the_setting_with_the_exchanges_quote() -> None:

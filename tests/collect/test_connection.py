@@ -12,11 +12,11 @@ import pytest
 
 from coin_platform import __version__
 from coin_platform.broker import MemoryBroker
-from coin_platform.collect.connection import BEFORE_BOUNDARY, Route
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.session import Session
+from coin_platform.collect.tape import BEFORE_BOUNDARY, Route
 from coin_platform.exchanges.base import Exchange, Limits
 from coin_platform.model import SECOND, BookUpdate, Channel, Event, Frame, Kind, Level, Notice, Pair
 from coin_platform.wire import frame, unpack_facts
@@ -28,6 +28,7 @@ from tests.kit.kraken import (
     FakeKraken,
     MovedClock,
     Quick,
+    depth,
     fake_kraken,
     frames,
     records,
@@ -63,12 +64,13 @@ async def bench(
     clock: MovedClock | None = None,
     broker: MemoryBroker | None = None,
     lifetime: tuple[float, float] = (3600.0, 3600.0),
+    ping_every: float | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a book feed of these pairs against a fake Kraken; stop it at the end."""
     exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
     rest = Rest(exchange, transport)
     async with fake_kraken() as fake:
-        route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, fake.host, lifetime)
+        route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, fake.host, lifetime, ping_every)
         connects = TokenBucket(1000.0, burst=1)
         feed = Feed(route, pairs or (BTC,), broker=broker, rest=rest, connects=connects, clock=clock or MovedClock())
         async with asyncio.TaskGroup() as group:
@@ -487,13 +489,6 @@ def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
     assert asyncio.run(scenario()) == ("idle", "live", 2)
 
 
-def depth(pair: str) -> bytes:
-    """Return Kraken's REST answer with the recorded snapshot's levels."""
-    [row] = json.loads(SNAPSHOT, parse_float=str)["data"]
-    sides = {side: [[level["price"], level["qty"], 0] for level in row[side]] for side in ("bids", "asks")}
-    return json.dumps({"error": [], "result": {pair: sides}}).encode()
-
-
 class Bridged(Quick):
     """Kraken as if its snapshots came over REST."""
 
@@ -575,6 +570,19 @@ def test_what_the_exchange_wants_to_hear_is_said() -> None:
 
     async def scenario() -> int:
         async with bench(exchange=Pinged()) as it:
+            await until(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
+            return len(it.fake.opened)
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_how_often_it_is_said_can_be_set() -> None:
+    class Pinged(Quick):
+        ping = '{"method":"ping"}'
+        ping_every = 3600.0
+
+    async def scenario() -> int:
+        async with bench(exchange=Pinged(), ping_every=0.1) as it:
             await until(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
             return len(it.fake.opened)
 

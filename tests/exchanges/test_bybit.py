@@ -158,6 +158,12 @@ def test_number_one_is_a_restart_and_the_whole_book_also_when_it_is_called_a_del
         BYBIT.apply(book, then)
 
 
+def test_a_book_message_of_an_unknown_type_is_a_dead_letter() -> None:
+    payload = frames("bybit", "book_sequence_1")[1].payload.replace(b'"type":"delta"', b'"type":"other"')
+    with pytest.raises(DecodeError):
+        say("bybit", Channel.ORDERBOOK, payload)
+
+
 def test_changes_before_a_snapshot_wait_and_old_ones_are_ignored() -> None:
     snapshot, change, *_ = updates("book_sequence_1")
     assert BYBIT.apply(BYBIT.book(), change) is Applied.WAITING
@@ -215,6 +221,7 @@ def test_an_answer_names_its_request() -> None:
     answers = {
         b'{"success":true,"ret_msg":"pong","req_id":"ping","op":"pong"}': Control(name="pong"),
         b'{"success":true,"ret_msg":"","req_id":"12","op":"unsubscribe"}': Control(name="unsubscribe"),
+        b'{"success":false,"ret_msg":"no,topic:tickers.BTCUSDT","op":"unsubscribe"}': Control(name="unsubscribe"),
         b'{"success":false,"ret_msg":"Request not authorized","op":""}': Refused(reason="Request not authorized"),
     }
     for payload, answer in answers.items():

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from coin_platform.book import Applied
-from coin_platform.errors import SequenceGap
+from coin_platform.errors import DecodeError, SequenceGap, UnknownPair
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.kraken import _text_level, decode_books
 from coin_platform.model import (
@@ -20,6 +20,7 @@ from coin_platform.model import (
     Refused,
     Side,
     Subscribed,
+    TextLevel,
     Ticker,
     Trade,
 )
@@ -107,6 +108,68 @@ def test_upbit_padding_of_thin_books_is_no_level() -> None:
     assert (update.bids, update.asks) == ([], [Level(0.00000689, 8.70827286)])
 
 
+def test_upbit_short_names_mean_the_same() -> None:
+    ticker = next(e for e in events("upbit", "ticker") if isinstance(e, Ticker) and e.last == "40441000")
+    assert ticker == Ticker(
+        pair=BTC_KRW,
+        exchange_time=1_611_063_306_635_000,
+        last="40441000",
+        open_day="40008000",
+        high_day="41000000",
+        low_day="39674000",
+        prev_close_day="40008000",
+        change_day="433000",
+        change_rate_day="0.0108228354",
+        volume_24h="8541.35594639",
+        quote_volume_24h="343031046559.8189",
+    )
+    assert list(events("upbit", "orderbook"))[3] == BookUpdate(
+        pair=BTC_KRW,
+        exchange_time=1_790_134_773_006_000,
+        is_snapshot=True,
+        bids=[Level(116_534_000, 0.00079276), Level(116_521_000, 0.01624318)],
+        asks=[Level(116_606_000, 0.06288509), Level(116_609_000, 0.0005)],
+    )
+    assert list(events("upbit", "trade"))[4] == Trade(
+        pair=Pair("LAMB", "KRW"),
+        exchange_time=1_618_678_262_000_000,
+        id="1618678262000003",
+        price=127,
+        size=46.48838371,
+        side=Side.BUY,
+    )
+
+
+def test_upbit_candles_open_in_utc_whatever_their_zone() -> None:
+    recorded = [event for event in events("upbit", "candle") if isinstance(event, Candle)]
+    assert recorded[0] == Candle(
+        pair=BTC_KRW,
+        exchange_time=1_785_397_531_885_000,
+        open_time=1_785_397_500_000_000,
+        open=91_154_000,
+        high=91_157_000,
+        low=91_142_000,
+        close=91_157_000,
+        volume=0.15511395,
+        quote_volume=14_139_448.26754,
+    )
+    frame = frames("upbit", "candle")[1]
+    zoned = frame.payload.replace(b'"2026-07-30T07:45:00"', b'"2026-07-30T16:45:00+09:00"')
+    assert EXCHANGES["upbit"].decode(msgspec.structs.replace(frame, payload=zoned)) == [recorded[0]]
+
+
+def test_upbit_trades_of_2018_have_no_id() -> None:
+    old = next(e for e in events("upbit", "rest_trade") if isinstance(e, Trade) and e.pair == Pair("ETH", "BTC"))
+    assert old == Trade(
+        pair=Pair("ETH", "BTC"),
+        exchange_time=1_530_519_465_697_000,
+        id=None,
+        price=0.07092,
+        size=0.01840677,
+        side=Side.SELL,
+    )
+
+
 def test_upbit_over_rest() -> None:
     ticker, book, trade, candle = (
         next(events("upbit", f"rest_{n}")) for n in ("ticker", "orderbook", "trade", "candle")
@@ -192,8 +255,14 @@ def test_okx_books_follow_its_rules() -> None:
 
 
 def test_okx_trades_candles_and_controls() -> None:
-    trade = next(e for e in events("okx", "trade") if isinstance(e, Trade))
-    assert trade.id.isdecimal() if trade.id else False
+    assert next(events("okx", "trade")) == Trade(
+        pair=BTC_USDT,
+        exchange_time=1_786_538_760_218_000,
+        id="1040968613",
+        price=64_040.2,
+        size=0.00240857,
+        side=Side.BUY,
+    )
     text = (
         '{"arg":{"channel":"candle1m","instId":"BTC-USDT"},"data":[["1786538760000","64040.2","64041","64025.7","64033.5",'
         '"2.16787395","138825.265446816","138825.265446816","1"]]}'
@@ -227,9 +296,28 @@ def test_okx_trades_candles_and_controls() -> None:
 
 
 def test_okx_over_rest() -> None:
-    ticker, book = next(events("okx", "rest_ticker")), next(events("okx", "rest_orderbook"))
-    assert isinstance(ticker, Ticker) and ticker.change_24h is not None
-    assert isinstance(book, BookUpdate) and book.is_snapshot
+    assert next(events("okx", "rest_ticker")) == Ticker(
+        pair=BTC_USDT,
+        exchange_time=1_790_323_049_365_000,
+        last="84070.9",
+        open_24h="84515.8",
+        high_24h="84944.4",
+        low_24h="82874.5",
+        change_24h="-444.9",
+        volume_24h="6094.07117965",
+        quote_volume_24h="511984068.580413188",
+        best_bid="84070.9",
+        best_bid_size="4.80941911",
+        best_ask="84071",
+        best_ask_size="0.61943805",
+    )
+    assert next(events("okx", "rest_orderbook")) == BookUpdate(
+        pair=BTC_USDT,
+        exchange_time=1_654_328_918_680_000,
+        is_snapshot=True,
+        bids=[Level(29_692.4, 0.43986254), Level(29_691.2, 0.33792), Level(29_690, 0.39370474)],
+        asks=[Level(29_692.5, 0.10951348), Level(29_692.6, 0.00631557), Level(29_692.8, 0.10662911)],
+    )
     refused = say("okx", Channel.TICKER, '{"code":"51001","data":[],"msg":"none"}', BTC_USDT)
     assert refused == [Refused(pair=BTC_USDT, reason="51001: none")]
     markets = b'{"code":"0","data":[{"instId":"BTC-USDT","state":"live"},{"instId":"X-USDT","state":"suspend"}]}'
@@ -291,8 +379,15 @@ def test_kraken_other_channels() -> None:
         size=0.0004478,
         side=Side.BUY,
     )
-    candle = next(e for e in events("kraken", "candle") if isinstance(e, Candle))
-    assert candle.open_time % 60_000_000 == 0
+    assert list(events("kraken", "candle"))[-1] == Candle(
+        pair=BTC_USDT,
+        open_time=1_789_061_700_000_000,
+        open=77_499.9,
+        high=77_509.2,
+        low=77_467.5,
+        close=77_509.2,
+        volume=0.58051276,
+    )
     assert list(events("kraken", "ticker"))[-1] == Control(name="ticker without a price")
     refusal = '{"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD"}'
     assert say("kraken", Channel.TICKER, refusal) == [
@@ -304,14 +399,127 @@ def test_kraken_other_channels() -> None:
     assert say("kraken", Channel.ORDERBOOK, ack) == [Subscribed(pair=BTC_USD, request=1, depth=10)]
 
 
-def test_kraken_requests() -> None:
-    kraken = EXCHANGES["kraken"]
-    [book] = kraken.subscribe(Channel.ORDERBOOK, [BTC_USD], id=2, time=0)
-    assert (
-        book.payload == '{"method":"subscribe","params":{"channel":"book","symbol":["BTC/USD"],"depth":100},"req_id":2}'
+def test_kraken_books_are_an_update_for_each_row() -> None:
+    update = next(e for e in events("kraken", "orderbook") if isinstance(e, BookUpdate) and e.checksum == 512997283)
+    assert update == BookUpdate(
+        pair=Pair("ETH", "USD"),
+        exchange_time=1_785_644_623_218_616,
+        is_snapshot=False,
+        bids=[],
+        asks=[TextLevel(1877.6, 0, "187760"), TextLevel(1878.19, 0.4113, "18781941130000")],
+        checksum=512997283,
     )
-    [ticker] = kraken.unsubscribe(Channel.TICKER, [BTC_USD], id=3, time=0)
-    assert ticker.payload == '{"method":"unsubscribe","params":{"channel":"ticker","symbol":["BTC/USD"]},"req_id":3}'
+
+
+def test_kraken_answers_say_whom_they_concern() -> None:
+    refused = '{"error":"Already subscribed","method":"subscribe","req_id":4,"success":false,"symbol":"BTC/USD"}'
+    assert say("kraken", Channel.TICKER, refused) == [Refused(pair=BTC_USD, request=4, reason="Already subscribed")]
+    # that nothing was subscribed which could be given up is no harm to the pair
+    gone = '{"error":"Subscription Not Found","method":"unsubscribe","success":false,"symbol":"BTC/USD"}'
+    assert say("kraken", Channel.TICKER, gone) == [Control(name="unsubscribe")]
+    assert say("kraken", Channel.TICKER, '{"error":"Malformed request","success":false}') == [
+        Refused(reason="Malformed request")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["", "updates", "Snapshot"])
+def test_a_book_message_of_an_unknown_kind_is_neither_snapshot_nor_update(kind: str) -> None:
+    kraken = '{"channel":"book","type":"%s","data":[{"symbol":"BTC/USD","bids":[],"asks":[],"checksum":0}]}'
+    for exchange, text in (("kraken", kraken % kind), ("okx", BOOK % (kind, "2", 9, 4))):
+        with pytest.raises(DecodeError, match="is not known"):
+            say(exchange, Channel.ORDERBOOK, text)
+
+
+def test_a_book_message_without_its_proof_is_a_dead_letter() -> None:
+    whole = BOOK % ("update", "2", 9, 4)
+    for lost in ('"seqId"', '"prevSeqId"'):
+        with pytest.raises(DecodeError, match="neither seqId nor checksum"):
+            say("okx", Channel.ORDERBOOK, whole.replace(lost, '"other"'))
+    [snapshot] = say("okx", Channel.ORDERBOOK, (BOOK % ("snapshot", "2", 9, -1)).replace('"prevSeqId"', '"other"'))
+    assert isinstance(snapshot, BookUpdate) and snapshot.last_sequence == 9
+    text = '{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[],"asks":[]}]}'
+    with pytest.raises(DecodeError, match="checksum"):
+        say("kraken", Channel.ORDERBOOK, text)
+
+
+def test_okx_candles_without_a_quote_volume_do_not_say_0() -> None:
+    text = '{"arg":{"channel":"candle1m","instId":"BTC-USDT"},"data":[["1786538760000","4","5","3","4.5","2"]]}'
+    [candle] = say("okx", Channel.CANDLE, text)
+    assert isinstance(candle, Candle) and (candle.quote_volume, candle.is_closed) == (None, None)
+
+
+ASKED = [
+    ("upbit", Channel.TICKER, '[{"ticket":"coin-platform-7-3"},{"type":"ticker","codes":["KRW-BTC"]}]', None),
+    ("upbit", Channel.ORDERBOOK, '[{"ticket":"coin-platform-7-3"},{"type":"orderbook","codes":["KRW-BTC"]}]', None),
+    ("upbit", Channel.TRADE, '[{"ticket":"coin-platform-7-3"},{"type":"trade","codes":["KRW-BTC"]}]', None),
+    ("upbit", Channel.CANDLE, '[{"ticket":"coin-platform-7-3"},{"type":"candle.1m","codes":["KRW-BTC"]}]', None),
+    ("okx", Channel.TICKER, '{"id":"3","op":"%s","args":[{"channel":"tickers","instId":"BTC-USDT"}]}', None),
+    ("okx", Channel.ORDERBOOK, '{"id":"3","op":"%s","args":[{"channel":"books","instId":"BTC-USDT"}]}', None),
+    ("okx", Channel.TRADE, '{"id":"3","op":"%s","args":[{"channel":"trades","instId":"BTC-USDT"}]}', None),
+    ("okx", Channel.CANDLE, '{"id":"3","op":"%s","args":[{"channel":"candle1m","instId":"BTC-USDT"}]}', None),
+    (
+        "kraken",
+        Channel.TICKER,
+        '"channel":"ticker","symbol":["BTC/USD"],"event_trigger":"bbo"',
+        '"channel":"ticker","symbol":["BTC/USD"]',
+    ),
+    ("kraken", Channel.ORDERBOOK, '"channel":"book","symbol":["BTC/USD"],"depth":100', None),
+    ("kraken", Channel.TRADE, '"channel":"trade","symbol":["BTC/USD"]', None),
+    ("kraken", Channel.CANDLE, '"channel":"ohlc","symbol":["BTC/USD"],"interval":1', None),
+]
+
+
+@pytest.mark.parametrize(("exchange", "channel", "text", "given_up"), ASKED)
+def test_requests_are_what_the_exchange_documents(
+    exchange: str, channel: Channel, text: str, given_up: str | None
+) -> None:
+    kind = EXCHANGES[exchange]
+    frame = '{"method":"%s","params":{' + text + '},"req_id":3}' if exchange == "kraken" else text
+    pairs = [Pair("BTC", kind.quote)]
+    [request] = kind.subscribe(channel, pairs, id=3, time=7)
+    assert request.payload == frame.replace("%s", "subscribe")
+    assert request.pairs == tuple(pairs)
+    dropped = [one.payload for one in kind.unsubscribe(channel, pairs, id=3, time=7)]
+    wanted = frame.replace("%s", "unsubscribe").replace(text, given_up or text.replace("%s", "unsubscribe"))
+    assert dropped == ([] if kind.replaces else [wanted])
+
+
+@pytest.mark.parametrize("exchange", ["okx", "kraken"])
+def test_many_pairs_are_asked_for_in_numbered_requests(exchange: str) -> None:
+    kind = EXCHANGES[exchange]
+    pairs = [Pair(f"A{number}", kind.quote) for number in range(kind.limits.pairs_per_request + 1)]
+    one, two = kind.subscribe(Channel.TRADE, pairs, id=8, time=0)
+    assert (one.id, two.id) == (8, 9)
+    assert (one.pairs, two.pairs) == (tuple(pairs[:-1]), tuple(pairs[-1:]))
+
+
+SYMBOLS = [
+    ("upbit", "KRW-BTC", BTC_KRW),
+    ("upbit", "BTC-ETH", Pair("ETH", "BTC")),
+    ("okx", "1INCH-USDT", Pair("1INCH", "USDT")),
+    ("kraken", "ETH/BTC", Pair("ETH", "BTC")),
+]
+
+
+@pytest.mark.parametrize(("exchange", "symbol", "pair"), SYMBOLS)
+def test_symbols_are_spelled_as_the_exchange_does(exchange: str, symbol: str, pair: Pair) -> None:
+    assert EXCHANGES[exchange].pair(symbol) == pair
+    assert EXCHANGES[exchange].symbol(pair) == symbol
+
+
+@pytest.mark.parametrize(
+    ("old", "pair"), [("XBT/USD", BTC_USD), ("XBTUSDT", BTC_USDT), ("XDGUSD", Pair("DOGE", "USD"))]
+)
+def test_kraken_reads_the_names_of_its_older_interfaces(old: str, pair: Pair) -> None:
+    assert EXCHANGES["kraken"].pair(old) == pair
+
+
+@pytest.mark.parametrize(
+    ("exchange", "symbol"), [("okx", "BTC-USDT-SWAP"), ("okx", ""), ("upbit", "BTC"), ("kraken", "FOO")]
+)
+def test_what_is_no_spot_pair_is_refused(exchange: str, symbol: str) -> None:
+    with pytest.raises(UnknownPair):
+        EXCHANGES[exchange].pair(symbol)
 
 
 def test_kraken_over_rest() -> None:

@@ -25,13 +25,15 @@ BOOKS = raw_topic("ne", Channel.ORDERBOOK)
 
 def recorded(name: str) -> list[str]:
     """Return the payloads of a recording."""
-    return [json.loads(line)["payload"] for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    payloads = [json.loads(line)["payload"] for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    return [payload if isinstance(payload, str) else json.dumps(payload) for payload in payloads]
 
 
 BOOK = [text for text in recorded("book_sequence_1")[:18] if '"channel":"book","type"' in text]
 SNAPSHOT, UPDATES = BOOK[0], BOOK[1:]
 TICKER = recorded("ticker")[1]
 REFUSAL = recorded("error")[0]
+CANDLES = recorded("rest_candle")[0].encode()
 
 
 class Quick(Kraken):
@@ -52,7 +54,10 @@ class FakeKraken:
         self._numbers: dict[ServerConnection, int] = {}
         self.heard: list[dict[str, object]] = []
         self.unknown: set[str] = set()
-        self.refusal: tuple[int, dict[str, str]] | None = None
+        self.refusal: tuple[int, dict[str, str]] | None = None  # of the next upgrade
+        self.is_down = False  # for sockets
+        self.is_mute = False  # on sockets
+        self.asked: list[str] = []  # over HTTP
         self.sends_snapshots = True
         self.closes_at_once = False
 
@@ -75,15 +80,24 @@ class FakeKraken:
         """Return the symbols of each request of this method, in order."""
         return [heard["params"]["symbol"] for heard in self.heard if heard["method"] == method]  # type: ignore[index]
 
+    async def fall(self) -> None:
+        """Break off all sockets, and accept none until `is_down` is taken back."""
+        self.is_down = True
+        for socket in self.sockets:
+            socket.transport.abort()
+
     def _gate(self, socket: ServerConnection, request: Request) -> Response | None:
+        if "Upgrade" not in request.headers:
+            self.asked.append(request.path)
+            return _response(200, CANDLES if "/OHLC" in request.path else depth("BTC/USD"), {})
         self.opened.append(time.monotonic())
+        if self.is_down:
+            return _response(502, b"<html>bad gateway</html>", {})
         if self.refusal is None:
             return None
         status, headers = self.refusal
         self.refusal = None
-        body = b"<html>go away</html>"
-        headers = {"Content-Length": str(len(body)), "Content-Type": "text/html", "Connection": "close", **headers}
-        return Response(status, HTTPStatus(status).phrase, Headers(headers), body)
+        return _response(status, b"<html>go away</html>", headers)
 
     async def _serve(self, socket: ServerConnection) -> None:
         if self.closes_at_once:
@@ -95,7 +109,7 @@ class FakeKraken:
             async for text in socket:
                 message = json.loads(text)
                 self.heard.append(message)
-                if message["method"] == "subscribe":
+                if message["method"] == "subscribe" and not self.is_mute:
                     await self._subscribe(message, self.sockets.index(socket))
         finally:
             self.sockets.remove(socket)
@@ -114,6 +128,18 @@ class FakeKraken:
                 await self.say(TICKER.replace("BTC/USD", symbol), which)
             elif self.sends_snapshots:
                 await self.push(symbol, [SNAPSHOT], which)
+
+
+def _response(status: int, body: bytes, headers: dict[str, str]) -> Response:
+    headers = {"Content-Length": str(len(body)), "Content-Type": "text/html", "Connection": "close", **headers}
+    return Response(status, HTTPStatus(status).phrase, Headers(headers), body)
+
+
+def depth(pair: str) -> bytes:
+    """Return Kraken's REST answer with the recorded snapshot's levels."""
+    [row] = json.loads(SNAPSHOT, parse_float=str)["data"]
+    sides = {side: [[level["price"], level["qty"], 0] for level in row[side]] for side in ("bids", "asks")}
+    return json.dumps({"error": [], "result": {pair: sides}}).encode()
 
 
 @contextlib.asynccontextmanager

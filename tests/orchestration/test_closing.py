@@ -9,12 +9,12 @@ from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 from coin_platform.broker import Broker, MemoryBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Kind, Region
-from coin_platform.orchestration.assets import sources
 from coin_platform.orchestration.closing import ATTEMPTS, close_windows
 from coin_platform.orchestration.ingest import collect_job
 from coin_platform.orchestration.partitions import FORMAT
 from coin_platform.orchestration.resources import Topics
 from coin_platform.settings import Settings
+from coin_platform.sources import sources
 from coin_platform.wire import Header
 
 

@@ -13,7 +13,8 @@ from coin_platform.orchestration.ingest import BRIEF, Lease, collect_job, watchd
 from coin_platform.settings import Settings
 
 REGIONS = {"upbit": "korea", "okx": "asia", "kraken": "ne"}
-TABLES = ("raw_ticker", "raw_orderbook", "ticker", "orderbook", "dead")
+CHANNELS = ("ticker", "orderbook", "trade", "candle")
+TABLES = (*(f"raw_{channel}" for channel in CHANNELS), *CHANNELS, "dead")
 
 
 def test_the_names_that_users_see() -> None:
@@ -27,15 +28,15 @@ def test_the_names_that_users_see() -> None:
         *(
             f"topic/{region}SocketDataIn-{t}/{name}"
             for name, region in REGIONS.items()
-            for t in ("ticker", "Orderbook")
+            for t in ("ticker", "Orderbook", "trade", "candle")
         ),
     }
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"}
-    assert jobs == {f"{kind}_{region}" for kind in ("collect", "tables") for region in Region}
+    assert jobs == {f"{kind}_{region}" for kind in ("collect", "preprocess", "tables") for region in Region}
     sensors = {sensor.name for sensor in repository.sensor_defs}
     assert sensors == {
-        *(f"collect_{region}_watchdog" for region in Region),
+        *(f"{kind}_{region}_watchdog" for kind in ("collect", "preprocess") for region in Region),
         *(f"close_windows_{region}" for region in Region),
         "check_alerts",
         "failure_alerts",
@@ -51,7 +52,8 @@ def test_the_lineage_is_whole() -> None:
     assert upstream["topic/koreaSocketDataIn-ticker/upbit"] == {"exchange/upbit"}
     assert upstream["korea/upbit/raw_ticker"] == {"topic/koreaSocketDataIn-ticker/upbit"}
     assert upstream["korea/upbit/ticker"] == {"korea/upbit/raw_ticker"}
-    assert upstream["korea/upbit/dead"] == {"korea/upbit/raw_ticker", "korea/upbit/raw_orderbook"}
+    assert upstream["korea/upbit/candle"] == {"korea/upbit/raw_candle"}
+    assert upstream["korea/upbit/dead"] == {f"korea/upbit/raw_{channel}" for channel in CHANNELS}
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from coin_platform.broker import Broker, MemoryBroker
 from coin_platform.errors import RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
-from coin_platform.model import Channel, Kind, Window
-from coin_platform.orchestration.assets import keep_raw, keep_rows, key, sources, tables
+from coin_platform.model import Channel, Kind, Pair, Window
+from coin_platform.orchestration.assets import keep_raw, keep_rows, key, tables
 from coin_platform.orchestration.partitions import key_of, window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.preprocess.transform import Source
+from coin_platform.preprocess.transform import Source, raw_table
 from coin_platform.settings import Settings
+from coin_platform.sources import sources
 from coin_platform.store import MemoryStore
 from coin_platform.wire import Header
 from tests.recordings import frames
@@ -95,23 +96,35 @@ def materialise(exchange: str, window: Window, **options: Any) -> dg.ExecuteInPr
 def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
     clock, broker, lake = platform
     books = append(broker, source("kraken", Channel.ORDERBOOK), "book_sequence_2", clock)
-    append(broker, source("kraken", Channel.TICKER), "ticker", clock)
+    for channel in (Channel.TICKER, Channel.TRADE, Channel.CANDLE):
+        append(broker, source("kraken", channel), channel.value, clock)
     result = materialise("kraken", FIRST)
     assert result.success
     checks = {(c.asset_key.path[-1], c.check_name): c.passed for c in result.get_asset_check_evaluations()}
     assert checks == {
         ("raw_orderbook", "conservation"): True,
         ("raw_ticker", "conservation"): True,
+        ("raw_trade", "conservation"): True,
+        ("raw_candle", "conservation"): True,
         ("orderbook", "conservation"): True,
         ("orderbook", "schema"): True,
         ("orderbook", "crossed_book"): True,
         ("ticker", "conservation"): True,
         ("ticker", "schema"): True,
+        ("trade", "conservation"): True,
+        ("trade", "schema"): True,
+        ("trade", "one_row_a_trade"): True,
+        ("candle", "conservation"): True,
+        ("candle", "schema"): True,
+        ("candle", "ohlc"): True,
     }
     stored = lake.read("orderbook", "kraken", FIRST)
     assert stored is not None and stored.height == 1129
     raw = lake.read("raw_orderbook", "kraken", FIRST)
     assert raw is not None and raw.height == books
+    trades, candles = (lake.read(table, "kraken", FIRST) for table in ("trade", "candle"))
+    assert trades is not None and trades["id"].to_list() == ["109116693", "100320028", "64175815", "62886870"]
+    assert candles is not None and (candles.height, candles["pair"].unique().to_list()) == (9, ["BTC-USDT"])
 
 
 def test_S2_a_window_that_runs_again_is_left_as_it_is(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
@@ -190,6 +203,48 @@ def test_S6_rows_that_vanish_fail_the_conservation_check(platform: tuple[Clock, 
     assert kept is not None and kept.height == raw.height
 
 
+def candle(close: float) -> bytes:
+    """Make Bithumb's answer with one minute."""
+    prices = b'"opening_price":1,"high_price":9,"low_price":1,"trade_price":%r' % close
+    volumes = b'"candle_acc_trade_price":5,"candle_acc_trade_volume":2'
+    rest = b'"market":"KRW-BTC","candle_date_time_utc":"2026-11-01T23:59:00","timestamp":1793577560000,"unit":1'
+    return b"[{%s,%s,%s}]" % (rest, prices, volumes)
+
+
+def test_a_minute_that_is_polled_in_two_windows_is_read_as_it_was_told_last(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("bithumb", Channel.CANDLE)
+    for number, close in enumerate((2.0, 3.0, 4.0), 1):
+        clock.time = SECOND.start if number == 3 else clock.time
+        header = Header(Kind.REST, 1, "r", number, clock.time, Pair("BTC", "KRW"))
+        broker.append(place.topic, place.partition, header.pack(), candle(close))
+    assert materialise("bithumb", FIRST).success and materialise("bithumb", SECOND).success
+    stored = [lake.read("candle", "bithumb", window) for window in (FIRST, SECOND)]
+    assert [None if rows is None else rows["close"].to_list() for rows in stored] == [[3.0], [4.0]]
+    facts = lake.provenance("candle", "bithumb", FIRST) or {}
+    assert (facts["frames"], facts["rows_emitted"], facts["rows_replaced"]) == (2, 2, 1)
+    rows = lake.scan("candle", start=START - timedelta(minutes=1), end=START).collect()
+    assert rows.select("exchange", "pair", "close", "offset").rows() == [("bithumb", "BTC-KRW", 4.0, 2)]
+
+
+def test_channels_that_an_exchange_neither_streams_nor_answers_have_no_tables() -> None:
+    class Silent(type(EXCHANGES["bithumb"])):  # type: ignore[misc]  # a class that is only known at run time
+        """Bithumb without candles."""
+
+        polled = frozenset[Channel]()
+
+    assert [place.channel for place in sources(EXCHANGES["bithumb"], SETTINGS)] == list(Channel)
+    assert [place.channel for place in sources(Silent(), SETTINGS)] == [
+        Channel.TICKER,
+        Channel.ORDERBOOK,
+        Channel.TRADE,
+    ]
+    few = SETTINGS.model_copy(update={"channels": (Channel.CANDLE,)})
+    assert [place.topic for place in sources(EXCHANGES["bithumb"], few)] == ["koreaSocketDataIn-candle"]
+
+
 def test_an_open_window_is_not_read(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
@@ -212,6 +267,48 @@ def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: tuple[Clock, M
     fresh = Lake(MemoryStore(), MINUTE)
     with pytest.raises(RetentionLoss, match="the first kept offset is 2"):
         keep_raw(place, FIRST, broker, fresh, SETTINGS)
+
+
+def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    append(broker, place, "ticker", clock)
+    broker.trim(place.topic, 0, 1)
+    clock.time = SECOND.start
+    append(broker, place, "ticker", clock)
+    with pytest.raises(RetentionLoss):  # nobody can tell whether more was trimmed
+        keep_raw(place, FIRST, broker, lake, SETTINGS)
+    last = broker.end_offset(place.topic, 0)
+    start = broker.offset_for_time(place.topic, 0, SECOND.start)
+    first = broker.read(place.topic, 0, 1, start)
+    facts = {"start_offset": 1, "stop_offset": start}
+    lake.commit("raw_ticker", "upbit", FIRST, raw_table(first), facts)
+    made = keep_raw(place, SECOND, broker, lake, SETTINGS)
+    broker.trim(place.topic, 0, start)
+    fresh = Lake(MemoryStore(), MINUTE)
+    again = lake.read("raw_ticker", "upbit", SECOND)
+    assert again is not None and made.metadata is not None
+    fresh.commit("raw_ticker", "upbit", SECOND, again, {"start_offset": start, "stop_offset": last})
+    repeated = keep_raw(place, SECOND, broker, fresh, SETTINGS)
+    assert repeated.metadata is not None and repeated.metadata["dagster/partition_row_count"] == again.height
+
+
+def test_A9_a_book_whose_begin_was_trimmed_does_not_replace_the_one_that_is_stored(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("kraken", Channel.ORDERBOOK)
+    append(broker, place, "book_sequence_2", clock, middle=600)
+    keep_raw(place, SECOND, broker, lake, SETTINGS)
+    keep_rows(place, SECOND, broker, lake)
+    stored = lake.read("orderbook", "kraken", SECOND)
+    broker.trim(place.topic, place.partition, 599)
+    with pytest.raises(RetentionLoss, match="the stored table is kept"):
+        keep_rows(place, SECOND, broker, lake)
+    kept = lake.read("orderbook", "kraken", SECOND)
+    assert stored is not None and kept is not None and kept.equals(stored) and kept.height
 
 
 def test_a_failing_exchange_fails_alone(platform: tuple[Clock, MemoryBroker, Lake]) -> None:

@@ -10,40 +10,17 @@ from hypothesis import strategies as st
 
 from coin_platform import quality
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Channel, Kind, Pair, Ticker
+from coin_platform.model import BookUpdate, Channel, Kind, Pair, Subscribed, Ticker
 from coin_platform.preprocess import schema, ticker
 from coin_platform.preprocess.orderbook import FaultKind, spread
-from coin_platform.preprocess.transform import Batch, Source, Transform, batch, raw_table, records
+from coin_platform.preprocess.transform import Source, Transform, batch, raw_table, records
 from coin_platform.wire import Checkpoint, Facts, Header, Record, raw_topic
+from tests.preprocess.logs import TIME, conserves, log, own, recorded
 from tests.recordings import frames
 
-TIME = 1_795_478_400_000_000
 OKX = Source(EXCHANGES["okx"], Channel.ORDERBOOK, raw_topic("asia", Channel.ORDERBOOK), 0)
 KRAKEN = Source(EXCHANGES["kraken"], Channel.ORDERBOOK, raw_topic("ne", Channel.ORDERBOOK), 1)
 UPBIT = Source(EXCHANGES["upbit"], Channel.TICKER, raw_topic("korea", Channel.TICKER), 0)
-
-
-def log(payloads: list[bytes], connection: str = "c", start: int = 0) -> list[Record]:
-    """Make the records that a collector would have written."""
-    return [
-        Record(start + n, TIME + n, Header(Kind.SOCKET, 1, connection, n + 1, TIME + n).pack(), payload)
-        for n, payload in enumerate(payloads)
-    ]
-
-
-def recorded(exchange: str, stem: str) -> list[Record]:
-    """Return a recording as a log."""
-    return log([frame.payload for frame in frames(exchange, stem)])
-
-
-def own(offset: int, kind: Kind, facts: Facts, connection: str = "c") -> Record:
-    """Make a record of our own."""
-    return Record(offset, TIME + offset, Header(kind, 1, connection, 0, TIME).pack(), facts.pack())
-
-
-def conserves(result: Batch) -> bool:
-    """Whether each frame is accounted for."""
-    return quality.conservation(result.rows, result.counts).passed
 
 
 def test_a_ticker_becomes_one_row_with_its_origin() -> None:
@@ -186,21 +163,6 @@ def test_raw_tables_keep_every_record_as_it_was() -> None:
     assert raw_table([]).schema == schema.RAW
 
 
-def test_rules_fail_on_what_they_are_for() -> None:
-    result = batch(UPBIT, recorded("upbit", "ticker"))
-    assert not quality.conservation(result.rows.head(1), result.counts).passed
-    assert not quality.conservation(pl.concat([result.rows, result.rows]), result.counts).passed
-    assert quality.columns(result.rows, schema.CURATED[Channel.TICKER]).passed
-    assert not quality.columns(result.rows.drop("last"), schema.CURATED[Channel.TICKER]).passed
-    assert not quality.columns(result.rows.with_columns(pair=pl.lit(None, pl.String)), result.rows.schema).passed
-    assert quality.tiling(pl.Series([3, 4, 5]), 3, 6).passed
-    assert not quality.tiling(pl.Series([3, 5]), 3, 6).passed
-    assert not quality.tiling(pl.Series([3, 4, 4]), 3, 5).passed
-    books = pl.DataFrame({"pair": ["A-B", "C-D"], "best_bid": [1.0, 3.0], "best_ask": [2.0, 3.0]})
-    finding = quality.crossed(books)
-    assert not finding.passed and "C-D" in finding.sentence
-
-
 def test_an_acknowledgement_without_a_depth_leaves_the_books_alone() -> None:
     ack = b'{"event":"subscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'
     result = batch(OKX, log([ack]))
@@ -213,3 +175,21 @@ def test_a_fault_before_the_window_is_the_window_before_s() -> None:
     del whole[10]
     assert batch(KRAKEN, whole, 200).counts["faults"] == batch(KRAKEN, whole, 200).counts["missing"] == 0
     assert batch(KRAKEN, whole, 5).counts["faults"] == 1
+
+
+def test_S1_records_that_are_sent_again_change_nothing() -> None:
+    once, kind, book = recorded("kraken", "book_sequence_2"), KRAKEN.exchange, KRAKEN.exchange.book()
+    for event in (event for frame in frames("kraken", "book_sequence_2")[:400] for event in kind.decode(frame)):
+        if isinstance(event, Subscribed):
+            book.depth = event.depth or book.depth
+        if isinstance(event, BookUpdate):
+            kind.apply(book, event)
+            pair = event.pair
+    facts = Facts(book=Checkpoint.of(book.snapshot(pair)))
+    checkpoint = Record(0, TIME, Header(Kind.CHECKPOINT, 1, "c", 400, TIME).pack(), facts.pack())
+    log = [*once[:400], checkpoint, *once[400:600], *once[380:400], checkpoint, *once[400:]]
+    result = batch(KRAKEN, [record._replace(offset=offset) for offset, record in enumerate(log)])
+    assert result.counts["faults"] == result.counts["frames_invalid"] == 0
+    assert result.counts["frames_duplicate"] == 220
+    wanted = batch(KRAKEN, once).rows.drop("offset", "log_time")
+    assert result.rows.drop("offset", "log_time").equals(wanted)

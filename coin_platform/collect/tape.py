@@ -1,0 +1,128 @@
+"""What one connection leaves in the log: that it was opened, its numbered frames, what we say of it, its end."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from coin_platform import __version__
+from coin_platform.broker import Broker
+from coin_platform.exchanges.base import Exchange, relocate
+from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Microseconds, Pair
+from coin_platform.wire import Checkpoint, Facts, Header, frame
+
+BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # when checkpoints are due, before the end of a window
+LARGE = 1 << 20  # bytes; a book above this is logged at most once an hour
+_HOUR = 3600.0
+
+
+def now() -> Instant:
+    """Read both clocks."""
+    return Instant(time.time_ns() // 1000, time.monotonic())
+
+
+class Route(NamedTuple):
+    """What a connection carries, and where it comes from and goes to."""
+
+    exchange: Exchange
+    channel: Channel
+    shard: int
+    topic: str
+    epoch: int
+    window: Microseconds
+    host: str | None = None  # of the simulated exchanges
+    lifetime: tuple[float, float] = (83_700.0, 85_500.0)  # seconds, 23 h 30 ± 15 min: exchanges end us at 24 h
+    ping_every: float | None = None  # seconds; None: as the exchange wants it
+
+    def __str__(self) -> str:
+        return f"{self.exchange.name} {self.channel} {self.shard}"
+
+    def here(self, url: str) -> str:
+        """Return the address to use for one of the exchange's: its simulated twin where there is one."""
+        return relocate(url, self.exchange.name, self.host) if self.host else url
+
+
+@dataclass
+class Traffic:
+    """What has come over a route, counted over all its connections."""
+
+    frames: int = 0
+    bytes: int = 0
+    lost: int = 0  # books
+    last_frame_time: Microseconds | None = None
+
+
+class Tape:
+    """The records of one connection, in order; what is polled over REST counts as one too."""
+
+    def __init__(
+        self,
+        route: Route,
+        *,
+        broker: Broker,
+        traffic: Traffic,
+        clock: Callable[[], Instant] = now,
+        transport: str = "ws",
+    ) -> None:
+        self.name = ""
+        self.number = 0  # of the last frame
+        self._route, self._broker, self._traffic, self._clock = route, broker, traffic, clock
+        self._transport = transport
+        self._window = 0
+        self._large: dict[str, float] = {}  # when a large book of a pair was logged
+
+    def open(self, pairs: Iterable[Pair]) -> Instant:
+        """Begin the connection: give it a name, and log what it is. Return when."""
+        moment = self._clock()
+        mark = "r" if self._transport == "rest" else ""  # a socket of the same shard may be opened in the same µs
+        self.name = f"{self._route.channel}-{self._route.shard}{mark}-{moment.wall:x}"
+        self._window = self._window_of(moment.wall)
+        self.log(Kind.OPENED, pairs)
+        return moment
+
+    def take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> tuple[Frame, Instant]:
+        """Store a frame under the next number; return it and when it came."""
+        moment = self._clock()
+        self.number += 1
+        header = Header(kind, self._route.epoch, self.name, self.number, moment.wall, pair)
+        self._append(header, payload)
+        self._traffic.frames += 1
+        self._traffic.bytes += len(payload)
+        self._traffic.last_frame_time = moment.wall
+        return frame(self._route.exchange.name, self._route.channel, header, payload), moment
+
+    def log(self, kind: Kind, pairs: Iterable[Pair], book: Checkpoint | None = None) -> None:
+        """Log what the connection is now, with one of our books or without."""
+        exchange, is_rest = self._route.exchange, self._transport == "rest"
+        value = Facts(
+            transport=self._transport,
+            url=exchange.rest_url if is_rest else exchange.socket_url(self._route.channel),
+            pairs=[str(pair) for pair in pairs],
+            code=__version__,
+            book=book,
+        ).pack()
+        moment = self._clock()
+        if book is not None and len(value) > LARGE:
+            if moment.monotonic - self._large.get(book.pair, -_HOUR) < _HOUR:
+                return
+            self._large[book.pair] = moment.monotonic
+        self._append(self._header(kind, moment), value)
+
+    def close(self, reason: str) -> None:
+        """Log the end of the connection."""
+        facts = Facts(transport=self._transport, reason=reason, code=__version__)
+        self._append(self._header(Kind.CLOSED, self._clock()), facts.pack())
+
+    def turned(self, moment: Instant) -> bool:
+        """Whether the checkpoints of another window are due: once a window, shortly before it begins."""
+        before, self._window = self._window, self._window_of(moment.wall)
+        return self._window != before
+
+    def _window_of(self, wall: Microseconds) -> int:
+        return (wall + BEFORE_BOUNDARY) // self._route.window
+
+    def _header(self, kind: Kind, moment: Instant) -> Header:
+        return Header(kind, self._route.epoch, self.name, self.number, moment.wall)
+
+    def _append(self, header: Header, value: bytes) -> None:
+        self._broker.append(self._route.topic, self._route.exchange.partition, header.pack(), value)

@@ -1,0 +1,191 @@
+"""`coin lake`: what the lake holds, and how windows are made again."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from coin_platform.commands.choice import chosen, exchanges_named
+from coin_platform.commands.times import text, whole_windows
+from coin_platform.model import SECOND, Window
+from coin_platform.settings import load
+from coin_platform.telemetry import set_up
+
+if TYPE_CHECKING:  # dagster and polars cost seconds, which other commands need not wait for
+    from coin_platform.lake import Content
+    from coin_platform.orchestration.backfill import Made
+
+app = typer.Typer(no_args_is_help=True, help="Tables in the lake: what is there, and windows made again.")
+
+
+@app.command("tables")
+def list_tables(
+    table: Annotated[list[str] | None, typer.Option(help="only this table; may be repeated")] = None,
+    exchange: Annotated[list[str] | None, typer.Option(help="only this exchange; may be repeated")] = None,
+) -> None:
+    """List the tables of the lake: exchanges, windows, rows and bytes."""
+    from coin_platform.lake import open_lake
+    from coin_platform.preprocess.schema import TABLES
+
+    names = {kind.name for kind in exchanges_named(exchange)} if exchange else set()
+    lake = open_lake(load())
+    shown = Table("table", "exchange", "windows", "first", "last", "rows", "bytes")
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for name in chosen("--table", table, TABLES):
+        for part in _by_exchange(one for one in lake.contents(name) if not names or one.exchange in names):
+            facts = (len(part), text(part[0].window.start), text(part[-1].window.start))
+            sums = (sum(one.rows for one in part), sum(one.bytes for one in part))
+            shown.add_row(name, part[0].exchange or "all", *map(str, facts), *(f"{total:,}" for total in sums))
+    _console().print(shown if shown.rows else "the lake is empty; is COIN_LAKE_URL the right place?")
+
+
+@app.command()
+def backfill(
+    start: Annotated[str, typer.Option("--from", help="start of the first window, UTC: 2026-11-24T03:00")],
+    end: Annotated[str | None, typer.Option("--to", help="end of the last window; default: of the last one")] = None,
+    exchange: Annotated[list[str] | None, typer.Option(help="only this exchange; may be repeated")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="only this table and what it is made of; may be repeated")
+    ] = None,
+) -> None:
+    """Make the tables of many windows, again or for the first time, in one process.
+
+    Frames come from the topics while these keep them, then from the raw tables: the same input gives the same bytes.
+    What changed gets a new generation. With DAGSTER_HOME set, all is recorded there.
+
+    Exit code 1: a window failed; 130: interrupted.
+    """
+    import dagster as dg
+
+    from coin_platform.orchestration.backfill import Work, open_instance, run, table_names
+    from coin_platform.orchestration.resources import LakeFolder, Topics
+
+    settings = load()
+    set_up(settings.log_level)
+    kinds = exchanges_named(exchange, settings)
+    windows = whole_windows(start, end, settings.window_length, int(settings.start.timestamp()) * SECOND)
+    names = chosen("--table", table, table_names(kinds, settings)) if table else []
+    work = Work(kinds, windows, names)
+    report, console, code = Report(), _console(), 0
+    with open_instance() or dg.DagsterInstance.ephemeral() as instance, _progress(len(windows) * len(kinds)) as show:
+        if instance.is_ephemeral:
+            home = settings.home / "dagster_home"
+            show(f"DAGSTER_HOME is not set: the UI will not know of this; for example DAGSTER_HOME={home}", 0)
+
+        def tell(made: "list[Made]") -> None:
+            for line in report.take(made):
+                show(line, 0)
+            show("", 1)
+
+        try:
+            run(work, settings, Topics(), LakeFolder().open(), instance, tell)
+        except dg.DagsterExecutionInterruptedError:
+            show("interrupted: what follows is whole, the rest was not made", 0)
+            code = 130
+    for shown in report.tables():
+        console.print(shown)
+    raise typer.Exit(code or int(report.failed > 0))
+
+
+class Report:
+    """Adds up what became of the windows."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, Counter[str]] = {}
+        self.failed = 0
+        self._without: dict[tuple[str, str], list[Window]] = {}  # by exchange and reason
+        self._changed: dict[tuple[str, str], list[Made]] = {}
+
+    def take(self, made: "Sequence[Made]") -> Iterator[str]:
+        """Count one window of one exchange; yield a line for each thing that somebody should know now."""
+        from coin_platform.orchestration.backfill import Outcome
+
+        outcomes = {one.outcome for one in made}
+        worst = next(outcome for outcome in Outcome if outcome in outcomes)
+        first = made[0]
+        counts = self.windows.setdefault(first.exchange, Counter())
+        counts.update(("windows", worst))
+        self.failed += worst is Outcome.FAILED
+        if worst in (Outcome.OPEN, Outcome.NOTHING):
+            self._without.setdefault((first.exchange, worst), []).append(first.window)
+        for one in made:
+            place = f"{one.exchange} {text(one.window.start)} {one.table}".rstrip()
+            if one.outcome is Outcome.REPLACED:
+                self._changed.setdefault((one.exchange, one.table), []).append(one)
+            if one.outcome is Outcome.FAILED:
+                yield f"FAILED {place}: {one.remark}"
+            for check in one.failed_checks:
+                yield f"CHECK FAILED {place}: {check}"
+
+    def tables(self) -> Iterator[Table | str]:
+        """Yield what is shown at the end."""
+        from coin_platform.orchestration.backfill import Outcome
+
+        for (exchange, why), windows in self._without.items():
+            yield f"{exchange}: {why}: {', '.join(stretches(windows))}"
+        if self._changed:
+            yield self._changes()
+        order = [Outcome.WRITTEN, Outcome.UNCHANGED, Outcome.REPLACED, Outcome.FAILED]
+        shown = Table("exchange", "windows", *order)
+        for exchange, counts in self.windows.items():
+            shown.add_row(exchange, *(str(counts[name]) for name in ("windows", *order)))
+        yield shown
+
+    def _changes(self) -> Table:
+        shown = Table("changed", "table", "windows", "rows before", "rows after", "where")
+        for (exchange, table), made in self._changed.items():
+            before, after = sum(one.rows_before for one in made), sum(one.rows for one in made)
+            where = ", ".join(stretches([one.window for one in made]))
+            shown.add_row(exchange, table, str(len(made)), f"{before:,}", f"{after:,}", where)
+        return shown
+
+
+def stretches(windows: Iterable[Window]) -> list[str]:
+    """Write windows, oldest first, as few stretches: `2026-11-24T03:00 to 2026-11-24T05:00`."""
+    joined: list[Window] = []
+    for window in windows:
+        if joined and joined[-1].stop == window.start:
+            joined[-1] = Window(joined[-1].start, window.stop)
+        else:
+            joined.append(window)
+    return [f"{text(window.start)} to {text(window.stop)}" for window in joined]
+
+
+def _by_exchange(contents: "Iterable[Content]") -> "Iterator[list[Content]]":
+    parts: dict[str | None, list[Content]] = {}
+    for one in contents:
+        parts.setdefault(one.exchange, []).append(one)
+    yield from parts.values()
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
+    """Show a bar; what is yielded prints a line above it and moves it on.
+
+    It has a copy of stderr: while Dagster runs a step, the first one leads into a file.
+    """
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stderr:
+        console = Console(file=stderr, highlight=False)
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("windows of exchanges"), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("", total=total)
+
+            def show(line: str, steps: int) -> None:
+                if line:
+                    progress.console.print(line, markup=False, soft_wrap=True)
+                progress.advance(task, steps)
+
+            yield show
+
+
+def _console() -> Console:
+    """Return a console on stdout; what is not a terminal is wide enough for every table."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -1,0 +1,348 @@
+"""Coinbase Exchange: whole books and changes without numbers. https://docs.cdp.coinbase.com/exchange/websocket-feed/channels"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from coin_platform.errors import UnknownPair
+from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, difference, number, price, rfc3339
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Candle,
+    Channel,
+    Control,
+    Event,
+    Frame,
+    Level,
+    Microseconds,
+    Pair,
+    Proof,
+    Refused,
+    Region,
+    Side,
+    Subscribed,
+    Ticker,
+    Trade,
+)
+
+
+class Subscription(msgspec.Struct):
+    name: str  # "ticker"
+    product_ids: list[str] = []
+
+
+class Head(msgspec.Struct):
+    type: str  # "ticker" | "snapshot" | "l2update" | "match" | "subscriptions" | "heartbeat" | "error" ...
+    channels: list[Subscription] = []
+    message: str = ""
+    reason: str = ""
+
+
+class TickerRow(msgspec.Struct):
+    product_id: str  # "BTC-USD"
+    price: str
+    time: str = ""  # "2026-08-02T03:35:51.660084Z"
+    open_24h: str = ""
+    high_24h: str = ""
+    low_24h: str = ""
+    volume_24h: str = ""
+    best_bid: str = ""
+    best_bid_size: str = ""  # the sizes since 2022
+    best_ask: str = ""
+    best_ask_size: str = ""
+
+
+class BookRow(msgspec.Struct):
+    bids: list[Level]  # ["37209.96", "0.04016376"]: price, size; on REST also the number of orders
+    asks: list[Level]
+    product_id: str = ""
+    time: str = ""
+
+
+class TextRow(msgspec.Struct):
+    """The same before its numbers are read."""
+
+    bids: list[list[str | int]]
+    asks: list[list[str | int]]
+    product_id: str = ""
+    time: str = ""
+
+
+class Change(msgspec.Struct, array_like=True):
+    side: Side  # "buy": a bid
+    price: float
+    size: float  # 0 deletes
+
+
+class ChangeRow(msgspec.Struct):
+    product_id: str
+    changes: list[Change]
+    time: str = ""
+
+
+class TradeRow(msgspec.Struct):
+    trade_id: int
+    price: float
+    size: float
+    side: Side  # the maker's, other than that of a ticker
+    time: str
+    product_id: str = ""
+
+
+class RestTicker(msgspec.Struct):
+    price: str
+    time: str  # six or nine digits behind the point
+    bid: str = ""
+    ask: str = ""
+    volume: str = ""  # 24 h, base
+
+
+class RestCandle(msgspec.Struct, array_like=True):
+    time: int  # s
+    low: float
+    high: float
+    open: float
+    close: float
+    volume: float
+
+
+class Error(msgspec.Struct):
+    message: str = ""
+
+
+class Market(msgspec.Struct):
+    id: str
+    status: str  # "online"
+    trading_disabled: bool = False
+
+
+decode_head = msgspec.json.Decoder(Head).decode
+decode_ticker = msgspec.json.Decoder(TickerRow).decode
+decode_book = msgspec.json.Decoder(BookRow, strict=False).decode
+decode_texts = msgspec.json.Decoder(TextRow).decode
+decode_changes = msgspec.json.Decoder(ChangeRow, strict=False).decode
+decode_trade = msgspec.json.Decoder(TradeRow, strict=False).decode
+decode_error = msgspec.json.Decoder(Error).decode
+decode_rest_ticker = msgspec.json.Decoder(RestTicker).decode
+decode_rest_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
+decode_rest_candles = msgspec.json.Decoder(list[RestCandle]).decode
+decode_markets = msgspec.json.Decoder(list[Market]).decode
+
+NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "level2_batch", Channel.TRADE: "matches"}
+# What a channel is called in the answer: `level2_batch` gets another name there; `level2` is for old recordings.
+ANSWERED = {
+    "ticker": Channel.TICKER,
+    **dict.fromkeys(("level2_50", "level2_batch", "level2"), Channel.ORDERBOOK),
+    "matches": Channel.TRADE,
+}
+BAD_PRODUCT = re.compile(r"(\w+-\w+) is ")  # "LOOM-USDC is delisted"
+BAD_SIZE = "0.-"  # "0.-10000" was sent once: that level is skipped
+TAKER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}  # by the maker's side
+
+
+class Coinbase(Exchange):
+    """Coinbase: changes of a book bear no numbers, so a lost one cannot be proved."""
+
+    name = "coinbase"
+    title = "Coinbase"
+    region = Region.NE
+    partition = 2
+    quote = "USD"
+    channels = frozenset({Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE})  # candles are on REST only
+    proof = Proof.SNAPSHOT
+    ws_url = "wss://ws-feed.exchange.coinbase.com"
+    rest_url = "https://api.exchange.coinbase.com"
+    # 8 connections/s, 100 messages/s, 10 REST requests/s. One pair a request: a bad one would refuse the others with
+    # it, and answers have no number by which to tell.
+    limits = Limits(
+        pairs_per_connection=50,
+        pairs_per_request=1,
+        messages_per_second=50,
+        connects_per_minute=240,
+        requests_per_second=5,
+    )
+    silence = 15.0  # a heartbeat comes every second
+    has_deltas = True
+
+    def symbol(self, pair: Pair) -> str:
+        return str(pair)
+
+    def pair(self, symbol: str) -> Pair:
+        return Pair.parse(symbol)
+
+    def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        return self._ask("subscribe", channel, pairs)
+
+    def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
+        return self._ask("unsubscribe", channel, pairs)
+
+    def _ask(self, type: str, channel: Channel, pairs: Sequence[Pair]) -> Iterator[Request]:
+        for some in chunks(pairs, self.limits.pairs_per_request):
+            products = [self.symbol(pair) for pair in some]
+            body = {"type": type, "product_ids": products, "channels": [NAMES[channel], "heartbeat"]}
+            yield Request(msgspec.json.encode(body).decode(), some)
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        head = decode_head(frame.payload)
+        match head.type:
+            case "ticker":
+                yield self._ticker(decode_ticker(frame.payload))
+            case "snapshot":
+                row = _book_row(frame.payload)
+                yield _book(self.pair(row.product_id), row)
+            case "l2update":
+                yield self._changes(decode_changes(frame.payload))
+            case "match" | "last_match":
+                # `last_match` is the trade before the subscription: after a reconnect it may come again, with its id.
+                trade = decode_trade(frame.payload)
+                yield _trade(self.pair(trade.product_id), trade)
+            case "subscriptions":
+                yield from self._subscribed(frame.channel, head.channels)
+            case "error" if head.message == "Failed to unsubscribe":
+                yield Control(name=f"{head.message}: {head.reason}")
+            case "error":
+                yield Refused(reason=f"{head.message}: {head.reason}".strip(": "), pair=self._named(head.reason))
+            case "heartbeat" | "status":
+                yield Control(name=head.type)
+            case _:
+                raise ValueError(f"type {head.type!r} is not known")
+
+    def _subscribed(self, channel: Channel, subscriptions: list[Subscription]) -> Iterator[Event]:
+        """Every answer lists all that is subscribed on the connection."""
+        yield Control(name="subscriptions")
+        for subscription in subscriptions:
+            if ANSWERED.get(subscription.name) is channel:
+                for product in subscription.product_ids:
+                    yield Subscribed(pair=self.pair(product))
+
+    def _named(self, reason: str) -> Pair | None:
+        """Return the pair that a refusal names."""
+        product = BAD_PRODUCT.match(reason)
+        try:
+            return self.pair(product[1]) if product else None
+        except UnknownPair:
+            return None
+
+    def read_rest(self, frame: Frame) -> Iterator[Event]:
+        if frame.payload.lstrip()[:1] == b"{":
+            message = decode_error(frame.payload).message
+            if message:
+                yield Refused(pair=frame.pair, reason=message)
+                return
+        if frame.pair is None:
+            raise ValueError("a REST answer needs its pair")
+        match frame.channel:
+            case Channel.TICKER:
+                yield _rest_ticker(frame.pair, decode_rest_ticker(frame.payload))
+            case Channel.ORDERBOOK:
+                yield _book(frame.pair, _book_row(frame.payload))
+            case Channel.TRADE:
+                for trade in decode_rest_trades(frame.payload):
+                    yield _trade(frame.pair, trade)
+            case _:
+                for candle in decode_rest_candles(frame.payload):
+                    yield _candle(frame.pair, candle)
+
+    def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        return (
+            f"{self.rest_url}/products/{self.symbol(pair)}/"
+            + {
+                Channel.TICKER: "ticker",
+                Channel.ORDERBOOK: "book?level=2",
+                Channel.TRADE: "trades?limit=1000",
+                Channel.CANDLE: "candles?granularity=60",
+            }[channel]
+        )
+
+    def markets_url(self) -> str | None:
+        return f"{self.rest_url}/products"
+
+    def read_markets(self, payload: bytes) -> list[Pair]:
+        rows = decode_markets(payload)
+        return [self.pair(row.id) for row in rows if row.status == "online" and not row.trading_disabled]
+
+    def _ticker(self, row: TickerRow) -> Event:
+        last, opened = price(row.price), price(row.open_24h)
+        if last is None:
+            return Control(name="ticker without a price")
+        return Ticker(
+            pair=self.pair(row.product_id),
+            exchange_time=_time(row.time),
+            last=last,
+            open_24h=opened,
+            high_24h=price(row.high_24h),
+            low_24h=price(row.low_24h),
+            change_24h=difference(last, opened),
+            volume_24h=number(row.volume_24h),
+            best_bid=price(row.best_bid),
+            best_bid_size=number(row.best_bid_size),
+            best_ask=price(row.best_ask),
+            best_ask_size=number(row.best_ask_size),
+        )
+
+    def _changes(self, row: ChangeRow) -> BookUpdate:
+        return BookUpdate(
+            pair=self.pair(row.product_id),
+            exchange_time=_time(row.time),
+            is_snapshot=False,
+            bids=[Level(change.price, change.size) for change in row.changes if change.side is Side.BUY],
+            asks=[Level(change.price, change.size) for change in row.changes if change.side is Side.SELL],
+        )
+
+
+def _time(text: str) -> Microseconds | None:
+    return rfc3339(text) if text else None
+
+
+def _book_row(payload: bytes) -> BookRow:
+    if f'"{BAD_SIZE}'.encode() not in payload:
+        return decode_book(payload)
+    row = decode_texts(payload)
+    return BookRow(_levels(row.bids), _levels(row.asks), row.product_id, row.time)
+
+
+def _levels(rows: list[list[str | int]]) -> list[Level]:
+    return [msgspec.convert(row, Level, strict=False) for row in rows if not str(row[1]).startswith(BAD_SIZE)]
+
+
+def _book(pair: Pair, row: BookRow) -> BookUpdate:
+    return BookUpdate(pair=pair, exchange_time=_time(row.time), is_snapshot=True, bids=row.bids, asks=row.asks)
+
+
+def _trade(pair: Pair, row: TradeRow) -> Trade:
+    return Trade(
+        pair=pair,
+        exchange_time=rfc3339(row.time) or 0,  # no trade is older than 1971: a dead letter
+        id=str(row.trade_id),
+        price=row.price,
+        size=row.size,
+        side=TAKER[row.side],
+    )
+
+
+def _rest_ticker(pair: Pair, row: RestTicker) -> Event:
+    last = price(row.price)
+    if last is None:
+        return Control(name="ticker without a price")
+    return Ticker(
+        pair=pair,
+        exchange_time=_time(row.time),
+        last=last,
+        volume_24h=number(row.volume),
+        best_bid=price(row.bid),
+        best_ask=price(row.ask),
+    )
+
+
+def _candle(pair: Pair, row: RestCandle) -> Candle:
+    return Candle(
+        pair=pair,
+        open_time=row.time * SECOND,
+        open=row.open,
+        high=row.high,
+        low=row.low,
+        close=row.close,
+        volume=row.volume,
+    )

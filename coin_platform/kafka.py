@@ -1,0 +1,327 @@
+"""Topics in Apache Kafka: what is appended goes through a spool on disk, what is read comes by offset."""
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from kafka.future import Future
+
+from coin_platform import topics
+from coin_platform.errors import BrokerUnreachable, RetentionLoss, SettingsError
+from coin_platform.model import Microseconds
+from coin_platform.settings import Settings
+from coin_platform.shipper import Loss, Shipper
+from coin_platform.wire import Record
+
+logger = logging.getLogger(__name__)
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it writes a line per attempt; what fails is told once, by us
+
+HEADER = "f"
+PATIENCE = 5.0  # seconds that an answer, or an acknowledgement in `flush`, may take
+
+_POLL_RECORDS = 20_000
+_POLL_SECONDS = 0.25
+_MILLISECOND: Microseconds = 1_000
+
+_CONSUMER = {
+    "metrics_enabled": False,
+    "enable_auto_commit": False,
+    "auto_offset_reset": "none",
+    "allow_auto_create_topics": False,
+    "request_timeout_ms": 10_000,
+    "max_poll_records": _POLL_RECORDS,
+    "fetch_max_bytes": 64 << 20,
+    "max_partition_fetch_bytes": 8 << 20,
+    "fetch_max_wait_ms": 20,  # we read what is there, never what may come
+}
+_PRODUCER = {
+    "metrics_enabled": False,
+    "enable_idempotence": True,  # said explicitly, what contradicts it raises
+    "acks": "all",
+    "compression_type": "zstd",
+    "request_timeout_ms": 10_000,
+    "delivery_timeout_ms": 30_000,
+    "max_block_ms": 2_000,  # for the metadata of a topic
+    "metadata_max_age_ms": 60_000,
+    "allow_auto_create_topics": False,
+    "max_request_size": 48 << 20,  # before compression: a whole book can have 5 MB, a frame 32
+    # A batch never ends by size or time, only when the shipper waits for it: see `Shipper`.
+    "batch_size": 256 << 20,
+    "linger_ms": 15_000,
+}
+
+T = TypeVar("T")
+
+
+class _Producer:
+    """The shipper's way to Kafka."""
+
+    def __init__(self, servers: Sequence[str], keys: Mapping[tuple[str, int], str]) -> None:
+        self._keys = {place: name.encode() for place, name in keys.items()}
+        self._producer = topics.client(KafkaProducer, servers, 2.0, **_PRODUCER)
+
+    def send(self, topic: str, partition: int, record: Record) -> Any:
+        key, headers = self._keys.get((topic, partition)), [(HEADER, record.header.encode())]
+        try:
+            return self._producer.send(topic, record.value, key, headers, partition)
+        except KafkaTimeoutError:
+            error = KafkaTimeoutError(f"the topic is not there, or has no leader; if it is missing {topics.REMEDY}")
+            return Future().failure(error)
+        except (KafkaError, ValueError) as error:
+            return Future().failure(error)
+
+    def wait(self, seconds: float) -> None:
+        with suppress(KafkaError):  # not all have an answer yet: the shipper looks at each
+            self._producer.flush(seconds)
+
+    def is_too_large(self, error: Exception) -> bool:
+        return isinstance(error, MessageSizeTooLargeError)
+
+    def discard(self) -> None:
+        sender = self._producer._sender  # `close` alone raises while answers are due, and leaves the thread running
+        sender.force_close()
+        sender.join(PATIENCE)
+        with suppress(KafkaError):
+            self._producer.close(timeout=0)
+
+
+class KafkaBroker:
+    """The topics of a Kafka cluster; one that is away stops nobody who appends.
+
+    What is appended lives in `spool`, one journal a partition, until all the copies that Kafka promises have it.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        spool: Path,
+        *,
+        keys: Mapping[tuple[str, int], str] | None = None,
+        spool_bytes: int = 2 << 30,
+        patience: float = PATIENCE,
+        on_loss: Callable[[Loss], None] | None = None,
+    ) -> None:
+        """`keys` names the exchange of each partition; the other arguments are those of `Shipper`."""
+        self._servers, self._patience = list(servers), patience
+        self.shipper = Shipper(spool, lambda: _Producer(servers, keys or {}), limit=spool_bytes, on_loss=on_loss)
+        self._asking = threading.Lock()  # for the next three
+        self._admin: KafkaAdminClient | None = None
+        self._offsets: KafkaConsumer | None = None
+        self._known: set[TopicPartition] = set()
+        self._reading = threading.Lock()  # for the next two
+        self._reader: KafkaConsumer | None = None
+        self._place: tuple[TopicPartition, int] | None = None  # where the reader stands
+
+    def claim(self, topic: str, partition: int) -> None:
+        self.shipper.claim(topic, partition, self._patience)
+
+    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+        self.shipper.append(topic, partition, header, value)
+
+    def flush(self) -> None:
+        self.shipper.flush(self._patience)
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        stop = min(stop, self.end_offset(topic, partition))
+        deadline = time.monotonic() + 2 * self._patience
+        while start < stop:
+            records, reached = self._poll(topic, partition, start, stop)
+            yield from records
+            if reached > start:  # records, or what Kafka keeps for itself
+                start, deadline = reached, time.monotonic() + 2 * self._patience
+            elif time.monotonic() > deadline:
+                raise BrokerUnreachable(
+                    f"{_name(topic, partition)}: offset {start} is there, but kafka does not send it"
+                )
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        def ask(place: TopicPartition) -> int:
+            return int(self._consumer().beginning_offsets([place], self._timeout)[place])
+
+        return self._ask(topic, partition, ask)
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        def ask(place: TopicPartition) -> int:
+            return int(self._consumer().end_offsets([place], self._timeout)[place])
+
+        return self._ask(topic, partition, ask)
+
+    def end_offsets(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        if not places:
+            return {}
+
+        def ask(_: TopicPartition) -> dict[tuple[str, int], int]:
+            wanted = [self._found(TopicPartition(*place)) for place in places]
+            found = self._consumer().end_offsets(wanted, self._timeout)
+            return {(place.topic, place.partition): int(offset) for place, offset in found.items()}
+
+        return self._ask(*places[0], ask)
+
+    def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
+        moment = max(0, -(-time // _MILLISECOND))  # Kafka stamps whole milliseconds
+
+        def ask(place: TopicPartition) -> int:
+            end = self._consumer().end_offsets([place], self._timeout)[place]  # first: more may come meanwhile
+            found = self._consumer().offsets_for_times({place: moment}, self._timeout)[place]
+            return int(end if found is None else found.offset)
+
+        return self._ask(topic, partition, ask)
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        def ask(place: TopicPartition) -> int | None:
+            found = self._administrator().list_group_offsets({group: [place]})[group].get(place)
+            return None if found is None or found.offset < 0 else int(found.offset)
+
+        return self._ask(topic, partition, ask)
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        def ask(place: TopicPartition) -> None:
+            result = self._administrator().alter_group_offsets(group, {place: OffsetAndMetadata(offset, "", None)})
+            if result[place].errno:
+                raise result[place](f"group {group}")
+
+        self._ask(topic, partition, ask)
+
+    def close(self) -> None:
+        with ExitStack() as stack:
+            for client in (self._admin, self._offsets, self._reader):
+                if client is not None:
+                    stack.callback(client.close)
+            stack.callback(self.shipper.close, self._patience)
+
+    @property
+    def _timeout(self) -> int:
+        return int(self._patience * 1000)
+
+    def _ask(self, topic: str, partition: int, question: Callable[[TopicPartition], T]) -> T:
+        """Return the answer, asked again while it may come. Raises `BrokerUnreachable`."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                with self._asking:
+                    return question(self._found(TopicPartition(topic, partition)))
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise self._unreachable(topic, partition, error) from error
+            time.sleep(0.1)
+
+    def _found(self, place: TopicPartition) -> TopicPartition:
+        """Return a partition that exists: kafka-python would wait for one that does not."""
+        if place not in self._known:
+            (topic,) = self._administrator().describe_topics([place.topic])
+            if topic["error_code"] not in (0, UnknownTopicOrPartitionError.errno):
+                raise for_code(topic["error_code"])(place.topic)
+            if place.partition not in {found["partition_index"] for found in topic["partitions"]}:
+                raise SettingsError(f"kafka has no {_name(*place)}: {topics.REMEDY}")
+            self._known.add(place)
+        return place
+
+    def _poll(self, topic: str, partition: int, start: int, stop: int) -> tuple[list[Record], int]:
+        """Return some records of a range, and the offset up to which it has been read now."""
+        place = TopicPartition(topic, partition)
+        try:
+            with self._reading, _paused_gc():
+                if self._reader is None:
+                    self._reader = self._new_consumer()
+                if self._place is None or self._place[0] != place:
+                    self._reader.assign([place])
+                if self._place != (place, start):
+                    self._reader.seek(place, start)
+                self._place = None  # unknown, should what follows fail
+                found = self._reader.poll(int(_POLL_SECONDS * 1000), min(_POLL_RECORDS, stop - start)).get(place, [])
+                reached = self._reader.position(place, self._timeout) or start
+                self._place = (place, reached)
+                return [_record(each) for each in found if each.offset < stop], min(reached, stop)
+        except OffsetOutOfRangeError:
+            raise RetentionLoss(
+                f"{_name(topic, partition)}: offset {start} was trimmed, "
+                f"the first kept one is {self.begin_offset(topic, partition)}"
+            ) from None
+        except KafkaError as error:
+            raise self._unreachable(topic, partition, error) from error
+
+    def _administrator(self) -> KafkaAdminClient:
+        if self._admin is None:
+            self._admin = topics.client(KafkaAdminClient, self._servers, self._patience, request_timeout_ms=10_000)
+        return self._admin
+
+    def _consumer(self) -> KafkaConsumer:
+        """Return the consumer that asks for offsets: a fetch under way would hold it up."""
+        if self._offsets is None:
+            self._offsets = self._new_consumer()
+        return self._offsets
+
+    def _new_consumer(self) -> KafkaConsumer:
+        return topics.client(KafkaConsumer, self._servers, self._patience, **_CONSUMER)
+
+    def _unreachable(self, topic: str, partition: int, error: KafkaError) -> BrokerUnreachable:
+        return BrokerUnreachable(f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {error}")
+
+
+def connect(settings: Settings) -> KafkaBroker:
+    """Return the broker of COIN_BROKER_URL, also while it is away; what is appended waits on disk then.
+
+    Raises `SettingsError` if it is there, but topics are missing or wrong.
+    """
+    addresses = topics.servers(settings)
+    try:
+        _check_once(settings)
+    except BrokerUnreachable as error:
+        logger.warning("%s; what is appended waits on disk", error)
+    return KafkaBroker(
+        addresses,
+        spool_folder(settings),
+        keys={
+            (topic.name, partition): exchange
+            for topic in topics.topics(settings)
+            for partition, exchange in enumerate(topic.exchanges)
+        },
+        spool_bytes=settings.spool_bytes,
+    )
+
+
+def spool_folder(settings: Settings) -> Path:
+    """Return where records wait for Kafka."""
+    return settings.path(settings.journal_dir) / "spool"
+
+
+@cache
+def _check_once(settings: Settings) -> None:
+    """Look at the topics once in a process: sensors connect every few seconds."""
+    topics.check(settings)
+
+
+@contextmanager
+def _paused_gc() -> Iterator[None]:
+    """Keep the garbage collector from walking through thousands of new records: reading is 1.3 times faster."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _record(found: Any) -> Record:
+    header = next((value.decode() for name, value in found.headers if name == HEADER), "")
+    return Record(found.offset, found.timestamp * _MILLISECOND, header, found.value or b"")
+
+
+def _name(topic: str, partition: int) -> str:
+    return f"topic {topic} partition {partition}"

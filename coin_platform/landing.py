@@ -1,0 +1,60 @@
+"""Small objects that make rows readable seconds after they came, until their window is committed.
+
+`landing/<table>/exchange=<x>/<raw topic>-<partition>-<first raw offset>.parquet`: a retry overwrites itself.
+"""
+
+import io
+import re
+from collections import defaultdict
+
+import polars as pl
+
+from coin_platform.errors import Conflict
+from coin_platform.model import Microseconds
+from coin_platform.store import Store
+
+FOLDER = "landing"
+NAME = re.compile(r"exchange=([^/]+)/(.+)-(\d+)-(\d+)\.parquet")
+
+
+class Landing:
+    """The landing objects of a lake."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, table: str, exchange: str, name: str, rows: pl.DataFrame) -> str:
+        """Store rows of one raw partition under `name`, whatever was there; return the key."""
+        file = io.BytesIO()
+        rows.write_parquet(file, compression="zstd", compression_level=3, statistics=True)
+        key = f"{FOLDER}/{table}/exchange={exchange}/{name}.parquet"
+        while True:
+            stored = self._store.get(key, 1)
+            try:
+                self._store.put(key, file.getvalue(), stored.etag if stored else None)
+                return key
+            except Conflict:  # a worker that was thought dead: both say the same
+                continue
+
+    def keys(self, table: str) -> dict[str, list[str]]:
+        """Return the objects of each exchange, in the order of their offsets."""
+        found: defaultdict[str, list[tuple[str, str, int, str]]] = defaultdict(list)
+        prefix = f"{FOLDER}/{table}/"
+        for key in self._store.list(prefix):
+            if match := NAME.fullmatch(key.removeprefix(prefix)):
+                exchange, topic, partition, offset = match.groups()
+                found[exchange].append((topic, partition, int(offset), key))
+        return {exchange: [key for *_, key in sorted(objects)] for exchange, objects in found.items()}
+
+    def last_time(self, key: str) -> Microseconds | None:
+        """Return when the log accepted the newest row of an object; `None` when it is gone."""
+        stored = self._store.get(key)
+        if stored is None:
+            return None
+        rows = pl.read_parquet(io.BytesIO(stored.data), columns=["log_time"])
+        times: list[Microseconds] = rows["log_time"].to_physical().to_list()
+        return max(times)
+
+    def delete(self, key: str) -> None:
+        """Remove an object whose rows are in a committed window."""
+        self._store.delete(key)

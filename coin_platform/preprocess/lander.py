@@ -1,0 +1,139 @@
+"""Rows near real time: the raw topics of one region -> landing objects in the lake, until their windows are committed.
+
+A consumer of its own, so that a lake that is away stops only this: positions wait in the topic, not rows in memory.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from coin_platform.broker import Broker
+from coin_platform.errors import LakeError
+from coin_platform.exchanges.base import Exchange
+from coin_platform.lake import Lake
+from coin_platform.model import Microseconds, Region, Window
+from coin_platform.preprocess.lane import prepared
+from coin_platform.preprocess.transform import Source, rows_table
+from coin_platform.settings import Settings
+from coin_platform.sources import sources
+from coin_platform.wire import group
+
+logger = logging.getLogger(__name__)
+
+MOST = 20_000  # raw records of one object: bounds memory after an outage
+LONGEST = 10.0  # seconds that rows wait for more of them
+BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
+TIDY = 60.0  # seconds between two looks for objects whose windows are committed
+KEPT = 3600.0  # seconds that an object outlives the commit of its window: readers may hold its name
+
+
+class Landing:
+    """One raw partition on its way into landing objects."""
+
+    def __init__(self, source: Source, broker: Broker, lake: Lake, settings: Settings) -> None:
+        self.source = source
+        self._broker, self._lake, self._window = broker, lake, settings.window_length
+        self._size, self._pause = settings.batch_records(source.channel), settings.landing_min_interval
+        self._group = f"Landing_{group(source.exchange.region, source.channel)}"
+        self._last: float | None = None  # when the last object was stored
+        self._waiting_since: float | None = None
+        begin = broker.begin_offset(source.topic, source.partition)
+        self.position = max(begin, broker.committed(self._group, source.topic, source.partition) or 0)
+        self._transform = prepared(source, broker, self.position, self._window)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The raw topic and partition."""
+        return self.source.topic, self.source.partition
+
+    def is_due(self, moment: float, end: int) -> bool:
+        """Whether an object is due: enough records, but not too soon after the last, or any that waited long."""
+        lag = end - self.position
+        if lag <= 0:
+            self._waiting_since = None
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = moment
+        if self._last is not None and moment - self._last < self._pause:
+            return False
+        return lag >= self._size or moment - self._waiting_since >= LONGEST
+
+    def work(self, moment: float, end: int) -> None:
+        """Store the rows of what waits before `end` and remember how far that is.
+
+        Raises `LakeError`; nothing is lost then.
+        """
+        topic, partition = self.place
+        records = list(self._broker.read(topic, partition, self.position, min(end, self.position + MOST)))
+        if not records:
+            return
+        rows = rows_table(self.source.channel, [row for record in records for row in self._transform.feed(record)])
+        self._transform.dead.clear()
+        self._transform.faults.clear()
+        try:
+            if rows.height:
+                name = f"{topic}-{partition}-{records[0].offset}"
+                self._lake.landing.put(self.source.channel.value, self.source.exchange.name, name, rows)
+        except LakeError:
+            self._transform = prepared(self.source, self._broker, self.position, self._window)  # it is fed again
+            raise
+        self.position = records[-1].offset + 1
+        self._last, self._waiting_since = moment, None
+        self._broker.commit(self._group, topic, partition, self.position)
+
+
+class Lander:
+    """All partitions of one region, and the removal of objects that are no longer needed."""
+
+    def __init__(
+        self, region: Region, exchanges: Sequence[Exchange], settings: Settings, broker: Broker, lake: Lake
+    ) -> None:
+        self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
+        found = [source for kind in exchanges for source in sources(kind, settings)]
+        self.landings = [Landing(source, broker, lake, settings) for source in found]
+        self._times: dict[str, Microseconds] = {}  # of each object's newest row
+        self._committed: dict[tuple[str, str, int], float] = {}  # since when we know that a window is
+
+    def run(self, stop: threading.Event) -> None:
+        """Land until `stop`."""
+        tidied = time.monotonic()
+        while not stop.wait(BEAT):
+            try:
+                self.step(time.monotonic())
+                if time.monotonic() - tidied >= TIDY:
+                    tidied = time.monotonic()
+                    self.tidy(tidied)
+            except LakeError as error:
+                logger.warning("%s: landing waits, %s", self._region, error)
+                stop.wait(PAUSE)
+
+    def step(self, moment: float) -> None:
+        """Store the objects that are due. Raises `LakeError`."""
+        ends = self._broker.end_offsets([landing.place for landing in self.landings])
+        for landing in self.landings:
+            if landing.is_due(moment, ends[landing.place]):
+                landing.work(moment, ends[landing.place])
+
+    def tidy(self, moment: float) -> None:
+        """Remove the objects whose window has been committed for `KEPT` seconds. Raises `LakeError`."""
+        for channel in {landing.source.channel.value for landing in self.landings}:
+            ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == channel}
+            for exchange, keys in self._lake.landing.keys(channel).items():
+                for key in keys if exchange in ours else ():
+                    self._tidy(channel, exchange, key, moment)
+
+    def _tidy(self, table: str, exchange: str, key: str, moment: float) -> None:
+        newest = self._times.get(key) or self._lake.landing.last_time(key)
+        if newest is None:
+            return
+        self._times[key] = newest
+        start = newest // self._window * self._window
+        place = (table, exchange, start)
+        if place not in self._committed:
+            if self._lake.provenance(table, exchange, Window(start, start + self._window)) is None:
+                return
+            self._committed[place] = moment
+        if moment - self._committed[place] >= KEPT:
+            self._lake.landing.delete(key)
+            del self._times[key]

@@ -1,0 +1,108 @@
+"""Rows and events -> the JSON of the processed topics: what downstream users read, frozen by a test.
+
+Ticker values are the exchange's own text, derived ones plain decimals; order book, trade and candle values are
+numbers. Unknown is null. Behind the contract's keys stand ours: the quote currency, the times, and the origin of the
+record in its raw topic (`offset`, `index`), by which a reader can drop what comes twice.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from coin_platform.exchanges.base import Exchange, difference
+from coin_platform.model import Candle, Channel, Microseconds, Pair, Ticker, Trade
+from coin_platform.preprocess import schema
+from coin_platform.preprocess.transform import Entry
+from coin_platform.wire import REGION_TITLES
+
+_COLUMNS = {channel: {name: at for at, name in enumerate(columns)} for channel, columns in schema.CURATED.items()}
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: bool = False) -> bytes:
+    """Return the processed record of one entry; a dead letter that passed at last says so."""
+    column = _COLUMNS[channel]
+    value: dict[str, Any] = {name: entry.row[at] for name, at in column.items()}
+    pair = Pair.parse(value["pair"])
+    body = {
+        "region": REGION_TITLES[exchange.region],
+        "market": exchange.title,
+        "coin_symbol": pair.base,
+        **_BODIES[channel](entry.event, value),
+        "quote": pair.quote,
+        "received_time": _text(value["received_time"]),
+        "transport": value["transport"],
+        "offset": value["offset"],
+        "index": value["index"],
+        **({"redriven": True} if is_redriven else {}),
+    }
+    return _encode(body)
+
+
+def _ticker(event: Ticker, value: Mapping[str, Any]) -> dict[str, Any]:
+    before = event.prev_close_day or event.open_24h or event.open_day
+    change = event.change_day or event.change_24h or difference(event.last, before)
+    data = {
+        "opening_price": event.open_day or event.open_24h,
+        "trade_price": event.last,
+        "max_price": event.high_day or event.high_24h,
+        "min_price": event.low_day or event.low_24h,
+        "prev_closing_price": before,
+        "acc_trade_volume_24h": event.volume_24h,
+        "signed_change_price": change,
+        "signed_change_rate": event.change_rate_day or event.change_rate_24h or _rate(change, before),
+    }
+    time = event.exchange_time
+    return {"timestamp": None if time is None else time / 1000, "data": [data]}
+
+
+def _orderbook(event: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "highest_bid": value["best_bid"],
+        "lowest_ask": value["best_ask"],
+        "spread": value["spread"],
+        "total_bid_volume": value["total_bid_size"],
+        "total_ask_volume": value["total_ask_size"],
+        "timestamp": _text(value["exchange_time"]),
+        "sequence": value["sequence"],
+        "proof": value["proof"],
+    }
+
+
+def _trade(event: Trade, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value[name] for name in ("id", "price", "size", "side")} | {
+        "timestamp": _text(value["exchange_time"])
+    }
+
+
+def _candle(event: Candle, value: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("open", "high", "low", "close", "volume", "quote_volume", "is_closed")
+    return {"open_time": _text(value["open_time"]), **{name: value[name] for name in names}} | {
+        "timestamp": _text(value["exchange_time"])
+    }
+
+
+_BODIES: dict[Channel, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+    Channel.TICKER: _ticker,
+    Channel.ORDERBOOK: _orderbook,
+    Channel.TRADE: _trade,
+    Channel.CANDLE: _candle,
+}
+
+
+def _rate(change: str | None, before: str | None) -> str | None:
+    """Return a change as a fraction, a plain decimal of six digits as in the contract's example."""
+    if change is None or before is None or not float(before):
+        return None
+    return f"{Decimal(change) / Decimal(before):.6f}"
+
+
+def _text(time: Microseconds | None) -> str | None:
+    """Write a time as `2024-10-23 10:25:00.050791+00:00`."""
+    if time is None:
+        return None
+    seconds, micro = divmod(time, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{micro:06}+00:00"

@@ -1,0 +1,431 @@
+"""Sends what waits on disk to Kafka, in order, through any outage: nothing is forgotten before Kafka has taken it."""
+
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeAlias
+from urllib.parse import unquote
+
+from coin_platform.errors import DeliveryError, RetentionLoss
+from coin_platform.journal import Journal, JournalReader, path_of
+from coin_platform.model import Microseconds
+from coin_platform.wire import Record
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 64 << 20  # bytes that may be on their way at once
+_CHUNK_BYTES, _CHUNK_RECORDS = 1 << 20, 2_000  # of one partition in one round
+_OVERHEAD = 64  # bytes of a record besides header and value
+_LINGER = 0.03  # seconds in which more may come before a round begins
+_TICK = 0.5  # seconds between two looks at what may be trimmed, and at the limit
+_SLICE = 0.25  # seconds after which one who waits for Kafka looks whether it should end
+_SOON, _OFTEN, _SELDOM = 0.1, 1.0, 30.0  # seconds before the next try: the first, the most, the most of an odd one
+_SLOW = 3.0  # seconds without an answer after which the log is told
+_ANSWER = 45.0  # seconds after which a producer that has not answered is given up; by itself it does so after 30
+
+
+class Answer(Protocol):
+    """What became of a record that was sent."""
+
+    is_done: bool
+    exception: Exception | None
+
+
+class Producer(Protocol):
+    """A connection to Kafka. It holds nothing that is not on disk, so it is thrown away whenever in doubt."""
+
+    def send(self, topic: str, partition: int, record: Record) -> Answer:
+        """Hand over a record; it is not sent before `wait`, so that those of a partition are one batch."""
+
+    def wait(self, seconds: float) -> None:
+        """Send what was handed over and wait for the answers, but no longer than this."""
+
+    def is_too_large(self, error: Exception) -> bool:
+        """Whether this says that Kafka takes no record of such a size, today or later."""
+
+    def discard(self) -> None:
+        """End at once, also while answers are due."""
+
+
+class Loss(NamedTuple):
+    """Records that were given up before Kafka took them. Times (µs) are when they were appended."""
+
+    topic: str
+    partition: int
+    cause: str  # `overflow` of the disk space, or `too_large` for Kafka
+    records: int
+    from_time: Microseconds
+    to_time: Microseconds
+
+
+def losses(folder: Path) -> Iterator[Loss]:
+    """Yield what was ever given up in a folder of spools."""
+    for path in sorted(folder.glob("*/*.lost")):
+        with path.open(encoding="utf-8") as lines:
+            yield from (Loss(**json.loads(line)) for line in lines)
+
+
+def waiting(folder: Path) -> dict[tuple[str, int], int]:
+    """Return how many records wait in each spool of a folder, by topic and partition; those of other processes too."""
+    bounds = {path: JournalReader(path).bounds() for path in folder.glob("*/*.db")}
+    return {(unquote(path.parent.name), int(path.stem)): held.end - held.begin for path, held in bounds.items()}
+
+
+class Spool:
+    """What one partition still has to send: a journal whose first record is the first that Kafka has not taken."""
+
+    def __init__(self, folder: Path, topic: str, partition: int, on_commit: Callable[[], None]) -> None:
+        """Raises `PartitionBusy` if another process writes this partition."""
+        self.topic, self.partition = topic, partition
+        self.path = path_of(folder, topic, partition)
+        self.reader = JournalReader(self.path)
+        self._on_commit = on_commit
+        self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
+        self.journal = Journal(self.path, on_append=self._appended)
+        bounds = self.reader.bounds()
+        self.next = self._trimmed = bounds.begin
+        self.end = max(self.end, bounds.end)
+        self._stride = _CHUNK_RECORDS
+        self.tries = 0
+        self.retry_time = 0.0  # monotonic, as the next one
+        self.failing_since: float | None = None
+        self.turn = 0.0  # monotonic, of its last round
+        self.is_accused = False  # its next record may be too large for Kafka
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f"{self.topic}[{self.partition}]"
+
+    @property
+    def waiting(self) -> int:
+        """How many records Kafka has not taken."""
+        return self.end - self.next
+
+    def chunk(self) -> list[Record]:
+        """Return the next records to send: some, or a single one of any size."""
+        records: list[Record] = []
+        size = 0
+        stride = 1 if self.is_accused else self._stride
+        for record in self.reader.read(self.next, min(self.end, self.next + stride)):
+            size += len(record.header) + len(record.value) + _OVERHEAD
+            if records and size > _CHUNK_BYTES:
+                self._stride = len(records) + 1  # large ones: do not read again and again what is not sent
+                return records
+            records.append(record)
+        self._stride = min(_CHUNK_RECORDS, 2 * self._stride)
+        return records
+
+    def trim(self) -> None:
+        """Forget what Kafka has taken."""
+        if self.next > self._trimmed:
+            with suppress(DeliveryError):  # its writer has failed: who appends is told
+                self.journal.trim(self.next)
+            self._trimmed = self.next
+
+    def unsent_bytes(self) -> int:
+        """Return about how much disk space the waiting records take."""
+        begin = self.reader.begin_offset()
+        return self.reader.size() * self.waiting // max(1, self.end - begin)
+
+    def give_up(self, records: Sequence[Record], cause: str) -> Loss:
+        """Drop the next records to send; that they are lost is on the disk before they are."""
+        loss = Loss(self.topic, self.partition, cause, len(records), records[0].time, records[-1].time)
+        with self.path.with_suffix(".lost").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(loss._asdict()) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        logger.error("%s: %d records given up, %s: nobody will ever read them", self.name, loss.records, cause)
+        self.next += len(records)
+        return loss
+
+    def _appended(self, end: int) -> None:
+        self.end = end
+        self._on_commit()
+
+
+_Sent: TypeAlias = tuple[Spool, list[Record], list[Answer]]
+
+
+class Shipper:
+    """The spools of a process, each a journal in `folder`, and the thread that empties them into Kafka.
+
+    A round hands at most one batch of each partition to the producer and waits for all answers. So a batch that fails
+    has no successor under way that could arrive before it is sent again: order holds whatever happens, and after
+    trouble of any kind the cure is the same, another producer. After a crash the last records may arrive twice.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        connect: Callable[[], Producer],
+        *,
+        limit: int = 2 << 30,
+        in_flight: int = IN_FLIGHT,
+        on_loss: Callable[[Loss], None] | None = None,
+    ) -> None:
+        """Have `in_flight` bytes on their way at most, or a single record of any size.
+
+        Beyond `limit` bytes the oldest that wait are given up; `on_loss` is then told, on the shipper's thread.
+        """
+        self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
+        self._on_loss = on_loss or (lambda _: None)
+        self._changed = threading.Condition()  # guards all that follows
+        self._spools: dict[tuple[str, int], Spool] = {}
+        self._hurried = 0  # how many wait in `flush`
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._opening = threading.Lock()
+        # what follows belongs to the thread
+        self._producer: Producer | None = None
+        self._succeeded_time = 0.0
+        self._tick_time = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many records Kafka has not taken."""
+        with self._changed:
+            return sum(spool.waiting for spool in self._spools.values())
+
+    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+        """Take a record, without waiting for anything. Raises `DeliveryError` if earlier ones could not be stored."""
+        spool = self._spools.get((topic, partition)) or self._open(topic, partition)
+        spool.journal.append(header, value)
+
+    def claim(self, topic: str, partition: int, patience: float) -> None:
+        """Become the partition's writer and send what earlier ones left. Raises `DeliveryError` if it takes longer."""
+        spool = self._spools.get((topic, partition)) or self._open(topic, partition)
+        if not self._sent({spool: spool.end}, patience):
+            raise DeliveryError(f"{spool.name}: {spool.waiting} records of earlier writers still wait for kafka")
+
+    def flush(self, patience: float) -> None:
+        """Bring all that was appended to the disk and, if it answers within `patience` seconds, to Kafka."""
+        spools = list(self._spools.values())
+        for spool in spools:
+            spool.journal.flush()
+        if not self._sent({spool: spool.end for spool in spools}, patience):
+            logger.warning("%d records wait on disk: kafka has not taken them within %g s", self.waiting, patience)
+
+    def close(self, patience: float) -> None:
+        """Flush and end; what Kafka has not taken is sent by the next writer of its partition."""
+        if self._closing:
+            return
+        with ExitStack() as stack:  # whatever fails, all of it is closed
+            for spool in self._spools.values():
+                stack.callback(spool.journal.close)
+            stack.callback(self._end)
+            self.flush(patience)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _sent(self, wanted: dict[Spool, int], patience: float) -> bool:
+        """Wait until Kafka has taken what lies before an offset of each spool; return whether it has."""
+        with self._changed:
+            self._hurried += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: all(spool.next >= end for spool, end in wanted.items()), patience)
+            finally:
+                self._hurried -= 1
+
+    def _open(self, topic: str, partition: int) -> Spool:
+        with self._opening:
+            if self._closing:
+                raise DeliveryError(f"{topic}[{partition}]: the broker is closed: connect again to append")
+            if (topic, partition) not in self._spools:
+                spool = Spool(self._folder, topic, partition, self._wake)
+                with self._changed:
+                    self._spools = self._spools | {(topic, partition): spool}  # others iterate over the former one
+                    self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"shipper {self._folder}", daemon=True)
+                self._thread.start()
+            return self._spools[topic, partition]
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # What follows runs on the shipper's thread.
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                due = self._wait()
+                if due:
+                    self._round(due)
+                self._tick()
+            except Exception:  # a fault of ours, or a full disk: nothing is lost by trying again
+                logger.exception("the records that wait for kafka cannot be sent")
+                self._discard()
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, _OFTEN)
+        self._discard()
+        for spool in self._spools.values():
+            spool.trim()
+
+    def _wait(self) -> list[Spool]:
+        """Return the spools that have something to send and may try, once there are some or a tick has passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._due(), self._patience())
+            self._changed.wait_for(lambda: self._closing or self._hurried or self._is_behind(), _LINGER)
+            return [] if self._closing else self._due()
+
+    def _due(self) -> list[Spool]:
+        moment = time.monotonic()
+        due = [spool for spool in self._spools.values() if spool.waiting and moment >= spool.retry_time]
+        accused = [spool for spool in due if spool.is_accused]
+        return accused[:1] or due  # an accused one goes alone
+
+    def _is_behind(self) -> bool:
+        return any(spool.waiting >= _CHUNK_RECORDS for spool in self._due())
+
+    def _patience(self) -> float:
+        moment = time.monotonic()
+        retries = [spool.retry_time - moment for spool in self._spools.values() if spool.waiting]
+        return min([_TICK, *(retry for retry in retries if retry > 0)])
+
+    def _round(self, spools: Sequence[Spool]) -> None:
+        """Send a chunk of each spool, as many as may be on their way at once, and note what became of it."""
+        try:
+            self._producer = producer = self._producer or self._connect()
+        except Exception as error:  # whatever it is, the records wait until it has gone
+            self._note(dict.fromkeys(spools, error))
+            return
+        sent: list[_Sent] = []
+        outcome: dict[Spool, Exception | None] = {}
+        room = self._in_flight
+        for spool in sorted(spools, key=lambda spool: spool.turn):
+            try:
+                records = spool.chunk()
+            except (OSError, sqlite3.Error, RetentionLoss) as error:  # its file: the others are none the worse
+                outcome[spool] = error
+                continue
+            room -= sum(len(record.value) for record in records)
+            if room < 0 and sent:
+                break
+            spool.turn = time.monotonic()
+            sent.append((spool, records, list(_hand_over(producer, spool, records))))
+        self._await_answers(producer, sent)
+        outcome |= {spool: self._settle(spool, answers) for spool, _, answers in sent}
+        self._look_for_too_large(producer, sent, outcome)
+        if not self._closing:  # then answers may be due still: no reason for alarm
+            self._note(outcome)
+
+    def _await_answers(self, producer: Producer, sent: Sequence[_Sent]) -> None:
+        started = time.monotonic()
+        due = {spool: answers for spool, _, answers in sent}
+        while due and not self._closing and time.monotonic() - started < _ANSWER:
+            producer.wait(_SLICE)
+            due = {spool: answers for spool, answers in due.items() if not all(answer.is_done for answer in answers)}
+            if time.monotonic() - started > _SLOW:
+                self._fail(dict.fromkeys(due, TimeoutError(f"no answer for {_SLOW:g} s")))
+
+    def _settle(self, spool: Spool, answers: Sequence[Answer]) -> Exception | None:
+        """Move a spool on by what was taken, up to the first failure; return that."""
+        for answer in answers:
+            error = answer.exception if answer.is_done else TimeoutError("no answer")
+            if error is not None:
+                return error
+            spool.next += 1
+        return None
+
+    def _look_for_too_large(
+        self, producer: Producer, sent: Sequence[_Sent], outcome: Mapping[Spool, Exception | None]
+    ) -> None:
+        """Give up a record that Kafka never takes.
+
+        One such makes a producer refuse all it holds with the same error, so only one sent all alone is guilty.
+        """
+        accused = [spool for spool, error in outcome.items() if error is not None and producer.is_too_large(error)]
+        if accused and sum(len(records) for _, records, _ in sent) == 1:
+            self._on_loss(accused[0].give_up(sent[0][1], "too_large"))
+            accused[0].is_accused = False
+        else:
+            for spool in accused:
+                spool.is_accused = True
+
+    def _note(self, outcome: dict[Spool, Exception | None]) -> None:
+        """Keep who fails and until when it waits, and tell the log about changes."""
+        moment = time.monotonic()
+        errors = {spool: error for spool, error in outcome.items() if error is not None}
+        healed = [spool for spool in outcome if spool not in errors and spool.failing_since is not None]
+        if errors:
+            self._discard()
+            self._fail(errors)
+        if len(errors) < len(outcome):
+            self._succeeded_time = moment
+        if healed:
+            seconds = max(moment - (spool.failing_since or moment) for spool in healed)
+            logger.warning("kafka takes %s again, after %.1f s; %d records wait", _names(healed), seconds, self.waiting)
+        for spool in outcome:
+            if spool in errors:
+                is_odd = self._succeeded_time > (spool.failing_since or moment)  # others are taken: do not hold them up
+                spool.tries += 1
+                spool.retry_time = moment + min(_SELDOM if is_odd else _OFTEN, _SOON * 2 ** min(spool.tries, 20))
+            else:
+                spool.failing_since, spool.tries, spool.is_accused = None, 0, False
+        with self._changed:
+            self._changed.notify_all()
+
+    def _fail(self, errors: dict[Spool, Exception]) -> None:
+        """Tell the log which spools begin to fail."""
+        new = [spool for spool in errors if spool.failing_since is None]
+        for spool in new:
+            spool.failing_since = time.monotonic()
+        if new:
+            error = errors[new[0]]
+            logger.warning("kafka does not take %s: %s: %s", _names(new), type(error).__name__, error)
+
+    def _tick(self) -> None:
+        moment = time.monotonic()
+        if moment - self._tick_time < _TICK:
+            return
+        self._tick_time = moment
+        for spool in self._spools.values():
+            spool.trim()
+        sizes = {spool: spool.unsent_bytes() for spool in self._spools.values() if spool.waiting}
+        excess = sum(sizes.values()) - self._limit
+        if excess > 0:
+            self._relieve(max(sizes, key=lambda spool: sizes[spool]), excess + self._limit // 20)
+
+    def _relieve(self, spool: Spool, most: int) -> None:
+        """Give up the oldest records of a spool, as many as take `most` bytes."""
+        records: list[Record] = []
+        size = 0
+        for record in spool.reader.read(spool.next, spool.end):
+            if size >= most:
+                break
+            size += len(record.header) + len(record.value) + _OVERHEAD
+            records.append(record._replace(value=b""))
+        self._on_loss(spool.give_up(records, "overflow"))
+        spool.trim()
+
+    def _discard(self) -> None:
+        if self._producer is not None:
+            self._producer.discard()
+            self._producer = None
+
+
+def _hand_over(producer: Producer, spool: Spool, records: Sequence[Record]) -> Iterator[Answer]:
+    """Yield the answers due for some records; a record that fails at once has no successor."""
+    for record in records:
+        answer = producer.send(spool.topic, spool.partition, record)
+        yield answer
+        if answer.is_done and answer.exception is not None:
+            return
+
+
+def _names(spools: Sequence[Spool]) -> str:
+    return ", ".join(spool.name for spool in spools[:3]) + (f" and {len(spools) - 3} more" if len(spools) > 3 else "")

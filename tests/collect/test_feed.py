@@ -1,0 +1,188 @@
+"""One feed, with sockets and without: when REST stands in."""
+
+import asyncio
+import logging
+from itertools import pairwise
+
+import pytest
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.rota import OUTAGE
+from coin_platform.collect.tape import Route
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, Channel, Kind, Pair
+from coin_platform.preprocess.transform import Source, batch
+from coin_platform.wire import unpack_facts
+from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, MovedClock, Quick, fake_kraken, frames, records, until
+
+BTC, ETH = Pair("BTC", "USD"), Pair("ETH", "USD")
+
+
+class Bench:
+    """A book feed against a fake Kraken that speaks WebSocket and HTTP, and a clock to move."""
+
+    def __init__(self, fake: FakeKraken, exchange: Exchange | None = None) -> None:
+        exchange = exchange or Quick()
+        self.fake, self.broker, self.clock, self.stop = fake, MemoryBroker(), MovedClock(), asyncio.Event()
+        self.rest = Rest(exchange)
+        route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, 60 * SECOND, fake.host)
+        self.feed = Feed(
+            *(route, [BTC]), broker=self.broker, rest=self.rest, connects=TokenBucket(1000.0), clock=self.clock
+        )
+
+    async def __aenter__(self) -> "Bench":
+        self._running = asyncio.create_task(self.feed.run(self.stop))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop.set()
+        await self._running
+        await self.rest.close()
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """How the feed is and who carries it."""
+        return self.feed.status.state, self.feed.status.transport
+
+
+def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> tuple[list[str], Bench]:
+        async with fake_kraken() as fake, Bench(fake) as it:
+            await until(lambda: it.state == ("live", "ws"))
+            await fake.fall()
+            await until(lambda: len(fake.opened) > 1)
+            it.clock.monotonic += OUTAGE - 5
+            await asyncio.sleep(0.6)  # two looks
+            assert (it.feed.poller, fake.asked) == (None, [])
+            it.clock.monotonic += 5
+            await until(lambda: it.state == ("live", "rest"))
+            assert it.feed.status.connection.startswith("orderbook-0r-")
+            it.feed.follow([BTC, ETH])
+            it.clock.monotonic += 1
+            await until(lambda: len(fake.asked) == 2)
+            fake.is_down = False  # connecting goes on, so it is noticed
+            await until(lambda: it.state == ("live", "ws"))
+            asked = list(fake.asked)
+            it.clock.monotonic += 15  # both pairs would be due again
+            await fake.push("BTC/USD", UPDATES)
+            await asyncio.sleep(0.6)
+            assert fake.asked == asked
+        return asked, it
+
+    with caplog.at_level(logging.INFO):
+        asked, it = asyncio.run(scenario())
+    assert asked == [f"/kraken/0/public/Depth?pair={base}/USD&count=500" for base in ("BTC", "ETH")]
+    stored = records(it.broker)
+    connections = list(dict.fromkeys(header.connection for header, _ in stored))
+    assert len(connections) == 3
+    kinds = {name: [header.kind for header, _ in stored if header.connection == name] for name in connections}
+    assert kinds[connections[1]] == [Kind.OPENED, Kind.REST, Kind.PAIRS, Kind.REST, Kind.CLOSED]
+    closing = [unpack_facts(value) for header, value in stored if header.kind is Kind.CLOSED]
+    assert [(facts.transport, facts.reason) for facts in closing][1:] == [
+        ("rest", "a connection is live"),
+        ("ws", "stopped"),
+    ]
+    for name in connections:
+        numbers = [header.number for header, _ in frames(stored) if header.connection == name]
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert "kraken orderbook 0: no live connection for 10 s, polled over REST until there is" in caplog.text
+    assert "kraken orderbook 0: polled no longer, a connection is live" in caplog.text
+    found = batch(Source(Quick(), Channel.ORDERBOOK, BOOKS, 1), it.broker.read(BOOKS, 1, 0, len(stored)))
+    assert found.rows.filter(transport="rest").height == 2
+    assert found.rows.filter(transport="ws", pair="BTC-USD").height == 2 + len(UPDATES)
+    assert (found.counts["faults"], found.counts["missing"], found.dead.height) == (0, 0, 0)
+
+
+def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -> None:
+    async def scenario() -> tuple[str, list[float]]:
+        async with fake_kraken() as fake, Bench(fake) as it:
+            fake.is_down = True
+            await until(lambda: fake.opened)
+            it.clock.monotonic += OUTAGE
+            await until(lambda: it.state == ("live", "rest"))
+            state = it.feed.status
+            await until(lambda: len(fake.opened) == 3)
+        assert it.feed.poller is None
+        return state.last_error, fake.opened
+
+    error, opened = asyncio.run(scenario())
+    assert error == "HTTP 502"
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(opened))
+
+
+def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
+    async def scenario() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        async with fake_kraken() as fake, Bench(fake) as it:
+            fake.refusal = (429, {"Retry-After": "2"})
+            await until(lambda: "429" in it.feed.status.last_error)
+            banned = loop.time()
+            it.clock.monotonic += OUTAGE
+            fake.is_down = True
+            await until(lambda: it.state == ("connecting", "rest"))
+            await until(lambda: fake.asked)
+            return banned, loop.time()
+
+    banned, asked = asyncio.run(scenario())
+    assert 1.9 <= asked - banned < 3.5
+
+
+def test_without_pairs_nothing_is_polled() -> None:
+    async def scenario() -> list[tuple[str, str]]:
+        async with fake_kraken() as fake, Bench(fake) as it:
+            fake.is_down = True
+            await until(lambda: fake.opened)
+            it.clock.monotonic += OUTAGE
+            await until(lambda: it.state == ("live", "rest"))
+            it.feed.follow([])
+            await until(lambda: it.feed.poller is None)
+            it.clock.monotonic += OUTAGE
+            await asyncio.sleep(0.6)
+            assert it.feed.poller is None
+            it.feed.follow([ETH])
+            await asyncio.sleep(0.6)
+            assert it.feed.poller is None  # the new pair's socket has its ten seconds
+            it.clock.monotonic += OUTAGE
+            await until(lambda: it.state == ("live", "rest"))
+            facts = [unpack_facts(value) for header, value in records(it.broker) if header.kind is Kind.OPENED]
+        return [(" ".join(fact.pairs), fact.transport) for fact in facts]
+
+    assert asyncio.run(scenario()) == [("BTC-USD", "rest"), ("ETH-USD", "rest")]
+
+
+def test_where_REST_has_no_address_nothing_stands_in() -> None:
+    class Deaf(Quick):
+        def request_url(self, channel: Channel, pair: Pair) -> str | None:
+            return None
+
+    async def scenario() -> MemoryBroker:
+        async with fake_kraken() as fake, Bench(fake, Deaf()) as it:
+            fake.is_down = True
+            await until(lambda: fake.opened)
+            it.clock.monotonic += 2 * OUTAGE
+            await asyncio.sleep(0.6)
+            assert it.feed.status.transport == "ws"
+        return it.broker
+
+    assert records(asyncio.run(scenario())) == []
+
+
+def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
+    class Silent(Quick):
+        silence = 3600.0
+
+    async def scenario() -> tuple[str, str]:
+        async with fake_kraken() as fake, Bench(fake, Silent()) as it:
+            fake.is_mute = True
+            await until(lambda: fake.sockets)
+            it.clock.monotonic += OUTAGE + 1  # so long that its successor would not wait for it any more
+            await until(lambda: it.state == ("live", "rest"))
+            await asyncio.sleep(0.6)
+            return it.state
+
+    assert asyncio.run(scenario()) == ("live", "rest")

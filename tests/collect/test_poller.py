@@ -1,0 +1,322 @@
+"""Polling over REST, through httpx's own seam: what is asked when, and what is in the log of it."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from coin_platform import __version__
+from coin_platform.book import Applied
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.pacing import ban
+from coin_platform.collect.poller import Poller
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.rota import MINUTE
+from coin_platform.collect.tape import BEFORE_BOUNDARY, Route, Traffic
+from coin_platform.errors import DeliveryError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Level, Pair
+from coin_platform.preprocess.orderbook import Books
+from coin_platform.preprocess.transform import Source, batch
+from coin_platform.recording import read
+from coin_platform.wire import Facts, Header, raw_topic, unpack_facts
+from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, until, values
+
+BTC, ETH, SOL = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL"))
+CANDLE_TOPIC = raw_topic("ne", Channel.CANDLE)
+DATA = Path(__file__).parent.parent / "data"
+PAGE = b"<html>we are improving our service</html>"
+REFUSED = b'{"error":["EQuery:Unknown asset pair"]}'
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Brisk(Quick):
+    """A Kraken without candles on its socket."""
+
+    channels = frozenset(Channel) - {Channel.CANDLE}
+
+
+def fine(request: httpx.Request) -> httpx.Response:
+    """Answer whatever is asked for."""
+    pair = request.url.params["pair"]
+    return httpx.Response(200, content=depth(pair) if "Depth" in request.url.path else CANDLES)
+
+
+@contextlib.asynccontextmanager
+async def polling(
+    *pairs: Pair,
+    answer: Answer = fine,
+    channel: Channel = Channel.CANDLE,
+    exchange: Exchange | None = None,
+    broker: MemoryBroker | None = None,
+    clock: MovedClock | None = None,
+) -> AsyncIterator[tuple[Poller, MemoryBroker]]:
+    """Poll until the block ends."""
+    exchange, broker = exchange or Brisk(), broker or MemoryBroker()
+    rest = Rest(exchange, httpx.MockTransport(answer))
+    route = Route(exchange, channel, 0, raw_topic("ne", channel), 7, 60 * SECOND)
+    poller = Poller(*(route, pairs), broker=broker, rest=rest, traffic=Traffic(), clock=clock or MovedClock())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(poller.run())
+        try:
+            yield poller, broker
+        finally:
+            poller.end("stopped")
+    await rest.close()
+
+
+def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_bracketed() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return fine(request)
+
+    async def scenario() -> MemoryBroker:
+        clock = MovedClock()
+        async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
+            await until(lambda: len(asked) == 1)
+            assert poller.state == "live"
+            clock.monotonic += 1
+            await until(lambda: not poller.rota.unconfirmed)
+        assert poller.state == "closing"
+        return broker
+
+    stored = records(asyncio.run(scenario()), CANDLE_TOPIC)
+    assert [header.kind for header, _ in stored] == [Kind.OPENED, Kind.REST, Kind.REST, Kind.CLOSED]
+    assert [(header.number, header.pair, value) for header, value in frames(stored)] == [
+        (1, BTC, CANDLES),
+        (2, ETH, CANDLES),
+    ]
+    assert {(header.epoch, header.connection) for header, _ in stored} == {(7, stored[0][0].connection)}
+    assert stored[0][0].connection.startswith("candle-0r-")
+    opened, closed = unpack_facts(stored[0][1]), unpack_facts(stored[-1][1])
+    assert (opened.transport, opened.pairs, opened.code) == ("rest", ["BTC-USD", "ETH-USD"], __version__)
+    assert opened.url == "https://api.kraken.com"
+    assert (closed.transport, closed.reason) == ("rest", "stopped")
+    assert asked == [f"https://api.kraken.com/0/public/OHLC?pair={base}/USD&interval=1" for base in ("BTC", "ETH")]
+
+
+def test_its_frames_become_rows_that_say_rest_and_every_frame_is_accounted_for() -> None:
+    async def scenario() -> MemoryBroker:
+        async with polling(BTC, channel=Channel.ORDERBOOK) as (poller, broker):
+            await until(lambda: not poller.rota.unconfirmed)
+        return broker
+
+    broker = asyncio.run(scenario())
+    source = Source(Brisk(), Channel.ORDERBOOK, BOOKS, 1)
+    found = batch(source, broker.read(BOOKS, 1, 0, broker.end_offset(BOOKS, 1)))
+    assert found.rows.select("pair", "transport", "number").rows() == [("BTC-USD", "rest", 1)]
+    assert (found.counts["frames"], found.counts["frames_rows"], found.counts["own_records"]) == (1, 1, 2)
+
+
+def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwhile() -> None:
+    clock, times = MovedClock(wall=1_800_000_000 * SECOND - BEFORE_BOUNDARY - SECOND // 2), list[float]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            return httpx.Response(429, headers={"Retry-After": "2"}, content=PAGE)
+        return fine(request)
+
+    async def scenario() -> tuple[str, MemoryBroker]:
+        async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
+            await until(lambda: poller.last_error)
+            error = poller.last_error
+            clock.monotonic += 1  # the next pair's turn
+            await until(lambda: poller.rota.unconfirmed == {BTC})
+            assert poller.last_error == ""
+        return error, broker
+
+    error, broker = asyncio.run(scenario())
+    assert error == "HTTP 429"
+    assert 1.99 <= times[1] - times[0] < 3
+    kinds = [header.kind for header, _ in records(broker, CANDLE_TOPIC)]
+    assert kinds == [Kind.OPENED, Kind.CHECKPOINT, Kind.REST, Kind.CLOSED]
+    [checkpoint] = values(records(broker, CANDLE_TOPIC), Kind.CHECKPOINT)
+    facts = unpack_facts(checkpoint)
+    assert (facts.transport, facts.pairs, facts.book) == ("rest", ["BTC-USD", "ETH-USD"], None)
+
+
+@pytest.mark.parametrize("status", [403, 418, 429])
+def test_F4_an_end_does_not_wait_for_a_ban(status: int) -> None:
+    assert ban(status, "3600") == 3600
+
+    async def scenario() -> float:
+        clock = MovedClock()
+        refusal = httpx.Response(status, headers={"Retry-After": "3600"}, content=PAGE)
+        async with polling(BTC, answer=lambda request: refusal, clock=clock) as (poller, _):
+            await until(lambda: poller.last_error)
+            clock.monotonic += 2 * MINUTE
+            await asyncio.sleep(0.3)
+            start = time.monotonic()
+        return time.monotonic() - start
+
+    assert asyncio.run(scenario()) < 1
+
+
+def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = MovedClock()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=PAGE) if "BTC" in str(request.url) else fine(request)
+
+    async def scenario() -> tuple[int, MemoryBroker]:
+        async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
+            await until(lambda: poller.rota.refused)
+            clock.monotonic += 1
+            await until(lambda: not poller.rota.unconfirmed)
+            clock.monotonic += MINUTE + 5
+            await until(lambda: poller.rota.undecodable == 2)
+            return poller.rota.undecodable, broker
+
+    with caplog.at_level(logging.WARNING):
+        undecodable, broker = asyncio.run(scenario())
+    assert undecodable == 2
+    stored = list(frames(records(broker, CANDLE_TOPIC)))
+    assert [(header.number, header.pair, value) for header, value in stored][:3] == [
+        (1, BTC, PAGE),
+        (2, ETH, CANDLES),
+        (3, BTC, PAGE),
+    ]
+    [line] = [record.getMessage() for record in caplog.records if record.name.endswith("poller")]
+    assert line.startswith("kraken candle 0: nothing of BTC-USD over REST, kraken: JSON is malformed")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (httpx.Response(404, content=PAGE), "HTTP 404"),
+        (httpx.Response(400, content=PAGE), "HTTP 400"),
+        (httpx.Response(200, content=REFUSED), "EQuery:Unknown asset pair"),
+    ],
+)
+def test_a_refused_pair_is_named_once_and_the_others_go_on(
+    refusal: httpx.Response, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, asked = MovedClock(), list[str]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["pair"])
+        return refusal if asked[-1] == "BTC/USD" else fine(request)
+
+    async def scenario() -> dict[Pair, str]:
+        async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, _):
+            for count in (1, 2, 3, 4):
+                await until(lambda count=count: len(asked) == count)  # type: ignore[misc]
+                clock.monotonic += 1 if count % 2 else MINUTE + 5
+            await until(lambda: not poller.rota.unconfirmed)
+            return dict(poller.rota.refused)
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(scenario()) == {BTC: reason}
+    assert asked[:4] == ["BTC/USD", "ETH/USD", "BTC/USD", "ETH/USD"]
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("poller")]
+    assert lines == [f"kraken candle 0: nothing of BTC-USD over REST, {reason}"]
+
+
+def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFixture) -> None:
+    clock, calls = MovedClock(), list[float]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(time.monotonic())
+        if len(calls) == 1:
+            raise httpx.ConnectError("no route to host", request=request)
+        return fine(request) if len(calls) == 3 else httpx.Response(503)
+
+    async def scenario() -> list[tuple[str, str]]:
+        async with polling(BTC, answer=answer, clock=clock) as (poller, _):
+            seen = []
+            for count in (1, 2):
+                await until(lambda count=count: len(calls) == count)  # type: ignore[misc]
+                await asyncio.sleep(0)
+                seen.append((poller.state, poller.last_error))
+                clock.monotonic += MINUTE + 5
+            await until(lambda: poller.state == "live")
+            seen.append((poller.state, poller.last_error))
+            clock.monotonic += 2 * MINUTE + 5
+            await until(lambda: len(calls) == 4)
+            seen.append((poller.state, poller.last_error))
+            return seen
+
+    with caplog.at_level(logging.WARNING):
+        seen = asyncio.run(scenario())
+    assert seen == [("connecting", "no route to host"), ("connecting", "HTTP 503"), ("live", ""), ("stale", "HTTP 503")]
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("poller")]
+    assert lines == [
+        "kraken candle 0: no answer over REST, no route to host; asking on",
+        "kraken candle 0: no answer over REST, HTTP 503; asking on",
+    ]
+
+
+def test_pairs_change_while_it_runs_and_the_log_knows() -> None:
+    async def scenario() -> MemoryBroker:
+        async with polling(BTC, ETH) as (poller, broker):
+            await until(lambda: poller.rota.unconfirmed == {ETH})
+            poller.follow([SOL, BTC])
+            await until(lambda: not poller.rota.unconfirmed)
+        return broker
+
+    stored = records(asyncio.run(scenario()), CANDLE_TOPIC)
+    assert [header.pair for header, _ in frames(stored)] == [BTC, SOL]
+    assert [unpack_facts(value).pairs for value in values(stored, Kind.PAIRS)] == [["SOL-USD", "BTC-USD"]]
+
+
+def test_an_answer_that_cannot_be_stored_ends_it() -> None:
+    class Full(MemoryBroker):
+        def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+            if value == CANDLES:
+                raise DeliveryError("the disk is full: make room")
+            super().append(topic, partition, header, value)
+
+    async def scenario() -> MemoryBroker:
+        broker = Full()
+        with pytest.raises(ExceptionGroup) as caught:
+            async with polling(BTC, broker=broker):
+                await asyncio.Event().wait()
+        assert caught.group_contains(DeliveryError, match="make room")
+        return broker
+
+    stored = records(asyncio.run(scenario()), CANDLE_TOPIC)
+    assert [header.kind for header, _ in stored] == [Kind.OPENED, Kind.CLOSED]
+    assert unpack_facts(stored[-1][1]).reason == "broken off"
+
+
+@pytest.mark.parametrize("name", [name for name, exchange in EXCHANGES.items() if exchange.has_deltas])
+def test_a_polled_book_is_a_row_of_its_own_and_leaves_the_sockets_alone(name: str) -> None:
+    exchange, books, polled = EXCHANGES[name], Books(EXCHANGES[name]), 0
+    for _, frame in read(exchange, DATA / name / "rest_orderbook.jsonl"):
+        for answer in exchange.decode(frame):
+            assert isinstance(answer, BookUpdate)
+            pair, level = answer.pair, Level(0.5, 1.0)
+            socket = BookUpdate(pair=pair, is_snapshot=True, bids=[level], asks=[Level(0.75, 2.0)], last_sequence=7)
+            change = BookUpdate(
+                pair=pair, is_snapshot=False, bids=[Level(0.5, 3.0)], asks=[], first_sequence=8, last_sequence=8
+            )
+            books.row("socket", socket)
+            for _ in range(2):  # nothing may have happened between two requests
+                applied, row, faults = books.row("rest", answer)
+                assert (applied, faults) == (Applied.APPLIED, [])
+                assert row is not None
+                best_bid, best_ask = (
+                    max(level.price for level in answer.bids),
+                    min(level.price for level in answer.asks),
+                )
+                assert (row[0], row[1], row[3], row[5]) == (True, answer.last_sequence, best_bid, best_ask)
+            applied, row, faults = books.row("socket", change)
+            assert (applied, faults) == (Applied.APPLIED, [])
+            assert row is not None
+            assert (row[1], row[3], row[4], row[5]) == (8, 0.5, 3.0, 0.75)
+            for connection in ("socket", "rest"):  # the recordings are of different days
+                books.own(Header(Kind.CLOSED, 0, connection, 2, 0), Facts())
+            polled += 1
+    assert polled

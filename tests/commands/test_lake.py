@@ -1,0 +1,231 @@
+"""`coin lake`: windows made again hold what they held, and what failed is told."""
+
+import hashlib
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from coin_platform.commands.lake import Report, stretches
+from coin_platform.commands.times import now, text
+from coin_platform.errors import CoinPlatformError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Channel, Window
+from coin_platform.orchestration import backfill
+from coin_platform.orchestration.resources import Topics
+from tests.commands.conftest import FIRST, MINUTE, THEN, Platform, recorded
+
+RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")
+TICKERS = ("--exchange", "upbit", "--table", "ticker")
+
+
+def two_windows(platform: Platform) -> None:
+    """Log a book of changes that goes on over the boundary of two windows, and tickers in both."""
+    book = recorded("okx", "book_sequence_1")
+    middle = len(book) // 2
+    for window, part, first in ((FIRST, book[:middle], 1), (THEN, book[middle:], middle + 1)):
+        platform.time = window.start
+        platform.log("okx", Channel.ORDERBOOK, part, first=first)
+        platform.log("okx", Channel.TICKER, recorded("okx", "ticker"), first=1 + 100 * (window is THEN))
+        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"), first=1 + 100 * (window is THEN))
+
+
+def sha256(lake: Path) -> dict[str, str]:
+    """Return the hash of every object of a lake."""
+    return {
+        str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(lake.rglob("*.parquet"))
+    }
+
+
+def counts(output: str, exchange: str) -> list[int]:
+    """Return an exchange's line: windows, written, unchanged, new generation, failed."""
+    return [int(cell) for cell in lines(output, exchange)[-1][1:]]
+
+
+def lines(output: str, exchange: str) -> list[list[str]]:
+    """Return the cells of the lines of tables that speak of an exchange."""
+    cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in output.splitlines() if "│" in line]
+    return [line for line in cells if exchange in line[:2]]
+
+
+def test_S2_tables_made_from_raw_after_the_topic_was_trimmed_have_the_same_bytes(platform: Platform) -> None:
+    two_windows(platform)
+    first = platform.coin("lake", "backfill", *RANGE)
+    assert first.exit_code == 0, first.output
+    assert counts(first.output, "okx") == counts(first.output, "upbit") == [2, 2, 0, 0, 0]
+    before = sha256(platform.lake)
+    assert len(before) == 2 * 2 * 5
+    book = pl.read_parquet(platform.lake / "orderbook/exchange=okx/**/*.parquet")
+    assert book.group_by(pl.col("log_time").dt.minute()).len().filter(pl.col("len") > 40).height == 2
+    for exchange, channel in (("okx", Channel.ORDERBOOK), ("okx", Channel.TICKER), ("upbit", Channel.TICKER)):
+        place = platform.source(exchange, channel)
+        platform.trim(exchange, channel, platform.broker.end_offset(place.topic, place.partition))
+    again = platform.coin("lake", "backfill", *RANGE)
+    assert counts(again.output, "okx") == counts(again.output, "upbit") == [2, 0, 2, 0, 0]
+    assert sha256(platform.lake) == before
+    for table in platform.lake.iterdir():  # all that frames do not hold themselves is made anew
+        if table.is_dir() and not table.name.startswith("raw_"):
+            shutil.rmtree(table)
+    assert set(sha256(platform.lake)) == {key for key in before if key.startswith("raw_")}
+    made = platform.coin("lake", "backfill", *RANGE)
+    assert made.exit_code == 0, made.output
+    assert sha256(platform.lake) == before
+
+
+def test_what_changed_is_said_with_the_rows_before_and_after(platform: Platform) -> None:
+    two_windows(platform)
+    assert platform.coin("lake", "backfill", *RANGE, *TICKERS).exit_code == 0
+    lake = platform.opened()
+    stored = lake.read("ticker", "upbit", FIRST)
+    assert stored is not None
+    lake.commit("ticker", "upbit", FIRST, stored.head(1), {"frames": 1})  # as other code would have had it
+    again = platform.coin("lake", "backfill", *RANGE, *TICKERS)
+    assert counts(again.output, "upbit") == [2, 0, 1, 1, 0]
+    where = "2026-11-02T03:00 to 2026-11-02T03:01"
+    assert lines(again.output, "upbit")[0] == ["upbit", "ticker", "1", "1", str(stored.height), where]
+    assert (lake.provenance("ticker", "upbit", FIRST) or {})["generation"] == 3
+    assert lake.read("ticker", "upbit", FIRST).equals(stored)  # type: ignore[union-attr]  # it was just committed
+
+
+def test_an_exchange_that_fails_fails_alone(platform: Platform, capfd: pytest.CaptureFixture[str]) -> None:
+    two_windows(platform)
+    platform.trim("upbit", Channel.TICKER, 1)
+    made = platform.coin("lake", "backfill", *RANGE)
+    assert made.exit_code == 1
+    assert counts(made.output, "upbit") == [2, 1, 0, 0, 1]
+    assert counts(made.output, "okx") == [2, 2, 0, 0, 0]
+    said = capfd.readouterr().err
+    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: koreaSocketDataIn-ticker[0]: records of this window" in said
+    assert "FAILED upbit 2026-11-02T03:00 ticker: what it is made of failed" in said
+    assert "okx" not in said
+
+
+def test_windows_that_are_not_there_are_named(platform: Platform) -> None:
+    two_windows(platform)
+    made = platform.coin("lake", "backfill", "--from", "2026-11-02T02:58", "--to", "2026-11-02T03:01")
+    assert made.exit_code == 0
+    assert "upbit: nothing logged: 2026-11-02T02:58 to 2026-11-02T03:00" in made.output
+    assert counts(made.output, "upbit") == [3, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("happens", "error"),
+    [
+        (lambda: signal.raise_signal(signal.SIGINT), dg.DagsterExecutionInterruptedError),
+        (lambda: 1 // 0, ZeroDivisionError),
+    ],
+)
+def test_what_ends_it_early_is_not_taken_for_the_end(
+    platform: Platform, happens: Callable[[], object], error: type[BaseException]
+) -> None:
+    two_windows(platform)
+    work = backfill.Work([EXCHANGES["okx"]], [FIRST, THEN], ["raw_ticker"])
+    told: list[Window] = []
+
+    def tell(made: list[backfill.Made]) -> None:
+        told.append(made[0].window)
+        happens()
+
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(error):
+        backfill.run(work, platform.settings, Topics(), platform.opened(), instance, tell)
+    assert told == [FIRST]
+    assert platform.opened().windows("raw_ticker", "okx") == [FIRST]
+
+
+def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
+    platform.time = now()
+    platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"))
+    current = platform.time // MINUTE * MINUTE
+    told: list[backfill.Made] = []
+    work = backfill.Work([EXCHANGES["upbit"]], [Window(current, current + MINUTE)])
+    with dg.DagsterInstance.ephemeral() as instance:
+        backfill.run(work, platform.settings, Topics(), platform.opened(), instance, told.extend)
+    assert [(made.outcome, made.table) for made in told] == [(backfill.Outcome.OPEN, "")]
+    report = Report()
+    assert list(report.take(told)) == []
+    assert f"upbit: still open: {text(current)} to {text(current + MINUTE)}" in list(report.tables())
+    assert sha256(platform.lake) == {}
+
+
+def test_only_the_wanted_table_and_what_it_is_made_of(platform: Platform) -> None:
+    two_windows(platform)
+    made = platform.coin("lake", "backfill", *RANGE, "--exchange", "okx", "--table", "ticker")
+    assert made.exit_code == 0
+    assert {key.split("/date=")[0] for key in sha256(platform.lake)} == {
+        "raw_ticker/exchange=okx",
+        "ticker/exchange=okx",
+    }
+
+
+def test_the_instance_knows_materialisations_and_checks_of_each_partition(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    two_windows(platform)
+    for _ in range(2):  # also when it is recorded again
+        assert platform.coin("lake", "backfill", *RANGE, "--table", "ticker").exit_code == 0
+    with dg.DagsterInstance.get() as instance:
+        asset = dg.AssetKey(["asia", "okx", "ticker"])
+        keys = ["2026-11-02-03:00", "2026-11-02-03:01"]
+        assert instance.get_materialized_partitions(asset) == set(keys)
+        history = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(asset, "conservation"), limit=10
+        )
+        assert sorted(str(one.partition) for one in history) == sorted(keys * 2)
+        assert {one.status.value for one in history} == {"SUCCEEDED"}
+        [newest] = instance.fetch_materializations(asset, limit=1).records
+        metadata = newest.asset_materialization.metadata if newest.asset_materialization else {}
+        assert metadata["dagster/partition_row_count"].value == len(recorded("okx", "ticker"))
+        assert [run.job_name for run in instance.get_runs()] == ["lake_backfill"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--from", "noon"), "--from noon: not a time; write it as 2026-11-24T03:00, in UTC"),
+        (
+            ("--from", "2026-11-02T03:00:30"),
+            "--from 2026-11-02T03:00:30: windows are 1 minutes long; write 2026-11-02T03:00 or 2026-11-02T03:01",
+        ),
+        (("--from", "2026-10-02"), "--from 2026-10-02: before COIN_START; write 2026-11-02T00:00 or later"),
+        (
+            ("--from", "2026-11-02T03:00", "--to", "2026-11-02T04:00+01:00"),
+            "--from 2026-11-02T03:00: not before --to, 2026-11-02T03:00; write an earlier time",
+        ),
+        ((*RANGE, "--exchange", "mtgox"), "--exchange mtgox: there is no such; there are upbit, bithumb,"),
+        ((*RANGE, "--table", "tickers"), "--table tickers: there is no such; there are raw_ticker, ticker,"),
+    ],
+)
+def test_what_cannot_be_is_one_line_that_says_what_to_write(
+    platform: Platform, arguments: tuple[str, ...], line: str
+) -> None:
+    error = platform.coin("lake", "backfill", *arguments).exception
+    assert isinstance(error, CoinPlatformError)
+    assert str(error).startswith(line) and "\n" not in str(error)
+
+
+def test_the_tables_are_listed_with_windows_rows_and_bytes(platform: Platform) -> None:
+    assert "the lake is empty" in platform.coin("lake", "tables").output
+    two_windows(platform)
+    platform.coin("lake", "backfill", *RANGE, *TICKERS)
+    listed = platform.coin("lake", "tables", "--table", "ticker", "--exchange", "upbit").output
+    size = sum(path.stat().st_size for path in platform.lake.glob("ticker/exchange=upbit/**/*.parquet"))
+    rows = 2 * len(recorded("upbit", "ticker"))
+    [cells] = lines(listed, "upbit")
+    assert cells == ["ticker", "upbit", "2", "2026-11-02T03:00", "2026-11-02T03:01", str(rows), f"{size:,}"]
+
+
+def test_neighbouring_windows_are_written_as_one_stretch() -> None:
+    later = Window(THEN.stop + MINUTE, THEN.stop + 2 * MINUTE)
+    assert stretches([FIRST, THEN, later]) == [
+        "2026-11-02T03:00 to 2026-11-02T03:02",
+        "2026-11-02T03:03 to 2026-11-02T03:04",
+    ]

@@ -1,0 +1,25 @@
+"""Topics of a real Kafka that no other test uses."""
+
+import uuid
+from collections.abc import Mapping
+from contextlib import closing
+
+from kafka import KafkaAdminClient
+
+from coin_platform import topics
+from infra.stack import Kafka
+
+PARTITIONS = 4
+
+
+def fresh_topic(server: Kafka, settings: Mapping[str, str] | None = None) -> str:
+    """Make a topic as ours are, but for these settings, and return its name."""
+    name = f"Region.Korea_TickerPreprocessing-{uuid.uuid4().hex}"
+    options = {
+        "num_partitions": PARTITIONS,
+        "replication_factor": 1,
+        "configs": {**topics.config(1), **(settings or {})},
+    }
+    with closing(KafkaAdminClient(bootstrap_servers=server.address.split(","))) as admin:
+        admin.create_topics({name: options}, wait_for_metadata=True)
+    return name

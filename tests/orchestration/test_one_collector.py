@@ -1,0 +1,219 @@
+"""Exactly one collector, whatever happens to it, to its code server, to `dagster dev` or to the whole machine."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from coin_platform.broker import LocalBroker
+from coin_platform.simulator.server import digest
+from coin_platform.wire import Header, unpack
+from infra.stack import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+TOPIC, JOB = "koreaSocketDataIn-ticker", "collect_korea"
+PATIENCE = 180.0
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+
+def until(what: str, is_true: Callable[[], object], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
+    while not is_true():
+        assert time.monotonic() < deadline, f"{what}: not within {patience:.0f} s"
+        time.sleep(0.2)
+
+
+class Deployment:
+    """`dagster dev` and a simulated Upbit, each in a session of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.ui = home, free_ports(1)[0]
+        (home / "dagster_home").mkdir(parents=True)
+        shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home / "dagster_home")
+        self.environment = {
+            **os.environ,
+            "COIN_HOME": str(home),
+            "COIN_EXCHANGES_MODE": "simulated",
+            "COIN_EXCHANGES": "upbit",
+            "COIN_CHANNELS": "ticker",
+            "COIN_SIMULATOR_PORT": str(free_ports(1)[0]),
+            "DAGSTER_HOME": str(home / "dagster_home"),
+        }
+        self.broker = LocalBroker(home / "data" / "journal")
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.start("simulator", "-m", "coin_platform", "simulate", "--seed", "7")
+        self.start_dagster()
+
+    def start(self, name: str, *arguments: str) -> None:
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *arguments], env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def start_dagster(self) -> None:
+        workspace = str(ROOT / "workspace.yaml")
+        self.start("dagster", "-m", "dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(self.ui))
+
+    def headers(self) -> list[Header]:
+        end = self.broker.end_offset(TOPIC, 0)
+        return [unpack(record.header) for record in self.broker.read(TOPIC, 0, 0, end)]
+
+    def frames(self) -> list[Header]:
+        return [header for header in self.headers() if header.kind.is_frame]
+
+    def until_frames_of_a_new_producer(self, known: set[int]) -> None:
+        until("frames of a new producer", lambda: {header.epoch for header in self.frames()} - known)
+
+    def producers(self) -> set[int]:
+        return {header.epoch for header in self.frames()}
+
+    def runs(self) -> list[dg.DagsterRun]:
+        with dg.DagsterInstance.from_config(str(self.home / "dagster_home")) as instance:
+            return list(instance.get_runs(dg.RunsFilter(job_name=JOB)))
+
+    def lease(self) -> dict[str, object]:
+        key = f"coin/lease/{JOB}"
+        with dg.DagsterInstance.from_config(str(self.home / "dagster_home")) as instance:
+            row: dict[str, object] = json.loads(instance.daemon_cursor_storage.get_cursor_values({key})[key])
+            return row
+
+    def pid(self) -> int:
+        pid = self.lease()["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process that runs with this deployment's home."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("COIN_HOME") == str(self.home) and process.pid != os.getpid():
+                    found.append(process)
+        return [process for process in found if process.pid != self.processes["simulator"].pid]
+
+    def kill_all(self) -> None:
+        for process in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.processes["dagster"].wait()
+
+    def settle(self) -> None:
+        """End the feed from the exchange's side, so that all that was sent has arrived, and compare."""
+        before = len(self.frames())
+        until("steady frames", lambda: len(self.frames()) > before + 50)
+        newest = self.frames()[-40:]
+        assert len({(header.epoch, header.connection) for header in newest}) == 1, "two producers"
+        self.processes["simulator"].send_signal(signal.SIGTERM)
+        self.processes["simulator"].wait(20)
+        until("the last frame", lambda: not self.lost())
+        end = self.broker.end_offset(TOPIC, 0)
+        stored = Counter(
+            digest(record.value) for record in self.broker.read(TOPIC, 0, 0, end) if unpack(record.header).kind.is_frame
+        )
+        assert not stored - self.sent(), "stored twice, or never sent"
+
+    def sent(self, lost_on_the_way: bool = True) -> Counter[str]:
+        """What was sent; without what connections that broke off may have lost on the way, if so wanted."""
+        folder = self.home / "data" / "simulator"
+        closed = [json.loads(line) for line in (folder / "closed.jsonl").read_text().splitlines()]
+        broken = {line["connection"] for line in closed if line["code"] == 1006}
+        lines = [json.loads(line) for line in (folder / "sent.jsonl").read_text().splitlines()]
+        return Counter(line["hash"] for line in lines if lost_on_the_way or line["connection"] not in broken)
+
+    def lost(self) -> Counter[str]:
+        end = self.broker.end_offset(TOPIC, 0)
+        stored = Counter(digest(record.value) for record in self.broker.read(TOPIC, 0, 0, end))
+        return self.sent(lost_on_the_way=False) - stored
+
+    def end(self) -> None:
+        for process in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        for child in self.processes.values():
+            child.kill()
+            child.wait()
+        self.broker.close()
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    made = Deployment(tmp_path / "home")
+    try:
+        until("the first frames", lambda: len(made.frames()) > 50)
+        yield made
+    finally:
+        made.end()
+
+
+def test_a_frozen_worker_is_replaced_and_ended(deployment: Deployment) -> None:
+    frozen, known = deployment.pid(), deployment.producers()
+    os.kill(frozen, signal.SIGSTOP)
+    deployment.until_frames_of_a_new_producer(known)
+    assert not psutil.pid_exists(frozen) or psutil.Process(frozen).status() == psutil.STATUS_ZOMBIE
+    assert [run.status.value for run in deployment.runs()] == ["STARTED", "FAILURE"]
+    deployment.settle()
+
+
+def test_a_run_outlives_its_code_server_and_still_obeys(deployment: Deployment) -> None:
+    worker = psutil.Process(deployment.pid())
+    for process in deployment.descendants():
+        with suppress(psutil.NoSuchProcess):
+            if "grpc" in process.cmdline():
+                process.kill()
+    before = len(deployment.frames())
+    until("frames without a code server", lambda: len(deployment.frames()) > before + 100)
+    with dg.DagsterInstance.from_config(str(deployment.home / "dagster_home")) as instance:
+        instance.report_run_canceling(deployment.runs()[0])  # what Terminate does first; its call to the server fails
+    until("the run obeys", lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
+    assert [run.status.value for run in deployment.runs()] == ["CANCELED"]
+    known = deployment.producers()
+    deployment.kill_all()
+    deployment.start_dagster()
+    deployment.until_frames_of_a_new_producer(known)
+    deployment.settle()
+
+
+def test_a_second_launch_by_hand_never_produces(deployment: Deployment) -> None:
+    known = deployment.producers()
+    module = "coin_platform.orchestration.definitions"
+    command = [sys.executable, "-m", "dagster", "job", "launch", "-m", module, "-j", JOB]
+    subprocess.run(command, env=deployment.environment, check=True, capture_output=True)
+    until(
+        "the second run is called off", lambda: [r.status.value for r in deployment.runs()] == ["CANCELED", "STARTED"]
+    )
+    assert deployment.producers() == known
+    deployment.settle()
+
+
+def test_ctrl_c_of_dagster_dev_drains_the_run(deployment: Deployment) -> None:
+    known = deployment.producers()
+    os.killpg(deployment.processes["dagster"].pid, signal.SIGINT)
+    until("everything has ended", lambda: not deployment.descendants(), 60)
+    deployment.processes["dagster"].wait()
+    assert [run.status.value for run in deployment.runs()] == ["SUCCESS"]
+    assert not deployment.lost()
+    deployment.start_dagster()
+    deployment.until_frames_of_a_new_producer(known)
+    deployment.settle()
+
+
+def test_after_everything_was_killed_the_next_start_takes_over(deployment: Deployment) -> None:
+    known = deployment.producers()
+    deployment.kill_all()
+    assert [run.status.value for run in deployment.runs()] == ["STARTED"]  # nobody was left to say otherwise
+    deployment.start_dagster()
+    deployment.until_frames_of_a_new_producer(known)
+    assert [run.status.value for run in deployment.runs()] == ["STARTED", "FAILURE"]
+    deployment.settle()

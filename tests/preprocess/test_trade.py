@@ -1,0 +1,119 @@
+"""Trades to rows: values, and that a trade that is told twice is one row."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform import quality
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Channel, Pair
+from coin_platform.preprocess import schema
+from coin_platform.preprocess.transform import Source, Transform, batch
+from coin_platform.wire import Record
+from tests.preprocess.logs import TIME, answer, conserves, log, recorded
+from tests.recordings import files
+
+BTC, ETH = Pair("BTC", "USDT"), Pair("ETH", "USDT")
+BINANCE = Source(EXCHANGES["binance"], Channel.TRADE, "neSocketDataIn-trade", 0)
+
+
+def said(id: int, symbol: str = "BTCUSDT") -> bytes:
+    """Make a trade as the socket tells it."""
+    row = {"e": "trade", "E": 1777000000001, "s": symbol, "t": id, "p": "100.5", "q": "0.25", "T": 1777000000000}
+    return json.dumps(row | {"m": True}).encode()
+
+
+def answered(offset: int, *ids: int, pair: Pair = BTC) -> Record:
+    """Make a REST answer with the recent trades."""
+    rows = [{"id": id, "price": "100.5", "qty": "0.25", "time": 1777000000000, "isBuyerMaker": True} for id in ids]
+    return answer(offset, pair, json.dumps(rows).encode())
+
+
+def test_a_trade_becomes_one_row_with_its_origin() -> None:
+    result = batch(BINANCE, log([said(7)]))
+    row = result.rows.to_dicts()[0]
+    assert result.rows.schema == schema.CURATED[Channel.TRADE]
+    assert [row[name] for name in ("pair", "id", "price", "size", "side")] == ["BTC-USDT", "7", 100.5, 0.25, "sell"]
+    assert row["exchange_time"].timestamp() == 1777000000
+    assert (row["connection"], row["number"], row["offset"], row["index"], row["transport"]) == ("c", 1, 0, 0, "ws")
+    assert conserves(result)
+
+
+def test_an_unknown_side_is_null() -> None:
+    rows = batch(Source(EXCHANGES["coinone"], Channel.TRADE, "t", 2), recorded("coinone", "trade")).rows
+    assert rows.select("id", "price", "size", "side").rows()[0] == ("1693560450996001", 688.3, 5000.0, None)
+
+
+def test_each_trade_of_a_frame_is_a_row() -> None:
+    result = batch(BINANCE, [answered(0, 1, 2, 3)])
+    assert result.rows.select("id", "index", "transport").rows() == [
+        ("1", 0, "rest"),
+        ("2", 1, "rest"),
+        ("3", 2, "rest"),
+    ]
+    assert (result.counts["frames_rows"], result.counts["rows_emitted"]) == (1, 3)
+
+
+def test_a_rest_answer_gives_only_the_trades_that_the_socket_did_not() -> None:
+    result = batch(BINANCE, [*log([said(1), said(2)]), answered(2, 1, 2, 3), answered(3, 2, 3)])
+    assert result.rows.select("id", "transport", "offset", "index").rows() == [
+        *(("1", "ws", 0, 0), ("2", "ws", 1, 0), ("3", "rest", 2, 2)),
+    ]
+    counts = result.counts
+    assert (counts["frames"], counts["frames_rows"], counts["frames_duplicate"]) == (4, 3, 1)
+    assert (counts["rows_emitted"], counts["rows_repeated"]) == (3, 4)
+    assert conserves(result)
+    assert quality.one_row_a_trade(result.rows).passed
+
+
+def test_the_same_id_of_another_pair_is_another_trade() -> None:
+    result = batch(BINANCE, [*log([said(1), said(1, "ETHUSDT")]), answered(2, 1, pair=ETH)])
+    assert result.rows.select("pair", "offset").rows() == [("BTC-USDT", 0), ("ETH-USDT", 1)]
+    assert conserves(result)
+
+
+def test_trades_without_an_id_are_all_kept() -> None:
+    upbit = Source(EXCHANGES["upbit"], Channel.TRADE, "t", 0)
+    trade = {"market": "KRW-BTC", "timestamp": 1777000000000, "trade_price": 1.5, "trade_volume": 2, "ask_bid": "ASK"}
+    result = batch(upbit, [answer(0, Pair("BTC", "KRW"), json.dumps([trade, trade]).encode())])
+    assert result.rows.select("id", "price", "size", "side").rows() == [(None, 1.5, 2.0, "sell")] * 2
+    assert conserves(result)
+
+
+def test_a_new_window_begins_with_no_trade_known() -> None:
+    records = [record._replace(time=TIME + 30 * n) for n, record in enumerate(log([said(1)] * 5))]
+    transform = Transform(BINANCE, window=60)
+    assert [len(transform.feed(record)) for record in records] == [1, 0, 1, 0, 1]
+    assert [len(Transform(BINANCE, window=60).feed(record)) for record in records] == [1] * 5
+    assert transform.repeated == 2
+
+
+def test_trades_before_the_start_are_known_but_neither_rows_nor_counted() -> None:
+    result = batch(BINANCE, [*log([said(1), said(2)]), answered(2, 1), answered(3, 2, 3)], 1)
+    assert result.rows.select("id", "offset").rows() == [("2", 1), ("3", 3)]
+    assert (result.counts["frames"], result.counts["frames_duplicate"], result.counts["rows_repeated"]) == (3, 1, 2)
+    lead = batch(BINANCE, log([said(1), said(1), said(1)]), 2)
+    assert (lead.rows.height, lead.counts["rows_repeated"]) == (0, 1)
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=5), max_size=8))
+def test_every_trade_is_told_or_repeated(answers: list[list[int]]) -> None:
+    result = batch(BINANCE, [answered(offset, *ids) for offset, ids in enumerate(answers)])
+    told = [id for ids in answers for id in ids]
+    assert sorted(map(int, result.rows["id"])) == sorted(set(told))
+    first = {id: next(n for n, ids in enumerate(answers) if id in ids) for id in told}
+    assert {int(id): offset for id, offset in result.rows.select("id", "offset").rows()} == first
+    assert result.counts["rows_emitted"] + result.counts["rows_repeated"] == len(told)
+    assert conserves(result)
+
+
+@pytest.mark.parametrize(("exchange", "stem"), [(name, path.stem) for name, path in files("*trade*")])
+def test_recorded_trades_keep_the_rules(exchange: str, stem: str) -> None:
+    result = batch(Source(EXCHANGES[exchange], Channel.TRADE, "t", 0), recorded(exchange, stem))
+    assert result.rows.height > 0
+    assert result.rows["side"].is_in(["buy", "sell", None], nulls_equal=True).all()
+    assert conserves(result)
+    assert quality.columns(result.rows, schema.CURATED[Channel.TRADE]).passed
+    assert quality.one_row_a_trade(result.rows).passed

@@ -1,0 +1,269 @@
+"""What documents say is what the code does: docs/fields.md against the recordings, README.md against the adapters."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from coin_platform.commands.exchanges import markdown
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import rfc3339
+from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Frame, Kind, Pair, Ticker, Trade
+from coin_platform.preprocess import processed, schema
+from coin_platform.preprocess.transform import Entry
+from coin_platform.recording import columns, read
+from tests.recordings import files
+
+ROOT = Path(__file__).parent.parent
+FIELDS = ROOT / "docs/fields.md"
+NULL = "null"
+SOURCES = {"socket": Kind.SOCKET, "REST": Kind.REST}
+EVENTS = {Channel.TICKER: Ticker, Channel.ORDERBOOK: BookUpdate, Channel.TRADE: Trade, Channel.CANDLE: Candle}
+OWN = 1 + len(schema.WHEN)  # pair and the three times stand before a table's own columns
+ROWS = {
+    channel: ["exchange_time", *list(names)[OWN : -len(schema.ORIGIN)]]
+    for channel, names in (
+        (Channel.TICKER, schema.TICKER_COLUMNS),
+        (Channel.TRADE, schema.TRADE_COLUMNS),
+        (Channel.CANDLE, schema.CANDLE_COLUMNS),
+    )
+} | {Channel.ORDERBOOK: ["exchange_time", "is_snapshot", "sequence", "bids", "asks", "checksum"]}
+FACTORS = {"ms": 1000, "µs": 1, "s": SECOND, "%": 0.01, "": 1}
+FIELD = re.compile(r"`([^`]+)`(?:, (ms|µs|s|%|RFC 3339))?(?:, or null.*)?")
+DERIVED = re.compile(r"(\w+) ([-/]) (\w+)(?:, or null.*)?")
+
+
+class Cell(NamedTuple):
+    """What the document says of one column of an exchange's table, from one source."""
+
+    exchange: str
+    channel: Channel
+    source: str
+    column: str
+    text: str
+
+    @property
+    def place(self) -> tuple[str, Channel, str]:
+        """Where its values come from."""
+        return self.exchange, self.channel, self.source
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {self.channel} {self.source} {self.column}"
+
+
+def tables(text: str) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """Yield the tables of a document: the headings above, and the cells, header first."""
+    second = third = ""
+    rows: list[list[str]] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            yield second, third, [rows[0], *rows[2:]]
+            rows = []
+        if line.startswith("## "):
+            second, third = line[3:], ""
+        elif line.startswith("### "):
+            third = line[4:]
+
+
+def named(cell: str) -> list[str]:
+    """Return the columns that the first cell of a row names."""
+    return re.findall(r"\w+", cell)
+
+
+@cache
+def cells() -> list[Cell]:
+    """Return what docs/fields.md says of every exchange, table, source and column."""
+    titles = {kind.title: name for name, kind in EXCHANGES.items()}
+    return [
+        Cell(titles[second], Channel(third), source, column, text)
+        for second, third, (header, *rows) in tables(FIELDS.read_text(encoding="utf-8"))
+        if second in titles
+        for first, *texts in rows
+        for source, text in zip(header[1:], texts, strict=True)
+        for column in named(first)
+    ]
+
+
+@cache
+def said() -> dict[tuple[str, Channel, str], list[tuple[Frame, Event, dict[str, Any]]]]:
+    """Return all recorded events with their frames and values, by exchange, channel and source."""
+    found = defaultdict(list)
+    kinds = {event: channel for channel, event in EVENTS.items()}
+    sources = {kind: source for source, kind in SOURCES.items()}
+    for exchange, path in files():
+        for _, frame in read(EXCHANGES[exchange], path):
+            for event in EXCHANGES[exchange].decode(frame):
+                if type(event) in kinds:
+                    place = exchange, kinds[type(event)], sources[frame.kind]
+                    found[place].append((frame, event, values(event)))
+    return found
+
+
+def values(event: Event) -> dict[str, Any]:
+    """Return what the document has a row for."""
+    if isinstance(event, BookUpdate):
+        return {name: getattr(event, name) for name in ROWS[Channel.ORDERBOOK] if name != "sequence"} | {
+            "sequence": event.last_sequence
+        }
+    return columns(event)
+
+
+def recorded(cell: Cell) -> list[tuple[Frame, Event, dict[str, Any]]]:
+    """Return the recorded events that a cell is about."""
+    return said().get(cell.place, [])
+
+
+def there(exchange: str) -> set[tuple[Channel, str]]:
+    """Return the tables that an exchange fills, each with the source."""
+    kind = EXCHANGES[exchange]
+    pair = Pair("BTC", kind.quote)
+    rest = {(channel, "REST") for channel in Channel if kind.request_url(channel, pair)}
+    return rest | {(channel, "socket") for channel in kind.channels}
+
+
+def looked_up(node: Any, path: list[str]) -> Iterator[Any]:
+    """Yield the values of a path that begins anywhere in a message: `k.o`, `c[0]`, `[4]`."""
+    children = node if isinstance(node, list) else list(node.values()) if isinstance(node, dict) else []
+    for child in children:
+        yield from looked_up(child, path)
+    yield from followed(node, path) if (path[0].isdigit() if isinstance(node, list) else isinstance(node, dict)) else ()
+
+
+def followed(node: Any, path: list[str]) -> Iterator[Any]:
+    """Yield the value of a path that begins here, if there is one."""
+    for step in path:
+        if isinstance(node, list) and step.isdigit() and int(step) < len(node):
+            node = node[int(step)]
+        elif isinstance(node, dict) and step in node:
+            node = node[step]
+        else:
+            return
+    if not isinstance(node, dict | list):
+        yield node
+
+
+def converted(value: Any, unit: str) -> Any:
+    """Return a native value as the column has it: a float, whole µs, or text as it is."""
+    if unit == "RFC 3339":
+        return rfc3339(value) if isinstance(value, str) and value else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    return round(number * FACTORS[unit]) if unit in ("ms", "µs", "s") else number * FACTORS[unit]
+
+
+def equal(decoded: Any, native: Any) -> bool:
+    """Compare by value; ids stay text, because a float would not hold them."""
+    if isinstance(native, float) and isinstance(decoded, float | int) and not isinstance(decoded, bool):
+        return decoded == pytest.approx(native, rel=1e-12)
+    return bool(decoded == native)
+
+
+def test_every_column_of_every_table_of_every_exchange_is_in_the_document() -> None:
+    described: dict[tuple[str, Channel, str], list[str]] = defaultdict(list)
+    for cell in cells():
+        described[cell.place].append(cell.column)
+    wanted = {(name, channel, source) for name in EXCHANGES for channel, source in there(name)}
+    assert set(described) == wanted
+    assert {place: sorted(names) for place, names in described.items()} == {
+        place: sorted(ROWS[place[1]]) for place in wanted
+    }
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_exactly_the_columns_that_the_document_calls_null_are_null(exchange: str) -> None:
+    for cell in (cell for cell in cells() if cell.exchange == exchange):
+        found = [value[cell.column] for _, _, value in recorded(cell)]
+        nulls = sum(value is None for value in found)
+        if cell.text == NULL:
+            assert nulls == len(found), f"{cell}: the document says null, {len(found) - nulls} recordings have a value"
+        elif ", or null" not in cell.text:
+            assert nulls == 0, f"{cell}: null in {nulls} of {len(found)} recordings; the document says {cell.text}"
+
+
+def test_what_the_document_calls_null_at_times_has_values_too() -> None:
+    by_column: dict[tuple[str, Channel, str], list[Any]] = defaultdict(list)
+    for cell in (cell for cell in cells() if ", or null" in cell.text):
+        by_column[cell.exchange, cell.channel, cell.column] += [value[cell.column] for _, _, value in recorded(cell)]
+    assert [key for key, found in by_column.items() if all(value is None for value in found)] == []
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_the_native_fields_of_the_document_hold_the_values_of_the_columns(exchange: str) -> None:
+    for cell in (cell for cell in cells() if cell.exchange == exchange):
+        field = FIELD.fullmatch(cell.text)
+        if field is None:
+            continue
+        path, unit = re.findall(r"\w+", field[1]), field[2] or ""
+        compared = 0
+        for frame, _, value in recorded(cell):
+            found = list(looked_up(json.loads(frame.payload, parse_int=str, parse_float=str), path))
+            decoded = value[cell.column]
+            if found and decoded is not None:
+                native = [one if cell.column == "id" else converted(one, unit) for one in found]
+                assert any(equal(decoded, one) for one in native), f"{cell}: {decoded!r} is not {native[:5]}"
+                compared += 1
+        known = any(value[cell.column] is not None for _, _, value in recorded(cell))
+        assert compared or not known, f"{cell}: no recording has {cell.text}"
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_the_derived_columns_of_the_document_are_derived_so(exchange: str) -> None:
+    for cell in (cell for cell in cells() if cell.exchange == exchange):
+        derived = DERIVED.fullmatch(cell.text)
+        for _, _, value in recorded(cell) if derived else ():
+            assert derived is not None
+            one, other, result = value[derived[1]], value[derived[3]], value[cell.column]
+            if None not in (one, other, result):
+                expected = one - other if derived[2] == "-" else one / other
+                assert result == pytest.approx(expected, rel=1e-9, abs=1e-12), f"{cell}: {cell.text}"
+
+
+def contract() -> list[tuple[str, str, dict[str, str]]]:
+    """Return exchange, source and the cells of the table about the processed tickers."""
+    [(header, *rows)] = [
+        rows for second, _, rows in tables(FIELDS.read_text(encoding="utf-8")) if second == "Processed tickers"
+    ]
+    titles = {kind.title: name for name, kind in EXCHANGES.items()}
+    return [
+        (titles[title], source, dict(zip(named(" ".join(header[2:])), texts, strict=True)))
+        for title, sources, *texts in rows
+        for source in sources.split(", ")
+    ]
+
+
+def test_the_processed_tickers_have_the_values_that_the_document_names() -> None:
+    described = {(cell.place, cell.column): cell.text for cell in cells()}
+    assert {(name, source) for name, source, _ in contract()} == {
+        (name, source) for name in EXCHANGES for channel, source in there(name) if channel is Channel.TICKER
+    }
+    for exchange, source, texts in contract():
+        place = exchange, Channel.TICKER, source
+        for _, event, value in said()[place]:
+            row = dict.fromkeys(schema.TICKER_COLUMNS) | {"pair": str(getattr(event, "pair", ""))}
+            record = json.loads(
+                processed.encode(EXCHANGES[exchange], Channel.TICKER, Entry(tuple(row.values()), event))
+            )
+            for name, text in texts.items():
+                column, _, native = text.partition(" ")
+                assert text == NULL or native == f"({described[place, column].split(', or null')[0]})", (
+                    f"{exchange} {source} {name}: {text}"
+                )
+                got, wanted = record["data"][0][name], None if text == NULL else value[column]
+                assert (None if got is None else float(got)) == pytest.approx(wanted), f"{exchange} {source} {name}"
+
+
+def test_the_table_of_exchanges_in_the_readme_is_the_one_that_the_code_prints() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = "<!-- coin exchanges --markdown -->\n", "\n<!-- end -->"
+    assert text.count(begin) == text.count(end) == 1
+    found = text[text.index(begin) + len(begin) : text.index(end)]
+    assert found == markdown(), "put the output of `coin exchanges --markdown` between the two comments of README.md"

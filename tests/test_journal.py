@@ -1,0 +1,513 @@
+"""The journal keeps what it took, in order, through kills, full disks, trims and restarts."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
+from coin_platform.journal import Journal, JournalReader, Positions
+from coin_platform.model import SECOND
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "topic" / "0.db"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; fail after 10 s."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited 10 s in vain"
+        time.sleep(0.005)
+
+
+def write(path: Path, count: int, value: bytes = b"value") -> None:
+    with closing(Journal(path)) as journal:
+        for n in range(count):
+            journal.append(f"h{n}", value)
+
+
+def offsets(path: Path, start: int = 0) -> list[int]:
+    return [record.offset for record in JournalReader(path).read(start)]
+
+
+@contextmanager
+def process(code: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """Run Python code in a process of its own, with the journal's names at hand; it is killed in the end."""
+    preamble = (
+        "import sys, time\nfrom pathlib import Path\nfrom coin_platform.journal import *\npath = Path(sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", preamble + code, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def line(child: "subprocess.Popen[str]") -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+# Offsets and times
+
+
+def test_offsets_are_0_1_2_and_go_on_after_a_restart(path: Path) -> None:
+    write(path, 3)
+    write(path, 2)
+    records = list(JournalReader(path).read(0))
+    assert [(r.offset, r.header, r.value) for r in records] == [
+        (0, "h0", b"value"),
+        (1, "h1", b"value"),
+        (2, "h2", b"value"),
+        (3, "h0", b"value"),
+        (4, "h1", b"value"),
+    ]
+
+
+def test_offsets_are_not_used_again_after_everything_was_trimmed_and_the_writer_restarted(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        for _ in range(10):
+            journal.append("h", b"")
+        journal.flush()
+        journal.trim(10)
+    assert JournalReader(path).bounds()[:2] == (10, 10)
+    write(path, 1)
+    assert offsets(path, 10) == [10]
+
+
+def test_an_asked_for_trim_is_done_when_close_returns(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        for _ in range(25_000):
+            journal.append("h", b"")
+        journal.trim(24_999)
+    assert JournalReader(path).begin_offset() == 24_999
+
+
+def test_a_trim_beyond_the_end_spares_what_comes_later(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        journal.append("h", b"old")
+        journal.trim(100)
+        until(lambda: JournalReader(path).begin_offset() == 1)
+        journal.append("h", b"new")
+    assert [(r.offset, r.value) for r in JournalReader(path).read(1)] == [(1, b"new")]
+
+
+def test_append_time_never_goes_back_even_if_the_clock_does(path: Path) -> None:
+    times = iter([1_000, 400, 2_000])
+    for _ in range(3):  # a new writer each time, so that a restart is no excuse
+        with closing(Journal(path, clock=lambda: next(times))) as journal:
+            journal.append("h", b"")
+    assert [record.time for record in JournalReader(path).read(0)] == [1_000, 1_000, 2_000]
+
+
+def test_the_last_time_outlives_the_records(path: Path) -> None:
+    with closing(Journal(path, clock=lambda: 5_000)) as journal:
+        journal.append("h", b"")
+        journal.flush()
+        journal.trim(1)
+    assert JournalReader(path).last_time() == 5_000
+    with closing(Journal(path, clock=lambda: 3)) as journal:
+        journal.append("h", b"")
+    assert [record.time for record in JournalReader(path).read(1)] == [5_000]
+
+
+def test_the_offset_for_a_time_is_the_first_record_at_or_after_it(path: Path) -> None:
+    clock = iter([100, 200, 200, 300])
+    with closing(Journal(path, clock=lambda: next(clock))) as journal:
+        for _ in range(4):
+            journal.append("h", b"")
+            journal.flush()
+        reader = JournalReader(path)
+        assert [reader.offset_for_time(t) for t in (0, 100, 101, 200, 201, 300, 301)] == [0, 0, 1, 1, 3, 3, 4]
+        journal.trim(2)
+        until(lambda: reader.begin_offset() == 2)
+        assert [reader.offset_for_time(t) for t in (0, 200, 201, 301)] == [2, 2, 3, 4]
+
+
+# Reading
+
+
+def test_a_reader_may_come_before_the_first_record(path: Path) -> None:
+    reader = JournalReader(path)
+    assert reader.bounds() == (0, 0, None)
+    assert reader.offset_for_time(1) == 0
+    assert list(reader.read(0)) == []
+    assert not path.parent.exists()
+
+
+def test_a_range_ends_before_its_stop_and_at_the_end(path: Path) -> None:
+    write(path, 5)
+    reader = JournalReader(path)
+    assert [r.offset for r in reader.read(1, 3)] == [1, 2]
+    assert [r.offset for r in reader.read(3, 99)] == [3, 4]
+    assert list(reader.read(5)) == list(reader.read(99)) == list(reader.read(2, 2)) == []
+
+
+def test_records_larger_than_a_read_step_come_whole_and_in_order(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        for n in range(6):
+            journal.append("h", bytes([n]) * (7 * MIB))
+            journal.flush()
+    assert [(len(r.value), r.value[-1]) for r in JournalReader(path).read(0)] == [(7 * MIB, n) for n in range(6)]
+
+
+def test_a_record_is_readable_soon_without_a_flush(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        journal.append("h", b"soon")
+        until(lambda: JournalReader(path).end_offset() == 1)
+        assert [r.value for r in JournalReader(path).read(0)] == [b"soon"]
+
+
+def test_another_process_reads_while_this_one_writes(path: Path) -> None:
+    follow = """
+seen = 0
+while seen < 2000:
+    for record in JournalReader(path).read(seen):
+        assert (record.offset, record.value) == (seen, b"%d" % seen)
+        seen += 1
+print(seen)
+"""
+    with process(follow, path) as child, closing(Journal(path)) as journal:
+        for n in range(2_000):
+            journal.append("h", b"%d" % n)
+            if n % 100 == 0:
+                journal.flush()
+        journal.flush()
+        assert line(child) == "2000"
+
+
+def test_a_reader_that_dawdles_does_not_let_the_write_ahead_log_grow(path: Path) -> None:
+    write(path, 6_000)
+    reading = JournalReader(path).read(0)
+    next(reading)
+    with closing(Journal(path)) as journal:
+        for _ in range(20):
+            for _ in range(4):
+                journal.append("h", bytes(MIB))
+            journal.flush()
+        assert Path(f"{path}-wal").stat().st_size < 24 * MIB
+        assert [r.offset for r in reading] == list(range(1, 6_000))
+
+
+def test_a_trim_under_a_reader_is_an_error_not_a_hole(path: Path) -> None:
+    write(path, 12_000)
+    reading = JournalReader(path, "topic T partition 0").read(0)
+    next(reading)
+    with closing(Journal(path)) as journal:
+        journal.trim(11_000)
+    with pytest.raises(RetentionLoss, match=r"topic T partition 0: offset 5000 was trimmed, .* is 11000"):
+        list(reading)
+
+
+def test_a_damaged_file_is_named_by_the_error_of_its_reader(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a journal" * 1_000)
+    with pytest.raises(sqlite3.DatabaseError) as caught:
+        JournalReader(path).bounds()
+    assert caught.value.__notes__ == [f"while reading {path}"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 150), st.booleans()), max_size=6), data=st.data())
+def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
+    steps: list[tuple[int, int, bool]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "0.db"
+    written: list[bytes] = []
+    begin = 0
+    journal = Journal(path, commit_every=0)
+    try:
+        for count, trim_to, is_restart in steps:
+            new = [b"%d" % (len(written) + n) for n in range(count)]
+            for value in new:
+                journal.append("h", value)
+            written += new
+            journal.flush()
+            journal.trim(trim_to)
+            begin = max(begin, min(trim_to, len(written)))
+            until(lambda: JournalReader(path).begin_offset() == begin)  # noqa: B023
+            if is_restart:
+                journal.close()
+                journal = Journal(path, commit_every=0)
+    finally:
+        journal.close()
+    start = data.draw(st.integers(begin, len(written)))
+    stop = data.draw(st.integers(start, len(written) + 2))
+    reader = JournalReader(path)
+    assert reader.bounds()[:2] == (begin, len(written))
+    assert [(r.offset, r.value) for r in reader.read(start, stop)] == list(enumerate(written))[start:stop]
+    if begin:
+        with pytest.raises(RetentionLoss):
+            list(reader.read(begin - 1, begin))
+
+
+# Writing
+
+
+def test_append_does_not_wait_for_a_disk_that_stands_still(path: Path) -> None:
+    write(path, 1)
+    with closing(Journal(path)) as journal, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # the writer's thread now waits for us
+        for _ in range(1_000):
+            journal.append("h", b"")
+        assert JournalReader(path).end_offset() == 1
+        other.execute("ROLLBACK")
+        journal.flush()
+        assert JournalReader(path).end_offset() == 1_001
+
+
+def test_what_waits_in_memory_has_a_bound(path: Path) -> None:
+    write(path, 1)
+    with (
+        closing(Journal(path, buffer_bytes=10_000)) as journal,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DeliveryError, match=f"journal {path}: 10,100 bytes wait for the disk"):
+            for _ in range(1_000):
+                journal.append("", bytes(100))
+        other.execute("ROLLBACK")
+        journal.flush()
+        journal.append("", bytes(100))  # it goes on when the disk does
+    assert JournalReader(path).end_offset() == 1 + 101 + 1
+
+
+def test_threads_may_append_together_and_each_keeps_its_order(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+
+        def run(name: str) -> None:
+            for n in range(2_000):
+                journal.append(name, b"%d" % n)
+
+        threads = [threading.Thread(target=run, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    records = list(JournalReader(path).read(0))
+    for name in "abc":
+        assert [int(r.value) for r in records if r.header == name] == list(range(2_000))
+
+
+def test_the_listener_hears_each_new_end(path: Path) -> None:
+    ends: list[int] = []
+    with closing(Journal(path, on_append=ends.append)) as journal:
+        for _ in range(3):
+            journal.append("h", b"")
+            journal.flush()
+    assert ends == [1, 2, 3]
+
+
+def test_a_closed_journal_says_so_and_may_be_closed_again(path: Path) -> None:
+    journal = Journal(path)
+    journal.close()
+    journal.close()
+    with pytest.raises(DeliveryError, match=f"journal {path} is closed"):
+        journal.append("h", b"")
+
+
+# One writer
+
+
+def test_a_second_writer_is_told_who_the_first_one_is(path: Path) -> None:
+    with process("journal = Journal(path); journal.flush(); print('open', flush=True); time.sleep(60)", path) as child:
+        assert line(child) == "open"
+        with pytest.raises(PartitionBusy, match=rf"journal {path} is being written by process {child.pid}: end"):
+            Journal(path)
+        assert JournalReader(path).end_offset() == 0  # readers do not mind
+
+
+def test_all_that_was_flushed_survives_kill_9_and_the_partition_is_free(path: Path) -> None:
+    append = """
+journal = Journal(path)
+for n in range(10**9):
+    journal.append("h", b"%d" % n)
+    if n % 50 == 49:
+        journal.flush()
+        print(n + 1, flush=True)
+"""
+    with process(append, path) as child:
+        flushed = [int(line(child)) for _ in range(40)][-1]
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        flushed = max([flushed, *(int(rest) for rest in child.stdout.read().split("\n")[:-1])])
+    read = list(JournalReader(path).read(0))  # before any writer has repaired anything
+    assert len(read) >= flushed
+    assert [int(r.value) for r in read] == list(range(len(read)))
+    write(path, 1)
+    assert JournalReader(path).end_offset() == len(read) + 1
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_half_made_file_of_a_killed_writer_is_made_anew(path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("0.db.new").write_bytes(b"half")
+    path.with_name("0.db.new-wal").write_bytes(b"half")
+    assert JournalReader(path).end_offset() == 0
+    write(path, 2)
+    assert offsets(path) == [0, 1]
+    assert not list(path.parent.glob("*.new*"))
+
+
+# Retention
+
+
+def test_trimmed_space_returns_to_the_disk(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        for _ in range(40):
+            journal.append("h", os.urandom(MIB))
+        journal.append("h", b"kept")
+        journal.flush()
+        journal.trim(40)
+        until(lambda: path.stat().st_size < 6 * MIB)
+        assert [r.value for r in JournalReader(path).read(40)] == [b"kept"]
+
+
+def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path: Path) -> None:
+    hour = 3_600 * SECOND
+    time_ = hour
+    with closing(Journal(path, clock=lambda: time_, retention_hours=2, retain_every=0.01)) as journal:
+        journal.append("h", b"at 1")
+        journal.flush()
+        time_ = 2 * hour
+        journal.append("h", b"at 2")
+        journal.flush()
+        assert JournalReader(path).begin_offset() == 0
+        time_ = 3 * hour + 1
+        until(lambda: JournalReader(path).begin_offset() == 1)
+        time_ = 4 * hour
+        journal.flush()
+        assert [r.value for r in JournalReader(path).read(1)] == [b"at 2"]
+
+
+def test_the_oldest_records_go_when_there_are_too_many_bytes(path: Path) -> None:
+    with closing(Journal(path, retention_bytes=4 * MIB, retain_every=0.01)) as journal:
+        for n in range(200):
+            journal.append("h", bytes([n]) * 100_000)
+        until(lambda: JournalReader(path).begin_offset() > 0)
+        journal.flush()
+    kept = list(JournalReader(path).read(JournalReader(path).begin_offset()))
+    assert kept[-1].offset == 199
+    assert 3 * MIB < sum(len(r.value) for r in kept) < 4 * MIB
+
+
+# Failures of the disk
+
+
+def test_a_full_disk_is_one_line_with_file_and_remedy_and_loses_nothing_stored(path: Path) -> None:
+    fill = """
+import resource
+from coin_platform.errors import DeliveryError
+journal = Journal(path)
+journal.append("h", b"safe")
+journal.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+for call in (lambda: [(journal.append("h", bytes(100_000)), journal.flush()) for _ in range(100)],
+             lambda: journal.append("h", b""), journal.flush, journal.close):
+    try:
+        call()
+        print("no error")
+    except DeliveryError as error:
+        print(error)
+journal.close()
+"""
+    with process(fill, path) as child:
+        lines = [line(child) for _ in range(4)]
+        assert child.wait() == 0
+    assert len(set(lines)) == 1
+    assert lines[0].startswith(f"journal {path}: ")
+    assert "free space on that disk" in lines[0]
+    records = list(JournalReader(path).read(0))
+    assert records[0].value == b"safe"
+    write(path, 1)  # once there is room, a new writer goes on where the stored ones end
+    assert offsets(path) == list(range(len(records) + 1))
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeliveryError, match=r"file/0\.db: .*COIN_JOURNAL_DIR"):
+        Journal(tmp_path / "file" / "0.db")
+
+
+def test_a_file_that_is_no_journal_is_an_error_of_the_next_call_and_stays_untouched(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a journal" * 1_000)
+    journal = Journal(path)
+    with pytest.raises(DeliveryError, match=f"journal {path}: file is not a database; .*move it away"):
+        for _ in range(2):  # the first call may come before the writer has looked
+            journal.append("h", b"")
+            journal.flush()
+    with pytest.raises(DeliveryError, match="file is not a database"):
+        journal.close()
+    assert path.read_bytes() == b"not a journal" * 1_000
+
+
+def test_a_file_deleted_while_it_is_written_is_noticed(path: Path) -> None:
+    journal = Journal(path)
+    journal.append("h", b"")
+    journal.flush()
+    for file in path.parent.glob("0.db*"):
+        file.unlink()
+    journal.append("h", b"")
+    with pytest.raises(DeliveryError, match=f"journal {path}: the file was deleted"):
+        journal.flush()
+    with pytest.raises(DeliveryError, match="deleted"):
+        journal.close()
+
+
+def test_an_error_of_the_listener_is_not_swallowed(path: Path) -> None:
+    def listen(end: int) -> None:
+        raise ValueError(f"cannot take {end}")
+
+    journal = Journal(path, on_append=listen)
+    journal.append("h", b"")
+    with pytest.raises(DeliveryError, match="cannot take 1"):
+        journal.flush()
+    with pytest.raises(DeliveryError, match="cannot take 1"):
+        journal.close()
+
+
+# Positions
+
+
+def test_positions_are_kept_by_group_topic_and_partition(tmp_path: Path) -> None:
+    positions = Positions(tmp_path / "new" / ".positions.db")
+    assert positions.committed("g", "t", 0) is None
+    positions.commit("g", "t", 0, 5)
+    positions.commit("g", "t", 1, 6)
+    positions.commit("other", "t", 0, 7)
+    positions.commit("g", "t", 0, 4)
+    again = Positions(tmp_path / "new" / ".positions.db")
+    assert [again.committed("g", "t", 0), again.committed("g", "t", 1), again.committed("other", "t", 0)] == [4, 6, 7]
+    assert again.committed("g", "t2", 0) is None
+
+
+def test_two_processes_commit_positions_at_once(tmp_path: Path) -> None:
+    path = tmp_path / ".positions.db"
+    commit = "for n in range(50): Positions(path).commit(sys.argv[2], 't', 0, n)\nprint('done')"
+    with process(commit, path, "a") as first, process(commit, path, "b") as second:
+        assert [line(first), line(second)] == ["done", "done"]
+    assert [Positions(path).committed(group, "t", 0) for group in "ab"] == [49, 49]
+
+
+def test_a_position_that_cannot_be_stored_is_an_error_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeliveryError, match=r"file/\.positions\.db: .*COIN_JOURNAL_DIR"):
+        Positions(tmp_path / "file" / ".positions.db").commit("g", "t", 0, 1)

@@ -1,0 +1,241 @@
+"""Kafka as a broker: the record on the wire, the topics, and what is said when something is missing."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from typer.testing import CliRunner
+
+from coin_platform import topics
+from coin_platform.broker import connect
+from coin_platform.commands import topics as commands
+from coin_platform.errors import BrokerUnreachable, SettingsError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.kafka import KafkaBroker
+from coin_platform.settings import Settings, load
+from infra.stack import Kafka
+from tests.kit.topics import PARTITIONS, fresh_topic
+
+NOBODY = "127.0.0.1:1"  # a port where nobody listens
+
+
+@pytest.fixture
+def broker(kafka: Kafka, tmp_path: Path) -> Iterator[KafkaBroker]:
+    with closing(KafkaBroker([kafka.address], tmp_path)) as made:
+        yield made
+
+
+def settings(address: str, folder: Path, **more: object) -> Settings:
+    return Settings(home=folder, broker_url=f"kafka://{address}", **more)  # type: ignore[arg-type]
+
+
+def region(kafka: Kafka, folder: Path, **more: object) -> Settings:
+    """Return settings whose Korean raw topics nobody else uses."""
+    return settings(kafka.address, folder, topic_korea=f"korea{uuid.uuid4().hex}", **more)
+
+
+# Records
+
+
+@pytest.mark.kafka
+def test_a_record_on_the_wire_has_one_header_the_exact_bytes_and_the_exchange_as_its_key(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    ours = region(kafka, tmp_path)
+    topics.create(ours)
+    topic = f"{ours.topic_korea}SocketDataIn-ticker"
+    with closing(connect(ours)) as broker:
+        broker.append(topic, 1, "w,1,a,7,1729678813578000", b'{"price": 1.50}')
+        broker.flush()
+        (seen,) = broker.read(topic, 1, 0, 1)
+    consumer = KafkaConsumer(bootstrap_servers=kafka.address, auto_offset_reset="earliest", enable_auto_commit=False)
+    with closing(consumer):
+        place = TopicPartition(topic, 1)
+        consumer.assign([place])
+        (raw,) = consumer.poll(10_000)[place]
+    assert (raw.key, raw.value, raw.offset) == (b"bithumb", b'{"price": 1.50}', 0)
+    assert raw.headers == [("f", b"w,1,a,7,1729678813578000")]
+    assert raw.timestamp_type == 1, "the log's own clock"
+    assert seen.time == raw.timestamp * 1_000
+
+
+@pytest.mark.kafka
+def test_offsets_that_kafka_keeps_for_itself_do_not_hold_up_a_reader(kafka: Kafka, broker: KafkaBroker) -> None:
+    topic = fresh_topic(kafka)
+    producer = KafkaProducer(bootstrap_servers=kafka.address, transactional_id=uuid.uuid4().hex)
+    with closing(producer):
+        producer.init_transactions()
+        for value in (b"0", b"2"):  # each transaction ends with a marker that has an offset
+            producer.begin_transaction()
+            producer.send(topic, value, partition=0)
+            producer.commit_transaction()
+    assert broker.end_offset(topic, 0) == 4
+    assert [(record.offset, record.value) for record in broker.read(topic, 0, 0, 4)] == [(0, b"0"), (2, b"2")]
+    assert list(broker.read(topic, 0, 3, 4)) == []
+
+
+@pytest.mark.kafka
+def test_reads_that_take_turns_do_not_disturb_each_other(kafka: Kafka, broker: KafkaBroker) -> None:
+    topic = fresh_topic(kafka)
+    for number in range(100):
+        for partition in range(PARTITIONS):
+            broker.append(topic, partition, "h", b"%d" % number)
+    broker.flush()
+    readers = [broker.read(topic, partition, 10, 90) for partition in range(PARTITIONS)]
+    assert [record.value for record in readers[3]] == [b"%d" % number for number in range(10, 90)]
+    turns = list(zip(*readers[:3], strict=True))
+    assert [[record.value for record in turn] for turn in turns] == [[b"%d" % n] * 3 for n in range(10, 90)]
+    stopped = broker.read(topic, 0, 0, 100)
+    assert next(stopped).value == b"0"
+    assert next(broker.read(topic, 0, 99, 100)).value == b"99"
+    assert next(stopped).value == b"1"
+
+
+@pytest.mark.kafka
+def test_what_is_not_there_is_named_with_the_remedy(kafka: Kafka, broker: KafkaBroker) -> None:
+    with pytest.raises(SettingsError, match=r"kafka has no topic absent partition 0: run `coin topics create`"):
+        broker.end_offset("absent", 0)
+    topic = fresh_topic(kafka)
+    with pytest.raises(SettingsError, match=f"kafka has no topic {topic} partition {PARTITIONS}"):
+        list(broker.read(topic, PARTITIONS, 0, 10))
+
+
+# Topics
+
+
+@pytest.mark.kafka
+def test_a_topic_has_a_partition_for_each_exchange_of_its_region(kafka: Kafka, tmp_path: Path) -> None:
+    ours = region(kafka, tmp_path)
+    made = topics.create(ours)
+    assert [name for name in made if name.startswith(ours.topic_korea)] == [
+        f"{ours.topic_korea}SocketDataIn-{channel}{suffix}"
+        for channel in ("ticker", "Orderbook", "trade", "candle")
+        for suffix in ("", "-DLT")
+    ]
+    assert topics.create(ours) == []
+    topics.check(ours)
+    with topics.administration(topics.servers(ours)) as client:
+        found = topics.states(client, ours)
+        held = topics.holdings(client, [state.topic.name for state in found])
+    assert all(state.exists and not state.faults for state in found)
+    sizes = {name: len(partitions) for name, partitions in held.items()}
+    assert sizes[f"{ours.topic_korea}SocketDataIn-ticker"] == 4
+    assert sizes["Region.Asia_OrderbookPreprocessing"] == 3
+    assert sizes["neSocketDataIn-candle-DLT"] == 3
+    assert sizes["MarketGaps"] == len(EXCHANGES)
+    for kind in EXCHANGES.values():
+        for topic in (state.topic for state in found if f"{kind.region}Socket" in state.topic.name):
+            assert topic.exchanges[kind.partition] == kind.name
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("partitions", "wrong", "fault"),
+    [
+        (1, {}, "it has 1 partitions, not 4"),
+        (4, {"message.timestamp.type": "CreateTime"}, "message.timestamp.type is CreateTime, not LogAppendTime"),
+        (4, {"max.message.bytes": "1048588"}, "max.message.bytes is 1048588, less than 16777216"),
+        (4, {"retention.ms": "3600000"}, "retention.ms is 3600000, less than 604800000"),
+        (4, {"cleanup.policy": "compact"}, "cleanup.policy is compact, not delete"),
+    ],
+)
+def test_a_topic_that_is_wrong_is_refused_and_left_alone(
+    kafka: Kafka, tmp_path: Path, partitions: int, wrong: dict[str, str], fault: str
+) -> None:
+    ours = region(kafka, tmp_path)
+    name = f"{ours.topic_korea}SocketDataIn-ticker"
+    options = {"num_partitions": partitions, "replication_factor": 1, "configs": {**topics.config(1), **wrong}}
+    with closing(KafkaAdminClient(bootstrap_servers=kafka.address)) as admin:
+        admin.create_topics({name: options}, wait_for_metadata=True)
+    for refuse in (topics.check, topics.create, connect):
+        with pytest.raises(SettingsError, match=f"{name}: {fault}"):
+            refuse(ours)
+    with topics.administration([kafka.address]) as client:
+        found = {state.topic.name: state for state in topics.states(client, ours)}
+    assert found[name].faults == [fault]
+    assert not found[f"{ours.topic_korea}SocketDataIn-trade"].exists, "nothing was made beside it"
+
+
+@pytest.mark.kafka
+def test_a_topic_that_is_kept_longer_or_for_ever_is_right(kafka: Kafka, tmp_path: Path) -> None:
+    ours = region(kafka, tmp_path)
+    name = f"{ours.topic_korea}SocketDataIn-ticker"
+    configs = {**topics.config(1), "retention.ms": "-1", "max.message.bytes": str(32 << 20)}
+    with closing(KafkaAdminClient(bootstrap_servers=kafka.address)) as admin:
+        admin.create_topics(
+            {name: {"num_partitions": 4, "replication_factor": 1, "configs": configs}}, wait_for_metadata=True
+        )
+    assert name not in topics.create(ours)
+    topics.check(ours)
+
+
+@pytest.mark.kafka
+def test_too_few_copies_are_a_fault_where_more_are_wanted(kafka: Kafka, tmp_path: Path) -> None:
+    topics.create(ours := region(kafka, tmp_path))
+    with pytest.raises(SettingsError, match=r"it has 1 copies, fewer than 3; .*min\.insync\.replicas is 1, not 2"):
+        topics.check(ours.model_copy(update={"kafka_replication": 3}))
+
+
+@pytest.mark.kafka
+def test_the_commands_make_and_show_the_topics(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = f"korea{uuid.uuid4().hex[:6]}"
+    values = {"HOME": tmp_path, "BROKER_URL": f"kafka://{kafka.address}", "TOPIC_KOREA": prefix}
+    for name, value in values.items():
+        monkeypatch.setenv(f"COIN_{name}", str(value))
+    monkeypatch.setenv("COLUMNS", "200")
+    load.cache_clear()
+
+    def coin(command: str) -> str:
+        return CliRunner().invoke(commands.app, [command], catch_exceptions=False).stdout
+
+    try:
+        assert "missing: run `coin topics create`" in coin("describe")
+        assert f"{prefix}SocketDataIn-ticker-DLT" in coin("create")
+        assert "all topics are there" in coin("create")
+        with closing(KafkaBroker([NOBODY], tmp_path / "data/journal/spool", patience=0.1)) as away:
+            away.append(f"{prefix}SocketDataIn-trade", 0, "h", b"waits")
+        (shown,) = [line for line in coin("describe").splitlines() if f"{prefix}SocketDataIn-trade " in line]
+        assert [cell.strip() for cell in shown.strip("│").split("│")][1:] == ["4", "0-0 0-0 0-0 0-0", "1", "ok"]
+    finally:
+        load.cache_clear()
+
+
+@pytest.mark.kafka
+def test_a_collector_without_its_topics_ends_with_one_line(kafka: Kafka, tmp_path: Path) -> None:
+    place = {"COIN_HOME": str(tmp_path), "COIN_BROKER_URL": f"kafka://{kafka.address}", "COIN_TOPIC_KOREA": "absent"}
+    command = [sys.executable, "-W", "ignore", "-m", "coin_platform", "collect", "--region", "korea"]
+    done = subprocess.run(command, env={**os.environ, **place}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "kafka has no topic absentSocketDataIn-ticker" in done.stderr
+    assert "run `coin topics create`" in done.stderr
+
+
+# A broker that is away
+
+
+def test_a_broker_that_is_away_stops_nobody_who_appends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours = settings(NOBODY, tmp_path)
+    topic = "koreaSocketDataIn-ticker"
+    broker = connect(ours)
+    assert isinstance(broker, KafkaBroker)
+    broker._patience = 0.2
+    with closing(broker):
+        broker.append(topic, 0, "h", b"x")
+        broker.flush()
+        assert broker.shipper.waiting == 1
+        with pytest.raises(BrokerUnreachable, match=rf"topic {topic} partition 0: kafka at {NOBODY}: .*bootstrap"):
+            broker.end_offset(topic, 0)
+    assert f"kafka at {NOBODY}" in caplog.text
+    assert "what is appended waits on disk" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["kafka:", "kafka://", "kafka://host", "kafka:host:9092", "kafka://a:1,b", "local:"])
+def test_an_address_that_is_none_of_kafka_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"COIN_BROKER_URL=.*kafka://host:9092"):
+        topics.check(Settings(home=tmp_path, broker_url=url))
