@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,8 +16,9 @@ def digest(payload: bytes) -> str:
 class Log:
     """What was really sent. Each line is on its way to the disk before its message is on its way to the client.
 
-    `sent.jsonl` has a line `{exchange, connection, path, number, kind, hash}` for each message handed to an open
-    socket, `closed.jsonl` a line `{exchange, connection, path, code, sent}` for each connection that has ended.
+    `sent.jsonl` has a line `{time, exchange, connection, path, number, kind, hash}` for each message handed to an open
+    socket, `closed.jsonl` a line `{time, exchange, connection, path, code, sent}` for each connection that has ended;
+    times are UTC, in µs.
     With code 1006 the last messages may have been lost on the way, with any other they were not.
     """
 
@@ -27,11 +29,11 @@ class Log:
 
     def sent(self, **line: str | int) -> None:
         """Note a message."""
-        self._sent.write(json.dumps(line) + "\n")
+        self._sent.write(json.dumps({"time": time.time_ns() // 1000, **line}) + "\n")
 
     def closed(self, **line: str | int | None) -> None:
         """Note the end of a connection."""
-        self._closed.write(json.dumps(line) + "\n")
+        self._closed.write(json.dumps({"time": time.time_ns() // 1000, **line}) + "\n")
 
     def __enter__(self) -> Self:
         return self
