@@ -52,10 +52,10 @@ class Stored(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a curated table, or of the dead letters: the `index`th that its frame gave."""
+    """A row of a curated table, or of the dead letters: the `place`th, from 0, that its frame gave."""
 
     identity: Identity
-    index: int = 0
+    place: int = 0
 
 
 class Hole(NamedTuple):
