@@ -167,11 +167,17 @@ class Kafka(Service):
 
     name = "kafka"
 
-    def __init__(self, folder: Path, ports: Sequence[int] | None = None, nodes: int = 1) -> None:
-        """Use these ports, first the brokers', then the controllers', or free ones."""
+    def __init__(
+        self, folder: Path, ports: Sequence[int] | None = None, nodes: int = 1, *, is_proxied: bool = False
+    ) -> None:
+        """Use these ports, first the brokers', then the controllers', or free ones.
+
+        One that `is_proxied` can also be reached through a proxy: it listens on `hidden` for who came by `shown`.
+        """
         super().__init__(folder)
         ports = ports or free_ports(2 * nodes)
         self.ports, self._controllers = list(ports[:nodes]), list(ports[nodes:])
+        self.hidden, self.shown = (free_ports(nodes), free_ports(nodes)) if is_proxied else ([], [])
         self.nodes = [Process(folder / f"node-{number}") for number in range(1, nodes + 1)]
 
     @property
@@ -231,14 +237,19 @@ class Kafka(Service):
     def _config(self, number: int) -> str:
         count, at = len(self.nodes), number - 1
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controllers, 1))
+        listeners = {"PLAINTEXT": self.ports[at], "CONTROLLER": self._controllers[at]}
+        advertised = {"PLAINTEXT": self.ports[at]}
+        if self.hidden:
+            listeners["PROXIED"], advertised["PROXIED"] = self.hidden[at], self.shown[at]
         lines = {
             "process.roles": "broker,controller",
             "node.id": number,
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[at]},CONTROLLER://127.0.0.1:{self._controllers[at]}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.ports[at]}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
+            "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
+            "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": self.nodes[at].folder / "data",
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 4,

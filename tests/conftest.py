@@ -20,8 +20,8 @@ def _started(service: Service) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real Apache Kafka of one node."""
-    yield from _started(Kafka(tmp_path_factory.mktemp("kafka")))
+    """A real Apache Kafka of one node, which can be reached through a proxy too."""
+    yield from _started(Kafka(tmp_path_factory.mktemp("kafka"), is_proxied=True))
 
 
 @pytest.fixture(scope="session")
