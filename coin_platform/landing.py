@@ -46,14 +46,13 @@ class Landing:
                 found[exchange].append((topic, partition, int(offset), key))
         return {exchange: [key for *_, key in sorted(objects)] for exchange, objects in found.items()}
 
-    def last_time(self, key: str) -> Microseconds | None:
-        """Return when the log accepted the newest row of an object; `None` when it is gone."""
+    def times(self, key: str) -> set[Microseconds] | None:
+        """Return when the log accepted the rows of an object; `None` when it is gone."""
         stored = self._store.get(key)
         if stored is None:
             return None
         rows = pl.read_parquet(io.BytesIO(stored.data), columns=["log_time"])
-        times: list[Microseconds] = rows["log_time"].to_physical().to_list()
-        return max(times)
+        return set(rows["log_time"].to_physical().to_list())
 
     def delete(self, key: str) -> None:
         """Remove an object whose rows are in a committed window."""

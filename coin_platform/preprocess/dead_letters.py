@@ -1,17 +1,17 @@
 """Dead letters: what could not be decoded, why, and where it came from, as records of `<raw topic>-DLT`."""
 
+import logging
 import traceback
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from coin_platform import __version__
 from coin_platform.errors import DecodeError
 from coin_platform.model import Microseconds
+from coin_platform.preprocess.transform import Dead, Entry, Source, Transform
 from coin_platform.wire import Record
 
-if TYPE_CHECKING:
-    from coin_platform.preprocess.transform import Dead, Source
+logger = logging.getLogger(__name__)
 
 TRACEBACK = 2_000  # characters kept, the innermost
 
@@ -52,7 +52,19 @@ def unpack(value: bytes) -> DeadLetter:
         raise DecodeError(f"not a dead letter: {error}") from error
 
 
-def letter(source: "Source", dead: "Dead", time: Microseconds, attempts: int = 1) -> DeadLetter:
+def entries(transform: Transform, record: Record) -> list[Entry]:
+    """Return the rows of a record; a fault of ours kills that frame alone, which must not stop its partition."""
+    try:
+        return transform.entries(record)
+    except Exception as error:
+        logger.exception("%s[%d]: offset %d", transform.source.topic, transform.source.partition, record.offset)
+        fault = DecodeError(f"{type(error).__name__}: {error}")
+        fault.__cause__ = error
+        transform.dead.append(Dead(record, None, fault))
+        return []
+
+
+def letter(source: Source, dead: Dead, time: Microseconds, attempts: int = 1) -> DeadLetter:
     """Return the dead letter of a record that could not be decoded at `time`."""
     trace = "".join(traceback.format_exception(dead.error))
     return DeadLetter(

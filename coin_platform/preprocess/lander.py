@@ -6,10 +6,10 @@ A consumer of its own, so that a lake that is away stops only this: positions wa
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from coin_platform.broker import Broker
-from coin_platform.errors import LakeError
+from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake
 from coin_platform.model import Microseconds, Region, Window
@@ -17,14 +17,16 @@ from coin_platform.preprocess.lane import prepared
 from coin_platform.preprocess.transform import Source, rows_table
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
-from coin_platform.wire import group
+from coin_platform.wire import Record, group
 
 logger = logging.getLogger(__name__)
 
-MOST = 20_000  # raw records of one object: bounds memory after an outage
+MOST = 20_000  # raw records of one object, and bytes of them: bounds memory after an outage
+MOST_BYTES = 16 << 20
 LONGEST = 10.0  # seconds that rows wait for more of them
 BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
 TIDY = 60.0  # seconds between two looks for objects whose windows are committed
+LOOKS = 1_000  # objects that are opened in one such look; after a start that is all of them
 KEPT = 3600.0  # seconds that an object outlives the commit of its window: readers may hold its name
 
 
@@ -38,9 +40,17 @@ class Landing:
         self._group = f"Landing_{group(source.exchange.region, source.channel)}"
         self._last: float | None = None  # when the last object was stored
         self._waiting_since: float | None = None
-        begin = broker.begin_offset(source.topic, source.partition)
-        self.position = max(begin, broker.committed(self._group, source.topic, source.partition) or 0)
-        self._transform = prepared(source, broker, self.position, self._window)
+        self.position = 0
+        self.open()
+
+    def open(self) -> None:
+        """Go to what was committed; where the topic was trimmed or made anew since, to its begin."""
+        begin, end = self._broker.begin_offset(*self.place), self._broker.end_offset(*self.place)
+        position = self._broker.committed(self._group, *self.place) or 0
+        self.position = position if begin <= position <= end else begin
+        if self.position != position > 0:
+            logger.error("%s[%d]: landing goes on at offset %d, not %d", *self.place, self.position, position)
+        self._transform = prepared(self.source, self._broker, self.position, self._window)
 
     @property
     def place(self) -> tuple[str, int]:
@@ -50,6 +60,8 @@ class Landing:
     def is_due(self, moment: float, end: int) -> bool:
         """Whether an object is due: enough records, but not too soon after the last, or any that waited long."""
         lag = end - self.position
+        if lag < 0:
+            self.open()
         if lag <= 0:
             self._waiting_since = None
             return False
@@ -65,7 +77,11 @@ class Landing:
         Raises `LakeError`; nothing is lost then.
         """
         topic, partition = self.place
-        records = list(self._broker.read(topic, partition, self.position, min(end, self.position + MOST)))
+        try:
+            records = list(self._waiting(min(end, self.position + MOST)))
+        except RetentionLoss:
+            self.open()
+            return
         if not records:
             return
         rows = rows_table(self.source.channel, [row for record in records for row in self._transform.feed(record)])
@@ -82,6 +98,14 @@ class Landing:
         self._last, self._waiting_since = moment, None
         self._broker.commit(self._group, topic, partition, self.position)
 
+    def _waiting(self, stop: int) -> Iterator[Record]:
+        size = 0
+        for record in self._broker.read(*self.place, self.position, stop):
+            yield record
+            size += len(record.value)
+            if size >= MOST_BYTES:
+                return
+
 
 class Lander:
     """All partitions of one region, and the removal of objects that are no longer needed."""
@@ -92,11 +116,11 @@ class Lander:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
         self.landings = [Landing(source, broker, lake, settings) for source in found]
-        self._times: dict[str, Microseconds] = {}  # of each object's newest row
-        self._committed: dict[tuple[str, str, int], float] = {}  # since when we know that a window is
+        self._windows: dict[str, frozenset[Microseconds]] = {}  # of each object: the begins of those it has rows of
+        self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
 
     def run(self, stop: threading.Event) -> None:
-        """Land until `stop`."""
+        """Land until `stop`; a lake or a broker that is away is waited for."""
         tidied = time.monotonic()
         while not stop.wait(BEAT):
             try:
@@ -104,7 +128,7 @@ class Lander:
                 if time.monotonic() - tidied >= TIDY:
                     tidied = time.monotonic()
                     self.tidy(tidied)
-            except LakeError as error:
+            except (LakeError, BrokerUnreachable) as error:
                 logger.warning("%s: landing waits, %s", self._region, error)
                 stop.wait(PAUSE)
 
@@ -116,24 +140,35 @@ class Lander:
                 landing.work(moment, ends[landing.place])
 
     def tidy(self, moment: float) -> None:
-        """Remove the objects whose window has been committed for `KEPT` seconds. Raises `LakeError`."""
+        """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.
+
+        After a start that hour begins anew: an object may live longer then, never shorter. Raises `LakeError`.
+        """
+        looks = LOOKS
         for channel in {landing.source.channel.value for landing in self.landings}:
             ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == channel}
             for exchange, keys in self._lake.landing.keys(channel).items():
                 for key in keys if exchange in ours else ():
+                    looks -= key not in self._windows
+                    if looks < 0:
+                        return
                     self._tidy(channel, exchange, key, moment)
 
     def _tidy(self, table: str, exchange: str, key: str, moment: float) -> None:
-        newest = self._times.get(key) or self._lake.landing.last_time(key)
-        if newest is None:
-            return
-        self._times[key] = newest
-        start = newest // self._window * self._window
-        place = (table, exchange, start)
-        if place not in self._committed:
-            if self._lake.provenance(table, exchange, Window(start, start + self._window)) is None:
+        if key not in self._windows:
+            times = self._lake.landing.times(key)
+            if times is None:
                 return
-            self._committed[place] = moment
-        if moment - self._committed[place] >= KEPT:
+            self._windows[key] = frozenset(time // self._window * self._window for time in times)
+        since = [self._since(table, exchange, start, moment) for start in self._windows[key]]
+        if all(known is not None and moment - known >= KEPT for known in since):
             self._lake.landing.delete(key)
-            del self._times[key]
+            del self._windows[key]
+
+    def _since(self, table: str, exchange: str, start: Microseconds, moment: float) -> float | None:
+        """Return since when a window is known to be committed; `None` if it is not yet."""
+        place = (table, exchange, start)
+        window = Window(start, start + self._window)
+        if place not in self._committed and self._lake.provenance(table, exchange, window) is not None:
+            self._committed[place] = moment
+        return self._committed.get(place)

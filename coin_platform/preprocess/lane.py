@@ -1,30 +1,34 @@
 """One raw partition on its way to processed records and dead letters.
 
-At least once, with identity: what a batch gives is appended and flushed, then the batch is committed; after a crash
+At least once, with identity: what a batch gives is appended and stored, then the batch is committed; after a crash
 in between, what the processed topic holds already is left out.
 """
 
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
+import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 
 from coin_platform.broker import Broker
-from coin_platform.errors import DecodeError
+from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import now
-from coin_platform.model import SECOND, Channel, Microseconds
-from coin_platform.preprocess import dead_letters, processed
-from coin_platform.preprocess.transform import Dead, Source, Transform
+from coin_platform.model import SECOND, Channel, Kind, Microseconds
+from coin_platform.preprocess import dead_letters, processed, schema
+from coin_platform.preprocess.latency import Ages, Stage, Times
+from coin_platform.preprocess.transform import Entry, Source, Transform
 from coin_platform.settings import Settings
-from coin_platform.wire import Record, dead_letter_topic, group, processed_topic, unpack
+from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
 
 logger = logging.getLogger(__name__)
 
-MOST = 1_000  # records of one partition in one round: bounds memory and keeps the partitions fair
+MOST = 1_000  # records of one partition in one round: keeps the partitions fair
+MOST_BYTES = 8 << 20  # of their values, or one record of any size: bounds memory, a whole book can have 5 MB
 STUCK = 60.0  # seconds without progress, while the topic grows, after which a partition is begun anew
-TAIL = 500  # records looked at for where the last run stopped, and before the position for what was seen
+TAIL = 500  # records looked at for where the last run stopped, and at least before the position for what was seen
+LEAD: Microseconds = 30 * SECOND  # before the position: checkpoints are younger, and so is what may be told twice
 
 LABELS = ("exchange", "channel")
 PROCESSED = Counter("coin_processed_records", "processed records written", LABELS)
@@ -33,29 +37,32 @@ BATCH = Histogram("coin_batch_records", "raw records of a batch", LABELS, bucket
 LAG = Gauge("coin_lag_records", "raw records that wait", LABELS)
 LATENCY = Histogram(
     "coin_latency_seconds",
-    "age of a raw record's data: exchange to received, received to logged, logged to processed",
+    "age of a record: received (since the exchange's time), logged, processed (each since the stage before), total",
     (*LABELS, "stage"),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
+
+_EXCHANGE, _RECEIVED, _LOGGED = (list(schema.CURATED[Channel.TICKER]).index(name) for name in schema.WHEN)  # in all
 
 
 def prepared(source: Source, broker: Broker, position: int, window: Microseconds) -> Transform:
     """Return a transform that stands at `position`: its books rebuilt from the last checkpoints before it.
 
     Looks back as far as needed, at most to the checkpoints of the window before; a pair without one is invalid until
-    its next snapshot.
+    its next snapshot. Trades are read from the window's begin on: each is told once in it.
     """
     begin = broker.begin_offset(source.topic, source.partition)
-    has_books = source.channel is Channel.ORDERBOOK and source.exchange.has_deltas
-    transform = Transform(source, position, window)
-    if not has_books:
-        for record in broker.read(source.topic, source.partition, max(begin, position - TAIL), position):
-            transform.feed(record)
-        return transform
     newest = [record.time for record in broker.read(source.topic, source.partition, max(begin, position - 1), position)]
-    for back in (30 * SECOND, 300 * SECOND, window + 30 * SECOND) if newest else ():
+    if not newest:
+        return Transform(source, position, window)
+    backs, latest = [LEAD], position - TAIL
+    if source.channel is Channel.ORDERBOOK and source.exchange.has_deltas:
+        backs, latest = [LEAD, 10 * LEAD, window + LEAD], position
+    elif source.channel is Channel.TRADE:
+        backs = [newest[0] % window + LEAD]
+    for back in backs:
+        first = min(latest, broker.offset_for_time(source.topic, source.partition, newest[0] - back))
         transform = Transform(source, position, window)
-        first = broker.offset_for_time(source.topic, source.partition, newest[0] - back)
         for record in broker.read(source.topic, source.partition, max(begin, first), position):
             transform.feed(record)
         if not transform.books.orphans or first <= begin:
@@ -67,7 +74,10 @@ class Place(NamedTuple):
     """Where an entry comes from: offset in the raw partition, and index within the frame."""
 
     offset: int
-    index: Any
+    index: Any  # an int
+
+
+NOWHERE = Place(-1, -1)
 
 
 class Lane:
@@ -82,32 +92,44 @@ class Lane:
         self.letters = dead_letter_topic(source.topic)
         self.size = settings.batch_records(source.channel)
         self.position = self._committed = 0
+        self.is_stored = True  # all that was appended
+        self.ages: dict[Stage, Ages] = {}
         self._broker, self._clock, self._window = broker, clock, settings.window_length
         self._interval = settings.batch_interval
-        self._labels = (source.exchange.name, source.channel.value)
+        names = (source.exchange.name, source.channel.value)
+        self._processed, self._dead = PROCESSED.labels(*names), DEAD.labels(*names)
+        self._batch, self._lag = BATCH.labels(*names), LAG.labels(*names)
+        self._latency = {stage: LATENCY.labels(*names, stage) for stage in Stage}
+        self._times: list[Times] = []  # of records whose rows are not known to be stored yet
         self._waiting_since: float | None = None
         self._stalled: tuple[int, float] | None = None  # where we stand while records wait, and since when
         self.open()
 
     def open(self) -> None:
-        """Go back to what was committed and bring the books there."""
+        """Go back to what was committed and bring the books there; a topic made anew is begun at its begin."""
         source, broker = self.source, self._broker
         for topic in (self.out, self.letters):
             broker.claim(topic, source.partition)  # what a killed worker left behind is stored before we look
-        begin = broker.begin_offset(source.topic, source.partition)
-        position = broker.committed(self.group, source.topic, source.partition) or 0
-        if position < begin:
-            if position:
-                logger.error(
-                    "%s[%d]: offsets %d to %d were trimmed before they were processed",
-                    *(source.topic, source.partition, position, begin),
-                )
-            position = begin
-        self.position = self._committed = position
+        begin, end = broker.begin_offset(*self.place), broker.end_offset(*self.place)
+        committed = broker.committed(self.group, *self.place) or 0
+        written, is_same = self._last(self.out, _place, begin, end)
+        buried, has_letters = self._last(self.letters, _letter_place, begin, end)
+        position = max(committed, begin)
+        if not is_same or committed > end:
+            position = end if written is not NOWHERE else begin
+            logger.error("%s: made anew since offset %d, goes on at %d", self, committed, position)
+            broker.commit(self.group, *self.place, position)  # or the old one would count again after a crash
+        elif 0 < committed < begin:
+            logger.error("%s: offsets %d to %d were trimmed before they were processed", self, committed, begin)
         self._transform = prepared(source, broker, position, self._window)
-        self._written = self._last(self.out, _place)
-        self._buried = self._last(self.letters, _letter_place)
+        self._written, self._buried = written, buried
+        letters = self._tries(self.letters, _letter_place) if has_letters else iter(())
+        self._given_up = {at.offset for at, _ in takewhile(lambda found: found[0].offset >= position, letters)}
+        self.position = self._committed = position
         self._stalled = None
+
+    def __str__(self) -> str:
+        return f"{self.source.topic}[{self.source.partition}]"
 
     @property
     def place(self) -> tuple[str, int]:
@@ -117,7 +139,7 @@ class Lane:
     def is_due(self, moment: float, end: int) -> bool:
         """Whether a batch is ready before offset `end`: enough records, or the first has waited long enough."""
         lag = end - self.position
-        LAG.labels(*self._labels).set(lag)
+        self._lag.set(lag)
         if lag <= 0:
             self._waiting_since = None
             return False
@@ -126,80 +148,147 @@ class Lane:
         return lag >= self.size or moment - self._waiting_since >= self._interval
 
     def work(self, end: int) -> int:
-        """Process what waits before `end`, at most `MOST` records; return how many. Nothing is committed yet."""
-        stop = min(end, self.position + MOST)
-        records = list(self._broker.read(*self.place, self.position, stop)) if self.position < stop else []
+        """Process what waits before `end`, at most `MOST` records and `MOST_BYTES`; return how many.
+
+        Nothing is committed yet, nor known to be stored: `settle` comes next.
+        """
+        try:
+            records = list(self._waiting(min(end, self.position + MOST)))
+        except RetentionLoss:
+            self.commit()
+            self.open()  # names what is lost, and goes on where the topic begins now
+            return 0
+        self.is_stored = self.is_stored and not records
         for record in records:
             self._process(record)
         if records:
+            if self.position == 0:
+                logger.info("%s: its first records", self)
             self.position = records[-1].offset + 1
             self._waiting_since = None
-            BATCH.labels(*self._labels).observe(len(records))
-            self._measure(records[-1])
+            self._batch.observe(len(records))
         return len(records)
+
+    def settle(self) -> None:
+        """Return when all that was appended, and flushed, is stored where it belongs.
+
+        Raises `BrokerUnreachable` while it is only on its way: nothing more must be read then, or it would pile up.
+        """
+        for topic in (self.out, self.letters):
+            try:
+                self._broker.claim(topic, self.source.partition)
+            except PartitionBusy:
+                raise
+            except DeliveryError as error:
+                raise BrokerUnreachable(str(error)) from error
+        self.is_stored = True
+        done = self._clock()
+        for times in self._times:
+            for stage, seconds in times.ages(done):
+                self._latency[stage].observe(seconds)
+                self.ages.setdefault(stage, Ages()).add(seconds)
+        self._times.clear()
 
     def commit(self) -> None:
         """Remember that everything before the position is processed and stored."""
-        if self.position != self._committed:
+        if self.position != self._committed and self.is_stored:
             self._broker.commit(self.group, *self.place, self.position)
             self._committed = self.position
 
     def watch(self, moment: float, end: int) -> None:
         """Begin anew where the topic grows but nothing has come of it for `STUCK` seconds, or where it has shrunk."""
-        lag = end - self.position
-        if lag == 0:
+        if end == self.position:
             self._stalled = None
+        elif end < self.position:
+            logger.error("%s: ends at offset %d, before our %d: begun anew", self, end, self.position)
+            self.open()
         elif self._stalled is None or self._stalled[0] != self.position:
             self._stalled = (self.position, moment)
         elif moment - self._stalled[1] > STUCK:
-            lag = -1
-        if lag < 0:
-            logger.error("%s[%d]: stuck at offset %d, begun anew", *self.source[2:], self.position)
+            logger.error("%s: stuck at offset %d, begun anew", self, self.position)
             self.open()
+
+    def _waiting(self, stop: int) -> Iterator[Record]:
+        """Yield the next records, until there are enough bytes."""
+        size = 0
+        for record in self._broker.read(*self.place, self.position, stop):
+            yield record
+            size += len(record.value)
+            if size >= MOST_BYTES:
+                return
 
     def _process(self, record: Record) -> None:
         transform = self._transform
-        try:
-            entries = transform.entries(record)
-        except Exception as error:  # a fault of ours: one frame must not stop its partition
-            logger.exception("%s[%d]: offset %d", self.source.topic, self.source.partition, record.offset)
-            entries = []
-            transform.dead.append(Dead(record, None, DecodeError(f"{type(error).__name__}: {error}")))
-        for entry in entries:
+        entries = dead_letters.entries(transform, record)
+        for entry in entries if record.offset not in self._given_up else ():  # or it were here, and redriven, too
             if Place(record.offset, entry.row[-1]) > self._written:  # the last column is the index
                 value = processed.encode(self.source.exchange, self.source.channel, entry)
                 self._broker.append(self.out, self.source.partition, record.header, value)
-                PROCESSED.labels(*self._labels).inc()
+                self._processed.inc()
         for dead in transform.dead:
             if Place(record.offset, 0) > self._buried:
                 letter = dead_letters.letter(self.source, dead, self._clock())
                 self._broker.append(self.letters, self.source.partition, record.header, letter.pack())
-                DEAD.labels(*self._labels).inc()
+                self._dead.inc()
+        if entries:
+            self._times.append(_times(record, entries))
         transform.dead.clear()
         transform.faults.clear()
 
-    def _measure(self, record: Record) -> None:
-        try:
-            received = unpack(record.header).received_time
-        except DecodeError:
-            return
-        done = self._clock()
-        for stage, seconds in (("logged", record.time - received), ("processed", done - record.time)):
-            LATENCY.labels(*self._labels, stage).observe(max(0, seconds) / SECOND)
+    def _last(self, topic: str, place: Callable[[bytes], Place | None], begin: int, end: int) -> tuple[Place, bool]:
+        """Return the place of the newest record that was no second try, and whether our topic is still the one named.
 
-    def _last(self, topic: str, place: Callable[[bytes], Place | None]) -> Place:
-        """Return the place of the newest record of our partition that was not a second try."""
-        end = self._broker.end_offset(topic, self.source.partition)
-        begin = self._broker.begin_offset(topic, self.source.partition)
-        tail = self._broker.read(topic, self.source.partition, max(begin, end - TAIL), end)
-        return max(filter(None, (place(record.value) for record in tail)), default=Place(-1, -1))
+        `begin` and `end` are the raw topic's; of records beyond its end nothing is known.
+        """
+        is_empty = True
+        for newest, header in islice(self._tries(topic, place), TAIL):
+            is_empty = False
+            if newest.offset < begin:
+                return newest, True
+            if newest.offset < end:
+                [raw] = self._broker.read(*self.place, newest.offset, newest.offset + 1)
+                return (newest, True) if raw.header == header else (NOWHERE, False)
+        return NOWHERE, is_empty
+
+    def _tries(self, topic: str, place: Callable[[bytes], Place | None]) -> Iterator[tuple[Place, str]]:
+        """Yield the places of what was no second try, and its headers, newest first."""
+        first = self._broker.begin_offset(topic, self.source.partition)
+        for stop in range(self._broker.end_offset(topic, self.source.partition), first, -TAIL):
+            for record in reversed(
+                list(self._broker.read(topic, self.source.partition, max(first, stop - TAIL), stop))
+            ):
+                if (found := place(record.value)) is not None:
+                    yield found, record.header
+
+
+class _Origin(msgspec.Struct):
+    offset: int
+    index: Any  # an int
+    redriven: bool = False
+
+
+_origin = msgspec.json.Decoder(_Origin).decode
 
 
 def _place(value: bytes) -> Place | None:
-    body = json.loads(value)
-    return None if body.get("redriven") else Place(body["offset"], body["index"])
+    try:
+        origin = _origin(value)
+    except msgspec.MsgspecError:
+        return None  # not one of ours
+    return None if origin.redriven else Place(origin.offset, origin.index)
 
 
 def _letter_place(value: bytes) -> Place | None:
-    letter = dead_letters.unpack(value)
+    try:
+        letter = dead_letters.unpack(value)
+    except DecodeError:
+        return None
     return Place(letter.offset, 0) if letter.attempts == 1 else None
+
+
+def _times(record: Record, entries: Sequence[Entry]) -> Times:
+    """Return when a record was where; what REST answers say happened any time before."""
+    rows: list[Any] = [entry.row for entry in entries]
+    is_live = record.header.startswith(f"{Kind.SOCKET},")
+    newest = max((row[_EXCHANGE] for row in rows if row[_EXCHANGE] is not None), default=None) if is_live else None
+    return Times(newest, rows[0][_RECEIVED], rows[0][_LOGGED])

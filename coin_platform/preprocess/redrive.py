@@ -1,15 +1,17 @@
 """Dead letters once more through the code of now: asked for by anyone, done by whoever writes the partition.
 
-How far letters were asked for and how far they were tried are positions of two groups, so no letter is tried twice.
+How far letters were asked for and how far they were tried are positions of two groups, so no letter is tried twice;
+a third says where a try that was cut off by a crash began, so that what it wrote is left out of the next one.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from coin_platform.broker import Broker
-from coin_platform.errors import PartitionBusy
+from coin_platform.errors import DecodeError, PartitionBusy
 from coin_platform.journal import now
 from coin_platform.model import Microseconds
 from coin_platform.preprocess import dead_letters, processed
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 WANTED = "Redrive"  # group: letters before its position are to be tried again
 TRIED = "Redriven"  # group: letters before its position have been
+BEGUN = "Redriving"  # group: 1 more than the processed topic's end when the try under way began; 0: none is
 PATIENCE = 30.0  # seconds that a running worker has for it
 _BEAT = 0.2
 
@@ -37,42 +40,83 @@ def request(source: Source, broker: Broker) -> Redriven:
     Raises `PartitionBusy` when someone holds the partition and does not do it.
     """
     topic, partition = dead_letter_topic(source.topic), source.partition
-    start, stop = broker.committed(TRIED, topic, partition) or 0, broker.end_offset(topic, partition)
-    start = max(start, broker.begin_offset(topic, partition))
+    start, stop = tried(source, broker), broker.end_offset(topic, partition)
     broker.commit(WANTED, topic, partition, stop)
     try:
         return redrive(source, broker)
     except PartitionBusy:
         deadline = time.monotonic() + PATIENCE
-        while (broker.committed(TRIED, topic, partition) or 0) < stop:
+        while tried(source, broker) < stop:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_BEAT)
-        failed = broker.end_offset(topic, partition) - stop
+        again = broker.read(topic, partition, stop, broker.end_offset(topic, partition))
+        failed = sum(dead_letters.unpack(record.value).attempts > 1 for record in again)
         return Redriven(stop - start - failed, failed)
 
 
+def tried(source: Source, broker: Broker) -> int:
+    """Return the offset before which all letters were tried again, or are gone: those from there on are still dead."""
+    topic, partition = dead_letter_topic(source.topic), source.partition
+    return max(broker.committed(TRIED, topic, partition) or 0, broker.begin_offset(topic, partition))
+
+
 def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = now) -> Redriven:
-    """Try the letters that were asked for: rows become processed records, what is still dead a letter once more."""
+    """Try the letters that were asked for: rows become processed records, what is still dead a letter once more.
+
+    Raises `PartitionBusy` when another process writes the partition.
+    """
     topic, partition = dead_letter_topic(source.topic), source.partition
     stop = broker.committed(WANTED, topic, partition) or 0
-    if not stop:  # nobody has ever asked
+    start = tried(source, broker) if stop else 0
+    if start >= stop:  # nobody has asked since
         return Redriven(0, 0)
-    start = max(broker.committed(TRIED, topic, partition) or 0, broker.begin_offset(topic, partition))
+    out = processed_topic(source.exchange.region, source.channel)
+    for each in (out, topic):
+        broker.claim(each, partition)
+    rows, letters = _written(broker, out, topic, partition, stop)
+    seen: set[int] = set()
     passed = failed = 0
-    for record in broker.read(topic, partition, start, stop) if start < stop else ():
-        letter = dead_letters.unpack(record.value)
+    for record in broker.read(topic, partition, start, stop):
+        try:
+            letter = dead_letters.unpack(record.value)
+        except DecodeError as error:
+            logger.error("%s[%d]: offset %d: %s", topic, partition, record.offset, error)
+            failed += 1
+            continue
+        if letter.offset in seen:  # written again by a try that was cut off
+            continue
+        seen.add(letter.offset)
         transform = Transform(source)  # alone: what became of the book since does not matter to it
-        for entry in transform.entries(letter.record):
-            value = processed.encode(source.exchange, source.channel, entry, is_redriven=True)
-            broker.append(processed_topic(source.exchange.region, source.channel), partition, letter.header, value)
-        for dead in transform.dead:
-            again = dead_letters.letter(source, dead, clock(), letter.attempts + 1)
+        for entry in dead_letters.entries(transform, letter.record):
+            if (letter.offset, entry.row[-1]) not in rows:  # the last column is the index
+                value = processed.encode(source.exchange, source.channel, entry, is_redriven=True)
+                broker.append(out, partition, letter.header, value)
+        if transform.dead and letter.offset not in letters:
+            again = dead_letters.letter(source, transform.dead[0], clock(), letter.attempts + 1)
             broker.append(topic, partition, letter.header, again.pack())
         failed += bool(transform.dead)
         passed += not transform.dead
-    if start < stop:
-        broker.flush()
-        broker.commit(TRIED, topic, partition, stop)
-        logger.info("%s[%d]: %d dead letters pass now, %d do not", topic, partition, passed, failed)
+    broker.flush()
+    broker.commit(TRIED, topic, partition, stop)
+    broker.commit(BEGUN, out, partition, 0)
+    logger.info("%s[%d]: %d dead letters pass now, %d do not", topic, partition, passed, failed)
     return Redriven(passed, failed)
+
+
+def _written(broker: Broker, out: str, topic: str, partition: int, stop: int) -> tuple[set[tuple[int, int]], set[int]]:
+    """Return what a try that was cut off has written already: the places of rows, the raw offsets of letters."""
+    begun = broker.committed(BEGUN, out, partition) or 0
+    if not begun:
+        begun = broker.end_offset(out, partition) + 1
+        broker.commit(BEGUN, out, partition, begun)
+    first = max(begun - 1, broker.begin_offset(out, partition))
+    bodies = [
+        json.loads(record.value) for record in broker.read(out, partition, first, broker.end_offset(out, partition))
+    ]
+    found = [
+        dead_letters.unpack(record.value)
+        for record in broker.read(topic, partition, stop, broker.end_offset(topic, partition))
+    ]
+    rows = {(body["offset"], body["index"]) for body in bodies if body.get("redriven")}
+    return rows, {letter.offset for letter in found if letter.attempts > 1}

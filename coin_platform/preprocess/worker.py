@@ -4,17 +4,21 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import psutil
 from prometheus_client import Gauge, start_http_server
 
-from coin_platform.broker import Broker
+from coin_platform.broker import Broker, Place
+from coin_platform.errors import BrokerUnreachable, SettingsError
+from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
+from coin_platform.journal import now
 from coin_platform.lake import Lake
-from coin_platform.model import Region
+from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.lane import Lane
+from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.redrive import redrive
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
@@ -22,58 +26,195 @@ from coin_platform.sources import sources
 logger = logging.getLogger(__name__)
 
 IDLE = 0.05  # seconds to wait when no partition has a batch
+PAUSE = 1.0  # seconds to wait when the broker does not answer
+PROBE = 10.0  # seconds without an answer after which we look who is missing
 COMMIT = 1.0  # seconds between two commits: what a crash repeats is left out by its place
 WATCH = 5.0  # seconds between two looks at the partitions
+SURVEY = 60.0  # seconds between two looks for partitions that have come or gone
+PROGRESS = 10.0  # seconds between two lines of progress
+DRAIN = 5.0  # seconds for what waits at the end; the rest waits in its topics
 MEMORY = Gauge("coin_memory_bytes", "resident memory of this process")
 
 
 class Worker:
     """All partitions of one region, as long as they are wanted."""
 
-    def __init__(self, region: Region, exchanges: Sequence[Exchange], settings: Settings, broker: Broker) -> None:
+    def __init__(
+        self,
+        region: Region,
+        exchanges: Sequence[Exchange],
+        settings: Settings,
+        broker: Broker,
+        *,
+        clock: Callable[[], Microseconds] = now,
+    ) -> None:
         self._region, self._broker = region, broker
-        self._committed = 0.0  # when
-        self.lanes = [Lane(source, broker, settings) for kind in exchanges for source in sources(kind, settings)]
+        self.lanes = [
+            Lane(source, broker, settings, clock=clock) for kind in exchanges for source in sources(kind, settings)
+        ]
+        self._topics = list(dict.fromkeys(lane.source.topic for lane in self.lanes))
+        self._vanished: set[str] = set()
+        self._unknown: set[Place] = set()
+        self._committed = self._watched = self._surveyed = self._told = 0.0  # when
+        self._done = 0  # records since we told
+        self._failing_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Process until `stop`, then what is left. Raises `DeliveryError` when results cannot be stored."""
-        watched, done = time.monotonic(), 0
+        """Process until `stop`, then what is left. Raises `DeliveryError` when results cannot be stored.
+
+        A broker that does not answer is waited for: nothing is lost meanwhile, and nothing piles up here.
+        """
+        self._watched = self._surveyed = self._told = time.monotonic()
         while not stop.is_set():
-            worked = self.step(time.monotonic())
-            done += worked
+            moment = time.monotonic()
+            try:
+                worked = self.step(moment)
+                self.look(moment)
+            except BrokerUnreachable as error:
+                self._fails(moment, error, stop)
+                continue
+            self._goes_on(moment)
             if not worked:
                 stop.wait(IDLE)
-            if (moment := time.monotonic()) - watched >= WATCH:
-                logger.info("%s: %.0f records/s processed", self._region, done / (moment - watched))
-                watched, done = moment, 0
-                self.watch(moment)
-        while self.step(None):
-            pass
+        try:
+            self.drain(time.monotonic() + DRAIN)
+        except BrokerUnreachable as error:
+            logger.warning("%s: ends, what waits stays in its topics: %s", self._region, error)
 
-    def step(self, moment: float | None) -> int:
-        """Process the batches that are due at `moment`, or all that waits; return how many raw records those were."""
-        ends = self._broker.end_offsets([lane.place for lane in self.lanes])
-        due = [
-            lane
-            for lane in self.lanes
-            if (ends[lane.place] > lane.position if moment is None else lane.is_due(moment, ends[lane.place]))
-        ]
-        worked = sum(lane.work(ends[lane.place]) for lane in due)
-        if due:
-            self._broker.flush()
-        if moment is None or moment - self._committed >= COMMIT:
-            self._committed = moment or 0.0
-            for lane in self.lanes:
-                lane.commit()
+    def step(self, moment: float) -> int:
+        """Process the batches that are due at `moment`; return how many raw records those were."""
+        ends = self._ends()
+        worked = self._round(
+            (lane for lane in self.lanes if lane.place in ends and lane.is_due(moment, ends[lane.place])), ends
+        )
+        if moment - self._committed >= COMMIT:
+            self._committed = moment
+            self._commit()
         return worked
+
+    def drain(self, deadline: float = float("inf")) -> None:
+        """Process all that waits now, but no longer than until `deadline` on the monotonic clock."""
+        ends = self._ends()
+        while self._round((lane for lane in self.lanes if lane.position < ends.get(lane.place, 0)), ends):
+            if time.monotonic() > deadline:
+                break
+        self._commit()
+
+    def look(self, moment: float) -> None:
+        """Do what is due beside the records: watch the partitions, tell how it goes."""
+        if moment - self._watched >= WATCH:
+            self._watched = moment
+            self.watch(moment)
+        if moment - self._surveyed >= SURVEY:
+            self._surveyed = moment
+            self.survey()
+        if moment - self._told >= PROGRESS:
+            logger.info("%s: %s", self._region, self.progress(moment - self._told))
+            self._told = moment
 
     def watch(self, moment: float) -> None:
         """Look after partitions that are stuck, dead letters that are to be tried again, and our memory."""
-        ends = self._broker.end_offsets([lane.place for lane in self.lanes])
+        ends = self._ends()
         for lane in self.lanes:
-            lane.watch(moment, ends[lane.place])
-            redrive(lane.source, self._broker)
+            if lane.place in ends:
+                lane.watch(moment, ends[lane.place])
+                redrive(lane.source, self._broker)
         MEMORY.set(psutil.Process().memory_info().rss)
+
+    def survey(self) -> None:
+        """Look for topics that are back, and for partitions with records that are no exchange's of ours."""
+        for topic in sorted(filter(self._answers, self._vanished)):
+            for lane in self.lanes:
+                if lane.source.topic == topic:
+                    lane.open()
+            self._vanished.discard(topic)
+            logger.warning("%s: is back", topic)
+        next_one = 1 + max(kind.partition for kind in EXCHANGES.values() if kind.region is self._region)
+        for topic in self._topics:
+            if topic not in self._vanished and (topic, next_one) not in self._unknown and self._holds(topic, next_one):
+                self._unknown.add((topic, next_one))
+                logger.error(
+                    "%s[%d]: has records, but no exchange that this code knows: they are not processed; is it older "
+                    "than the collector's?",
+                    *(topic, next_one),
+                )
+
+    def probe(self, stop: threading.Event) -> None:
+        """Look whether topics have vanished: those that do not answer, twice, while others do. The others go on."""
+        asked = [topic for topic in self._topics if topic not in self._vanished]
+        gone = [topic for topic in asked if not stop.is_set() and not self._answers(topic)]
+        if len(gone) == len(asked) or stop.is_set():
+            return
+        for topic in gone:
+            if not self._answers(topic):
+                logger.error("%s: vanished, the others go on", topic)
+                self._vanished.add(topic)
+
+    def progress(self, seconds: float) -> str:
+        """Say what became of the last `seconds`, and forget it: the rate, what waits, and how old records get."""
+        ends = self._ends()
+        waiting = sum(max(0, ends[lane.place] - lane.position) for lane in self.lanes if lane.place in ends)
+        rate, self._done = self._done / seconds, 0
+        text = f"{rate:.0f} records/s processed, {waiting} wait"
+        total, slowest, worst = {stage: Ages() for stage in Stage}, "", 0.0
+        for lane in self.lanes:
+            for stage, ages in lane.ages.items():
+                total[stage].merge(ages)
+            if (last := lane.ages.get(Stage.PROCESSED, Ages()).percentile(0.99)) > worst:
+                worst, slowest = last, f"{lane.source.exchange.name} {lane.source.channel}"
+            lane.ages = {}
+        known = [f"{stage} {ages}" for stage, ages in total.items() if ages]
+        if known:
+            text += f"; p50/p95/p99 ms: {', '.join(known)}"
+        return f"{text}; slowest: {slowest}, p99 {1000 * worst:.0f} ms" if slowest else text
+
+    def _round(self, due: Iterable[Lane], ends: dict[Place, int]) -> int:
+        """Process a batch of each lane and see it stored; what an earlier round left on its way comes first."""
+        self._settle()
+        worked = sum(lane.work(ends[lane.place]) for lane in due)
+        self._settle()
+        self._done += worked
+        return worked
+
+    def _settle(self) -> None:
+        unstored = [lane for lane in self.lanes if not lane.is_stored]
+        if unstored:
+            self._broker.flush()
+        for lane in unstored:
+            lane.settle()
+
+    def _commit(self) -> None:
+        for lane in self.lanes:
+            lane.commit()
+
+    def _ends(self) -> dict[Place, int]:
+        return self._broker.end_offsets([lane.place for lane in self.lanes if lane.source.topic not in self._vanished])
+
+    def _answers(self, topic: str) -> bool:
+        try:
+            self._broker.end_offsets([lane.place for lane in self.lanes if lane.source.topic == topic])
+        except BrokerUnreachable:
+            return False
+        return True
+
+    def _holds(self, topic: str, partition: int) -> bool:
+        try:
+            return self._broker.end_offset(topic, partition) > 0
+        except SettingsError:  # there is none, as it should be
+            return False
+
+    def _fails(self, moment: float, error: BrokerUnreachable, stop: threading.Event) -> None:
+        if self._failing_since is None:
+            self._failing_since = moment
+            logger.warning("%s: waits: %s", self._region, error)
+        if time.monotonic() - self._failing_since >= PROBE:
+            self.probe(stop)
+        stop.wait(PAUSE)
+
+    def _goes_on(self, moment: float) -> None:
+        if self._failing_since is not None:
+            logger.warning("%s: goes on, after %.1f s", self._region, moment - self._failing_since)
+            self._failing_since = None
 
 
 async def preprocess(

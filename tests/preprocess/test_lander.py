@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from coin_platform.errors import Conflict, LakeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
-from coin_platform.model import Channel, Window
+from coin_platform.model import Channel, Kind, Window
 from coin_platform.preprocess import lander
 from coin_platform.preprocess.lander import KEPT, LONGEST, Lander, Landing
 from coin_platform.preprocess.transform import batch
+from coin_platform.wire import Header
 from tests.preprocess.test_worker import SETTINGS, Log
 from tests.recordings import frames
 
@@ -52,8 +54,8 @@ class Place:
         return Lander(self.log.region, [self.log.source.exchange], SETTINGS, self.log.broker, self.lake)
 
     def scan(self) -> pl.DataFrame:
-        start = datetime(2026, 1, 1, tzinfo=UTC)
-        return self.lake.scan(self.log.source.channel.value, start=start, end=start + timedelta(days=400)).collect()
+        start = datetime(2020, 1, 1, tzinfo=UTC)
+        return self.lake.scan(self.log.source.channel.value, start=start, end=start + timedelta(days=4000)).collect()
 
     def commit(self, count: int) -> None:
         """Commit the window of the first records, as the asset does."""
@@ -105,12 +107,70 @@ def test_committed_windows_and_landed_rows_are_read_once() -> None:
     assert place.scan()["offset"].sort().to_list() == [0, 1, 2, 3, 4]
 
 
-def test_books_and_candles_land_as_they_are_tabled() -> None:
-    books = Place("kraken", Channel.ORDERBOOK)
-    books.log.recorded("book_sequence_2")
-    books.work(books.landing(), 0.0)
-    wanted = batch(books.log.source, books.log.raw()).rows.sort("offset")
-    assert books.scan().drop("exchange").sort("offset").equals(wanted)
+@pytest.mark.parametrize(
+    ("exchange", "channel", "stem"),
+    [("kraken", Channel.ORDERBOOK, "book_sequence_2"), ("okx", Channel.CANDLE, "candle")],
+)
+def test_books_and_candles_land_as_they_are_tabled(exchange: str, channel: Channel, stem: str) -> None:
+    place = Place(exchange, channel)
+    place.log.recorded(stem)
+    landing = place.landing()
+    half = len(place.log.raw()) // 2
+    landing.work(0.0, half)
+    place.work(landing, 1.0)
+    assert len(list(place.store.list("landing/"))) == 2
+    wanted = batch(place.log.source, place.log.raw()).rows.sort("offset", "index")
+    assert wanted.height and place.scan().drop("exchange").sort("offset", "index").equals(wanted)
+    place.commit(len(place.log.raw()))
+    assert place.scan().drop("exchange").sort("offset", "index").equals(wanted)
+
+
+def test_an_object_of_two_windows_gives_only_the_rows_of_the_one_that_is_not_committed() -> None:
+    place = Place()
+    good = frames("upbit", "ticker")[0].payload
+    place.log.append(good, good)
+    place.log.time += LENGTH
+    place.log.append(good)
+    place.work(place.landing(), 0.0)
+    assert len(list(place.store.list("landing/"))) == 1
+    place.commit(2)
+    assert place.scan()["offset"].sort().to_list() == [0, 1, 2]
+    source, [*_, last] = place.log.source, place.log.raw()
+    window = Window(last.time // LENGTH * LENGTH, last.time // LENGTH * LENGTH + LENGTH)
+    none = batch(source, []).rows
+    place.lake.commit("ticker", "upbit", window, none, {})
+    assert place.scan()["offset"].sort().to_list() == [0, 1], "the window's own rows count, not the landed ones"
+    place.lake.commit("ticker", "upbit", window, batch(source, [last]).rows, {"made": "again"})
+    assert place.scan()["offset"].sort().to_list() == [0, 1, 2]
+
+
+def test_a_stretch_gives_the_same_rows_before_and_after_its_windows_are_committed() -> None:
+    place = Place()
+    good = frames("upbit", "ticker")[0].payload
+    start = place.log.time // LENGTH * LENGTH
+    for number, hours in enumerate((0, 1, 3), 1):  # all received in the first hour, logged when the journal was sent
+        place.log.time = start + hours * LENGTH + 1
+        header = Header(Kind.SOCKET, 1, "c", number, start + number)
+        place.log.broker.append(place.log.source.topic, 0, header.pack(), good)
+    place.work(place.landing(), 0.0)
+    first = datetime.fromtimestamp(start / 1e6, UTC)
+    hour = timedelta(hours=1)
+
+    def offsets(**stretch: Any) -> list[int]:
+        return place.lake.scan("ticker", **stretch).select("offset").collect()["offset"].sort().to_list()
+
+    stretches: dict[tuple[int, ...], dict[str, Any]] = {
+        (0, 1): {"start": first, "end": first + hour, "late": hour},
+        (0, 1, 2): {"start": first, "end": first + hour, "late": 3 * hour},
+        (): {"start": first + hour, "end": first + 4 * hour},
+    }
+    for wanted, stretch in stretches.items():
+        assert offsets(**stretch) == list(wanted)
+    for record in place.log.raw():
+        window = Window(record.time // LENGTH * LENGTH, record.time // LENGTH * LENGTH + LENGTH)
+        place.lake.commit("ticker", "upbit", window, batch(place.log.source, [record]).rows, {})
+        for wanted, stretch in stretches.items():
+            assert offsets(**stretch) == list(wanted)
 
 
 def test_a_lake_that_is_away_costs_nothing_but_time(caplog: pytest.LogCaptureFixture) -> None:
@@ -169,10 +229,75 @@ def test_objects_go_an_hour_after_their_window_was_committed() -> None:
     landing.step(0.0)  # nothing waits
     landing.tidy(KEPT * 2)
     landing.tidy(KEPT * 3 - 1)
+    restarted = place.lander()
+    restarted.tidy(KEPT * 3)
+    restarted.tidy(KEPT * 4 - 1)  # it knows of the commit since it started
     assert list(place.store.list("landing/"))
     landing.tidy(KEPT * 3)
     assert not list(place.store.list("landing/"))
     assert place.scan().height == len(batch(place.log.source, place.log.raw()).rows)
+    restarted.tidy(KEPT * 4)
+
+
+def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
+    place = Place()
+    good = frames("upbit", "ticker")[0].payload
+    place.log.append(good)
+    place.log.time += LENGTH
+    place.log.append(good)
+    landing = place.lander()
+    place.work(landing.landings[0], 0.0)
+    source, [first, last] = place.log.source, place.log.raw()
+    for moment, record in ((0.0, last), (3 * KEPT, first)):
+        start = record.time // LENGTH * LENGTH
+        place.lake.commit("ticker", "upbit", Window(start, start + LENGTH), batch(source, [record]).rows, {})
+        landing.tidy(moment)
+        landing.tidy(moment + KEPT - 1)
+        assert list(place.store.list("landing/"))
+    landing.tidy(4 * KEPT)
+    assert not list(place.store.list("landing/"))
+
+
+def test_a_look_opens_no_more_objects_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lander, "LOOKS", 1)
+    place = Place()
+    landing = place.lander()
+    for _ in range(3):
+        place.log.append(frames("upbit", "ticker")[0].payload)
+        place.work(landing.landings[0], 0.0)
+    place.commit(3)
+    known = []
+    for moment in range(4):
+        landing.tidy(float(moment))
+        known.append(len(landing._windows))
+    assert known == [1, 2, 3, 3]
+
+
+def test_an_object_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lander, "MOST_BYTES", 2000)
+    place = Place()
+    good = frames("upbit", "ticker")[0].payload
+    place.log.append(*[good] * 5)
+    landing = place.landing()
+    place.work(landing)
+    assert landing.position == -(-2000 // len(good)) < 5
+
+
+def test_K4_a_topic_that_was_trimmed_or_made_anew_lands_from_its_begin(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    good = frames("upbit", "ticker")[0].payload
+    place.log.append(*[good] * 5)
+    landing = place.landing()
+    place.log.broker.trim(place.log.source.topic, 0, 2)
+    place.work(landing)
+    place.work(landing)
+    assert place.scan()["offset"].sort().to_list() == [2, 3, 4]
+    place.log.broker._logs.pop(landing.place)
+    place.log.append(good)
+    assert not landing.is_due(0.0, place.end)
+    place.work(landing)
+    assert place.scan()["offset"].sort().to_list() == [0, 2, 3, 4]
+    assert caplog.messages == ["koreaSocketDataIn-ticker[0]: landing goes on at offset 0, not 5"]
 
 
 def test_an_object_that_someone_else_removed_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +306,24 @@ def test_an_object_that_someone_else_removed_is_no_matter(monkeypatch: pytest.Mo
     gone = "landing/ticker/exchange=upbit/koreaSocketDataIn-ticker-0-7.parquet"
     monkeypatch.setattr(place.lake.landing, "keys", lambda table: {"upbit": [gone], "bithumb": ["theirs"]})
     landing.tidy(0.0)
+
+
+def test_a_lander_looks_for_what_can_go_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Twice(threading.Event):
+        count = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.count += 1
+            return self.count > 2
+
+    place = Place()
+    working, looks = place.lander(), list[float]()
+    monkeypatch.setattr(working, "tidy", looks.append)
+    working.run(Twice())
+    assert looks == []
+    monkeypatch.setattr(lander, "TIDY", 0.0)
+    working.run(Twice())
+    assert len(looks) == 2
 
 
 def test_a_lander_lands_tidies_and_outlives_a_lake_that_is_away(
@@ -201,7 +344,7 @@ def test_a_lander_lands_tidies_and_outlives_a_lake_that_is_away(
         while "landing waits, the lake is away" not in caplog.text:
             assert not waiting.wait(0.005)
         place.store.is_away = False
-        while not working._times:
+        while not working._windows:
             assert not waiting.wait(0.005)
     finally:
         stop.set()

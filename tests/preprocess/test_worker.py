@@ -3,8 +3,6 @@
 import asyncio
 import json
 import threading
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from coin_platform.errors import DecodeError, DeliveryError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Subscribed
-from coin_platform.preprocess import dead_letters, worker
-from coin_platform.preprocess.lane import MOST, STUCK, Lane
+from coin_platform.preprocess import dead_letters
+from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane
 from coin_platform.preprocess.processed import encode
-from coin_platform.preprocess.redrive import WANTED, redrive, request
+from coin_platform.preprocess.redrive import TRIED, redrive, request
 from coin_platform.preprocess.transform import Source, Transform, batch
 from coin_platform.preprocess.worker import Worker, preprocess
 from coin_platform.settings import Settings
@@ -82,6 +80,7 @@ class Log:
         """Process all that waits, as a worker that was just started does."""
         lane = self.lane()
         while self.work(lane):
+            lane.settle()
             lane.commit()
         return lane
 
@@ -382,43 +381,6 @@ def test_a_round_is_bounded_and_the_next_one_goes_on() -> None:
     assert [log.work(lane) for _ in range(3)] == [MOST, 5, 0]
 
 
-class Stuck(MemoryBroker):
-    """A broker that grows, but whose reads give nothing."""
-
-    reads = 0
-
-    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
-        self.reads += 1
-        return iter(())
-
-
-def test_K4_a_partition_that_does_not_move_is_begun_anew(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log("upbit", Channel.TICKER)
-    log.broker = stuck = Stuck()
-    lane, begin = log.lane(), time.monotonic()
-    log.append(b"{}")
-    log.work(lane)
-    lane.watch(begin + 1, log.end)
-    before = stuck.reads
-    lane.watch(begin + 1 + STUCK, log.end)
-    assert stuck.reads == before
-    lane.watch(begin + 2 + STUCK, log.end)
-    assert stuck.reads > before
-    assert "koreaSocketDataIn-ticker[0]: stuck at offset 0, begun anew" in caplog.text
-
-
-def test_K4_a_topic_that_was_made_anew_is_read_from_its_begin() -> None:
-    log = Log("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
-    log.append(good, good)
-    lane = log.run()
-    fresh = Log("upbit", Channel.TICKER)
-    fresh.append(good)
-    lane._broker = fresh.broker
-    lane.watch(0.0, fresh.end)
-    assert lane.position == 0 and fresh.work(lane) == 1
-
-
 def test_a_worker_processes_all_partitions_until_it_is_stopped() -> None:
     settings, stop = SETTINGS.model_copy(update={"batch_interval": 0.0}), threading.Event()
     log = Log("upbit", Channel.TICKER)
@@ -452,31 +414,108 @@ def test_what_cannot_be_stored_is_not_committed() -> None:
     log.recorded("ticker")
     working = Worker(log.region, [EXCHANGES["upbit"]], SETTINGS, log.broker)
     with pytest.raises(DeliveryError, match="the disk is full"):
-        working.step(None)
+        working.drain()
     assert log.broker.committed(group(log.region, Channel.TICKER), log.source.topic, 0) is None
-
-
-def test_the_watch_looks_after_every_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Log("upbit", Channel.TICKER)
-    log.append(b"{half")
-    monkeypatch.setattr(worker, "WATCH", 0.0)
-    working = Worker(log.region, [EXCHANGES["upbit"]], SETTINGS, log.broker)
-    working.step(None)
-    log.broker.commit(WANTED, dead_letter_topic(log.source.topic), 0, 1)
-    working.watch(0.0)
-    assert [letter.attempts for letter in log.letters] == [1, 2]
-    stop = threading.Event()
-    rounds: Sequence[int] = [0, 0]
-
-    def step(moment: float) -> int:
-        stop.set()
-        return rounds[0]
-
-    monkeypatch.setattr(working, "step", step)
-    working.run(stop)
-    assert worker.MEMORY._value.get() > 0
 
 
 def test_what_is_no_dead_letter_is_said_to_be_none() -> None:
     with pytest.raises(DecodeError, match="not a dead letter"):
         dead_letters.unpack(b"{}")
+
+
+def test_a_round_is_bounded_in_bytes_too_but_for_a_single_frame() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(b"x" * MOST_BYTES, *[b"x" * (MOST_BYTES // 2)] * 3)
+    lane = log.lane()
+    assert [log.work(lane) for _ in range(4)] == [1, 2, 1, 0]
+
+
+def test_S7_what_is_redriven_after_a_crash_is_not_redriven_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crash(Exception):
+        pass
+
+    class Killed(MemoryBroker):
+        is_alive = True
+
+        def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+            if group == TRIED and not self.is_alive:
+                raise Crash
+            super().commit(group, topic, partition, offset)
+
+    log = Log("upbit", Channel.TICKER)
+    log.broker = broker = Killed()
+    good = frames("upbit", "ticker")[0].payload
+    with monkeypatch.context() as broken:
+        broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
+        log.append(good, b"{half", good)
+        log.run()
+    broker.is_alive = False
+    with pytest.raises(Crash):
+        request(log.source, broker)
+    broker.is_alive = True
+    places = [0, 2]
+    assert [record["offset"] for record in log.processed] == places
+    assert redrive(log.source, broker) == (2, 1)  # what the next worker does
+    assert [record["offset"] for record in log.processed] == places
+    assert [(letter.offset, letter.attempts) for letter in log.letters] == [(0, 1), (1, 1), (2, 1), (1, 2)]
+    broker.is_alive = False
+    with pytest.raises(Crash):
+        request(log.source, broker)
+    broker.is_alive = True
+    assert request(log.source, broker) == (0, 1), "one letter, told twice"
+    assert [record["offset"] for record in log.processed] == places
+
+
+def test_S7_a_letter_of_somebody_else_is_named_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(b"{half")
+    log.run()
+    log.broker.append(dead_letter_topic(log.source.topic), 0, "", b"no letter")
+    log.broker.append(processed_topic(log.region, Channel.TICKER), 0, "", b"no record")
+    assert request(log.source, log.broker) == (0, 2)
+    assert "koreaSocketDataIn-ticker-DLT[0]: offset 1: not a dead letter" in caplog.text
+    log.append(b"{half")
+    log.run()
+    assert [
+        (letter.offset, letter.attempts) for letter in map(_letter, log.values(f"{log.source.topic}-DLT")) if letter
+    ] == [
+        *((0, 1), (0, 2), (1, 1)),
+    ]
+
+
+def _letter(value: bytes) -> dead_letters.DeadLetter | None:
+    return None if value == b"no letter" else dead_letters.unpack(value)
+
+
+def test_S7_a_frame_that_newer_code_can_read_is_not_both_a_letter_and_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log("upbit", Channel.TICKER)
+    with monkeypatch.context() as broken:
+        broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
+        log.append(frames("upbit", "ticker")[0].payload)
+        log.work(log.lane())  # killed before it commits
+    log.run()
+    assert (len(log.letters), log.processed) == (1, [])
+    assert request(log.source, log.broker) == (1, 0)
+    assert [record["offset"] for record in log.processed] == [0]
+
+
+def test_a_worker_finds_where_it_stopped_behind_any_number_of_redriven_records() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(*[frames("upbit", "ticker")[0].payload] * 2)
+    log.work(log.lane())  # killed before it commits
+    for _ in range(TAIL + 1):
+        log.broker.append(processed_topic(log.region, Channel.TICKER), 0, "", b'{"offset":0,"index":0,"redriven":true}')
+    log.run()
+    assert [record["offset"] for record in log.processed if "redriven" not in record] == [0, 1]
+
+
+def test_a_trade_told_long_before_a_restart_is_told_once_in_its_window() -> None:
+    log = Log("kraken", Channel.TRADE)
+    payload = next(frame.payload for frame in frames("kraken", "trade") if b'"data"' in frame.payload)
+    log.append(payload, *[b'{"channel":"heartbeat"}'] * (TAIL + 100))
+    log.run()
+    told = len(log.processed)
+    assert told
+    log.append(payload)
+    log.run()
+    assert len(log.processed) == told

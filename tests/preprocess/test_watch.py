@@ -1,0 +1,426 @@
+"""What the worker sees beside records: partitions that are stuck, new or gone, a broker that is away, and the time."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import pytest
+
+from coin_platform.broker import MemoryBroker, Place
+from coin_platform.errors import BrokerUnreachable, DeliveryError, PartitionBusy, SettingsError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, Channel, Kind
+from coin_platform.preprocess import worker
+from coin_platform.preprocess.lane import LATENCY, MOST, STUCK
+from coin_platform.preprocess.latency import Ages, Stage, Times
+from coin_platform.preprocess.redrive import WANTED
+from coin_platform.preprocess.worker import PROGRESS, SURVEY, WATCH, Worker
+from coin_platform.wire import Header, Record, dead_letter_topic, group, raw_topic
+from tests.preprocess.test_worker import SETTINGS, Log
+from tests.recordings import frames
+
+GOOD = frames("upbit", "ticker")[0].payload
+BOOKS = raw_topic("korea", Channel.ORDERBOOK)
+
+
+class Stuck(MemoryBroker):
+    """A broker that grows, but whose reads give nothing."""
+
+    reads = 0
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        self.reads += 1
+        return iter(())
+
+
+class Away(MemoryBroker):
+    """A broker of which topics, or all, do not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: set[str] = set()
+        self.missing: set[Place] = set()
+        self.is_away = False
+        self.asked = 0
+
+    def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
+        self.asked += 1
+        if self.is_away or any(topic in self.gone for topic, _ in places):
+            raise BrokerUnreachable("kafka does not answer")
+        return super().end_offsets(places)
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        if (topic, partition) in self.missing:
+            raise SettingsError("no such partition")
+        return super().end_offset(topic, partition)
+
+
+def working(log: Log, *names: str) -> Worker:
+    kinds = [EXCHANGES[name] for name in names or (log.source.exchange.name,)]
+    return Worker(log.region, kinds, SETTINGS, log.broker, clock=lambda: log.time)
+
+
+def away(channel: Channel = Channel.TICKER) -> tuple[Log, Away]:
+    log = Log("upbit", channel)
+    log.broker = broker = Away()
+    return log, broker
+
+
+def test_K4_a_partition_that_does_not_move_is_begun_anew(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.broker = stuck = Stuck()
+    lane = log.lane()
+    log.append(b"{}")
+    log.work(lane)
+    lane.watch(1.0, log.end)
+    before = stuck.reads
+    lane.watch(1.0 + STUCK, log.end)
+    assert stuck.reads == before
+    lane.watch(2.0 + STUCK, log.end)
+    assert stuck.reads > before
+    assert "koreaSocketDataIn-ticker[0]: stuck at offset 0, begun anew" in caplog.text
+
+
+def test_K4_a_partition_that_moves_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    lane = log.lane()
+    log.append(*[b"{}"] * (2 * MOST + 1))
+    for moment in (0.0, STUCK + 1, 2 * STUCK + 2):
+        lane.watch(moment, log.end)
+        log.work(lane)
+    lane.watch(3 * STUCK, log.end)
+    assert lane.position == log.end and not caplog.records
+
+
+@pytest.mark.parametrize("count", [1, 5], ids=["shorter", "longer"])
+@pytest.mark.parametrize("is_running", [True, False], ids=["while it runs", "while it does not"])
+def test_K4_a_topic_that_was_made_anew_is_read_from_its_begin(
+    count: int, is_running: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(GOOD, b"{half", GOOD)
+    lane = log.run()
+    assert [record["offset"] for record in log.processed] == [0, 2]
+    log.broker._logs.pop(lane.place)
+    log.append(*[GOOD] * count)
+    if is_running and count == 1:
+        lane.watch(0.0, log.end)
+        assert "ends at offset 1, before our 3: begun anew" in caplog.text
+    else:  # nobody sees a topic that was made anew and has grown since, until it is begun
+        lane = log.lane()
+    assert "made anew since offset 3, goes on at 0" in caplog.text
+    assert (lane.position, log.work(lane)) == (0, count)
+    assert [record["offset"] for record in log.processed] == [0, 2, *range(count)]
+    assert log.work(log.lane()) == count, "killed before it committed"
+    assert [record["offset"] for record in log.processed] == [0, 2, *range(count)]
+
+
+def test_K4_a_topic_that_lost_its_newest_records_goes_on_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(GOOD, GOOD, GOOD)
+    lane = log.run()
+    lost = log.broker._logs[lane.place]
+    lost.records.pop()
+    lost.end -= 1
+    lane.watch(0.0, log.end)
+    assert "made anew since offset 3, goes on at 2" in caplog.text
+    log.append(GOOD)
+    log.work(lane)
+    assert [record["offset"] for record in log.processed] == [0, 1, 2, 2], "what was lost, and what came instead"
+
+
+def test_K4_a_topic_emptied_before_it_gave_anything_is_read_from_its_begin() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(b'{"status":"UP"}', b'{"status":"UP"}')
+    lane = log.run()
+    log.broker._logs.pop(lane.place)
+    log.append(GOOD)
+    lane.watch(0.0, log.end)
+    assert (lane.position, log.work(lane), len(log.processed)) == (0, 1, 1)
+
+
+def test_K4_records_trimmed_while_the_worker_was_behind_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(GOOD)
+    lane = log.run()
+    log.append(GOOD, GOOD, GOOD)
+    log.broker.trim(*lane.place, 3)
+    assert [log.work(lane), log.work(lane)] == [0, 1]
+    assert [record["offset"] for record in log.processed] == [0, 3]
+    assert "offsets 1 to 3 were trimmed before they were processed" in caplog.text
+
+
+def test_K4_a_new_partition_is_processed_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    caplog.set_level(logging.INFO)
+    region = working(log)
+    region.step(0.0)
+    assert "its first records" not in caplog.text
+    log.append(GOOD)
+    region.drain()
+    assert len(log.processed) == 1 and "koreaSocketDataIn-ticker[0]: its first records" in caplog.text
+
+
+def test_K4_a_partition_that_is_no_exchanges_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    log, broker = away()
+    region = working(log)
+    broker.missing = {(topic, 4) for topic in region._topics}
+    region.survey()
+    assert not caplog.records
+    broker.missing = set()
+    region.survey()
+    assert not caplog.records
+    broker.append(log.source.topic, 4, "", b"{}")
+    region.survey()
+    region.survey()
+    [line] = caplog.messages
+    assert line.startswith("koreaSocketDataIn-ticker[4]: has records, but no exchange that this code knows")
+
+
+def test_K4_a_topic_that_vanishes_stops_only_itself_and_may_come_back(caplog: pytest.LogCaptureFixture) -> None:
+    log, broker = away()
+    region, stop = working(log), threading.Event()
+    broker.gone = {BOOKS}
+    log.append(GOOD)
+    with pytest.raises(BrokerUnreachable):
+        region.drain()
+    region.probe(stop)
+    assert caplog.messages == [f"{BOOKS}: vanished, the others go on"]
+    region.drain()
+    region.watch(0.0)
+    assert len(log.processed) == 1
+    region.survey()
+    broker.gone = set()
+    broker.append(BOOKS, 0, Header(Kind.SOCKET, 1, "c", 1, log.time).pack(), b"{half")
+    region.drain()
+    letters = dead_letter_topic(BOOKS)
+    assert broker.end_offset(letters, 0) == 0, "nobody looks at it before the survey"
+    region.survey()
+    assert caplog.messages[1:] == [f"{BOOKS}: is back"]
+    region.drain()
+    assert broker.end_offset(letters, 0) == 1
+
+
+def test_K4_a_topic_that_answers_when_asked_again_has_not_vanished() -> None:
+    class Returning(Away):
+        def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
+            if any(topic == BOOKS for topic, _ in places):
+                self.gone = set() if self.asked else {BOOKS}
+            return super().end_offsets(places)
+
+    log = Log("upbit", Channel.TICKER)
+    log.broker = Returning()
+    region = working(log)
+    region._topics.sort(key=lambda topic: topic != BOOKS)
+    region.probe(threading.Event())
+    assert not region._vanished
+
+
+def test_K4_a_broker_that_is_away_as_a_whole_has_not_vanished() -> None:
+    log, broker = away()
+    region, stop = working(log), threading.Event()
+    broker.is_away = True
+    region.probe(stop)
+    broker.is_away = False
+    assert not region._vanished
+    stop.set()
+    broker.gone = {BOOKS}
+    region.probe(stop)
+    assert not region._vanished
+
+
+@pytest.mark.parametrize("probe", [0.0, 1000.0])
+def test_a_broker_that_is_away_is_waited_for(
+    probe: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "PAUSE", 0.001)
+    monkeypatch.setattr(worker, "PROBE", probe)
+    log, broker = away()
+    broker.is_away = True
+    log.append(GOOD)
+    region, stop = working(log), threading.Event()
+    thread = threading.Thread(target=region.run, args=(stop,))
+    thread.start()
+    try:
+        waiting = threading.Event()
+        while broker.asked < 10:
+            assert not waiting.wait(0.005)
+        broker.is_away = False
+        while not log.processed:
+            assert not waiting.wait(0.005)
+        while "goes on, after" not in caplog.text:
+            assert not waiting.wait(0.005)
+        broker.is_away = True
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert sum("waits: kafka does not answer" in line for line in caplog.messages) >= 1
+    assert "ends, what waits stays in its topics" in caplog.text
+
+
+class Slow(MemoryBroker):
+    """A broker that holds what was appended on its own disk while Kafka does not take it."""
+
+    is_behind = False
+    reads = 0
+
+    def claim(self, topic: str, partition: int) -> None:
+        if self.is_behind:
+            raise DeliveryError("5 records still wait for kafka")
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        self.reads += 1
+        return super().read(topic, partition, start, stop)
+
+
+def test_what_kafka_has_not_taken_is_not_committed_and_nothing_more_is_read() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.broker = broker = Slow()
+    region, place = working(log), (group(log.region, Channel.TICKER), log.source.topic, 0)
+    broker.is_behind = True
+    log.append(GOOD)
+    with pytest.raises(BrokerUnreachable, match="5 records still wait for kafka"):
+        region.drain()
+    reads = broker.reads
+    for _ in range(3):
+        log.append(GOOD)
+        with pytest.raises(BrokerUnreachable):
+            region.drain()
+    region.lanes[0].commit()
+    assert (broker.reads, broker.committed(*place), len(log.processed)) == (reads, None, 1)
+    broker.is_behind = False
+    region.drain()
+    assert (broker.committed(*place), len(log.processed)) == (4, 4)
+
+
+def test_a_partition_that_another_worker_took_ends_this_one() -> None:
+    class Taken(MemoryBroker):
+        def flush(self) -> None:
+            self.claim = self.refuse  # type: ignore[method-assign]
+
+        def refuse(self, topic: str, partition: int) -> None:
+            raise PartitionBusy("process 7 writes it")
+
+    log = Log("upbit", Channel.TICKER)
+    log.broker = Taken()
+    log.append(GOOD)
+    with pytest.raises(PartitionBusy, match="process 7"):
+        working(log).drain()
+
+
+def test_what_waits_at_the_end_has_its_time_and_no_more() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(*[GOOD] * (2 * MOST))
+    region = working(log)
+    region.drain(time.monotonic() - 1)
+    assert region.lanes[0].position == MOST
+    assert log.broker.committed(region.lanes[0].group, log.source.topic, 0) == MOST
+
+
+def test_the_watch_looks_after_letters_and_memory() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(b"{half")
+    region = working(log)
+    region.drain()
+    log.broker.commit(WANTED, dead_letter_topic(log.source.topic), 0, 1)
+    worker.MEMORY.set(0)
+    region.watch(0.0)
+    assert [letter.attempts for letter in log.letters] == [1, 2]
+    assert worker.MEMORY._value.get() > 1 << 20
+
+
+def test_each_look_has_its_own_beat(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = Log("upbit", Channel.TICKER)
+    region = working(log)
+    log.append(b"{half")
+    region.drain()
+    log.broker.append(log.source.topic, 4, "", b"{}")
+    log.broker.commit(WANTED, dead_letter_topic(log.source.topic), 0, 1)
+    caplog.clear()
+    region.look(WATCH - 0.1)
+    assert not caplog.messages
+    region.look(WATCH)
+    assert [line.split(":")[0] for line in caplog.messages] == ["koreaSocketDataIn-ticker-DLT[0]"]
+    region.look(PROGRESS)
+    assert caplog.messages[-1] == f"korea: {1 / PROGRESS:.0f} records/s processed, 0 wait"
+    region.look(SURVEY)
+    assert any("no exchange that this code knows" in line for line in caplog.messages)
+
+
+def test_how_old_records_get_is_told_by_stage_with_the_slowest_partition() -> None:
+    log = Log("upbit", Channel.TICKER)
+    region = working(log, "upbit", "bithumb")
+    sent = log.source.exchange.decode(frames("upbit", "ticker")[0])[0].exchange_time  # type: ignore[union-attr]
+    assert sent is not None
+    for _ in range(20):
+        log.number += 1
+        log.time = sent + 12_000
+        header = Header(Kind.SOCKET, 1, "c", log.number, sent + 10_000)
+        log.broker.append(log.source.topic, 0, header.pack(), GOOD)
+    log.time = sent + 112_000
+    region.drain()
+    text = region.progress(2.0)
+    assert text.startswith("10 records/s processed, 0 wait; p50/p95/p99 ms: received ")
+    stages = dict(part.split(" ") for part in text.split("ms: ")[1].split(";")[0].split(", "))
+    for stage, milliseconds in {"received": 10, "logged": 2, "processed": 100, "total": 112}.items():
+        assert [float(value) for value in stages[stage].split("/")] == [pytest.approx(milliseconds, rel=0.06)] * 3
+    assert "; slowest: upbit ticker, p99 " in text
+    assert region.progress(2.0) == "0 records/s processed, 0 wait", "each line speaks of its own time"
+    count = LATENCY.labels("upbit", "ticker", Stage.TOTAL)._sum.get()
+    assert count >= 20 * 0.112
+
+
+def test_ages_never_count_backwards_and_are_told_only_where_they_are_known() -> None:
+    assert dict(Times(None, 2 * SECOND, 3 * SECOND).ages(5 * SECOND)) == {Stage.LOGGED: 1.0, Stage.PROCESSED: 2.0}
+    assert dict(Times(9 * SECOND, 5 * SECOND, 4 * SECOND).ages(3 * SECOND)) == dict.fromkeys(
+        (Stage.RECEIVED, Stage.TOTAL, Stage.LOGGED, Stage.PROCESSED), 0.0
+    )
+
+
+def test_percentiles_are_right_within_five_per_cent() -> None:
+    ages, other = Ages(), Ages()
+    assert (ages.percentile(0.5), bool(ages)) == (0.0, False)
+    for number in range(1, 1001):
+        (ages if number % 2 else other).add(number / 100)
+    ages.merge(other)
+    for share in (0.01, 0.5, 0.95, 0.99, 1.0):
+        assert ages.percentile(share) == pytest.approx(10 * share, rel=0.06)
+    ages = Ages()
+    ages.add(0.0)
+    assert ages.percentile(0.99) < 0.00011
+
+
+def test_rest_answers_do_not_tell_how_long_they_took() -> None:
+    log = Log("upbit", Channel.TICKER)
+    [frame] = frames("upbit", "rest_ticker")[:1]
+    log.append(frame.payload, kind=Kind.REST, pair=frame.pair)
+    lane = log.run()
+    assert log.processed and set(lane.ages) == {Stage.LOGGED, Stage.PROCESSED}
+
+
+def test_a_lookback_ends_at_the_window_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(MemoryBroker):
+        starts: ClassVar[list[int]] = []
+
+        def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+            self.starts.append(start)
+            return super().read(topic, partition, start, stop)
+
+    log = Log("kraken", Channel.ORDERBOOK)
+    log.broker = broker = Counted(clock=lambda: log.time)
+    deltas = [
+        frame.payload for frame in frames("kraken", "book_sequence_2") if b'"book","type":"update"' in frame.payload
+    ]
+    for _ in range(4):
+        log.append(deltas[0])
+        log.time += SETTINGS.window_length
+    place = (log.source.topic, log.source.partition)
+    broker.commit(group(log.region, Channel.ORDERBOOK), *place, 4)
+    broker.starts.clear()
+    lane = log.lane()
+    assert broker.starts == [3, 3, 3, 2], "the newest's time, then 30 s, 5 min and a window back"
+    assert lane._transform.books.orphans
