@@ -15,9 +15,10 @@ from coin_platform.lake import Commit, Lake
 from coin_platform.model import Channel, Window
 from coin_platform.orchestration.partitions import window_of, windows
 from coin_platform.orchestration.pictures import pictures
-from coin_platform.orchestration.reading import LEAD, has_lead, lead, span
+from coin_platform.orchestration.reading import has_lead, lead, span
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.preprocess import schema
+from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Batch, Source, Transform, batch, dead_table, raw_table, records
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
@@ -152,9 +153,7 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
 
 
 def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
-    """Books of changes need what came before: the last 30 s, or the whole window before when that does not do."""
-    if source.channel is not Channel.ORDERBOOK or not source.exchange.has_deltas:
-        return batch(source, records(raw), start)
+    """Doubles need the 30 s before to be seen; books of changes too, or the window before where that does not do."""
     result = None
     for length in (LEAD, max(LEAD, window.stop - window.start)):
         before = lead(broker, lake, source, window, start, length)

@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import polars as pl
+
 from coin_platform.broker import Broker
 from coin_platform.errors import RetentionLoss, WindowOpen
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.preprocess.transform import Source, records
 from coin_platform.wire import Record
-
-LEAD: Microseconds = 30 * SECOND  # checkpoints are younger than this when a window begins
 
 
 class Span(NamedTuple):
@@ -83,4 +83,4 @@ def lead(
     size = window.stop - window.start
     before = lake.read(f"raw_{source.channel}", source.exchange.name, Window(window.start - size, window.start))
     if before is not None:
-        yield from (record for record in records(before) if record.time >= since)
+        yield from records(before.filter(pl.col("log_time").to_physical() >= since))

@@ -75,6 +75,10 @@ class Books:
             return applied, None, []
         return applied, self._values(book, update), []
 
+    def sequence(self, connection: str, pair: Pair) -> int | None:
+        """Return the sequence that a pair's book has reached; None where the exchange does not count."""
+        return self._book(connection, pair).sequence
+
     def _book(self, connection: str, pair: Pair) -> Book:
         books = self._books[connection]
         if pair not in books:

@@ -14,6 +14,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
 from coin_platform.preprocess import candle, schema, ticker, trade
 from coin_platform.preprocess.orderbook import Books, Fault
+from coin_platform.preprocess.overlap import LEAD, Overlap
 from coin_platform.wire import Header, Record, frame, unpack, unpack_facts
 
 Row: TypeAlias = tuple[object, ...]
@@ -35,7 +36,7 @@ class Outcome(StrEnum):
     ROWS = "rows"
     DEAD = "dead"
     CONTROL = "control"  # says nothing about the market
-    DUPLICATE = "duplicate"  # the same frame again, or nothing but trades that are rows already
+    DUPLICATE = "duplicate"  # the same frame again, or nothing but events that are rows already
     IGNORED = "ignored"  # a book update older than its book
     INVALID = "invalid"  # a book update while its book cannot be trusted
 
@@ -62,8 +63,10 @@ class Dead(NamedTuple):
 class Transform:
     """Turns the records of one partition, in order, into rows; keeps the books and what is needed to see doubles.
 
-    Trades that were told before in their window give no row, and a window keeps a minute's last update only; without
-    a length of `window` (µs) all that is fed is one window.
+    This is the one place where doubles are removed: frames by their identity, trades by their id where it was told in
+    their window or in the `LEAD` before it, and what two connections bring at the same time by a book's sequence, or
+    by a frame's bytes where nothing has a number. A window keeps a minute's last update only. Without a length of
+    `window` (µs) all that is fed is one window.
     """
 
     def __init__(self, source: Source, start: int = 0, window: Microseconds | None = None) -> None:
@@ -72,7 +75,7 @@ class Transform:
         self.window = window
         self.frames: Counter[Outcome] = Counter()
         self.emitted = 0  # rows
-        self.repeated = 0  # trades that were rows already
+        self.repeated = 0  # events that were rows already
         self.replaced = 0  # rows of minutes that were told again: a table keeps the last
         self.missing = 0  # frames whose number was skipped within their connection
         self.own_records = 0
@@ -80,7 +83,9 @@ class Transform:
         self.faults: list[tuple[int, Fault]] = []  # with the offset
         self.books = Books(source.exchange)
         self._last_number: dict[tuple[int, str], int] = {}
-        self._told: defaultdict[Pair, set[str | Microseconds]] = defaultdict(set)  # ids, minutes of the window so far
+        self._overlap = Overlap(start)
+        self._trades: defaultdict[Pair, dict[str, Microseconds]] = defaultdict(dict)  # id -> when it was told last
+        self._minutes: defaultdict[Pair, set[Microseconds]] = defaultdict(set)  # of candles in the window so far
         self._told_in = 0  # which window that is
         self._kind, self._read = self._READERS[source.channel]
 
@@ -112,7 +117,11 @@ class Transform:
         self.own_records += is_inside
         if header.number < self._last_number.get((header.epoch, header.connection), 0):
             return  # sent again after a crash of the collector: the books are further by now
-        faults = self.books.own(header, unpack_facts(record.value))
+        facts = unpack_facts(record.value)
+        self._overlap.own(record, header, facts)
+        faults = self.books.own(header, facts)
+        if facts.book is not None and facts.book.sequence is not None:
+            self._overlap.has_book(header, Pair.parse(facts.book.pair), facts.book.sequence)
         self.faults += [(record.offset, fault) for fault in faults if is_inside]
 
     def _frame(self, record: Record, header: Header) -> tuple[Outcome, list[Entry]]:
@@ -123,10 +132,12 @@ class Transform:
         if last is not None and record.offset >= self.start:
             self.missing += header.number - last - 1
         self._last_number[identity] = header.number
+        if self._overlap.is_open or identity not in self._overlap.lives:
+            self._overlap.heard(record, identity)
         events = self.source.exchange.decode(
             frame(self.source.exchange.name, self.source.channel, header, record.value)
         )
-        found = [self._event(record, header, event) for event in events]
+        found = [self._event(record, header, index, event) for index, event in enumerate(events)]
         entries = [
             Entry(self._row(record, header, index, told), event)
             for index, (event, (_, told)) in enumerate(zip(events, found, strict=True))
@@ -137,45 +148,72 @@ class Transform:
         outcomes = {outcome for outcome, _ in found}
         return next((outcome for outcome in _NO_ROWS if outcome in outcomes), Outcome.CONTROL), []
 
-    def _event(self, record: Record, header: Header, event: Event) -> Found:
+    def _event(self, record: Record, header: Header, index: int, event: Event) -> Found:
         if isinstance(event, self._kind):
-            return self._read(self, record, header, event)
+            return self._read(self, record, header, index, event)
         if isinstance(event, Subscribed):
             self.books.subscribed(header.connection, event)
         return Outcome.CONTROL, None
 
-    def _ticker(self, record: Record, header: Header, event: Ticker) -> Found:
+    def _ticker(self, record: Record, header: Header, index: int, event: Ticker) -> Found:
+        if self._overlap.is_open and self._overlap.has_bytes(record, header, index):
+            return self._repeat(record)
         return Outcome.ROWS, (event.pair, event.exchange_time, ticker.values(event))
 
-    def _book(self, record: Record, header: Header, event: BookUpdate) -> Found:
+    def _book(self, record: Record, header: Header, index: int, event: BookUpdate) -> Found:
         applied, row, faults = self.books.row(header.connection, event)
         if record.offset >= self.start:
             self.faults += [(record.offset, fault) for fault in faults]
-        if row is not None:
-            return Outcome.ROWS, (event.pair, event.exchange_time, row)
-        return Outcome.IGNORED if applied is Applied.IGNORED else Outcome.INVALID, None
+        if row is None:
+            return Outcome.IGNORED if applied is Applied.IGNORED else Outcome.INVALID, None
+        if self._is_told(record, header, index, event):
+            return self._repeat(record)
+        return Outcome.ROWS, (event.pair, event.exchange_time, row)
 
-    def _trade(self, record: Record, header: Header, event: Trade) -> Found:
-        if event.id is not None and self._is_told(record, event.pair, event.id):
-            self.repeated += record.offset >= self.start
-            return Outcome.DUPLICATE, None
+    def _is_told(self, record: Record, header: Header, index: int, event: BookUpdate) -> bool:
+        # Some exchanges number the books of REST answers otherwise than those of the socket.
+        is_numbered = header.kind is Kind.SOCKET or self.source.exchange.is_bridged
+        sequence = self.books.sequence(header.connection, event.pair) if is_numbered else None
+        if sequence is None:
+            return self._overlap.is_open and self._overlap.has_bytes(record, header, index)
+        first = None if event.is_snapshot else event.first_sequence
+        return self._overlap.has_book(header, event.pair, sequence, first)
+
+    def _trade(self, record: Record, header: Header, index: int, event: Trade) -> Found:
+        if event.id is None:
+            is_told = self._overlap.is_open and self._overlap.has_bytes(record, header, index)
+        else:
+            self._turn(record)
+            told = self._trades[event.pair]
+            is_told = event.id in told
+            told[event.id] = record.time
+        if is_told:
+            return self._repeat(record)
         return Outcome.ROWS, (event.pair, event.exchange_time, trade.values(event))
 
-    def _candle(self, record: Record, header: Header, event: Candle) -> Found:
+    def _candle(self, record: Record, header: Header, index: int, event: Candle) -> Found:
+        if self._overlap.is_open and self._overlap.has_bytes(record, header, index):
+            return self._repeat(record)
         if record.offset >= self.start:
-            self.replaced += self._is_told(record, event.pair, event.open_time)
+            self._turn(record)
+            told = self._minutes[event.pair]
+            self.replaced += event.open_time in told
+            told.add(event.open_time)
         return Outcome.ROWS, (event.pair, event.exchange_time, candle.values(event))
 
-    def _is_told(self, record: Record, pair: Pair, name: str | Microseconds) -> bool:
-        """Whether this trade or minute was told before in the record's window; from now on it was."""
-        if self.window is not None and record.time // self.window != self._told_in:
-            self._told.clear()
-            self._told_in = record.time // self.window
-        told = self._told[pair]
-        if name in told:
-            return True
-        told.add(name)
-        return False
+    def _repeat(self, record: Record) -> Found:
+        self.repeated += record.offset >= self.start
+        return Outcome.DUPLICATE, None
+
+    def _turn(self, record: Record) -> None:
+        """Forget, when a window begins, what its own job would not know: this is how both come to the same rows."""
+        if self.window is None or record.time // self.window == self._told_in:
+            return
+        self._told_in = record.time // self.window
+        since = self._told_in * self.window - LEAD
+        self._minutes.clear()
+        for pair, told in self._trades.items():
+            self._trades[pair] = {name: time for name, time in told.items() if time >= since}
 
     def _row(self, record: Record, header: Header, index: int, told: Told) -> Row:
         pair, exchange_time, values = told
@@ -188,7 +226,7 @@ class Transform:
             *_origin(self.source, record, header, index),
         )
 
-    _READERS: ClassVar[dict[Channel, tuple[type, Callable[["Transform", Record, Header, Any], Found]]]] = {
+    _READERS: ClassVar[dict[Channel, tuple[type, Callable[["Transform", Record, Header, int, Any], Found]]]] = {
         Channel.TICKER: (Ticker, _ticker),
         Channel.ORDERBOOK: (BookUpdate, _book),
         Channel.TRADE: (Trade, _trade),

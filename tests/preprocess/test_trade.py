@@ -8,14 +8,17 @@ from hypothesis import strategies as st
 
 from coin_platform import quality
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Channel, Pair
+from coin_platform.model import SECOND, Channel, Pair
 from coin_platform.preprocess import schema
+from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Source, Transform, batch
 from coin_platform.wire import Record
 from tests.preprocess.logs import TIME, answer, conserves, log, recorded
 from tests.recordings import files
 
 BTC, ETH = Pair("BTC", "USDT"), Pair("ETH", "USDT")
+MINUTE = 60 * SECOND
+START = TIME // (2 * MINUTE) * (2 * MINUTE)
 BINANCE = Source(EXCHANGES["binance"], Channel.TRADE, "neSocketDataIn-trade", 0)
 
 
@@ -82,12 +85,37 @@ def test_trades_without_an_id_are_all_kept() -> None:
     assert conserves(result)
 
 
-def test_a_new_window_begins_with_no_trade_known() -> None:
-    records = [record._replace(time=TIME + 30 * n) for n, record in enumerate(log([said(1)] * 5))]
-    transform = Transform(BINANCE, window=60)
-    assert [len(transform.feed(record)) for record in records] == [1, 0, 1, 0, 1]
-    assert [len(Transform(BINANCE, window=60).feed(record)) for record in records] == [1] * 5
-    assert transform.repeated == 2
+def test_a_trade_is_known_in_its_window_and_where_it_was_told_within_the_lead_before() -> None:
+    seconds = [0, 50, 89, 90, 120, 239, 271, 330, 331, 359]  # windows of two minutes; a lead of 30 s
+    ids = [1, 2, 1, 2, 2, 3, 3, 4, 5, 4]
+    records = [
+        record._replace(time=START + second * SECOND)
+        for second, record in zip(seconds, log([said(id) for id in ids]), strict=True)
+    ]
+    transform = Transform(BINANCE, window=2 * MINUTE)
+    told = [len(transform.feed(record)) for record in records]
+    assert told == [1, 1, 0, 0, 0, 1, 0, 1, 1, 0]
+    assert transform.repeated == 5
+    late = [records[5]._replace(time=START + 209 * SECOND), records[6]]  # a second too early for the lead
+    transform = Transform(BINANCE, window=2 * MINUTE)
+    assert [len(transform.feed(record)) for record in late] == [1, 1]
+
+
+def test_S6_a_trade_that_comes_again_behind_a_boundary_is_one_row_live_and_in_the_windows() -> None:
+    seconds = [10, 95, 119, 120, 121, 149, 239, 241, 400]
+    ids = [1, 2, 3, 2, 1, 3, 4, 4, 4]
+    records = [
+        record._replace(time=START + second * SECOND)
+        for second, record in zip(seconds, log([said(id) for id in ids]), strict=True)
+    ]
+    transform = Transform(BINANCE, window=2 * MINUTE)
+    live = [record.offset for record in records if transform.feed(record)]
+    stored = []
+    for begin in range(START, START + 8 * MINUTE, 2 * MINUTE):
+        fed = [record for record in records if begin - LEAD <= record.time < begin + 2 * MINUTE]
+        start = next((record.offset for record in records if record.time >= begin), len(records))
+        stored += batch(BINANCE, fed, start).rows["offset"].sort().to_list()
+    assert live == stored == [0, 1, 2, 4, 6, 8]
 
 
 def test_trades_before_the_start_are_known_but_neither_rows_nor_counted() -> None:
