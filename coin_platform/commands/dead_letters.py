@@ -1,6 +1,8 @@
 """`coin dead-letters`: what could not be decoded, and trying it again with the code of now."""
 
-import base64
+import heapq
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -20,42 +22,47 @@ if TYPE_CHECKING:  # polars costs a second, which other commands need not wait f
 
 app = typer.Typer(no_args_is_help=True, help="Frames that could not be decoded: list, show, try again.")
 Exchanges = Annotated[list[str] | None, typer.Option("--exchange", help="only this exchange; may be repeated")]
+All = Annotated[bool, typer.Option("--all", help="also those that were tried again since")]
 
 
 @app.command("list")
-def list_letters(exchange: Exchanges = None) -> None:
-    """List the dead letters: how many of each kind, and the newest offset."""
+def list_letters(exchange: Exchanges = None, everything: All = False) -> None:
+    """List the frames that are still dead: how many for each reason, the newest raw offset, the code that failed."""
     from coin_platform.broker import connect
 
-    found: dict[tuple[str, str, str], list[DeadLetter]] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
+    newest: dict[tuple[str, str, str], DeadLetter] = {}
     with closing(connect(load())) as broker:
         for source in _sources(exchange):
-            for _, letter in _letters(broker, source):
-                reason = f"{letter.error}: {letter.reason:.80}"
-                found.setdefault((letter.exchange, letter.channel, reason), []).append(letter)
+            for letter in _letters(broker, source, everything=everything):
+                kind = (letter.exchange, letter.channel, f"{letter.error}: {letter.reason:.80}")
+                counts[kind] += 1
+                newest[kind] = msgspec.structs.replace(letter, payload=b"")  # they can have megabytes
     table = Table("exchange", "channel", "reason", "letters", "newest raw offset", "code")
-    for (name, channel, reason), letters in sorted(found.items()):
-        newest = max(letters, key=lambda letter: letter.offset)
-        table.add_row(name, channel, reason, str(len(letters)), f"{newest.topic}[{newest.offset}]", newest.code)
-    Console().print(table if found else "no dead letters")
+    for (name, channel, reason), count in sorted(counts.items()):
+        letter = newest[name, channel, reason]
+        place = f"{letter.topic}[{letter.partition}] {letter.offset}"
+        table.add_row(name, channel, reason, str(count), place, letter.code)
+    _print(table, "no dead letters")
 
 
 @app.command()
-def show(exchange: Exchanges = None, limit: Annotated[int, typer.Option(min=1)] = 10) -> None:
+def show(exchange: Exchanges = None, everything: All = False, limit: Annotated[int, typer.Option(min=1)] = 10) -> None:
     """Print the newest dead letters whole, one JSON object a line; `text` is the payload where it is text."""
     from coin_platform.broker import connect
 
     with closing(connect(load())) as broker:
-        letters = [letter for source in _sources(exchange) for _, letter in _letters(broker, source)]
-    for letter in sorted(letters, key=lambda letter: letter.time)[-limit:]:
+        found = (letter for source in _sources(exchange) for letter in _letters(broker, source, everything=everything))
+        newest = heapq.nlargest(limit, found, key=lambda letter: letter.time)
+    for letter in reversed(newest):
         body = msgspec.to_builtins(letter)
-        body["text"] = base64.b64decode(body["payload"]).decode(errors="backslashreplace")
-        print(msgspec.json.encode(body).decode())
+        body["text"] = letter.payload.decode(errors="backslashreplace")
+        print(json.dumps(body))
 
 
 @app.command()
 def redrive(exchange: Exchanges = None) -> None:
-    """Send all dead letters through the code of now: what passes becomes processed records, marked `redriven`."""
+    """Send what is still dead through the code of now: what passes becomes processed records, marked `redriven`."""
     from coin_platform.broker import connect
     from coin_platform.preprocess.redrive import request
 
@@ -65,7 +72,15 @@ def redrive(exchange: Exchanges = None) -> None:
             result = request(source, broker)
             if any(result):
                 table.add_row(source.exchange.name, source.channel.value, *map(str, result))
-    Console().print(table if table.rows else "no dead letters to try again")
+    _print(table, "no dead letters to try again")
+
+
+def _print(table: Table, nothing: str) -> None:
+    """Print a table; in a pipe as wide as it needs."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)
+    console.print(table if table.rows else nothing)
 
 
 def _sources(names: list[str] | None) -> "list[Source]":
@@ -74,11 +89,12 @@ def _sources(names: list[str] | None) -> "list[Source]":
     return [source for kind in exchanges_named(names) for source in sources(kind, load())]
 
 
-def _letters(broker: "Broker", source: "Source") -> "Iterator[tuple[int, DeadLetter]]":
+def _letters(broker: "Broker", source: "Source", *, everything: bool) -> "Iterator[DeadLetter]":
     from coin_platform.preprocess.dead_letters import unpack
+    from coin_platform.preprocess.redrive import tried
     from coin_platform.wire import dead_letter_topic
 
     topic, partition = dead_letter_topic(source.topic), source.partition
-    begin, end = broker.begin_offset(topic, partition), broker.end_offset(topic, partition)
-    for record in broker.read(topic, partition, begin, end):
-        yield record.offset, unpack(record.value)
+    begin = broker.begin_offset(topic, partition) if everything else tried(source, broker)
+    for record in broker.read(topic, partition, begin, broker.end_offset(topic, partition)):
+        yield unpack(record.value)

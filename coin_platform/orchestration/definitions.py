@@ -8,6 +8,7 @@ from coin_platform.orchestration.alerts import check_alerts, failure_alerts
 from coin_platform.orchestration.assets import external, tables
 from coin_platform.orchestration.closing import close_windows
 from coin_platform.orchestration.ingest import collect_job, preprocess_job, watchdog
+from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.settings import Settings, load
 from coin_platform.sources import sources
@@ -30,7 +31,7 @@ def definitions(settings: Settings) -> dg.Definitions:
             *(spec for kind in exchanges for spec in external(kind, settings)),
             *(table for kind in exchanges for table in tables(kind, settings)),
         ],
-        jobs=[*long, *closing],
+        jobs=[*long, *closing, redrive_dead_letters],
         sensors=[*map(watchdog, long), *sensors, check_alerts, failure_alerts],
         resources={"topics": Topics(), "lake": LakeFolder()},
         executor=dg.in_process_executor,

@@ -1,0 +1,98 @@
+"""`coin dead-letters` as a user sees it."""
+
+import json
+
+import pytest
+
+from coin_platform.errors import DecodeError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.journal import now
+from coin_platform.model import Channel
+from coin_platform.preprocess.lane import Lane
+from coin_platform.wire import processed_topic
+from tests.commands.conftest import Platform, recorded
+
+
+def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -> None:
+    """Let a worker process what is logged, and end."""
+    lane = Lane(platform.source(exchange, channel), platform.broker, platform.settings)
+    place = platform.source(exchange, channel)
+    lane.work(platform.broker.end_offset(place.topic, place.partition))
+    platform.broker.flush()
+    lane.settle()
+    lane.commit()
+
+
+@pytest.fixture
+def letters(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    """Give a platform whose older code could read nothing of Upbit's, and of OKX's all but one."""
+    platform.time = now()  # or the journal would trim what is older than a day
+    with monkeypatch.context() as older:
+        older.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("upbit: old code")))
+        platform.log("upbit", Channel.TICKER, [*recorded("upbit", "ticker")[:2], b"{half"])
+        work(platform, "upbit")
+    platform.log("okx", Channel.TICKER, [b"\xff", recorded("okx", "ticker")[1]])
+    work(platform, "okx")
+    platform.broker.close()  # the worker has ended
+    return platform
+
+
+def cells(output: str) -> list[list[str]]:
+    """Return the rows of a table."""
+    return [[cell.strip() for cell in line.strip("│ ").split("│")] for line in output.splitlines() if "│" in line]
+
+
+def test_dead_letters_are_counted_by_reason(letters: Platform) -> None:
+    found = letters.coin("dead-letters", "list")
+    assert found.exit_code == 0, found.output
+    okx, upbit = cells(found.output)
+    assert okx[:2] == ["okx", "ticker"] and okx[2].startswith("DecodeError: okx: ") and okx[3] == "1"
+    assert upbit[:5] == ["upbit", "ticker", "DecodeError: upbit: old code", "3", "koreaSocketDataIn-ticker[0] 2"]
+    assert cells(letters.coin("dead-letters", "list", "--exchange", "okx").output) == [okx]
+
+
+def test_dead_letters_are_shown_whole(letters: Platform) -> None:
+    found = letters.coin("dead-letters", "show", "--limit", "2")
+    assert found.exit_code == 0, found.output
+    upbit, okx = map(json.loads, found.stdout.splitlines())
+    assert (upbit["topic"], upbit["partition"], upbit["offset"], upbit["error"], upbit["attempts"]) == (
+        *("koreaSocketDataIn-ticker", 0, 2, "DecodeError", 1),
+    )
+    assert (upbit["text"], upbit["payload"], upbit["header"]) == ("{half", "e2hhbGY=", letters_header(letters, 2))
+    assert "old code" in upbit["traceback"] and upbit["code"] and upbit["time"] <= okx["time"]
+    assert (okx["exchange"], okx["text"]) == ("okx", "\\xff")
+
+
+def letters_header(platform: Platform, offset: int) -> str:
+    place = platform.source("upbit", Channel.TICKER)
+    [record] = platform.broker.read(place.topic, place.partition, offset, offset + 1)
+    return record.header
+
+
+def test_S7_redriven_from_the_command_line_what_passes_is_told_once(letters: Platform) -> None:
+    first = letters.coin("dead-letters", "redrive")
+    assert first.exit_code == 0, first.output
+    assert cells(first.output) == [["upbit", "ticker", "2", "1"], ["okx", "ticker", "0", "1"]]
+    source = letters.source("upbit", Channel.TICKER)
+    out = processed_topic(source.exchange.region, source.channel)
+    stored = [json.loads(record.value) for record in letters.broker.read(out, 0, 0, 100)]
+    assert [(record["offset"], record["redriven"]) for record in stored] == [(0, True), (1, True)]
+    assert [row[:1] + row[3:4] for row in cells(letters.coin("dead-letters", "list").output)] == [
+        *(["okx", "1"], ["upbit", "1"]),
+    ]
+    everything = cells(letters.coin("dead-letters", "list", "--all").output)
+    assert [row[:1] + row[3:4] for row in everything] == [["okx", "2"], ["upbit", "1"], ["upbit", "3"]]
+    again = letters.coin("dead-letters", "redrive", "--exchange", "upbit")
+    assert cells(again.output) == [["upbit", "ticker", "0", "1"]]
+    assert letters.broker.end_offset(out, 0) == 2
+
+
+def test_nothing_dead_is_said(platform: Platform) -> None:
+    assert platform.coin("dead-letters", "list").output == "no dead letters\n"
+    assert platform.coin("dead-letters", "show").output == ""
+    assert platform.coin("dead-letters", "redrive").output == "no dead letters to try again\n"
+
+
+def test_an_exchange_that_is_none_is_refused(platform: Platform) -> None:
+    refused = platform.coin("dead-letters", "list", "--exchange", "nobody")
+    assert refused.exit_code != 0 and "nobody: there is no such" in str(refused.exception)
