@@ -15,9 +15,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import now
-from coin_platform.model import SECOND, Channel, Kind, Microseconds
+from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, processed, schema
 from coin_platform.preprocess.latency import Ages, Stage, Times
+from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Entry, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
@@ -28,7 +29,7 @@ MOST = 1_000  # records of one partition in one round: keeps the partitions fair
 MOST_BYTES = 8 << 20  # of their values, or one record of any size: bounds memory, a whole book can have 5 MB
 STUCK = 60.0  # seconds without progress, while the topic grows, after which a partition is begun anew
 TAIL = 500  # records looked at for where the last run stopped, and at least before the position for what was seen
-LEAD: Microseconds = 30 * SECOND  # before the position: checkpoints are younger, and so is what may be told twice
+
 
 LABELS = ("exchange", "channel")
 PROCESSED = Counter("coin_processed_records", "processed records written", LABELS)
