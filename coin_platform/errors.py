@@ -3,6 +3,7 @@
 CoinPlatformError
     SettingsError         a setting is wrong                             -> stop with one line
     DecodeError           a frame is not what its exchange documents     -> dead letter
+        BadTime           its time cannot be: is our clock right?
     UnknownPair           a pair is not spelled BASE-QUOTE               -> refuse that pair
     BookError             one pair's book can no longer be trusted       -> resync that pair
         SequenceGap
@@ -28,6 +29,14 @@ class SettingsError(CoinPlatformError):
 
 class DecodeError(CoinPlatformError):
     """A frame is not what its exchange documents: it becomes a dead letter."""
+
+
+class BadTime(DecodeError):
+    """A frame's exchange time (UTC, µs) cannot be: the exchange's clock is wrong, or ours."""
+
+    def __init__(self, text: str, exchange_time: int) -> None:
+        super().__init__(text)
+        self.exchange_time = exchange_time
 
 
 class UnknownPair(CoinPlatformError):

@@ -19,7 +19,7 @@ from coin_platform import __version__
 from coin_platform.errors import Conflict, LakeError, SettingsError
 from coin_platform.landing import Landing
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
-from coin_platform.preprocess import candle
+from coin_platform.preprocess import candle, gap
 from coin_platform.settings import Settings, load
 from coin_platform.store import FolderStore, MemoryStore, Store, Stored, digest
 
@@ -187,18 +187,21 @@ class Lake:
         """Return the rows received in `[start, end)`, with a column `exchange`; the newest window says the columns.
 
         Rows of windows that are not committed yet come from the landing objects.
-        Of candles, return those that opened in `[start, end)`, each once: as it was last told, in whichever window.
+        Of candles, return those that opened in `[start, end)`, each once: as it was last told, in whichever window; of
+        gaps likewise those that overlap it and began at most `late` before.
         Rows may have reached the log up to `late` after they were received: so many further windows are opened.
         Raises `LakeError` when there is no window to read.
         """
         self._check()
+        is_gap = table == "gap"
+        begin = start - late if is_gap and start else start
         stop = None if end is None else end + late
         names = (
             list(dict.fromkeys((*self._exchanges(table), *self.landing.keys(table))))
             if exchanges is None
             else list(exchanges)
         )
-        found = {name: list(self._objects(table, name, start, stop)) for name in names}
+        found = {name: list(self._objects(table, name, begin, stop)) for name in names}
         # listed after the windows: what is committed meanwhile is then missing from them, not there twice
         landed: dict[str | None, list[str]] = dict(self.landing.keys(table).items())
         newest = max((item for objects in found.values() for item in objects), default=None)
@@ -213,18 +216,31 @@ class Lake:
         for name, objects in found.items():
             parts = [self._scan([key for _, key in objects], schema)] if objects else []
             if name in landed:
-                parts.append(self._tail(self._scan(landed[name], schema), objects))
+                parts.append(self._tail(self._scan(landed[name], schema), objects, begin, stop))
             frames += [part.with_columns(*_constant("exchange", name)) for part in parts]
-        is_candle = table == Channel.CANDLE
-        time = "open_time" if is_candle else "received_time"
-        rows = pl.concat(frames).filter(*_conditions(schema, time, start, end, pairs))
-        return candle.latest(rows, "exchange", *candle.KEY) if is_candle else rows
+        rows = pl.concat(frames)
+        if is_gap:
+            return gap.latest(rows, "exchange", *gap.KEY).filter(*_conditions(schema, "to", "from", start, end, pairs))
+        time = "open_time" if table == Channel.CANDLE else "received_time"
+        rows = rows.filter(*_conditions(schema, time, time, start, end, pairs))
+        return candle.latest(rows, "exchange", *candle.KEY) if table == Channel.CANDLE else rows
 
-    def _tail(self, landed: pl.LazyFrame, objects: list[tuple[Window, str]]) -> pl.LazyFrame:
-        """Return the landed rows whose window is not among the committed ones."""
+    def _tail(
+        self,
+        landed: pl.LazyFrame,
+        objects: list[tuple[Window, str]],
+        start: datetime | None,
+        stop: datetime | None,
+    ) -> pl.LazyFrame:
+        """Return the landed rows of windows that overlap `[start, stop)` and are not among the committed ones."""
         committed = [window.start for window, _ in objects]
-        start = pl.col("log_time").to_physical() // self.window * self.window
-        return landed.filter(~start.is_in(committed)).unique(["topic", "partition", "offset", "index"], keep="last")
+        window = pl.col("log_time").to_physical() // self.window * self.window
+        conditions = [~window.is_in(committed)]
+        if start is not None:
+            conditions.append(window > _microseconds(start) - self.window)
+        if stop is not None:
+            conditions.append(window < _microseconds(stop))
+        return landed.filter(conditions).unique(["topic", "partition", "offset", "index"], keep="last")
 
     def _scan(self, keys: list[str], schema: pl.Schema | None = None) -> pl.LazyFrame:
         return pl.scan_parquet(
@@ -357,12 +373,18 @@ def _constant(name: str, value: str | None) -> list[pl.Expr]:
 
 
 def _conditions(
-    schema: pl.Schema, time: str, start: datetime | None, end: datetime | None, pairs: Iterable[Pair | str] | None
+    schema: pl.Schema,
+    last: str,
+    first: str,
+    start: datetime | None,
+    end: datetime | None,
+    pairs: Iterable[Pair | str] | None,
 ) -> Iterator[pl.Expr]:
-    if start is not None and time in schema:
-        yield pl.col(time) >= start
-    if end is not None and time in schema:
-        yield pl.col(time) < end
+    """Yield what keeps the rows of `[start, end)`: `first` and `last` name the times that a row spans."""
+    if start is not None and last in schema:
+        yield pl.col(last).is_null() & (first != last) | (pl.col(last) >= start)
+    if end is not None and first in schema:
+        yield pl.col(first) < end
     if pairs is not None and "pair" in schema:
         yield pl.col("pair").is_in([str(pair) for pair in pairs])
 

@@ -228,11 +228,13 @@ class Window(NamedTuple):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a feed that we know we do not have."""
+    """A stretch of a feed that we know we do not have; `(exchange, channel, pair, start)` is its key."""
 
     exchange: str
     channel: Channel
-    pair: Pair | None
-    start: Microseconds
-    stop: Microseconds | None
+    pair: Pair | None  # None: whichever the feed carried
+    start: Microseconds  # received, of the last frame before it
+    stop: Microseconds | None  # of the first one after it; None while it lasts
     cause: str
+    reason: str = ""  # in the words of the exchange, the network or ours
+    filled_by: str | None = None  # "rest": its trades or candles were fetched afterwards

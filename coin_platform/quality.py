@@ -1,6 +1,6 @@
 """Rules over tables: what must hold before a window may be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -13,16 +13,22 @@ class Finding(NamedTuple):
     passed: bool
     sentence: str
     numbers: dict[str, int]
+    warns: bool = False  # if it does not hold, what is there may be used all the same
 
 
-def tiling(offsets: pl.Series, start: int, stop: int) -> Finding:
-    """Every offset of `[start, stop)` is in the raw table, once."""
+def tiling(offsets: pl.Series, start: int, stop: int, trimmed: int | None = None) -> Finding:
+    """Every offset of `[start, stop)` is in the raw table, once, and none before was trimmed (0: unknown how many)."""
     found = offsets.n_unique()
     double = offsets.len() - found
     missing = stop - start - offsets.filter((offsets >= start) & (offsets < stop)).n_unique()
-    passed = not missing and not double and found == stop - start
+    is_whole = not missing and not double and found == stop - start
     sentence = f"{found} of the {stop - start} records of the window, {missing} missing, {double} double"
-    return Finding("conservation", passed, sentence, {"records": found, "missing": missing, "double": double})
+    if trimmed is not None:
+        sentence += (
+            f"; {trimmed or 'unknown'} before offset {start} were trimmed before they were stored: see table gap"
+        )
+    numbers = {"records": found, "missing": missing, "double": double, "trimmed": trimmed or 0}
+    return Finding("conservation", is_whole and trimmed is None, sentence, numbers, warns=is_whole)
 
 
 def conservation(rows: pl.DataFrame, counts: Mapping[str, int]) -> Finding:
@@ -80,6 +86,24 @@ def ohlc(rows: pl.DataFrame) -> Finding:
     return Finding(
         "ohlc", not bad.height and not double, sentence, {"rows": rows.height, "wrong": bad.height, "double": double}
     )
+
+
+def no_gap(rows: pl.DataFrame) -> Finding:
+    """Nothing is missing but what was filled afterwards, or what somebody stopped."""
+    bad = rows.filter(pl.col("filled_by").is_null() & (pl.col("cause") != "stopped"))
+    names = pl.format("{} of {} ({})", "channel", pl.col("pair").fill_null("all pairs"), "cause")
+    where = bad.select(names.alias("where").unique(maintain_order=True))["where"]
+    shown = ", ".join(where.head(5)) + (f" and {where.len() - 5} more" if where.len() > 5 else "")
+    sentence = f"{bad.height} gaps: {shown}" if bad.height else f"no gap, {rows.height} filled or wanted"
+    numbers = {"gaps": bad.height, "filled_or_wanted": rows.height - bad.height}
+    return Finding("no_gap", not bad.height, sentence, numbers, warns=True)
+
+
+def arrived(faults: Sequence[tuple[str, str]]) -> Finding:
+    """Every stored book arrives at the checkpoints of the collector; `faults` are pairs and reasons of those not."""
+    pairs = ", ".join(sorted({pair for pair, _ in faults}))
+    sentence = f"{len(faults)} checkpoints not arrived at: {pairs}" if faults else "every checkpoint arrived at"
+    return Finding("checkpoint", not faults, sentence, {"missed": len(faults)})
 
 
 def latency(rows: pl.DataFrame) -> dict[str, float]:

@@ -13,7 +13,8 @@ import polars as pl
 from coin_platform import quality
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
-from coin_platform.model import SECOND, Channel
+from coin_platform.model import Channel
+from coin_platform.preprocess import gap, schema
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,24 +99,20 @@ def latencies(lake: Lake, exchanges: Sequence[str]) -> dict[str, dict[str, float
 
 
 def gaps(lake: Lake, exchanges: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield exchange, table, window, missing frames and faults of books, where there are any."""
-    for name in exchanges:
-        for channel in Channel:
-            for window in lake.windows(channel, name):
-                facts = lake.provenance(channel, name, window) or {}
-                missing, faults = (int(facts.get(count, 0)) for count in ("missing", "faults"))
-                if missing or faults:
-                    begin = datetime.fromtimestamp(window.start / SECOND, UTC)
-                    yield name, str(channel), f"{begin:%Y-%m-%d %H:%M}", str(missing), str(faults)
+    """Yield exchange, channel, pairs, from, to, seconds, cause and reason of every gap, oldest first."""
+    for row in gap.together(_read(lake, "gap", exchanges, *schema.GAP)).iter_rows(named=True):
+        begin, end = row["from"], row["to"]
+        length = "" if end is None else f"{(end - begin).total_seconds():,.1f}"
+        cause = f"{row['cause']}, filled by {row['filled_by']}" if row["filled_by"] else row["cause"]
+        times = (f"{begin:%Y-%m-%d %H:%M:%S}", f"{end:%H:%M:%S}" if end else "lasts", length)
+        yield row["exchange"], row["channel"], row["pairs"], *times, cause, row["reason"]
 
 
 def _read(lake: Lake, table: str, exchanges: Sequence[str], *columns: str) -> pl.DataFrame:
     """Return columns of a table, and `exchange`, of those exchanges that have it."""
     have = [name for name in exchanges if lake.windows(table, name)]
     if not have:
-        from coin_platform.preprocess.schema import TABLES
-
-        return pl.DataFrame(schema={"exchange": pl.String, **{name: TABLES[table][name] for name in columns}})
+        return pl.DataFrame(schema={"exchange": pl.String, **{name: schema.TABLES[table][name] for name in columns}})
     return lake.scan(table, exchanges=have).select("exchange", *columns).collect()
 
 
@@ -150,7 +147,7 @@ def _page(lake: Lake, exchanges: Sequence[str], summary: Summary) -> Iterator[st
     yield "<h2>Gaps</h2>"
     holes = list(gaps(lake, exchanges))
     if holes:
-        yield from _table(("exchange", "table", "window", "missing frames", "faults"), holes)
+        yield from _table(("exchange", "channel", "pairs", "from", "to", "seconds", "cause", "reason"), holes)
     else:
         yield "<p>None: no frame is missing, and no book was ever out of step.</p>"
     yield "</body></html>\n"

@@ -1,6 +1,6 @@
 """The topics as Kafka must hold them: which there are, how they are made, and what is wrong with those it has."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,13 +43,16 @@ class State(NamedTuple):
 def topics(settings: Settings) -> Iterator[Topic]:
     """Yield every topic of every region and channel, whether it is collected now or not."""
     for region in Region:
-        names = {kind.partition: kind.name for kind in EXCHANGES.values() if kind.region is region}
-        exchanges = tuple(names.get(partition, "") for partition in range(max(names) + 1))
+        exchanges = _by_partition({kind.partition: kind.name for kind in EXCHANGES.values() if kind.region is region})
         for channel in Channel:
             raw = raw_topic(settings.topic_prefix(region), channel)
             for name in (raw, dead_letter_topic(raw), processed_topic(region, channel)):
                 yield Topic(name, exchanges)
-    yield Topic(GAPS, tuple(EXCHANGES))
+    yield Topic(GAPS, _by_partition({kind.gap_partition: kind.name for kind in EXCHANGES.values()}))
+
+
+def _by_partition(names: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(names.get(partition, "") for partition in range(max(names) + 1))
 
 
 def servers(settings: Settings) -> list[str]:

@@ -1,11 +1,26 @@
 """Frames <-> log records, and the names of the topics."""
 
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
-from coin_platform.model import BookUpdate, Channel, Frame, Kind, Level, Microseconds, Pair, Region, TextLevel
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Channel,
+    Frame,
+    Gap,
+    Kind,
+    Level,
+    Microseconds,
+    Pair,
+    Region,
+    TextLevel,
+)
 
 _TOPIC_CHANNELS = {
     Channel.TICKER: "ticker",
@@ -131,6 +146,35 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+class End(StrEnum):
+    """Why we ended a connection, as `Facts.reason` has it; beside `unheard`, other reasons are others' own words."""
+
+    STOPPED = "stopped"  # the collector was told to
+    REPLACED = "replaced"  # its successor had data before
+    NO_PAIRS = "no pairs"  # are wanted of it any more
+    STREAMED = "a connection is live"  # so it is not polled any more
+    BROKEN_OFF = "broken off"  # by an error of ours
+
+
+def silent(seconds: float) -> str:
+    """Return the reason of a connection that was given up because no byte had come for this long."""
+    return f"silent for {seconds:g} s"
+
+
+def without_data(seconds: float) -> str:
+    """Return the reason of one that was heard, but had brought no market data for this long."""
+    return f"no data for {seconds:g} s"
+
+
+def unheard(reason: str) -> float | None:
+    """Return for how many seconds before its end a connection had brought nothing; None if it ended promptly."""
+    found = _UNHEARD.fullmatch(reason)
+    return float(found[1]) if found else None
+
+
+_UNHEARD = re.compile(r"(?:silent|no data) for ([0-9.e+]+) s")
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of our own records (`o`, `c`, `k`, `p`): what a connection is, so that every window knows it."""
 
@@ -138,7 +182,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str = ""
     pairs: list[str] = []
     code: str = ""
-    reason: str = ""  # of `c`
+    reason: str = ""  # of `c`: see `End`
+    clock_suspect: bool = False  # from here on: by this exchange's times, our wall clock is more than 5 s wrong
     book: Checkpoint | None = None  # of `k`, for exchanges whose books come as changes
 
     def pack(self) -> bytes:
@@ -159,3 +204,30 @@ _decode_facts = msgspec.json.Decoder(Facts).decode
 
 def _text_level(level: Level) -> TextLevel:
     return level if isinstance(level, TextLevel) else TextLevel(level.price, level.size)
+
+
+def pack_gap(gap: Gap) -> bytes:
+    """Return a record of `MarketGaps`: the columns of table `gap`, with times like `2026-11-24 03:00:00.500000+00:00`.
+
+    A gap comes again, under the same exchange, channel, pair and `from`, when more of it is known.
+    """
+    return msgspec.json.encode(
+        {
+            "exchange": gap.exchange,
+            "channel": gap.channel.value,
+            "pair": str(gap.pair) if gap.pair else None,
+            "from": time_text(gap.start),
+            "to": time_text(gap.stop),
+            "cause": gap.cause,
+            "reason": gap.reason,
+            "filled_by": gap.filled_by,
+        }
+    )
+
+
+def time_text(time: Microseconds | None) -> str | None:
+    """Write a time as the JSON records do: `2024-10-23 10:25:00.050791+00:00`."""
+    if time is None:
+        return None
+    seconds, micro = divmod(time, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{micro:06}+00:00"

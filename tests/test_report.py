@@ -44,11 +44,29 @@ def lake() -> Lake:
     """A lake in which Upbit pays 2 % more than the others."""
     lake = Lake(MemoryStore(), 60 * SECOND)
     won = rows("ticker", ticker("BTC-KRW", 1.0), ticker("USDT-KRW", 1400.0), ticker("BTC-KRW", 102.0 * 1400))
-    lake.commit("ticker", "upbit", WINDOW, won, {"missing": 3, "faults": 0})
-    lake.commit("ticker", "okx", WINDOW, rows("ticker", ticker("BTC-USDT", 99.0)), {"missing": 0, "faults": 0})
-    lake.commit("ticker", "kraken", WINDOW, rows("ticker", ticker("BTC-USD", 101.0)), {"missing": 0, "faults": 0})
+    lake.commit("ticker", "upbit", WINDOW, won, {})
+    lake.commit("ticker", "okx", WINDOW, rows("ticker", ticker("BTC-USDT", 99.0)), {})
+    lake.commit("ticker", "kraken", WINDOW, rows("ticker", ticker("BTC-USD", 101.0)), {})
     book = {"pair": "BTC-USDT", "best_bid": 99.0, "best_ask": 101.0, "spread": 2.0}
-    lake.commit("orderbook", "okx", WINDOW, rows("orderbook", book, book), {"missing": 0, "faults": 2})
+    lake.commit("orderbook", "okx", WINDOW, rows("orderbook", book, book), {})
+    gone = [
+        ("ticker", pair, START, START + timedelta(seconds=2), "disconnect", "reset", None, START, "t", 0, 7)
+        for pair in ("BTC-KRW", "USDT-KRW")
+    ]
+    lasts = (
+        "trade",
+        "BTC-KRW",
+        START + timedelta(seconds=1),
+        None,
+        "silence",
+        "nothing came",
+        "rest",
+        START,
+        "t",
+        0,
+        9,
+    )
+    lake.commit("gap", "upbit", WINDOW, pl.DataFrame([*gone, lasts], schema=schema.GAP, orient="row"), {})
     return lake
 
 
@@ -95,8 +113,8 @@ def test_each_exchange_has_its_line_and_the_numbers_are_those_of_the_lake(tmp_pa
     assert prices[1:] == [["BTC", "upbit", "102", "100", "+2.00%"]]
     assert late[1:] == [[name, "20.0", "20.0", "20.0"] for name in NAMES]
     assert holes[1:] == [
-        ["upbit", "ticker", "2026-11-02 00:00", "3", "0"],
-        ["okx", "orderbook", "2026-11-02 00:00", "0", "2"],
+        ["upbit", "ticker", "BTC-KRW USDT-KRW", "2026-11-02 00:00:00", "00:00:02", "2.0", "disconnect", "reset"],
+        ["upbit", "trade", "BTC-KRW", "2026-11-02 00:00:01", "lasts", "", "silence, filled by rest", "nothing came"],
     ]
 
 

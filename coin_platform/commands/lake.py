@@ -1,5 +1,6 @@
 """`coin lake`: what the lake holds, and how windows are made again."""
 
+import json
 import os
 import sys
 from collections import Counter
@@ -13,14 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from coin_platform.commands.choice import chosen, exchanges_named
-from coin_platform.commands.times import text, whole_windows
-from coin_platform.model import SECOND, Window
+from coin_platform.commands.times import moment_of, now, stretch, text, whole_windows
+from coin_platform.model import SECOND, Channel, Window
 from coin_platform.settings import load
 from coin_platform.telemetry import set_up
 
 if TYPE_CHECKING:  # dagster and polars cost seconds, which other commands need not wait for
     from coin_platform.lake import Content
     from coin_platform.orchestration.backfill import Made
+
+DAY = 86_400 * SECOND
 
 app = typer.Typer(no_args_is_help=True, help="Tables in the lake: what is there, and windows made again.")
 
@@ -45,6 +48,47 @@ def list_tables(
             sums = (sum(one.rows for one in part), sum(one.bytes for one in part))
             shown.add_row(name, part[0].exchange or "all", *map(str, facts), *(f"{total:,}" for total in sums))
     _console().print(shown if shown.rows else "the lake is empty; is COIN_LAKE_URL the right place?")
+
+
+@app.command()
+def gaps(
+    start: Annotated[str | None, typer.Option("--from", help="UTC: 2026-11-24T03:00; default: a day ago")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="default: now")] = None,
+    exchange: Annotated[list[str] | None, typer.Option(help="only this exchange; may be repeated")] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="only this channel; may be repeated")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """List what is missing: the stretches of time of which the feeds are known to lack something, and why."""
+    import polars as pl
+
+    from coin_platform.errors import LakeError
+    from coin_platform.lake import open_lake
+    from coin_platform.preprocess.gap import together
+
+    wanted = stretch(start or text(now() - DAY), end)
+    kinds = [kind.name for kind in exchanges_named(exchange)]
+    channels = chosen("--channel", channel, [each.value for each in Channel])
+    try:
+        found = open_lake(load()).scan(
+            "gap", exchanges=kinds, start=moment_of(wanted.start), end=moment_of(wanted.stop)
+        )
+    except LakeError as error:
+        print(f"no window of table gap: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    rows = found.filter(pl.col("channel").is_in(channels)).collect()
+    if as_json:
+        for row in rows.iter_rows(named=True):
+            print(json.dumps(row, default=str, ensure_ascii=False))
+        return
+    shown = Table("exchange", "channel", "pairs", "from", "to", "seconds", "cause", "filled by", "reason")
+    shown.columns[5].justify = "right"
+    for row in together(rows).iter_rows(named=True):
+        length = ((row["to"] or moment_of(wanted.stop)) - row["from"]).total_seconds()
+        ended = f"{row['to']:%H:%M:%S.%f}"[:-3] if row["to"] else "lasts"
+        names = (row["exchange"], row["channel"], row["pairs"])
+        why = (row["cause"], row["filled_by"] or "", row["reason"][:60])
+        shown.add_row(*names, f"{row['from']:%Y-%m-%d %H:%M:%S.%f}"[:-3], ended, f"{length:,.1f}", *why)
+    _console().print(shown if shown.rows else f"no gap from {text(wanted.start)} to {text(wanted.stop)}")
 
 
 @app.command()

@@ -20,9 +20,14 @@ def now() -> Microseconds:
     return time.time_ns() // 1000
 
 
+def moment_of(time: Microseconds) -> datetime:
+    """Return a time as a datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=time)
+
+
 def text(moment: Microseconds) -> str:
     """Write a time as it is read: 2026-11-24T03:00."""
-    return (_EPOCH + timedelta(microseconds=moment)).replace(tzinfo=None).isoformat(timespec="minutes")
+    return moment_of(moment).replace(tzinfo=None).isoformat(timespec="minutes")
 
 
 def moment(option: str, written: str) -> Microseconds:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from coin_platform.book import Applied, Book
-from coin_platform.errors import ChecksumMismatch, DecodeError, UnknownPair
+from coin_platform.errors import BadTime, ChecksumMismatch, DecodeError, UnknownPair
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -74,6 +74,8 @@ class Exchange(ABC):
     ping: ClassVar[str | None] = None  # what the client says to be kept; None: protocol pings are enough
     ping_every: ClassVar[float] = 20.0  # seconds
     silence: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
+    is_sparse: ClassVar[bool] = False  # it may have nothing to say for minutes: a pong of the protocol is a frame too
+    flow: ClassVar[float] = 120.0  # seconds without any ticker or book after which it is dead, whatever else comes
     depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
     replaces: ClassVar[bool] = False  # a subscription replaces the former one: always ask for the whole set
     refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
@@ -127,6 +129,11 @@ class Exchange(ABC):
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         """Return the REST address of a channel of one pair; None where there is none."""
         return None
+
+    @property
+    def gap_partition(self) -> int:
+        """Its partition in the topic of the gaps, where all regions are: for ever, like `partition`."""
+        return self.partition * len(Region) + list(Region).index(self.region)
 
     @property
     def polled(self) -> frozenset[Channel]:
@@ -231,7 +238,7 @@ def _check_levels(pair: Pair, levels: list[Level]) -> None:
 
 def _check_time(pair: Pair, time: Microseconds | None, received_time: Microseconds) -> None:
     if time is not None and not _FIRST_TIME <= time <= received_time + _AHEAD:
-        raise DecodeError(f"{pair}: bad_time: exchange time {time} µs, received at {received_time} µs")
+        raise BadTime(f"{pair}: bad_time: exchange time {time} µs, received at {received_time} µs", time)
 
 
 def relocate(url: str, exchange: str, host: str) -> str:

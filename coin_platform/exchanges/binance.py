@@ -204,7 +204,7 @@ class Binance(Exchange):
     rest_url = "https://data-api.binance.vision"
     # 1024 streams a connection, 5 messages/s, 300 connections in 5 min; REST 6000 a minute, a book of 1000 levels is 50
     limits = Limits(pairs_per_connection=512, messages_per_second=2.5, requests_per_second=1)
-    silence = 60.0  # quiet books send nothing
+    is_sparse = True  # quiet books send nothing
     has_deltas = True
     is_bridged = True
 

@@ -130,9 +130,9 @@ class Korbit(Exchange):
     old_ws_url = "wss://ws-api.korbit.co.kr/v2/public"
     old_rest_url = "https://api.korbit.co.kr"
     limits = Limits(requests_per_second=25)  # of 50/s; for sockets nothing is published
-    # Of its markets a third trades less than once a day, and it has no heartbeat but protocol pings:
-    # those, not silence, tell that a connection is dead.
-    silence = 600.0
+    # Of its markets a third trades less than once a day, and it has no heartbeat but protocol pings.
+    is_sparse = True
+    flow = 600.0
     refuses_all = True  # not documented; to ask twice for a pair does no harm
 
     def symbol(self, pair: Pair) -> str:

@@ -21,7 +21,7 @@ ATTEMPTS = 3
 
 def close_windows(region: Region, job_name: str, found: list[Source], settings: Settings) -> dg.SensorDefinition:
     """Return the sensor that launches one run for each closed window of a region that is not materialised yet."""
-    made = {(source.exchange, table): None for source in found for table in (source.channel.value, "dead")}
+    made = {(source.exchange, table): None for source in found for table in (source.channel.value, "dead", "gap")}
     assets = [dg.AssetKey(key(kind, table)) for kind, table in made]
     partitions = windows(settings)
     grace = int(settings.grace.total_seconds() * 1e6)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from coin_platform.broker import Broker
-from coin_platform.errors import RetentionLoss, WindowOpen
+from coin_platform.errors import WindowOpen
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.preprocess.transform import Source, records
@@ -19,6 +19,7 @@ class Span(NamedTuple):
 
     start: int
     stop: int
+    trimmed: int | None = None  # records that the topic gave up before anyone stored them; 0: unknown how many
 
 
 def is_closed(broker: Broker, source: Source, window: Window, grace: Microseconds) -> bool:
@@ -39,7 +40,8 @@ def has_records(broker: Broker, source: Source, window: Window) -> bool:
 def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Microseconds) -> Span:
     """Return a closed window's offsets; it begins where the window before it ended.
 
-    Raises `WindowOpen` while it is open and `RetentionLoss` when its first records may have been trimmed.
+    What was trimmed before it was stored is lost, and said; without a window before, nobody knows how much that was.
+    Raises `WindowOpen` while it is open.
     """
     name, topic, partition = source.exchange.name, source.topic, source.partition
     if not is_closed(broker, source, window, grace):
@@ -54,12 +56,13 @@ def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Micr
         start = int(before["stop_offset"])
     else:
         start = int(own["start_offset"]) if own else broker.offset_for_time(topic, partition, window.start)
-    if start < first or (not before and not own and start == first > 0):
-        raise RetentionLoss(
-            f"{topic}[{partition}]: records of this window were trimmed, the first kept offset is {first}; "
-            "raise COIN_JOURNAL_HOURS, or materialise windows sooner"
-        )
-    return Span(start, max(start, broker.offset_for_time(topic, partition, window.stop)))
+    trimmed = own.get("trimmed") if own else None
+    if start < first:
+        trimmed = first - start
+    elif start == first > 0 and not before and not own:
+        trimmed = 0
+    start = max(start, first)
+    return Span(start, max(start, broker.offset_for_time(topic, partition, window.stop)), trimmed)
 
 
 def has_lead(broker: Broker, lake: Lake, source: Source, window: Window, start: int) -> bool:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from coin_platform.book import Applied, Book, Side
-from coin_platform.errors import BookError
+from coin_platform.errors import BookError, ChecksumMismatch
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Kind, Pair, Subscribed
 from coin_platform.preprocess.schema import LEVELS
@@ -18,8 +18,10 @@ Values: TypeAlias = tuple[object, ...]
 class FaultKind(StrEnum):
     """What can be wrong with a stored book."""
 
-    GAP = "gap"  # sequence or checksum: messages are missing
+    SEQUENCE = "sequence"  # messages are missing, by their numbers
+    CHECKSUM = "checksum"  # the book does not have the checksum that was sent
     CHECKPOINT = "checkpoint"  # the book is not the one that the collector had
+    NO_BOOK = "no_book"  # a change, and nothing tells how its book began: at a start that is no fault
 
 
 class Fault(NamedTuple):
@@ -66,10 +68,12 @@ class Books:
         try:
             applied = self._exchange.apply(book, update)
         except BookError as error:
-            return Applied.WAITING, None, [Fault(update.pair, FaultKind.GAP, str(error))]
-        if applied is Applied.WAITING:
+            kind = FaultKind.CHECKSUM if isinstance(error, ChecksumMismatch) else FaultKind.SEQUENCE
+            return Applied.WAITING, None, [Fault(update.pair, kind, str(error))]
+        if applied is Applied.WAITING and update.pair not in self.orphans:
             self.orphans.add(update.pair)
-        else:
+            return applied, None, [Fault(update.pair, FaultKind.NO_BOOK, "a change without a book to go into")]
+        if applied is not Applied.WAITING:
             self.orphans.discard(update.pair)
         if applied is not Applied.APPLIED or not book.is_valid:
             return applied, None, []

@@ -6,17 +6,16 @@ record in its raw topic (`offset`, `index`), by which a reader can drop what com
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from coin_platform.exchanges.base import Exchange, difference
-from coin_platform.model import Candle, Channel, Microseconds, Pair, Ticker, Trade
+from coin_platform.model import Candle, Channel, Pair, Ticker, Trade
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.transform import Entry
-from coin_platform.wire import REGION_TITLES
+from coin_platform.wire import REGION_TITLES, time_text
 
 _COLUMNS = {channel: {name: at for at, name in enumerate(columns)} for channel, columns in schema.CURATED.items()}
 _encode = msgspec.json.Encoder().encode
@@ -33,7 +32,7 @@ def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: b
         "coin_symbol": pair.base,
         **_BODIES[channel](entry.event, value),
         "quote": pair.quote,
-        "received_time": _text(value["received_time"]),
+        "received_time": time_text(value["received_time"]),
         "transport": value["transport"],
         "offset": value["offset"],
         "index": value["index"],
@@ -66,7 +65,7 @@ def _orderbook(event: Any, value: Mapping[str, Any]) -> dict[str, Any]:
         "spread": value["spread"],
         "total_bid_volume": value["total_bid_size"],
         "total_ask_volume": value["total_ask_size"],
-        "timestamp": _text(value["exchange_time"]),
+        "timestamp": time_text(value["exchange_time"]),
         "sequence": value["sequence"],
         "proof": value["proof"],
     }
@@ -74,14 +73,14 @@ def _orderbook(event: Any, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trade(event: Trade, value: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value[name] for name in ("id", "price", "size", "side")} | {
-        "timestamp": _text(value["exchange_time"])
+        "timestamp": time_text(value["exchange_time"])
     }
 
 
 def _candle(event: Candle, value: Mapping[str, Any]) -> dict[str, Any]:
     names = ("open", "high", "low", "close", "volume", "quote_volume", "is_closed")
-    return {"open_time": _text(value["open_time"]), **{name: value[name] for name in names}} | {
-        "timestamp": _text(value["exchange_time"])
+    return {"open_time": time_text(value["open_time"]), **{name: value[name] for name in names}} | {
+        "timestamp": time_text(value["exchange_time"])
     }
 
 
@@ -98,11 +97,3 @@ def _rate(change: str | None, before: str | None) -> str | None:
     if change is None or before is None or not float(before):
         return None
     return f"{Decimal(change) / Decimal(before):.6f}"
-
-
-def _text(time: Microseconds | None) -> str | None:
-    """Write a time as `2024-10-23 10:25:00.050791+00:00`."""
-    if time is None:
-        return None
-    seconds, micro = divmod(time, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{micro:06}+00:00"

@@ -127,11 +127,30 @@ DEAD_COLUMNS: Columns = {
     "payload": pl.Binary,
 }
 
-RAW, DEAD = pl.Schema(RAW_COLUMNS), pl.Schema(DEAD_COLUMNS)
+GAP_COLUMNS: Columns = {
+    "channel": pl.String,
+    "pair": pl.String,  # null: whichever the feed carried
+    "from": TIME,  # received_time of the last frame before it; with exchange, channel and pair the key
+    "to": TIME,  # of the first frame after it; null while it lasts: a later window tells the end
+    "cause": pl.String,  # see `preprocess.ledger.Cause`
+    "reason": pl.String,
+    "filled_by": pl.String,  # "rest": its trades or candles were fetched afterwards
+    "log_time": TIME,  # of the record that told of it, and where that is
+    "topic": pl.String,
+    "partition": pl.Int32,
+    "offset": pl.Int64,
+}
+
+RAW, DEAD, GAP = pl.Schema(RAW_COLUMNS), pl.Schema(DEAD_COLUMNS), pl.Schema(GAP_COLUMNS)
 CURATED = {
     Channel.TICKER: pl.Schema(TICKER_COLUMNS),
     Channel.ORDERBOOK: pl.Schema(ORDERBOOK_COLUMNS),
     Channel.TRADE: pl.Schema(TRADE_COLUMNS),
     Channel.CANDLE: pl.Schema(CANDLE_COLUMNS),
 }
-TABLES = {**{f"raw_{channel}": RAW for channel in CURATED}, **{str(c): s for c, s in CURATED.items()}, "dead": DEAD}
+TABLES = {
+    **{f"raw_{channel}": RAW for channel in CURATED},
+    **{str(channel): columns for channel, columns in CURATED.items()},
+    "dead": DEAD,
+    "gap": GAP,
+}

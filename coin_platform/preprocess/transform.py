@@ -13,7 +13,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
 from coin_platform.preprocess import candle, schema, ticker, trade
-from coin_platform.preprocess.orderbook import Books, Fault
+from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
 from coin_platform.wire import Header, Record, frame, unpack, unpack_facts
 
@@ -82,6 +82,7 @@ class Transform:
         self.dead: list[Dead] = []
         self.faults: list[tuple[int, Fault]] = []  # with the offset
         self.books = Books(source.exchange)
+        self._is_inside = False
         self._last_number: dict[tuple[int, str], int] = {}
         self._overlap = Overlap(start)
         self._trades: defaultdict[Pair, dict[str, Microseconds]] = defaultdict(dict)  # id -> when it was told last
@@ -161,6 +162,9 @@ class Transform:
         return Outcome.ROWS, (event.pair, event.exchange_time, ticker.values(event))
 
     def _book(self, record: Record, header: Header, index: int, event: BookUpdate) -> Found:
+        if not self._is_inside and record.offset >= self.start:
+            self._is_inside = True
+            self.books.orphans.clear()  # of what begins here, it is to be told
         applied, row, faults = self.books.row(header.connection, event)
         if record.offset >= self.start:
             self.faults += [(record.offset, fault) for fault in faults]
@@ -253,7 +257,7 @@ class Batch(NamedTuple):
             "rows_replaced": counted.replaced,
             "own_records": counted.own_records,
             "missing": counted.missing,
-            "faults": len(counted.faults),
+            "faults": sum(fault.kind is not FaultKind.NO_BOOK for _, fault in counted.faults),
         }
 
 

@@ -1,6 +1,7 @@
 """`coin lake`: windows made again hold what they held, and what failed is told."""
 
 import hashlib
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from coin_platform.commands.lake import Report, stretches
 from coin_platform.commands.times import now, text
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Channel, Window
+from coin_platform.model import SECOND, Channel, Window
 from coin_platform.orchestration import backfill
 from coin_platform.orchestration.resources import Topics
 from tests.commands.conftest import FIRST, MINUTE, THEN, Platform, recorded
@@ -30,8 +31,9 @@ def two_windows(platform: Platform) -> None:
     for window, part, first in ((FIRST, book[:middle], 1), (THEN, book[middle:], middle + 1)):
         platform.time = window.start
         platform.log("okx", Channel.ORDERBOOK, part, first=first)
-        platform.log("okx", Channel.TICKER, recorded("okx", "ticker"), first=1 + 100 * (window is THEN))
-        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"), first=1 + 100 * (window is THEN))
+        for name in ("okx", "upbit"):
+            tickers = recorded(name, "ticker")
+            platform.log(name, Channel.TICKER, tickers, first=1 + len(tickers) * (window is THEN))
 
 
 def sha256(lake: Path) -> dict[str, str]:
@@ -59,7 +61,7 @@ def test_S2_tables_made_from_raw_after_the_topic_was_trimmed_have_the_same_bytes
     assert first.exit_code == 0, first.output
     assert counts(first.output, "okx") == counts(first.output, "upbit") == [2, 2, 0, 0, 0]
     before = sha256(platform.lake)
-    assert len(before) == 2 * 2 * 5
+    assert len(before) == 2 * 2 * 6
     book = pl.read_parquet(platform.lake / "orderbook/exchange=okx/**/*.parquet")
     assert book.group_by(pl.col("log_time").dt.minute()).len().filter(pl.col("len") > 40).height == 2
     for exchange, channel in (("okx", Channel.ORDERBOOK), ("okx", Channel.TICKER), ("upbit", Channel.TICKER)):
@@ -94,13 +96,15 @@ def test_what_changed_is_said_with_the_rows_before_and_after(platform: Platform)
 
 def test_an_exchange_that_fails_fails_alone(platform: Platform, capfd: pytest.CaptureFixture[str]) -> None:
     two_windows(platform)
-    platform.trim("upbit", Channel.TICKER, 1)
+    spoiled = platform.lake / "raw_ticker/exchange=upbit/date=2026-11-02/hour=03/minute=00/part.parquet"
+    spoiled.parent.mkdir(parents=True)
+    spoiled.write_bytes(b"not ours")
     made = platform.coin("lake", "backfill", *RANGE)
     assert made.exit_code == 1
-    assert counts(made.output, "upbit") == [2, 1, 0, 0, 1]
+    assert counts(made.output, "upbit") == [2, 0, 0, 0, 2]
     assert counts(made.output, "okx") == [2, 2, 0, 0, 0]
     said = capfd.readouterr().err
-    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: koreaSocketDataIn-ticker[0]: records of this window" in said
+    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: file://" in said and "was not written by this lake" in said
     assert "FAILED upbit 2026-11-02T03:00 ticker: what it is made of failed" in said
     assert "okx" not in said
 
@@ -221,6 +225,27 @@ def test_the_tables_are_listed_with_windows_rows_and_bytes(platform: Platform) -
     rows = 2 * len(recorded("upbit", "ticker"))
     [cells] = lines(listed, "upbit")
     assert cells == ["ticker", "upbit", "2", "2026-11-02T03:00", "2026-11-02T03:01", str(rows), f"{size:,}"]
+
+
+def test_gaps_are_listed_with_their_bounds_and_causes(platform: Platform) -> None:
+    within = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")
+    asked = platform.coin("lake", "gaps", *within)
+    assert asked.exit_code == 1
+    tickers = recorded("upbit", "ticker")
+    platform.log("upbit", Channel.TICKER, tickers[:1], first=1)
+    platform.time += SECOND
+    platform.log("upbit", Channel.TICKER, tickers[1:2], first=9)
+    assert platform.coin("lake", "backfill", *RANGE, "--exchange", "upbit").exit_code == 0
+    listed = platform.coin("lake", "gaps", *within).output
+    [cells] = lines(listed, "upbit")
+    assert cells[:3] == ["upbit", "ticker", "all"]
+    assert cells[3:8] == ["2026-11-02 02:59:59.999", "03:00:01.009", "1.0", "lost_frames", ""]
+    [row] = map(json.loads, platform.coin("lake", "gaps", *within, "--json").output.splitlines())
+    assert (row["exchange"], row["from"], row["reason"]) == (
+        *("upbit", "2026-11-02 02:59:59.999995+00:00"),
+        "7 frames of ticker-0 never reached the log",
+    )
+    assert "no gap from 2026-11-02T03:00" in platform.coin("lake", "gaps", *within, "--channel", "trade").output
 
 
 def test_neighbouring_windows_are_written_as_one_stretch() -> None:

@@ -14,7 +14,7 @@ from coin_platform.settings import Settings
 
 REGIONS = {"upbit": "korea", "okx": "asia", "kraken": "ne"}
 CHANNELS = ("ticker", "orderbook", "trade", "candle")
-TABLES = (*(f"raw_{channel}" for channel in CHANNELS), *CHANNELS, "dead")
+TABLES = (*(f"raw_{channel}" for channel in CHANNELS), *CHANNELS, "dead", "gap")
 
 
 def test_the_names_that_users_see() -> None:
@@ -33,7 +33,8 @@ def test_the_names_that_users_see() -> None:
     }
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"}
-    assert jobs == {f"{kind}_{region}" for kind in ("collect", "preprocess", "tables") for region in Region}
+    by_region = {f"{kind}_{region}" for kind in ("collect", "preprocess", "tables") for region in Region}
+    assert jobs == {*by_region, "redrive_dead_letters"}
     sensors = {sensor.name for sensor in repository.sensor_defs}
     assert sensors == {
         *(f"{kind}_{region}_watchdog" for kind in ("collect", "preprocess") for region in Region),
@@ -53,7 +54,8 @@ def test_the_lineage_is_whole() -> None:
     assert upstream["korea/upbit/raw_ticker"] == {"topic/koreaSocketDataIn-ticker/upbit"}
     assert upstream["korea/upbit/ticker"] == {"korea/upbit/raw_ticker"}
     assert upstream["korea/upbit/candle"] == {"korea/upbit/raw_candle"}
-    assert upstream["korea/upbit/dead"] == {f"korea/upbit/raw_{channel}" for channel in CHANNELS}
+    raw = {f"korea/upbit/raw_{channel}" for channel in CHANNELS}
+    assert upstream["korea/upbit/dead"] == upstream["korea/upbit/gap"] == raw
 
 
 @pytest.fixture

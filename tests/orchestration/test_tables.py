@@ -13,14 +13,14 @@ from coin_platform.errors import RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
 from coin_platform.model import Channel, Kind, Pair, Window
-from coin_platform.orchestration.assets import keep_raw, keep_rows, key, tables
+from coin_platform.orchestration.assets import keep_gaps, keep_raw, keep_rows, key, tables
 from coin_platform.orchestration.partitions import key_of, window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.preprocess.transform import Source, raw_table
+from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.store import MemoryStore
-from coin_platform.wire import Header
+from coin_platform.wire import Checkpoint, Facts, Header
 from tests.recordings import frames
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -109,6 +109,8 @@ def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, Memory
         ("orderbook", "conservation"): True,
         ("orderbook", "schema"): True,
         ("orderbook", "crossed_book"): True,
+        ("orderbook", "checkpoint"): True,
+        ("gap", "no_gap"): True,
         ("ticker", "conservation"): True,
         ("ticker", "schema"): True,
         ("trade", "conservation"): True,
@@ -264,9 +266,98 @@ def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: tuple[Clock, M
     again = keep_raw(place, FIRST, broker, lake, SETTINGS)  # the lake has it all
     assert again.metadata is not None and again.metadata["changed"] is False
     assert stored is not None and stored.height == count
-    fresh = Lake(MemoryStore(), MINUTE)
-    with pytest.raises(RetentionLoss, match="the first kept offset is 2"):
-        keep_raw(place, FIRST, broker, fresh, SETTINGS)
+
+
+def test_A9_S8_records_that_were_trimmed_unseen_fail_a_check_and_are_a_gap(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    count = append(broker, place, "ticker", clock)
+    broker.trim(place.topic, 0, 2)
+    raw = keep_raw(place, FIRST, broker, lake, SETTINGS)
+    [check] = raw.check_results or ()
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "unknown before offset 2 were trimmed" in (check.description or "")
+    stored = lake.read("raw_ticker", "upbit", FIRST)
+    assert stored is not None and stored["offset"].to_list() == list(range(2, count))
+    keep_gaps(EXCHANGES["upbit"], [place], FIRST, lake)
+    gaps = lake.scan("gap").collect()
+    [row] = gaps.iter_rows(named=True)
+    assert (row["channel"], row["pair"], row["cause"]) == ("ticker", None, "retention_loss")
+    assert (row["from"], row["to"]) == (START, stored["received_time"][0])
+    again = keep_raw(place, FIRST, broker, lake, SETTINGS)
+    assert again.metadata is not None and again.metadata["changed"] is False
+
+
+def test_A9_S8_how_many_were_trimmed_is_told_where_the_window_before_says_so(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    count = append(broker, place, "ticker", clock)
+    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    clock.time = SECOND.start
+    append(broker, place, "ticker", clock)
+    broker.trim(place.topic, 0, count + 3)
+    raw = keep_raw(place, SECOND, broker, lake, SETTINGS)
+    [check] = raw.check_results or ()
+    assert not check.passed and f"3 before offset {count + 3} were trimmed" in (check.description or "")
+    assert lake.provenance("raw_ticker", "upbit", SECOND)["trimmed"] == 3  # type: ignore[index]  # it is there
+
+
+def say(broker: Broker, place: Source, kind: Kind, number: int, time: int, name: str, reason: str = "") -> None:
+    """Log a record of our own."""
+    value = Facts(pairs=["BTC-KRW"], reason=reason).pack()
+    broker.append(place.topic, place.partition, Header(kind, 1, name, number, time).pack(), value)
+
+
+def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place, upbit = source("upbit", Channel.TICKER), EXCHANGES["upbit"]
+    [frame, *_] = frames("upbit", "ticker")
+    say(broker, place, Kind.OPENED, 0, FIRST.start, "a")
+    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "a", 1, FIRST.start + 10).pack(), frame.payload)
+    say(broker, place, Kind.CLOSED, 1, FIRST.start + 50_000_000, "a", "connection reset")
+    clock.time = SECOND.start
+    say(broker, place, Kind.OPENED, 0, SECOND.start + 19_000_000, "b")
+    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "b", 1, SECOND.start + 20_000_000).pack(), frame.payload)
+    found = []
+    for window in (FIRST, SECOND):
+        keep_raw(place, window, broker, lake, SETTINGS)
+        found.append(keep_gaps(upbit, [place], window, lake))
+    checks = [check for made in found for check in made.check_results or ()]
+    assert [(c.check_name, c.passed, c.severity) for c in checks] == [("no_gap", False, dg.AssetCheckSeverity.WARN)] * 2
+    assert checks[0].description == "1 gaps: ticker of BTC-KRW (disconnect)"
+    assert [made.metadata["gap_seconds"] for made in found if made.metadata] == [10.0, 30.0]
+    [row] = lake.scan("gap", start=START + timedelta(seconds=65)).collect().iter_rows(named=True)
+    assert (row["from"], row["to"]) == (START + timedelta(seconds=50), START + timedelta(seconds=80))
+    assert (row["exchange"], row["cause"], row["reason"]) == ("upbit", "disconnect", "connection reset")
+    assert lake.scan("gap", end=START + timedelta(seconds=50)).collect().is_empty()
+    assert lake.scan("gap", start=START + timedelta(seconds=81)).collect().is_empty()
+    alone = Lake(MemoryStore(), MINUTE)  # the window before was never looked at for gaps: its records are read
+    for window in (FIRST, SECOND):
+        keep_raw(place, window, broker, alone, SETTINGS)
+    keep_gaps(upbit, [place], SECOND, alone)
+    assert alone.read("gap", "upbit", SECOND).equals(lake.read("gap", "upbit", SECOND))  # type: ignore[union-attr,arg-type]  # both are there
+
+
+def test_F1_a_book_that_does_not_arrive_at_its_checkpoint_fails_a_check_that_names_the_pair(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("kraken", Channel.ORDERBOOK)
+    count = append(broker, place, "book_sequence_2", clock)
+    book = Checkpoint(pair="ETH-USD", bids=[], asks=[])
+    facts = Facts(pairs=["ETH-USD"], book=book).pack()
+    header = Header(Kind.CHECKPOINT, 1, "c", count, clock.time)
+    broker.append(place.topic, place.partition, header.pack(), facts)
+    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    made = keep_rows(place, FIRST, broker, lake)
+    [check] = [check for check in made.check_results or () if check.check_name == "checkpoint"]
+    assert not check.passed and check.description == "1 checkpoints not arrived at: ETH-USD"
 
 
 def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(
@@ -275,24 +366,20 @@ def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     append(broker, place, "ticker", clock)
-    broker.trim(place.topic, 0, 1)
+    keep_raw(place, FIRST, broker, lake, SETTINGS)
     clock.time = SECOND.start
     append(broker, place, "ticker", clock)
-    with pytest.raises(RetentionLoss):  # nobody can tell whether more was trimmed
-        keep_raw(place, FIRST, broker, lake, SETTINGS)
-    last = broker.end_offset(place.topic, 0)
-    start = broker.offset_for_time(place.topic, 0, SECOND.start)
-    first = broker.read(place.topic, 0, 1, start)
-    facts = {"start_offset": 1, "stop_offset": start}
-    lake.commit("raw_ticker", "upbit", FIRST, raw_table(first), facts)
+    broker.trim(place.topic, 0, broker.offset_for_time(place.topic, 0, SECOND.start))
     made = keep_raw(place, SECOND, broker, lake, SETTINGS)
-    broker.trim(place.topic, 0, start)
-    fresh = Lake(MemoryStore(), MINUTE)
+    assert all(check.passed for check in made.check_results or ())
+    fresh = Lake(MemoryStore(), MINUTE)  # one that has the second window only
     again = lake.read("raw_ticker", "upbit", SECOND)
-    assert again is not None and made.metadata is not None
-    fresh.commit("raw_ticker", "upbit", SECOND, again, {"start_offset": start, "stop_offset": last})
+    facts = lake.provenance("raw_ticker", "upbit", SECOND) or {}
+    assert again is not None and again.height
+    fresh.commit("raw_ticker", "upbit", SECOND, again, {name: facts[name] for name in ("start_offset", "stop_offset")})
     repeated = keep_raw(place, SECOND, broker, fresh, SETTINGS)
     assert repeated.metadata is not None and repeated.metadata["dagster/partition_row_count"] == again.height
+    assert all(check.passed for check in repeated.check_results or ())
 
 
 def test_A9_a_book_whose_begin_was_trimmed_does_not_replace_the_one_that_is_stored(
@@ -316,7 +403,7 @@ def test_a_failing_exchange_fails_alone(platform: tuple[Clock, MemoryBroker, Lak
     upbit = source("upbit", Channel.TICKER)
     append(broker, upbit, "ticker", clock)
     append(broker, source("okx", Channel.TICKER), "ticker", clock)
-    broker.trim(upbit.topic, 0, 2)
+    lake.commit("raw_ticker", "upbit", FIRST, pl.DataFrame({"x": [1]}), {"start_offset": "none of ours"})
     assets = [*tables(EXCHANGES["upbit"], SETTINGS), *tables(EXCHANGES["okx"], SETTINGS)]
     resources = {"topics": MemoryTopics(), "lake": MemoryLake()}
     result = dg.materialize(assets, partition_key=key_of(FIRST), resources=resources, raise_on_error=False)

@@ -121,6 +121,15 @@ def test_a_lost_message_ends_the_rows_of_its_pair_until_the_next_snapshot() -> N
     assert conserves(result)
 
 
+def test_a_book_that_nothing_begins_is_told_once_in_each_window() -> None:
+    changes = recorded("okx", "book_sequence_1")[1:]
+    for start in (0, 20):
+        found = batch(OKX, changes, start)
+        [(offset, fault)] = found.transform.faults
+        assert (offset, fault.kind) == (max(1, start), FaultKind.NO_BOOK)
+        assert found.counts["faults"] == 0 < found.counts["frames_invalid"]
+
+
 def test_a_closed_connection_takes_its_books_along() -> None:
     whole = recorded("okx", "book_sequence_1")
     closed = own(10, Kind.CLOSED, Facts(reason="gone"))

@@ -71,7 +71,7 @@ def page() -> Iterator[Page]:
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1440, "height": 1150}, timezone_id="UTC")
+        context = browser.new_context(viewport={"width": 1440, "height": 1500}, timezone_id="UTC")
         context.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
         yield context.new_page()
@@ -131,10 +131,10 @@ def test_the_lineage_leads_from_the_exchange_over_the_topics_to_the_tables(ui: U
     page = ui.show(f"/locations/{LOCATION}/asset-groups/korea/lineage")
     page.locator("foreignObject [data-tooltip=dead]").wait_for()
     names = sorted(node.name for node in _nodes(page))
-    assert names == sorted(["dead", *CHANNELS, *(f"raw_{channel}" for channel in CHANNELS), *["upbit"] * 5])
+    assert names == sorted(["dead", "gap", *CHANNELS, *(f"raw_{channel}" for channel in CHANNELS), *["upbit"] * 5])
     drawn = _edges(page)
-    columns = [_level(name, drawn) for name in ("raw_ticker", "ticker", "dead")]
-    assert columns == [2, 3, 3], "exchange -> topic -> raw -> table"
+    columns = [_level(name, drawn) for name in ("raw_ticker", "ticker", "dead", "gap")]
+    assert columns == [2, 3, 3, 3], "exchange -> topic -> raw -> table"
     assert {(f"raw_{channel}", channel) for channel in CHANNELS} <= {(one.name, two.name) for one, two in drawn}
     assert sum(one.name == two.name == "upbit" for one, two in drawn) == len(CHANNELS), "a topic for each channel"
     assert all(one.right < two.left for one, two in drawn)
@@ -174,7 +174,7 @@ def _ended(ui: UI, backfill: str) -> str:
 
 def test_a_backfill_of_two_windows_launched_by_clicking_succeeds(ui: UI, backfill: str) -> None:
     assert _ended(ui, backfill) == "Succeeded"
-    expect(ui.page.get_by_text("100% completed")).to_have_count(2 * len(CHANNELS) + 1)
+    expect(ui.page.get_by_text("100% completed")).to_have_count(2 * len(CHANNELS) + 2)
     expect(ui.page.get_by_text(f"{ui.windows[0]}...{ui.windows[1]}")).to_be_visible()
 
 
@@ -204,8 +204,8 @@ def test_a_failed_check_shows_which_pair_and_why(ui: UI, backfill: str) -> None:
 def test_the_lineage_shows_what_was_materialised_and_which_table_failed_a_check(ui: UI, backfill: str) -> None:
     assert _ended(ui, backfill) == "Succeeded"
     page = ui.show(f"/locations/{LOCATION}/asset-groups/korea/lineage")
-    page.get_by_text("2 / 3 Passed").wait_for()
-    _take(page, "lineage.png", height=1080)
+    page.get_by_text("3 / 4 Passed").wait_for()
+    _take(page, "lineage.png", height=1420)
 
 
 def _take(page: Page, name: str, height: int) -> None:

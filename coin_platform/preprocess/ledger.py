@@ -1,0 +1,275 @@
+"""What a feed lacks: the gaps of one channel of one exchange, as its own records tell them.
+
+Nothing is taken for a gap because nothing was heard: late records come late, from the spool. Evidence is a number that
+was left out, an ended connection without another that carries its pairs, a successor of one that never ended, or a
+book that lost its proof. So the same records give the same gaps, whenever they are read.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from coin_platform.errors import DecodeError
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, Candle, Channel, Gap, Kind, Microseconds, Pair, Trade
+from coin_platform.wire import Header, frame, unpack_facts
+
+PATIENCE: Microseconds = 600 * SECOND  # how long after its end a gap may still be filled over REST
+MOVED: Microseconds = 300 * SECOND  # after a new start, until which a pair that nobody carries is still expected back
+_FILLED = (Channel.TRADE, Channel.CANDLE)  # what a REST answer can make good
+_NOT_HEARD = ("silent", "keepalive")  # in the reasons of connections that were dead before they ended
+
+
+class Cause(StrEnum):
+    """Why there is a gap."""
+
+    DISCONNECT = "disconnect"  # the exchange or the network ended the connection
+    SILENCE = "silence"  # it was open, but nothing came
+    STOPPED = "stopped"  # the collector was told to stop
+    KILLED = "killed"  # the collector ended without a word
+    LOST_FRAMES = "lost_frames"  # numbers are missing: frames were read, but never reached the log
+    SPOOL_OVERFLOW = "spool_overflow"  # the same, as the collector itself says it
+    SEQUENCE = "sequence"  # a book message is missing, by its number
+    CHECKSUM = "checksum"  # the book does not have the checksum that was sent
+    CHECKPOINT = "checkpoint"  # the stored book is not the one that the collector had
+    NO_BOOK = "no_book"  # changes of a book of which no record says how it began
+    RETENTION = "retention_loss"  # records were trimmed before they were stored
+
+
+class Line(msgspec.Struct):
+    """A connection, as far as its records tell."""
+
+    epoch: int
+    number: int  # of its last frame
+    time: Microseconds  # received, of its last record
+    pairs: list[str]
+    is_feed: bool  # what it brings is the channel itself; REST beside a stream is not
+    has_spoken: bool = False
+
+
+class Pending(msgspec.Struct):
+    """A gap that may still end, or still be filled."""
+
+    start: Microseconds
+    cause: str
+    reason: str
+    stop: Microseconds | None = None
+    reached: Microseconds = 0  # up to here REST answers tell what happened
+
+
+class State(msgspec.Struct):
+    """All that a ledger remembers; the next window goes on from here."""
+
+    epoch: int = 0
+    epoch_time: Microseconds = 0  # when its first connection opened
+    lines: dict[str, Line] = {}
+    pending: dict[str, list[Pending]] = {}  # by pair, oldest first; only the last one can be open
+    told: dict[str, Microseconds] = {}  # received, of each pair's last row: of books that come as changes
+
+    def pack(self) -> Any:
+        """Return it as plain values, for a footer."""
+        return msgspec.to_builtins(self)
+
+    @classmethod
+    def unpack(cls, body: Any) -> "State":
+        """Read what `pack` wrote."""
+        return msgspec.convert(body, cls)
+
+
+class Ledger:
+    """The gaps of one channel of one exchange. Every method returns the gaps that began or changed.
+
+    `books`: rows are told with `row`, and a pair is served again with its first row, not its connection's first frame.
+    """
+
+    def __init__(
+        self, exchange: Exchange, channel: Channel, state: State | None = None, *, books: bool = False
+    ) -> None:
+        self.exchange = exchange
+        self.channel = channel
+        self.state = state or State()
+        self._books = books
+        self._is_streamed = channel in exchange.channels
+        self._fresh: set[tuple[str, str]] = set()  # (connection, pair) that opened and has not told a row yet
+
+    def record(self, header: Header, value: bytes) -> list[Gap]:
+        """Take one record in the order of the log. Raises `DecodeError` for one of ours that cannot be read."""
+        if header.epoch < self.state.epoch:
+            return []  # a collector that was thought dead: its successor counts
+        return [*self._succeed(header), *self._take(header, value), *self._forget_the_moved(header)]
+
+    def row(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
+        """A book is right, and told: what its pair lacked ends here."""
+        name = str(pair)
+        self._fresh.discard((connection, name))
+        self.state.told[name] = time
+        return self._close(name, time)
+
+    def lost(self, pair: Pair, cause: Cause, reason: str, time: Microseconds) -> list[Gap]:
+        """A book cannot be trusted any more: since its last row, for what was missed is missing before now."""
+        return self._open(str(pair), self.state.told.get(str(pair), time), cause, reason)
+
+    def waits(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
+        """A change has no book to go into: a gap, unless its connection has only begun."""
+        if (connection, str(pair)) in self._fresh:
+            return []
+        return self.lost(pair, Cause.NO_BOOK, "no checkpoint and no snapshot tells how the book began", time)
+
+    def trimmed(self, reason: str, start: Microseconds, stop: Microseconds) -> list[Gap]:
+        """Records of this time were trimmed before anyone stored them."""
+        names = self._expected() or [""]
+        return [self._gap(name, Pending(start, Cause.RETENTION, reason, stop)) for name in names]
+
+    def _take(self, header: Header, value: bytes) -> Iterator[Gap]:
+        if header.kind is Kind.OPENED:
+            self._begin(header, value)
+            return
+        line = self.state.lines.get(header.connection)
+        if line is None:  # it opened before what we know
+            line = self._begin(header, value)
+            line.number = header.number - header.kind.is_frame
+            self._fresh -= {(header.connection, name) for name in line.pairs}
+        yield from self._count(line, header)
+        if header.kind is Kind.CLOSED:
+            del self.state.lines[header.connection]
+            yield from self._end(line, unpack_facts(value).reason, header.received_time)
+        elif header.kind.is_frame:
+            yield from self._hear(line, header, value)
+        else:
+            yield from self._change(line, unpack_facts(value).pairs, header)
+
+    def _begin(self, header: Header, value: bytes) -> Line:
+        facts = None if header.kind.is_frame or header.kind is Kind.CLOSED else unpack_facts(value)
+        is_feed = not self._is_streamed or not (facts and facts.transport == "rest")
+        pairs = list(facts.pairs) if facts else []
+        line = Line(header.epoch, header.number, header.received_time, pairs, is_feed)
+        self.state.lines[header.connection] = line
+        self._fresh |= {(header.connection, name) for name in pairs}
+        return line
+
+    def _count(self, line: Line, header: Header) -> Iterator[Gap]:
+        """Numbers rise by one with each frame; our other records carry the number of the last one."""
+        missing = header.number - line.number - header.kind.is_frame
+        if missing > 0:
+            told = f"{missing} frames of {header.connection} never reached the log"
+            for name in line.pairs or [""]:
+                yield self._gap(name, Pending(line.time, Cause.LOST_FRAMES, told, header.received_time))
+        line.number = max(line.number, header.number)
+
+    def _hear(self, line: Line, header: Header, value: bytes) -> Iterator[Gap]:
+        line.time = max(line.time, header.received_time)
+        if line.is_feed and not line.has_spoken:
+            line.has_spoken = True
+            for name in () if self._books else line.pairs:
+                yield from self._close(name, header.received_time)
+        if header.kind is Kind.REST and header.pair is not None and self.channel in _FILLED:
+            yield from self._fill(header, value)
+
+    def _change(self, line: Line, pairs: Sequence[str], header: Header) -> Iterator[Gap]:
+        line.time = max(line.time, header.received_time)
+        if header.kind is Kind.PAIRS:
+            self._fresh |= {(header.connection, name) for name in pairs if name not in line.pairs}
+            for name in set(line.pairs) - set(pairs):
+                yield from self._close(name, header.received_time)  # no longer wanted
+        line.pairs = list(pairs)
+
+    def _end(self, line: Line, reason: str, time: Microseconds) -> Iterator[Gap]:
+        if not line.is_feed or reason == "no pairs":
+            return
+        is_dead = any(word in reason for word in _NOT_HEARD)
+        cause = Cause.SILENCE if is_dead else Cause.STOPPED if reason == "stopped" else Cause.DISCONNECT
+        for name in self._uncovered(line):
+            yield from self._open(name, line.time if is_dead else time, cause, reason)
+
+    def _succeed(self, header: Header) -> Iterator[Gap]:
+        """A new collector has begun: the one before it has ended, if it said so or not."""
+        if header.epoch == self.state.epoch:
+            return
+        self.state.epoch, self.state.epoch_time = header.epoch, header.received_time
+        for connection, line in list(self.state.lines.items()):
+            del self.state.lines[connection]
+            if line.is_feed:
+                for name in self._uncovered(line):
+                    yield from self._open(name, line.time, Cause.KILLED, f"{connection} was never closed")
+
+    def _forget_the_moved(self, header: Header) -> Iterator[Gap]:
+        """After a new start, what no connection carries is no longer wanted."""
+        since = self.state.epoch_time
+        if not since or header.received_time - since < MOVED:
+            return
+        self.state.epoch_time = 0
+        carried = {name for line in self.state.lines.values() for name in line.pairs}
+        for name in [name for name in self.state.pending if name not in carried]:
+            yield from self._close(name, since)
+
+    def _expected(self) -> list[str]:
+        return list(dict.fromkeys(name for line in self.state.lines.values() if line.is_feed for name in line.pairs))
+
+    def _uncovered(self, ended: Line) -> list[str]:
+        """The pairs that no other connection brings: one that has only opened brings nothing yet."""
+        others = {name for line in self.state.lines.values() if line.is_feed and line.has_spoken for name in line.pairs}
+        return [name for name in ended.pairs if name not in others]
+
+    def _open(self, name: str, start: Microseconds, cause: Cause, reason: str) -> list[Gap]:
+        pending = self.state.pending.setdefault(name, [])
+        if pending and pending[-1].stop is None:
+            return []  # it lasts already
+        pending.append(Pending(start, cause, reason, reached=start))
+        return [self._gap(name, pending[-1])]
+
+    def _close(self, name: str, time: Microseconds) -> list[Gap]:
+        pending = self.state.pending.get(name)
+        if not pending or pending[-1].stop is not None:
+            return []
+        pending[-1].stop = max(time, pending[-1].start)
+        changed = self._gap(name, pending[-1])
+        if self.channel not in _FILLED or changed.filled_by:
+            pending.pop()
+        self._tidy(name, time)
+        return [changed]
+
+    def _fill(self, header: Header, value: bytes) -> Iterator[Gap]:
+        """An answer tells all that happened from its oldest trade or minute until it came."""
+        name = str(header.pair)
+        pending = self.state.pending.get(name)
+        if not pending:
+            return
+        oldest = self._oldest(header, value)
+        for one in list(pending) if oldest is not None else ():
+            if oldest is not None and oldest <= one.reached < header.received_time:
+                one.reached = header.received_time
+                if one.stop is not None and one.reached >= one.stop:
+                    yield self._gap(name, one)
+                    pending.remove(one)
+        self._tidy(name, header.received_time)
+
+    def _oldest(self, header: Header, value: bytes) -> Microseconds | None:
+        try:
+            events = list(self.exchange.decode(frame(self.exchange.name, self.channel, header, value)))
+        except DecodeError:
+            return None  # a dead letter elsewhere
+        trades = [event.exchange_time for event in events if isinstance(event, Trade)]
+        minutes = [event.open_time for event in events if isinstance(event, Candle)]
+        return min(trades + minutes, default=None)
+
+    def _tidy(self, name: str, time: Microseconds) -> None:
+        kept = [one for one in self.state.pending.get(name, ()) if one.stop is None or time - one.stop < PATIENCE]
+        if kept:
+            self.state.pending[name] = kept
+        else:
+            self.state.pending.pop(name, None)
+
+    def _gap(self, name: str, pending: Pending) -> Gap:
+        is_filled = pending.stop is not None and self.channel in _FILLED and pending.reached >= pending.stop
+        return Gap(
+            exchange=self.exchange.name,
+            channel=self.channel,
+            pair=Pair.parse(name) if name else None,
+            start=pending.start,
+            stop=pending.stop,
+            cause=pending.cause,
+            reason=pending.reason,
+            filled_by="rest" if is_filled else None,
+        )

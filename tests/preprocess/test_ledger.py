@@ -1,0 +1,426 @@
+"""The gap ledger: every hole has a row with its bounds, and every row is such a hole."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
+from coin_platform.preprocess.ledger import MOVED, PATIENCE, Cause, Ledger, State
+from coin_platform.wire import Facts, Header
+from tests.preprocess.logs import TIME
+
+BTC, ETH = Pair("BTC", "KRW"), Pair("ETH", "KRW")
+
+
+class Feed:
+    """Records of one channel, and what the ledger says of them. Times are seconds."""
+
+    def __init__(self, channel: Channel = Channel.TICKER, exchange: str = "upbit", *, books: bool = False) -> None:
+        self.ledger = Ledger(EXCHANGES[exchange], channel, books=books)
+        self.numbers: dict[str, int] = {}
+        self.rows: dict[Any, Gap] = {}  # by key, as last told
+        self.epoch = 1
+
+    def keep(self, changed: list[Gap]) -> list[Gap]:
+        self.rows |= {(gap.channel, gap.pair, gap.start): gap for gap in changed}
+        return changed
+
+    def say(self, kind: Kind, at: float, name: str, value: bytes, pair: Pair | None = None) -> list[Gap]:
+        header = Header(kind, self.epoch, name, self.numbers.get(name, 0), TIME + int(at * SECOND), pair)
+        return self.keep(self.ledger.record(header, value))
+
+    def open(self, at: float, name: str = "a", pairs: tuple[Pair, ...] = (BTC,), transport: str = "ws") -> None:
+        facts = Facts(transport=transport, pairs=[str(pair) for pair in pairs])
+        assert self.say(Kind.OPENED, at, name, facts.pack()) == [] or self.epoch > 1
+
+    def frame(self, at: float, name: str = "a", skip: int = 0) -> list[Gap]:
+        self.numbers[name] = self.numbers.get(name, 0) + 1 + skip
+        return self.say(Kind.SOCKET, at, name, b"{}")
+
+    def answer(self, at: float, pair: Pair, value: bytes, name: str = "a") -> list[Gap]:
+        self.numbers[name] = self.numbers.get(name, 0) + 1
+        return self.say(Kind.REST, at, name, value, pair)
+
+    def close(self, at: float, reason: str, name: str = "a") -> list[Gap]:
+        return self.say(Kind.CLOSED, at, name, Facts(reason=reason).pack())
+
+    def carry(self, at: float, *pairs: Pair, name: str = "a", kind: Kind = Kind.PAIRS) -> list[Gap]:
+        return self.say(kind, at, name, Facts(pairs=[str(pair) for pair in pairs]).pack())
+
+    @property
+    def gaps(self) -> list[tuple[Any, ...]]:
+        """Pair, from and to in seconds, cause, filled by."""
+        return [
+            (
+                str(gap.pair) if gap.pair else None,
+                (gap.start - TIME) / SECOND,
+                None if gap.stop is None else (gap.stop - TIME) / SECOND,
+                gap.cause,
+                gap.filled_by,
+            )
+            for gap in self.rows.values()
+        ]
+
+
+def test_S8_a_connection_that_broke_is_a_gap_until_its_successor_speaks() -> None:
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    feed.frame(2)
+    [first, _] = feed.close(2.5, "connection reset")
+    assert (first.pair, first.start, first.stop, first.reason) == (BTC, TIME + 2_500_000, None, "connection reset")
+    feed.open(10, "b", pairs=(BTC, ETH))
+    assert feed.frame(10.4, "b")
+    assert feed.gaps == [("BTC-KRW", 2.5, 10.4, "disconnect", None), ("ETH-KRW", 2.5, 10.4, "disconnect", None)]
+    assert feed.frame(11, "b") == []
+
+
+@pytest.mark.parametrize("reason", ["silent for 40 s", "sent 1011 (internal error) keepalive ping timeout"])
+def test_S8_a_connection_that_fell_silent_lacks_what_came_since_its_last_frame(reason: str) -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(5)
+    feed.close(45, reason)
+    feed.open(46, "b")
+    feed.frame(46.5, "b")
+    assert feed.gaps == [("BTC-KRW", 5, 46.5, "silence", None)]
+
+
+def test_F5_a_successor_that_spoke_first_leaves_no_gap() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.open(2, "b")
+    feed.frame(3, "b")
+    feed.frame(3)
+    assert feed.close(4, "replaced") == []
+    assert feed.gaps == []
+
+
+def test_a_successor_that_only_opened_does_not_carry_a_pair_yet() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.open(2, "b")
+    assert feed.close(3, "going away")
+    feed.frame(4, "b")
+    assert feed.gaps == [("BTC-KRW", 3, 4, "disconnect", None)]
+
+
+def test_S8_a_killed_collector_is_a_gap_since_its_last_record() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.carry(5, BTC, kind=Kind.CHECKPOINT)
+    feed.epoch = 2
+    feed.open(90, "b")
+    feed.frame(91, "b")
+    assert feed.gaps == [("BTC-KRW", 5, 91, "killed", None)]
+
+
+def test_a_stopped_collector_says_so() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "stopped")
+    feed.epoch = 2
+    feed.open(30, "b")
+    feed.frame(31, "b")
+    assert feed.gaps == [("BTC-KRW", 2, 31, "stopped", None)]
+
+
+def test_what_a_collector_thought_dead_still_says_counts_no_more() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.epoch = 2
+    feed.open(3, "b")
+    feed.frame(4, "b")
+    feed.epoch = 1
+    assert feed.close(5, "stopped") == [] and feed.frame(6, skip=10) == []
+    assert feed.gaps == [("BTC-KRW", 1, 4, "killed", None)]
+
+
+def test_S8_frames_that_never_reached_the_log_are_seen_by_their_numbers() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.frame(7, skip=3)
+    assert feed.gaps == [("BTC-KRW", 1, 7, "lost_frames", None)]
+    assert [gap.reason for gap in feed.rows.values()] == ["3 frames of a never reached the log"]
+    feed.numbers["a"] += 2  # lost before a record of ours, which carries the number of the last frame
+    feed.carry(9, BTC, kind=Kind.CHECKPOINT)
+    assert feed.gaps[1] == ("BTC-KRW", 7, 9, "lost_frames", None)
+
+
+def test_frames_lost_at_the_end_of_a_connection_are_a_gap_of_their_own() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.numbers["a"] += 5
+    feed.close(3, "stopped")
+    assert [gap[1:4] for gap in feed.gaps] == [(1, 3, "lost_frames"), (3, None, "stopped")]
+
+
+def test_frames_that_come_twice_are_nothing_new() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.frame(2)
+    feed.numbers["a"] = 0
+    assert feed.frame(1) == [] and feed.frame(2) == [] and feed.frame(3) == []
+    assert feed.gaps == []
+
+
+def test_a_connection_that_was_open_before_the_log_begins_tells_its_pairs_later() -> None:
+    feed = Feed()
+    feed.numbers["a"] = 100
+    feed.frame(1)
+    feed.frame(2, skip=1)
+    feed.carry(3, BTC, kind=Kind.CHECKPOINT)
+    feed.close(4, "broken")
+    assert feed.gaps == [(None, 1, 2, "lost_frames", None), ("BTC-KRW", 4, None, "disconnect", None)]
+
+
+def test_a_connection_of_which_only_the_end_is_known_lacks_nothing() -> None:
+    feed = Feed()
+    assert feed.close(1, "broken") == []
+
+
+def test_a_pair_that_is_no_longer_wanted_is_no_gap() -> None:
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    assert feed.carry(2, BTC) == []
+    feed.close(3, "broken")
+    assert [gap[0] for gap in feed.gaps] == ["BTC-KRW"]
+    feed.open(4, "b")
+    feed.frame(5, "b")
+    assert feed.close(6, "no pairs", "b") == []
+
+
+def test_a_pair_given_up_while_it_is_missing_is_missing_until_then() -> None:
+    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    feed.keep(feed.ledger.lost(ETH, Cause.SEQUENCE, "a number is missing", TIME + SECOND))
+    feed.carry(4, BTC)
+    assert feed.gaps == [("ETH-KRW", 1, 4, "sequence", None)]
+
+
+def test_a_pair_that_a_new_start_does_not_carry_is_given_up_after_a_while() -> None:
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    feed.close(2, "stopped")
+    feed.epoch = 2
+    feed.open(10, "b", pairs=(BTC,))
+    feed.frame(11, "b")
+    assert feed.gaps[1][2] is None
+    feed.frame(10 + MOVED / SECOND, "b")
+    assert feed.gaps == [("BTC-KRW", 2, 11, "stopped", None), ("ETH-KRW", 2, 10, "stopped", None)]
+
+
+def test_S8_a_book_that_failed_its_proof_is_missing_from_its_last_row_to_its_next() -> None:
+    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    feed.keep(feed.ledger.row(BTC, "a", TIME + SECOND))
+    feed.frame(2)
+    feed.keep(feed.ledger.lost(BTC, Cause.SEQUENCE, "wanted 5, got 7", TIME + 2 * SECOND))
+    assert feed.keep(feed.ledger.lost(BTC, Cause.SEQUENCE, "again", TIME + 3 * SECOND)) == []
+    feed.frame(4)
+    feed.keep(feed.ledger.row(BTC, "a", TIME + 4 * SECOND))
+    assert feed.gaps == [("BTC-KRW", 1, 4, "sequence", None)]
+
+
+def test_a_new_connection_serves_a_book_with_its_first_row_not_its_first_frame() -> None:
+    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
+    feed.open(0)
+    feed.frame(1)
+    assert feed.ledger.waits(BTC, "a", TIME + SECOND) == []  # its snapshot is still to come
+    feed.keep(feed.ledger.row(BTC, "a", TIME + 2 * SECOND))
+    feed.close(3, "broken")
+    feed.open(4, "b")
+    assert feed.frame(5, "b") == []
+    assert feed.ledger.waits(BTC, "b", TIME + 5 * SECOND) == []
+    feed.keep(feed.ledger.row(BTC, "b", TIME + 6 * SECOND))
+    assert feed.gaps == [("BTC-KRW", 3, 6, "disconnect", None)]
+
+
+def test_a_book_of_which_nothing_tells_the_begin_is_a_gap() -> None:
+    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
+    feed.numbers["a"] = 7
+    feed.frame(1)
+    feed.keep(feed.ledger.waits(BTC, "a", TIME + SECOND))
+    assert feed.gaps == [("BTC-KRW", 1, None, "no_book", None)]
+
+
+def test_trimmed_records_are_a_gap_of_all_that_the_feed_carried() -> None:
+    feed = Feed()
+    assert [gap.pair for gap in feed.ledger.trimmed("10 records", TIME, TIME + SECOND)] == [None]
+    feed.open(0, pairs=(BTC, ETH))
+    found = feed.ledger.trimmed("10 records", TIME, TIME + SECOND)
+    assert [(gap.pair, gap.cause, gap.reason) for gap in found] == [
+        (BTC, "retention_loss", "10 records"),
+        (ETH, "retention_loss", "10 records"),
+    ]
+
+
+def trades(*seconds: float) -> bytes:
+    """Return Upbit's REST answer with trades at these times, newest first."""
+    row = (
+        '{{"market":"KRW-BTC","timestamp":{ms},"trade_price":1.0,"trade_volume":1.0,"ask_bid":"ASK",'
+        '"sequential_id":{ms},"trade_date_utc":"2026-11-02","trade_time_utc":"00:00:00",'
+        '"prev_closing_price":1.0,"change_price":0.0}}'
+    )
+    return (
+        "[" + ",".join(row.format(ms=TIME // 1000 + int(at * 1000)) for at in sorted(seconds, reverse=True)) + "]"
+    ).encode()
+
+
+def broken(at: float = 2, again: float = 10) -> Feed:
+    feed = Feed(Channel.TRADE)
+    feed.open(0)
+    feed.frame(1)
+    feed.close(at, "broken")
+    feed.open(again - 0.5, "b")
+    feed.frame(again, "b")
+    return feed
+
+
+def test_a_gap_whose_trades_were_fetched_afterwards_is_filled() -> None:
+    feed = broken()
+    assert feed.answer(10.5, BTC, trades(1.5, 5, 10.2), "b")
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", "rest")]
+    assert feed.ledger.state.pending == {}
+
+
+def test_an_answer_that_does_not_reach_back_fills_nothing() -> None:
+    feed = broken()
+    assert feed.answer(10.5, BTC, trades(5, 10.2), "b") == []
+    assert feed.answer(10.6, BTC, b"[]", "b") == [] and feed.answer(10.7, BTC, b"not an answer", "b") == []
+    assert feed.answer(10.8, ETH, trades(1), "b") == []
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", None)]
+
+
+def test_answers_during_a_gap_that_reach_each_other_fill_it() -> None:
+    feed = Feed(Channel.TRADE)
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "broken")
+    feed.open(3, "r", transport="rest")
+    feed.answer(5, BTC, trades(1, 4), "r")
+    feed.answer(9, BTC, trades(4.5, 8), "r")
+    feed.open(9.5, "b")
+    feed.frame(10, "b")
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", None)]
+    feed.answer(10.5, BTC, trades(8.5, 10), "b")
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", "rest")]
+
+
+def test_a_gap_whose_last_answer_came_before_the_stream_is_back_at_once_is_filled() -> None:
+    feed = Feed(Channel.TRADE)
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "broken")
+    feed.open(9, "b")
+    feed.answer(10, BTC, trades(1, 9.9), "b")  # the first frame of the successor
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", "rest")]
+
+
+def test_a_minute_that_was_fetched_fills_a_gap_in_it() -> None:
+    feed = Feed(Channel.CANDLE)
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "broken")
+    feed.open(9, "b")
+    feed.frame(10, "b")
+    candle = (
+        b'[{"market":"KRW-BTC","candle_date_time_utc":"2026-11-02T00:00:00","candle_date_time_kst":"x",'
+        b'"opening_price":1,"high_price":1,"low_price":1,"trade_price":1,"timestamp":%d,'
+        b'"candle_acc_trade_price":1,"candle_acc_trade_volume":1,"unit":1}]' % (TIME // 1000)
+    )
+    feed.answer(11, BTC, candle, "b")
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", "rest")]
+
+
+def test_rest_beside_a_stream_is_not_the_stream() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "broken")
+    feed.open(3, "r", transport="rest")
+    feed.answer(5, BTC, b"[]", "r")
+    assert feed.close(6, "a connection is live", "r") == []
+    feed.open(7, "r", transport="rest")
+    feed.epoch = 2
+    feed.open(8, "b")
+    feed.frame(9, "b")
+    assert feed.gaps == [("BTC-KRW", 2, 9, "disconnect", None)]
+
+
+def test_a_channel_without_a_stream_is_served_by_what_is_polled() -> None:
+    feed = Feed(Channel.CANDLE, "bithumb")
+    feed.open(0, "r", transport="rest")
+    feed.answer(1, BTC, b"[]", "r")
+    feed.close(2, "broken off", "r")
+    feed.open(8, "q", transport="rest")
+    feed.answer(9, BTC, b"[]", "q")
+    assert feed.gaps == [("BTC-KRW", 2, 9, "disconnect", None)]
+
+
+def test_a_gap_is_not_waited_with_for_ever() -> None:
+    feed = broken()
+    later = 10 + PATIENCE / SECOND + 1
+    feed.close(later, "broken", "b")
+    feed.open(later + 1, "c")
+    feed.frame(later + 2, "c")
+    assert len(feed.ledger.state.pending["BTC-KRW"]) == 1
+
+
+def test_a_ledger_goes_on_from_what_another_knew() -> None:
+    feed = Feed(Channel.TRADE)
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "broken")
+    body = feed.ledger.state.pack()
+    feed.ledger = Ledger(EXCHANGES["upbit"], Channel.TRADE, State.unpack(body))
+    feed.open(9, "b")
+    feed.frame(10, "b")
+    assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", None)]
+    assert State.unpack(feed.ledger.state.pack()) == feed.ledger.state
+
+
+steps = st.lists(st.tuples(st.sampled_from(["frame", "close", "kill", "lose"]), st.integers(1, 20)), max_size=30)
+
+
+@given(steps, st.integers(0, 30))
+def test_every_hole_is_a_row_and_every_row_is_a_hole(history: list[tuple[str, int]], cut: int) -> None:
+    """A feed of one connection after the other: the rows are the stretches in which nothing was carried."""
+    feed, wanted, at, number = Feed(), [], 1.0, 0
+    feed.open(0, "0")
+    feed.frame(at, "0")
+    for position, (step, pause) in enumerate(history):
+        if position == cut:  # as a new window does
+            feed.ledger = Ledger(EXCHANGES["upbit"], Channel.TICKER, State.unpack(feed.ledger.state.pack()))
+        name, before = str(number), at
+        at += pause
+        if step == "frame":
+            feed.frame(at, name)
+        elif step == "lose":
+            feed.frame(at, name, skip=pause)
+            wanted.append((before, at, "lost_frames"))
+        else:
+            if step == "close":
+                feed.close(before, "broken", name)
+            else:
+                feed.epoch += 1
+            number += 1
+            feed.open(at - 0.5, str(number))
+            feed.frame(at, str(number))
+            wanted.append((before, at, "disconnect" if step == "close" else "killed"))
+    assert [(start, stop, cause) for _, start, stop, cause, _ in feed.gaps] == wanted
