@@ -14,12 +14,12 @@ import msgspec
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Candle, Channel, Gap, Kind, Microseconds, Pair, Trade
-from coin_platform.wire import Header, frame, unpack_facts
+from coin_platform.wire import End, Header, frame, unheard, unpack_facts
 
 PATIENCE: Microseconds = 600 * SECOND  # how long after its end a gap may still be filled over REST
 MOVED: Microseconds = 300 * SECOND  # after a new start, until which a pair that nobody carries is still expected back
 _FILLED = (Channel.TRADE, Channel.CANDLE)  # what a REST answer can make good
-_NOT_HEARD = ("silent", "keepalive")  # in the reasons of connections that were dead before they ended
+_KEEPALIVE = "keepalive ping timeout"  # what the library says of a connection that was dead before it ended
 
 
 class Cause(StrEnum):
@@ -176,12 +176,15 @@ class Ledger:
         line.pairs = list(pairs)
 
     def _end(self, line: Line, reason: str, time: Microseconds) -> Iterator[Gap]:
-        if not line.is_feed or reason == "no pairs":
+        if not line.is_feed or reason == End.NO_PAIRS:
             return
-        is_dead = any(word in reason for word in _NOT_HEARD)
-        cause = Cause.SILENCE if is_dead else Cause.STOPPED if reason == "stopped" else Cause.DISCONNECT
+        cause = Cause.STOPPED if reason == End.STOPPED else Cause.DISCONNECT
+        if (seconds := unheard(reason)) is not None:
+            cause, time = Cause.SILENCE, time - int(seconds * SECOND)
+        elif _KEEPALIVE in reason:
+            cause, time = Cause.SILENCE, line.time
         for name in self._uncovered(line):
-            yield from self._open(name, line.time if is_dead else time, cause, reason)
+            yield from self._open(name, time, cause, reason)
 
     def _succeed(self, header: Header) -> Iterator[Gap]:
         """A new collector has begun: the one before it has ended, if it said so or not."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
 from coin_platform.preprocess.ledger import MOVED, PATIENCE, Cause, Ledger, State
-from coin_platform.wire import Facts, Header
+from coin_platform.wire import Facts, Header, silent, without_data
 from tests.preprocess.logs import TIME
 
 BTC, ETH = Pair("BTC", "KRW"), Pair("ETH", "KRW")
@@ -78,15 +78,22 @@ def test_S8_a_connection_that_broke_is_a_gap_until_its_successor_speaks() -> Non
     assert feed.frame(11, "b") == []
 
 
-@pytest.mark.parametrize("reason", ["silent for 40 s", "sent 1011 (internal error) keepalive ping timeout"])
-def test_S8_a_connection_that_fell_silent_lacks_what_came_since_its_last_frame(reason: str) -> None:
+@pytest.mark.parametrize(
+    ("reason", "start"),
+    [
+        (silent(40), 5),
+        (without_data(41), 4),  # heartbeats came all the time
+        ("sent 1011 (internal error) keepalive ping timeout; no close frame received", 5.5),
+    ],
+)
+def test_S8_a_connection_that_fell_silent_lacks_what_came_since_it_was_last_heard(reason: str, start: float) -> None:
     feed = Feed()
     feed.open(0)
-    feed.frame(5)
+    feed.frame(5.5)
     feed.close(45, reason)
     feed.open(46, "b")
     feed.frame(46.5, "b")
-    assert feed.gaps == [("BTC-KRW", 5, 46.5, "silence", None)]
+    assert feed.gaps == [("BTC-KRW", start, 46.5, "silence", None)]
 
 
 def test_F5_a_successor_that_spoke_first_leaves_no_gap() -> None:
