@@ -27,7 +27,9 @@ _TICK = 0.5  # seconds between two looks at what may be trimmed, and at the limi
 _SLICE = 0.25  # seconds after which one who waits for Kafka looks whether it should end
 _SOON, _OFTEN, _SELDOM = 0.1, 1.0, 30.0  # seconds before the next try: the first, the most, the most of an odd one
 _SLOW = 3.0  # seconds without an answer after which the log is told
-_ANSWER = 45.0  # seconds after which a producer that has not answered is given up; by itself it does so after 30
+_ANSWER = 12.0  # seconds after which a producer that has not answered is given up; its requests end after 10
+_LONG, _SHORT = 5.0, 1.0  # seconds: a round that takes longer was too large for the line, one that does not may grow
+_LEAST = 64 << 10  # bytes of a round, however narrow the line
 
 
 class Answer(Protocol):
@@ -108,14 +110,14 @@ class Spool:
         """How many records Kafka has not taken."""
         return self.end - self.next
 
-    def chunk(self) -> list[Record]:
-        """Return the next records to send: some, or a single one of any size."""
+    def chunk(self, most: int) -> list[Record]:
+        """Return the next records to send: some of no more than `most` bytes together, or a single one of any size."""
         records: list[Record] = []
         size = 0
         stride = 1 if self.is_accused else self._stride
         for record in self.reader.read(self.next, min(self.end, self.next + stride)):
             size += len(record.header) + len(record.value) + _OVERHEAD
-            if records and size > _CHUNK_BYTES:
+            if records and size > min(most, _CHUNK_BYTES):
                 self._stride = len(records) + 1  # large ones: do not read again and again what is not sent
                 return records
             records.append(record)
@@ -184,6 +186,7 @@ class Shipper:
         self._opening = threading.Lock()
         # what follows belongs to the thread
         self._producer: Producer | None = None
+        self._room = in_flight  # bytes of a round: what the line carries in time
         self._succeeded_time = 0.0
         self._tick_time = 0.0
 
@@ -305,10 +308,10 @@ class Shipper:
             return
         sent: list[_Sent] = []
         outcome: dict[Spool, Exception | None] = {}
-        room = self._in_flight
+        room = self._room
         for spool in sorted(spools, key=lambda spool: spool.turn):
             try:
-                records = spool.chunk()
+                records = spool.chunk(self._room)
             except (OSError, sqlite3.Error, RetentionLoss) as error:  # its file: the others are none the worse
                 outcome[spool] = error
                 continue
@@ -317,13 +320,14 @@ class Shipper:
                 break
             spool.turn = time.monotonic()
             sent.append((spool, records, list(_hand_over(producer, spool, records))))
-        self._await_answers(producer, sent)
+        self._fit(self._await_answers(producer, sent), self._room - room)
         outcome |= {spool: self._settle(spool, answers) for spool, _, answers in sent}
         self._look_for_too_large(producer, sent, outcome)
         if not self._closing:  # then answers may be due still: no reason for alarm
             self._note(outcome)
 
-    def _await_answers(self, producer: Producer, sent: Sequence[_Sent]) -> None:
+    def _await_answers(self, producer: Producer, sent: Sequence[_Sent]) -> float:
+        """Wait for the answers, as long as is sensible, and return how long that was."""
         started = time.monotonic()
         due = {spool: answers for spool, _, answers in sent}
         while due and not self._closing and time.monotonic() - started < _ANSWER:
@@ -331,6 +335,14 @@ class Shipper:
             due = {spool: answers for spool, answers in due.items() if not all(answer.is_done for answer in answers)}
             if time.monotonic() - started > _SLOW:
                 self._fail(dict.fromkeys(due, TimeoutError(f"no answer for {_SLOW:g} s")))
+        return time.monotonic() - started
+
+    def _fit(self, seconds: float, size: int) -> None:
+        """Make the next round as large as the line allows: one that outlasts a request would be sent for ever."""
+        if seconds > _LONG:
+            self._room = max(_LEAST, min(size, self._room) // 4)
+        elif seconds < _SHORT:
+            self._room = min(self._in_flight, 2 * self._room)
 
     def _settle(self, spool: Spool, answers: Sequence[Answer]) -> Exception | None:
         """Move a spool on by what was taken, up to the first failure; return that."""

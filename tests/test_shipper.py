@@ -30,6 +30,8 @@ from coin_platform.kafka import KafkaBroker
 from coin_platform.shipper import Answer, Loss, Producer, Shipper, losses
 from coin_platform.wire import Record
 from infra.stack import Kafka
+from tests.kit.delivery import Writer, first_seen, stored, until
+from tests.kit.figures import figure
 from tests.kit.topics import fresh_topic
 
 TOPIC = "koreaSocketDataIn-ticker"
@@ -126,23 +128,6 @@ def append(shipper: Shipper, numbers: range, partition: int = 0) -> None:
         shipper.append(TOPIC, partition, "h", b"%d" % number)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.005)
-
-
-def first_seen(numbers: list[int]) -> list[int]:
-    """Return what is left when repetitions are dropped as a transform drops them: by a number that does not rise."""
-    reached, kept = -1, []
-    for number in numbers:
-        if number > reached:
-            reached = number
-            kept.append(number)
-    return kept
-
-
 # Order and repetition
 
 
@@ -170,7 +155,7 @@ def test_what_is_flushed_has_been_taken_in_order_and_is_forgotten_on_disk(tmp_pa
         KafkaTimeoutError,
     ],
 )
-def test_K3_a_fatal_state_is_left_by_another_producer_that_sends_in_order(
+def test_K3_A7_a_fatal_state_is_left_by_another_producer_that_sends_in_order(
     tmp_path: Path, cluster: Cluster, error: type[Exception]
 ) -> None:
     errors: Iterator[Exception | None] = iter([None, error("of a test"), error("again"), None])
@@ -368,10 +353,6 @@ for number in itertools.count():
 """
 
 
-def stored(broker: KafkaBroker, topic: str) -> list[int]:
-    return [int(record.value) for record in broker.read(topic, 0, 0, broker.end_offset(topic, 0))]
-
-
 def write_and_kill(server: str, spool: Path, topic: str, least: int) -> int:
     """Append in another process until `least` records were flushed, kill it, and return how many surely were."""
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(_ENDLESS), server, str(spool), topic]
@@ -408,34 +389,28 @@ def test_S1_killed_while_it_sends_nothing_is_lost_and_repetitions_are_in_order(k
 
 
 @pytest.mark.kafka
-def test_K1_an_outage_of_the_broker_loses_nothing_and_ends_when_it_is_back(
+def test_K1_A4_an_outage_of_the_broker_loses_nothing_and_ends_when_it_is_back(
     kafka: Kafka, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = fresh_topic(kafka)
-    is_over = threading.Event()
-    numbers = itertools.count()
-
-    def write() -> None:
-        while not is_over.wait(0.001):
-            broker.append(topic, 0, "h", b"%d" % next(numbers))
-
     with closing(KafkaBroker([kafka.address], tmp_path)) as broker:
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
+        with Writer(broker, topic) as writer:
             until(lambda: broker.end_offset(topic, 0) > 100)
-            kafka.stop()
-            gone = time.monotonic()
-            until(lambda: time.monotonic() - gone > 6)
-            assert broker.shipper.waiting > 1_000
-        finally:
-            kafka.start()
-        until(lambda: "again, after" in caplog.text, 3)
-        is_over.set()
-        writer.join()
+            try:
+                kafka.stop()
+                gone = time.monotonic()
+                until(lambda: time.monotonic() - gone > 6)
+                assert broker.shipper.waiting > 1_000
+            finally:
+                kafka.start()
+            figure(
+                "K1",
+                "first acknowledgement after 6 s without broker",
+                until(lambda: "again, after" in caplog.text, 3),
+                "s",
+            )
         broker.flush()
-        appended = next(numbers)
-        assert first_seen(stored(broker, topic)) == list(range(appended))
+        assert first_seen(stored(broker, topic)) == list(range(writer.appended))
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("coin_platform")]
     assert len(lines) == 2, lines
     assert lines[0].startswith(f"kafka does not take {topic}[0]")

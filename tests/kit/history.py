@@ -6,7 +6,7 @@ pure function of values; the readers below it make those of a simulator's log, o
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -59,7 +59,10 @@ class Row(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """A stretch that is not stored. It begins between `start` and `known`, and lasts if `stop` is `None`."""
+    """A stretch that is not stored. It begins between `start` and `known`, and lasts if `stop` is `None`.
+
+    It ends at `stop`, or by `until`, when all pairs are served again: whole books come after the first frames.
+    """
 
     exchange: str
     channel: Channel
@@ -68,6 +71,7 @@ class Hole(NamedTuple):
     known: Microseconds
     stop: Microseconds | None
     is_end: bool = False  # nothing follows, and nothing that was sent is missing: it need not be in the ledger
+    until: Microseconds | None = None
 
 
 class Findings(NamedTuple):
@@ -108,11 +112,13 @@ def check(
     rows: Iterable[Row] | None = None,
     made: Sequence[Hole] = (),
     tolerance: Microseconds = SECOND,
+    served: Callable[[str, Channel, Microseconds], Microseconds] = lambda exchange, channel, time: time,
 ) -> Findings:
     """Compare a history with what is left of it.
 
     `stored` is each partition in the order of its log; `rows` is what the tables account for, if they are to be looked
     at too; `made` are holes that the exchange made on purpose, of which its log of what was sent knows nothing.
+    `served` says when all pairs of a feed have rows again that speaks again since some time.
     A gap and a hole are the same if their bounds differ by no more than `tolerance`.
     """
     found = Findings([], [], [], [], [], [])
@@ -133,7 +139,7 @@ def check(
         if taken:
             feed = (name[0], frames[name][0].channel, name[2].rpartition("-")[0])
             feeds[feed].append(_Span(told, [(at, record.time) for record, at in taken], ends[name]))
-    holes = [*made, *(hole for feed, spans in feeds.items() for hole in _holes(feed, spans))]
+    holes = [*made, *(hole for feed, spans in feeds.items() for hole in _holes(feed, spans, served))]
     covers = _Ledger(gaps, tolerance)
     arrived = {(message.exchange, message.connection, message.number) for message in where.values()}
     accounted = _accounted(rows, stored, found)
@@ -199,7 +205,8 @@ class _Ledger:
         begins = hole.start - self._tolerance <= gap.start <= hole.known + self._tolerance
         if gap.stop is None or hole.stop is None:
             return is_here and is_pair and begins and gap.stop == hole.stop
-        return is_here and is_pair and begins and abs(gap.stop - hole.stop) <= self._tolerance
+        ends = hole.stop - self._tolerance <= gap.stop <= (hole.until or hole.stop) + self._tolerance
+        return is_here and is_pair and begins and ends
 
 
 def _frames(stored: Sequence[Stored], found: Findings) -> dict[tuple[str, int, str], list[Stored]]:
@@ -270,7 +277,9 @@ def _align(told: Sequence[Sent], line: Sequence[Stored], found: Findings) -> lis
     return taken
 
 
-def _holes(feed: Feed, spans: Sequence[_Span]) -> Iterator[Hole]:
+def _holes(
+    feed: Feed, spans: Sequence[_Span], served: Callable[[str, Channel, Microseconds], Microseconds]
+) -> Iterator[Hole]:
     """Yield what lacks within the connections of a feed, and between them."""
     exchange, channel, _ = feed
     ordered = sorted(spans, key=lambda span: span.first)
@@ -281,7 +290,8 @@ def _holes(feed: Feed, spans: Sequence[_Span]) -> Iterator[Hole]:
     reached = ordered[0]
     for span in ordered[1:]:
         if span.first > reached.end:
-            yield Hole(exchange, channel, None, reached.last, reached.end, span.first)
+            until = served(exchange, channel, span.first)
+            yield Hole(exchange, channel, None, reached.last, reached.end, span.first, until=until)
         reached = max(reached, span, key=lambda each: each.end)
     yield Hole(exchange, channel, None, reached.last, reached.end, None, is_end=not reached.is_cut)
 
@@ -304,12 +314,13 @@ def _accounted(rows: Iterable[Row] | None, stored: Sequence[Stored], found: Find
 # Where the values come from
 
 
-def sent_from(folder: Path) -> list[Sent]:
-    """Read a simulator's log of what it sent; a line that its end cut short is none."""
+def sent_from(folder: Path, exchange: str = "") -> list[Sent]:
+    """Read a simulator's log of what it sent (of one exchange); a line that its end cut short is none."""
     found: list[Sent] = []
+    wanted = f'"exchange": "{exchange}'
     with (folder / "sent.jsonl").open(encoding="utf-8") as lines:
         for text in lines:
-            if text.endswith("\n"):
+            if wanted in text and text.endswith("\n"):
                 line = json.loads(text)
                 found.append(Sent(*(line[name] for name in Sent._fields)))
     return found

@@ -149,7 +149,7 @@ class Proxy:
                 ends = [("up", reader, far_writer), ("down", far_reader, writer)]
                 await asyncio.wait([group.create_task(self._pass(*end)) for end in ends])
                 watch.cancel()
-        except* (OSError, _Ended):
+        except* (OSError, _Ended, asyncio.CancelledError):
             pass  # the other side hears of it now
         finally:
             del self._links[task]
