@@ -172,7 +172,7 @@ def unheard(reason: str) -> float | None:
     return float(found[1]) if found else None
 
 
-_UNHEARD = re.compile(r"(?:silent|no data) for ([0-9.e+]+) s")
+_UNHEARD = re.compile(r"(?:silent|no data) for (\d+(?:\.\d+)?(?:e\+\d+)?) s")
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

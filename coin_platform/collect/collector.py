@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
+from coin_platform.collect.drift import Drift
 from coin_platform.collect.feed import Feed, Status
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
@@ -67,6 +68,7 @@ class Collector:
         kinds = exchanges_of(region, settings) if exchanges is None else exchanges
         self._exchanges = {kind.name: kind for kind in kinds}
         self._rests = {kind.name: Rest(kind) for kind in kinds}
+        self._drifts = {kind.name: Drift() for kind in kinds}
         self._connects = {kind.name: self._bucket(kind) for kind in kinds}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
@@ -141,6 +143,7 @@ class Collector:
             rest=self._rests[kind.name],
             connects=self._connects[kind.name],
             clock=self._clock,
+            drift=self._drifts[kind.name],
         )
 
     async def _progress(self) -> None:

@@ -1,6 +1,7 @@
 """One socket, from connecting to closed: what it brings is stored first, then looked at."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -11,18 +12,21 @@ from websockets.exceptions import ConnectionClosed
 
 from coin_platform import __version__
 from coin_platform.broker import Broker
+from coin_platform.collect.drift import Drift
 from coin_platform.collect.pacing import TokenBucket, unless
+from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.session import Action, Failed, Fetch, Lost, Restored, Rotate, Send, Session
 from coin_platform.collect.tape import Route, Tape, Traffic, now
-from coin_platform.model import Instant, Kind, Pair
-from coin_platform.wire import Checkpoint
+from coin_platform.model import SECOND, Instant, Kind, Pair
+from coin_platform.wire import Checkpoint, End, silent, without_data
 
 logger = logging.getLogger(__name__)
 
 TAKEOVER = 10.0  # seconds after opening in which a successor need not have data of every pair
 _BEAT = 0.25  # seconds between two looks at what is due
 _OUTBOX = 1000  # messages that may wait for their turn
+_STALE = 0.75  # of the time after which it is given up: longer than from one ping to the next
 
 
 class _Ended(Exception):
@@ -41,20 +45,22 @@ class Connection:
         rest: Rest,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
+        drift: Drift | None = None,
     ) -> None:
         self.route = route
-        self.session = Session(route.exchange, route.channel, pairs)
+        self.session = Session(route.exchange, route.channel, pairs, drift)
         self.reason = ""
         self.is_open = self.has_ended = False
         self.ready = asyncio.Event()  # all pairs have data, or time is up, or it has ended
         self.over = asyncio.Event()  # it has ended, or soon will: a successor should be opened
         self._ending = asyncio.Event()
+        self._refilling = asyncio.Event()
         self._rest, self._traffic, self._clock = rest, traffic, clock
-        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock)
+        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift)
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
         self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
         self._fetching: set[Pair] = set()
-        self._opened_at = self._last_frame = self._ping_at = self._tick_at = self._clock().monotonic
+        self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = clock().monotonic
         self._first_data: float | None = None
         self._lifetime = random.uniform(*route.lifetime)
 
@@ -70,7 +76,8 @@ class Connection:
             return "closing"
         if not self.is_open:
             return "connecting"
-        if self._clock().monotonic - self._last_frame > self.route.exchange.silence / 2:
+        exchange, moment = self.route.exchange, self._clock()
+        if moment.monotonic - self._heard > exchange.silence * _STALE or self.session.mute(moment) > exchange.flow / 2:
             return "stale"
         return "subscribing" if self.session.unconfirmed else "live"
 
@@ -111,6 +118,10 @@ class Connection:
         self.reason = self.reason or reason
         self._ending.set()
 
+    def refill(self) -> None:
+        """Ask over REST for what was missed before this connection, once."""
+        self._refilling.set()
+
     def _connect(self) -> connect:
         return connect(
             self.route.here(self.route.exchange.socket_url(self.route.channel)),
@@ -121,8 +132,7 @@ class Connection:
             max_queue=64,
             open_timeout=10,
             close_timeout=2,
-            ping_interval=20,
-            ping_timeout=20,
+            ping_interval=None,  # our own, which looks at our own clock
         )
 
     async def _carry(self, socket: ClientConnection) -> None:
@@ -132,19 +142,20 @@ class Connection:
                 self._open()
                 group.create_task(self._send(socket))
                 group.create_task(self._keep(socket))
+                group.create_task(self._refill())
                 await self._read(socket)
                 raise _Ended
         except* _Ended:
             pass
         finally:
             self.is_open = False
-            self._tape.close(self.reason or "broken off")
+            self._tape.close(self.reason or End.BROKEN_OFF)
 
     def _open(self) -> None:
         pairs = self.session.pairs
         moment = self._tape.open(pairs)
         self.is_open = True
-        self._opened_at = self._last_frame = self._ping_at = self._tick_at = moment.monotonic
+        self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = moment.monotonic
         logger.info("%s: open, %s", self.route, " ".join(map(str, pairs)))
         self._perform(self.session.opened(moment))
 
@@ -159,7 +170,8 @@ class Connection:
     def _take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> None:
         """Store a frame, then look at it. No await: the log and the session see the same order."""
         frame, moment = self._tape.take(kind, payload, pair)
-        self._last_frame = moment.monotonic
+        if kind is Kind.SOCKET:
+            self._last_frame = self._heard = moment.monotonic
         self._perform(self.session.received(frame, moment))
         if self._first_data is None and self.session.has_data:
             self._first_data = moment.monotonic
@@ -220,26 +232,48 @@ class Connection:
     async def _keep(self, socket: ClientConnection) -> None:
         """Do what is due, about four times a second; close the socket when it is to end."""
         while not self._ending.is_set():
-            self._beat(self._clock())
+            self._beat(socket, self._clock())
             await unless(self._ending, asyncio.sleep(_BEAT))
         await socket.close()
 
-    def _beat(self, moment: Instant) -> None:
+    def _beat(self, socket: ClientConnection, moment: Instant) -> None:
         exchange, at = self.route.exchange, moment.monotonic
-        if at - self._last_frame > exchange.silence:
-            self.end(f"silent for {exchange.silence:g} s")
+        if at - self._heard > exchange.silence:
+            self.end(silent(exchange.silence))
+        elif self.session.mute(moment) > exchange.flow:
+            self.end(without_data(exchange.flow))
         if at - self._opened_at > self._lifetime:
             self._leave(f"open for {self._lifetime:.0f} s")
         if at - self._opened_at > TAKEOVER:
             self.ready.set()
-        if exchange.ping is not None and at - self._ping_at >= (self.route.ping_every or exchange.ping_every):
+        if at - self._ping_at >= (self.route.ping_every or exchange.ping_every):
             self._ping_at = at
-            self._say(exchange.ping)
+            self._ping(socket)
         if at - self._tick_at >= 1:
             self._tick_at = at
             self._perform(self.session.tick(moment))
+        if self._tape.doubts:
+            apart = (self.session.drift.lag or 0) / SECOND
+            logger.warning("%s: our clock and the exchange's are %.1f s apart", self.route, apart)
+            self._tape.log(Kind.PAIRS, self.session.pairs)
         if self._tape.turned(moment):
             self._checkpoint(None)
+
+    def _ping(self, socket: ClientConnection) -> None:
+        if self.route.exchange.ping is None:
+            self._group.create_task(self._probe(socket))
+        else:
+            self._say(self.route.exchange.ping)
+
+    async def _probe(self, socket: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):  # the reader tells
+            await (await socket.ping())
+            if self.route.exchange.is_sparse:
+                self._heard = self._clock().monotonic
+
+    async def _refill(self) -> None:
+        await self._refilling.wait()
+        await Refill(self.route, self._tape, self._rest).run(self.session.pairs)
 
     def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
         """Log our books (of `pairs`, or all); where there is none, just what the connection is."""

@@ -9,15 +9,19 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from coin_platform.broker import Broker
 from coin_platform.collect.connection import Connection
+from coin_platform.collect.drift import Drift
 from coin_platform.collect.pacing import Backoff, TokenBucket, ban, unless
 from coin_platform.collect.poller import Poller
+from coin_platform.collect.refill import REFILLED
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.rota import OUTAGE, Standby
 from coin_platform.collect.tape import Route, Traffic, now
 from coin_platform.model import Channel, Instant, Microseconds, Pair
+from coin_platform.wire import End
 
 logger = logging.getLogger(__name__)
 
+STALE = 60.0  # seconds without news after which a pair is labelled
 _BEAT = 0.25  # seconds between two looks at whether REST must stand in
 
 
@@ -34,9 +38,13 @@ class Status(NamedTuple):
     unconfirmed: frozenset[Pair]
     invalid: frozenset[Pair]
     refused: dict[Pair, str]
+    stale: frozenset[Pair]  # no news for `STALE`
+    clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
+    clock_suspect: bool  # too far for both clocks to be right
     frames: int
     bytes: int
     undecodable: int  # of the newest connection
+    unasked: int  # events of pairs that are not wanted, of the newest connection
     lost: int
     reconnects: int
     last_frame_time: Microseconds | None
@@ -58,6 +66,7 @@ class Feed:
         rest: Rest,
         connects: TokenBucket,
         clock: Callable[[], Instant] = now,
+        drift: Drift | None = None,
     ) -> None:
         self.route = route
         self.pairs: tuple[Pair, ...] = ()
@@ -66,6 +75,7 @@ class Feed:
         self.is_streamed = route.channel in route.exchange.channels
         self.traffic = Traffic()
         self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
+        self._drift = drift or Drift()
         self._has_pairs = asyncio.Event()
         self._attempts = 0
         self._last_error = ""
@@ -88,9 +98,13 @@ class Feed:
             unconfirmed=said.unconfirmed if said else frozenset(),
             invalid=newest.session.invalid if newest else frozenset(),
             refused=dict(said.refused) if said else {},
+            stale=newest.session.stale(self._clock(), STALE) if newest else frozenset(),
+            clock_lag=self._drift.lag,
+            clock_suspect=self._drift.is_suspect,
             frames=self.traffic.frames,
             bytes=self.traffic.bytes,
             undecodable=said.undecodable if said else 0,
+            unasked=newest.session.unasked if newest else 0,
             lost=self.traffic.lost,
             reconnects=max(0, self._attempts - 1),
             last_frame_time=self.traffic.last_frame_time,
@@ -108,7 +122,7 @@ class Feed:
             if self.pairs:
                 connection.follow(self.pairs)
             else:
-                connection.end("no pairs")
+                connection.end(End.NO_PAIRS)
         if self.poller is not None and self.pairs:
             self.poller.follow(self.pairs)
 
@@ -131,6 +145,7 @@ class Feed:
                 rest=self._rest,
                 traffic=self.traffic,
                 clock=self._clock,
+                drift=self._drift,
             )
             self.connections.append(connection)
             self._attempts += 1
@@ -142,18 +157,24 @@ class Feed:
                     logger.warning("%s: ended, %s; again in %.1f s", self.route, self._last_error, delay)
                 await unless(stop, asyncio.sleep(delay))
         for connection in self.connections:
-            connection.end("stopped")
+            connection.end(End.STOPPED)
 
     async def _may_connect(self) -> None:
         await self._has_pairs.wait()
         await self._connects.take()
 
     async def _take_over(self, connection: Connection) -> None:
-        """End the connections before this one once it has data; return when it needs a successor itself."""
+        """End the connections before this one once it has data; return when it needs a successor itself.
+
+        One that no other connection hands over to does not know what happened before it, and asks for that over REST.
+        """
         await connection.ready.wait()
         if not connection.has_ended:
-            for older in self.connections[: self.connections.index(connection)]:
-                older.end("replaced")
+            older = self.connections[: self.connections.index(connection)]
+            if not older and self.route.channel in REFILLED:
+                connection.refill()
+            for one in older:
+                one.end(End.REPLACED)
         await connection.over.wait()
 
     async def _carry(self, connection: Connection) -> None:
@@ -181,10 +202,10 @@ class Feed:
                 if is_due and self.poller is None:
                     group.create_task(self._poll())
                 elif not is_due and self.poller is not None:
-                    self.poller.end("a connection is live" if is_live else "no pairs")
+                    self.poller.end(End.STREAMED if is_live else End.NO_PAIRS)
                 await unless(stop, asyncio.sleep(_BEAT))
             if self.poller is not None:
-                self.poller.end("stopped")
+                self.poller.end(End.STOPPED)
 
     async def _poll(self) -> None:
         self.poller = Poller(
@@ -193,6 +214,7 @@ class Feed:
             rest=self._rest,
             traffic=self.traffic,
             clock=self._clock,
+            drift=self._drift,
         )
         if self.is_streamed:
             logger.warning("%s: no live connection for %.0f s, polled over REST until there is", self.route, OUTAGE)

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable
 import httpx
 
 from coin_platform.broker import Broker
+from coin_platform.collect.drift import Drift
 from coin_platform.collect.pacing import unless
-from coin_platform.collect.rest import Rest
+from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.rota import Rota
 from coin_platform.collect.session import Failed, Fetch
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.model import Instant, Kind, Pair
+from coin_platform.wire import End
 
 logger = logging.getLogger(__name__)
 
 _BEAT = 0.25  # seconds between two looks at what is due
-_NO_SUCH_PAIR = (400, 404)  # statuses
 
 
 class Poller:
@@ -32,12 +33,13 @@ class Poller:
         rest: Rest,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
+        drift: Drift | None = None,
     ) -> None:
         self.route = route
         self.rota = Rota(route.exchange, route.channel, pairs, clock())
         self.last_error = ""  # of the network or the exchange as a whole
         self._rest, self._clock = rest, clock
-        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, transport="rest")
+        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, transport="rest", drift=drift)
         self._ending = asyncio.Event()
         self.reason = ""
         self._last_frame = clock().monotonic
@@ -62,7 +64,7 @@ class Poller:
         try:
             await unless(self._ending, self._work())
         finally:
-            self._tape.close(self.reason or "broken off")
+            self._tape.close(self.reason or End.BROKEN_OFF)
 
     def follow(self, pairs: Iterable[Pair]) -> None:
         """Change what is asked for."""
@@ -102,9 +104,8 @@ class Poller:
             self.rota.done(pair, self._clock())
 
     def _missed(self, pair: Pair, error: httpx.HTTPError) -> None:
-        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
-        reason = f"HTTP {status}" if status else str(error) or type(error).__name__
-        if status in _NO_SUCH_PAIR:
+        reason = told(error)
+        if knows_no_pair(error):
             self._tell(self.rota.failed(pair, reason))
             return
         if not self.last_error:

@@ -7,6 +7,21 @@ from coin_platform.collect.pacing import TokenBucket, ban
 from coin_platform.exchanges.base import Exchange
 
 
+def told(error: httpx.HTTPError) -> str:
+    """Say in a few words what went wrong."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return str(error) or type(error).__name__
+
+
+def knows_no_pair(error: httpx.HTTPError) -> bool:
+    """Whether it is the answer to a pair that is not there: another attempt would get the same."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _NO_SUCH_PAIR
+
+
+_NO_SUCH_PAIR = (400, 404)  # statuses
+
+
 class Rest:
     """One exchange over HTTP. Answers come back as the exact bytes."""
 

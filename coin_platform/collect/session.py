@@ -4,12 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from coin_platform.book import Applied, Book
-from coin_platform.errors import BookError, DecodeError
+from coin_platform.collect.drift import Drift
+from coin_platform.errors import BadTime, BookError, DecodeError
 from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.model import (
     BookUpdate,
     Channel,
     Control,
+    Data,
     Frame,
     Instant,
     Kind,
@@ -22,6 +24,7 @@ from coin_platform.model import (
 from coin_platform.wire import Checkpoint
 
 PATIENCE = 10.0  # seconds: for an answer to a subscription, and between two attempts to get one book back
+FLOWING = (Channel.TICKER, Channel.ORDERBOOK)  # some pair always has news; trades and their minutes may have none
 
 
 class Send(NamedTuple):
@@ -77,10 +80,12 @@ class Ask(Protocol):
 class Session:
     """The subscriptions and books of one connection that carries one channel."""
 
-    def __init__(self, exchange: Exchange, channel: Channel, pairs: Iterable[Pair]) -> None:
+    def __init__(self, exchange: Exchange, channel: Channel, pairs: Iterable[Pair], drift: Drift | None = None) -> None:
         self.exchange = exchange
         self.channel = channel
+        self.drift = drift or Drift()
         self.undecodable = 0
+        self.unasked = 0  # events of pairs that are not wanted, or not any more
         self.refused: dict[Pair, str] = {}
         self._wanted = dict.fromkeys(pairs)
         self._asked: dict[Pair, float] = {}  # when, for those the exchange has not confirmed
@@ -91,6 +96,8 @@ class Session:
         self._books: dict[Pair, Book] = {}
         self._lost: set[Pair] = set()
         self._delivered: set[Pair] = set()  # pairs that have sent data
+        self._told: dict[Pair, float] = {}  # when a pair had news, or was asked for
+        self._news = 0.0  # when any pair had, or something came that could not be read
         self.fresh: set[Pair] = set()  # pairs whose book became valid since they were taken
         self._resynced: dict[Pair, float] = {}
 
@@ -120,9 +127,22 @@ class Session:
         missing = self._wanted.keys() - self._delivered - self.refused.keys()
         return not missing and not self.invalid
 
+    def stale(self, now: Instant, limit: float) -> frozenset[Pair]:
+        """Return the pairs that are served and had no news for `limit` seconds: a label, no reason to reconnect."""
+        return frozenset(
+            pair for pair, at in self._told.items() if now.monotonic - at > limit and pair not in self.refused
+        )
+
+    def mute(self, now: Instant) -> float:
+        """Return for how many seconds nothing has come of a channel that always flows; 0 for one that may be quiet."""
+        if self.channel not in FLOWING or not self._wanted.keys() - self.refused.keys():
+            return 0.0
+        return now.monotonic - self._news
+
     def opened(self, now: Instant) -> Iterator[Action]:
         """Subscribe to everything: a new connection remembers nothing."""
         self._is_open = True
+        self._news = now.monotonic
         if self._wanted:
             yield from self._subscribe(self.pairs, now)
 
@@ -145,14 +165,14 @@ class Session:
         """Check a frame that has already been stored. A frame that cannot be decoded is only counted here."""
         try:
             events = self.exchange.decode(frame)
-        except DecodeError:
+        except DecodeError as error:
             self.undecodable += 1
+            self._news = now.monotonic  # another connection would bring no better
+            if isinstance(error, BadTime):
+                self.drift.note(frame.received_time - error.exchange_time)
             return
         for event in events:
             match event:
-                case BookUpdate():
-                    self._deliver(event.pair)
-                    yield from self._apply(event, now)
                 case Subscribed():
                     self._confirmed(event)
                 case Refused() if frame.kind is Kind.REST:
@@ -164,7 +184,10 @@ class Session:
                 case Control():
                     pass
                 case _:
-                    self._deliver(event.pair)
+                    if frame.kind is Kind.SOCKET:
+                        self._deliver(event, frame, now)
+                    if isinstance(event, BookUpdate):
+                        yield from self._apply(event, now)
 
     def tick(self, now: Instant) -> Iterator[Action]:
         """Do what is due because time has passed; called about once a second."""
@@ -187,8 +210,9 @@ class Session:
                 yield Checkpoint.of(book.snapshot(pair))
 
     def _subscribe(self, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
+        self._news = now.monotonic
         for pair in pairs:
-            self._asked[pair] = now.monotonic
+            self._asked[pair] = self._told[pair] = now.monotonic
             if not self.exchange.is_bridged:
                 self._resynced[pair] = now.monotonic  # the subscription brings the snapshot
             self.refused.pop(pair, None)
@@ -205,9 +229,16 @@ class Session:
         self._asked.pop(pair, None)
         self.refused.pop(pair, None)  # an answer that came late, or data all the same
 
-    def _deliver(self, pair: Pair) -> None:
-        self._confirm(pair)
-        self._delivered.add(pair)
+    def _deliver(self, event: Data, frame: Frame, now: Instant) -> None:
+        self._news = now.monotonic
+        if event.exchange_time is not None:
+            self.drift.note(frame.received_time - event.exchange_time)
+        if event.pair not in self._wanted:
+            self.unasked += 1
+            return
+        self._confirm(event.pair)
+        self._delivered.add(event.pair)
+        self._told[event.pair] = now.monotonic
 
     def _confirmed(self, event: Subscribed) -> None:
         pairs = (event.pair,) if event.pair else self._requests.get(event.request or 0, ())
@@ -247,6 +278,7 @@ class Session:
         self._books.pop(pair, None)
         self._lost.discard(pair)
         self._delivered.discard(pair)
+        self._told.pop(pair, None)
         self.fresh.discard(pair)
         self.refused.pop(pair, None)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from coin_platform import __version__
 from coin_platform.broker import Broker
+from coin_platform.collect.drift import Drift
 from coin_platform.exchanges.base import Exchange, relocate
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Microseconds, Pair
 from coin_platform.wire import Checkpoint, Facts, Header, frame
@@ -63,11 +64,13 @@ class Tape:
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
         transport: str = "ws",
+        drift: Drift | None = None,
     ) -> None:
         self.name = ""
         self.number = 0  # of the last frame
         self._route, self._broker, self._traffic, self._clock = route, broker, traffic, clock
-        self._transport = transport
+        self._transport, self._drift = transport, drift or Drift()
+        self._is_suspect = False  # our clock, as the last record of ours says
         self._window = 0
         self._large: dict[str, float] = {}  # when a large book of a pair was logged
 
@@ -94,11 +97,13 @@ class Tape:
     def log(self, kind: Kind, pairs: Iterable[Pair], book: Checkpoint | None = None) -> None:
         """Log what the connection is now, with one of our books or without."""
         exchange, is_rest = self._route.exchange, self._transport == "rest"
+        self._is_suspect = self._drift.is_suspect
         value = Facts(
             transport=self._transport,
             url=exchange.rest_url if is_rest else exchange.socket_url(self._route.channel),
             pairs=[str(pair) for pair in pairs],
             code=__version__,
+            clock_suspect=self._is_suspect,
             book=book,
         ).pack()
         moment = self._clock()
@@ -110,8 +115,13 @@ class Tape:
 
     def close(self, reason: str) -> None:
         """Log the end of the connection."""
-        facts = Facts(transport=self._transport, reason=reason, code=__version__)
+        facts = Facts(transport=self._transport, reason=reason, code=__version__, clock_suspect=self._drift.is_suspect)
         self._append(self._header(Kind.CLOSED, self._clock()), facts.pack())
+
+    @property
+    def doubts(self) -> bool:
+        """Whether our clock has become suspect, or is so no longer, since our last record."""
+        return self._drift.is_suspect != self._is_suspect
 
     def turned(self, moment: Instant) -> bool:
         """Whether the checkpoints of another window are due: once a window, shortly before it begins."""

@@ -1,11 +1,10 @@
 """One socket, against a server on loopback that speaks Kraken from its recordings."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -17,9 +16,10 @@ from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.session import Session
 from coin_platform.collect.tape import BEFORE_BOUNDARY, Route
-from coin_platform.exchanges.base import Exchange, Limits
+from coin_platform.exchanges.base import Limits
 from coin_platform.model import SECOND, BookUpdate, Channel, Event, Frame, Kind, Level, Notice, Pair
 from coin_platform.wire import frame, unpack_facts
+from tests.kit.bench import BTC, ETH, MINUTE, XRP, bench
 from tests.kit.kraken import (
     BOOKS,
     HEARTBEAT,
@@ -29,57 +29,13 @@ from tests.kit.kraken import (
     MovedClock,
     Quick,
     depth,
-    fake_kraken,
     frames,
     records,
     until,
     values,
 )
 
-BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))
 BAD = UPDATES[0].replace('"checksum":', '"checksum":1')
-MINUTE = 60 * SECOND
-
-
-class Bench:
-    """A feed, what it talks to, and what it stored."""
-
-    def __init__(self, fake: FakeKraken, feed: Feed, broker: MemoryBroker, stop: asyncio.Event) -> None:
-        self.fake, self.feed, self.broker, self.stop = fake, feed, broker, stop
-
-    async def live(self) -> None:
-        """Wait until every pair has been answered."""
-        await until(lambda: self.feed.connections and self.feed.connections[-1].ready.is_set())
-
-    async def stored(self, payload: str) -> None:
-        """Wait until a message is stored."""
-        await until(lambda: payload.encode() in [value for _, value in records(self.broker)])
-
-
-@contextlib.asynccontextmanager
-async def bench(
-    *pairs: Pair,
-    exchange: Exchange | None = None,
-    transport: httpx.MockTransport | None = None,
-    clock: MovedClock | None = None,
-    broker: MemoryBroker | None = None,
-    lifetime: tuple[float, float] = (3600.0, 3600.0),
-    ping_every: float | None = None,
-) -> AsyncIterator[Bench]:
-    """Run a book feed of these pairs against a fake Kraken; stop it at the end."""
-    exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
-    rest = Rest(exchange, transport)
-    async with fake_kraken() as fake:
-        route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, fake.host, lifetime, ping_every)
-        connects = TokenBucket(1000.0, burst=1)
-        feed = Feed(route, pairs or (BTC,), broker=broker, rest=rest, connects=connects, clock=clock or MovedClock())
-        async with asyncio.TaskGroup() as group:
-            group.create_task(feed.run(stop))
-            try:
-                yield Bench(fake, feed, broker, stop)
-            finally:
-                stop.set()
-    await rest.close()
 
 
 def test_frames_are_stored_as_they_came_numbered_from_one_and_bracketed() -> None:
@@ -438,7 +394,7 @@ def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
     levels = [Level(float(price), 0.123456789012) for price in range(1, 60_001)]
 
     class Deep(Quick):
-        silence = 1e6
+        silence = flow = 1e6
 
         def read(self, frame: Frame) -> Iterator[Event]:
             if frame.payload == SNAPSHOT.encode():
@@ -524,7 +480,7 @@ def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogC
     clock = MovedClock()
 
     class Patient(Bridged):
-        silence = 1000.0
+        silence = flow = 1000.0
 
     def answer(request: httpx.Request) -> httpx.Response:
         return next(answers, httpx.Response(200, content=depth("BTC/USD")))

@@ -34,6 +34,8 @@ SNAPSHOT, UPDATES = BOOK[0], BOOK[1:]
 TICKER = recorded("ticker")[1]
 REFUSAL = recorded("error")[0]
 CANDLES = recorded("rest_candle")[0].encode()
+TRADE = recorded("trade")[0]
+TRADES = recorded("rest_trades")[0].encode()
 
 
 class Quick(Kraken):
@@ -58,6 +60,7 @@ class FakeKraken:
         self.is_down = False  # for sockets
         self.is_mute = False  # on sockets
         self.asked: list[str] = []  # over HTTP
+        self.answers: list[tuple[int, bytes]] = []  # to the next requests over HTTP, status and body
         self.sends_snapshots = True
         self.closes_at_once = False
 
@@ -89,7 +92,8 @@ class FakeKraken:
     def _gate(self, socket: ServerConnection, request: Request) -> Response | None:
         if "Upgrade" not in request.headers:
             self.asked.append(request.path)
-            return _response(200, CANDLES if "/OHLC" in request.path else depth("BTC/USD"), {})
+            status, body = self.answers.pop(0) if self.answers else (200, self._answer(request.path))
+            return _response(status, body, {})
         self.opened.append(time.monotonic())
         if self.is_down:
             return _response(502, b"<html>bad gateway</html>", {})
@@ -98,6 +102,9 @@ class FakeKraken:
         status, headers = self.refusal
         self.refusal = None
         return _response(status, b"<html>go away</html>", headers)
+
+    def _answer(self, path: str) -> bytes:
+        return TRADES if "/Trades" in path else CANDLES if "/OHLC" in path else depth("BTC/USD")
 
     async def _serve(self, socket: ServerConnection) -> None:
         if self.closes_at_once:
@@ -126,6 +133,8 @@ class FakeKraken:
             await self.say(json.dumps(answer), which)
             if params["channel"] == "ticker":
                 await self.say(TICKER.replace("BTC/USD", symbol), which)
+            elif params["channel"] == "trade":
+                await self.say(TRADE.replace("BTC/USD", symbol), which)
             elif self.sends_snapshots:
                 await self.push(symbol, [SNAPSHOT], which)
 

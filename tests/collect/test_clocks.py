@@ -1,0 +1,271 @@
+"""The clocks of a connection: bytes, data, pairs, and our own against the exchange's."""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coin_platform.collect.drift import LEAST, LENGTH, TOLERANCE, Drift
+from coin_platform.collect.feed import STALE
+from coin_platform.collect.session import FLOWING, Session
+from coin_platform.collect.tape import now
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
+from coin_platform.wire import End, silent, unheard, unpack_facts, without_data
+from tests.kit.bench import BTC, ETH, Bench, bench
+from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, until, values
+from tests.recordings import frames
+
+HOUR = 3600 * SECOND
+
+
+class Impatient(Quick):
+    """Kraken that is given up soon."""
+
+    silence = 0.4
+    flow = 0.8
+
+
+class Sparse(Impatient):
+    """Kraken without heartbeats and without pings of its own, such as Binance."""
+
+    ping = None  # type: ignore[assignment]
+    ping_every = 0.1
+    is_sparse = True
+    flow = 60.0
+
+
+def reasons(it: Bench) -> list[str]:
+    """Return why the connections of a feed ended."""
+    return [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_F3_silence_is_noticed_within_15_s_where_heartbeats_come_and_40_s_elsewhere(name: str) -> None:
+    kind = EXCHANGES[name]
+    assert kind.silence <= (15 if name in ("kraken", "coinbase") else 40)
+    # something comes in time from an exchange that is well: heartbeats, the answers to our pings, or pongs
+    answers = kind.is_sparse or kind.ping is not None
+    assert name == "coinbase" or (answers and 2 * kind.ping_every <= kind.silence)
+    assert kind.flow > 2 * kind.silence
+
+
+def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_connection_and_no_other() -> None:
+    async def scenario() -> tuple[int, str, list[str]]:
+        async with bench(exchange=Sparse()) as it:
+            await it.live()
+            await asyncio.sleep(1.2)  # three times the silence that would end it
+            opened = len(it.fake.opened)
+            it.fake.sockets[0].transport.pause_reading()  # half open: what we say arrives nowhere
+            await until(lambda: len(it.fake.opened) == 2)
+            return opened, it.feed.status.state, reasons(it)
+
+    opened, _, ended = asyncio.run(scenario())
+    assert (opened, ended) == (1, [silent(0.4)])
+
+
+def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
+    class Mute(Sparse):
+        is_sparse = False
+
+    async def scenario() -> list[str]:
+        async with bench(exchange=Mute()) as it:
+            await it.live()
+            await until(lambda: reasons(it))
+            return reasons(it)
+
+    assert asyncio.run(scenario()) == [silent(0.4)]
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_F3_B3_heartbeats_without_data_end_a_connection_only_where_data_always_flow(channel: Channel) -> None:
+    async def scenario() -> list[str]:
+        async with bench(channel=channel, exchange=Impatient()) as it:
+            await until(lambda: it.fake.sockets)
+            for _ in range(20):  # 1.6 s: twice the limit
+                if it.fake.sockets:
+                    await it.fake.say(HEARTBEAT)
+                await asyncio.sleep(0.08)
+            return reasons(it)
+
+    ended = asyncio.run(scenario())
+    assert (ended[:1] == [without_data(0.8)]) == (channel in FLOWING)
+    assert len(ended) <= 2
+
+
+def test_F3_B3_an_acknowledged_subscription_that_brings_nothing_is_stale_and_then_replaced() -> None:
+    clock = MovedClock()
+
+    class Mute(Quick):
+        silence = 1e6
+        flow = 120.0
+
+    async def scenario() -> tuple[list[str], list[str]]:
+        async with bench(channel=Channel.TICKER, exchange=Mute(), clock=clock) as it:
+            it.fake.is_mute = True
+            await until(lambda: it.feed.status.state == "subscribing")
+            await it.fake.say(json.dumps({"method": "subscribe", "success": True, "result": {"symbol": "BTC/USD"}}))
+            await until(lambda: it.feed.status.state == "live")
+            states = ["live"]
+            clock.monotonic += 61
+            states.append(it.feed.status.state)
+            await asyncio.sleep(0.6)  # two beats
+            assert len(it.fake.opened) == 1
+            clock.monotonic += 60
+            await until(lambda: len(it.fake.opened) == 2)
+            return states, reasons(it)
+
+    assert asyncio.run(scenario()) == (["live", "stale"], ["no data for 120 s"])
+
+
+def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> None:
+    clock = MovedClock()
+
+    class Patient(Quick):
+        silence = flow = 1e6
+
+    async def scenario() -> tuple[frozenset[Pair], frozenset[Pair], str, int]:
+        async with bench(BTC, ETH, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
+            await it.live()
+            clock.monotonic += STALE + 1
+            both = it.feed.status.stale
+            await it.fake.say(TICKER.replace("BTC/USD", "ETH/USD"))
+            await until(lambda: len(it.feed.status.stale) == 1)
+            await asyncio.sleep(0.6)
+            return both, it.feed.status.stale, it.feed.status.state, len(it.fake.opened)
+
+    assert asyncio.run(scenario()) == (frozenset({BTC, ETH}), frozenset({BTC}), "live", 1)
+
+
+def test_a_pair_that_is_refused_or_not_wanted_any_more_is_not_stale_and_makes_nothing_mute() -> None:
+    kraken, start = EXCHANGES["kraken"], Instant(0, 0.0)
+    session = Session(kraken, Channel.TICKER, [BTC, ETH])
+    list(session.opened(start))
+    late = Instant(0, 300.0)
+    assert session.stale(late, STALE) == {BTC, ETH}
+    assert session.mute(late) == 300
+    list(session.follow([ETH], late))
+    assert session.stale(late, STALE) == {ETH}
+    list(session.tick(late))  # ETH has not been answered
+    assert session.refused.keys() == {ETH}
+    assert (session.stale(late, STALE), session.mute(late)) == (frozenset(), 0.0)
+
+
+def test_why_a_connection_was_given_up_can_be_read_back() -> None:
+    assert [unheard(reason) for reason in (silent(40), silent(0.4), without_data(120), without_data(1e6))] == [
+        *(40.0, 0.4, 120.0, 1e6)
+    ]
+    others = [*End, "received 1001 (going away); then sent 1001 (going away)", "", "silent for ever", "no data for e s"]
+    assert {unheard(reason) for reason in others} == {None}
+
+
+# our clock against the exchange's
+
+
+def quote(time: int, pair: str = "BTC/USD") -> str:
+    """Return Kraken's ticker as it would be sent at this time."""
+    body = json.loads(TICKER)
+    stamp = datetime.fromtimestamp(time / SECOND, UTC).isoformat().replace("+00:00", "Z")
+    body["data"][0] |= {"symbol": pair, "timestamp": stamp}
+    return json.dumps(body)
+
+
+async def quotes(it: Bench, count: int) -> None:
+    """Let the exchange, whose clock is right, say its prices many times."""
+    before = it.feed.traffic.frames
+    for _ in range(count):
+        await it.fake.say(quote(now().wall))
+    await until(lambda: it.feed.traffic.frames >= before + count)
+    await until(lambda: labels(it)[-1] == it.feed.status.clock_suspect)
+
+
+def labels(it: Bench) -> list[bool]:
+    """Return what the records of our own say of the clock, each change once."""
+    said = [unpack_facts(value).clock_suspect for header, value in it.records() if not header.kind.is_frame]
+    return [label for index, label in enumerate(said) if index == 0 or label != said[index - 1]]
+
+
+def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and_reconnects_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = MovedClock()
+
+    async def scenario() -> tuple[list[bool], list[bool], int, list[str], list[int]]:
+        async with bench(channel=Channel.TICKER, clock=clock) as it:
+            await it.live()
+            suspects = []
+            for jump in (0, HOUR, 0, -HOUR, 0, 6 * SECOND, -6 * SECOND, 2 * SECOND):
+                clock.wall = jump
+                await quotes(it, LENGTH)
+                suspects.append(it.feed.status.clock_suspect)
+            opened, lost = len(it.fake.opened), [header.received_time for header, _ in it.records()]
+            return suspects, labels(it), opened, reasons(it), lost
+
+    with caplog.at_level(logging.WARNING):
+        suspects, told, opened, ended, times = asyncio.run(scenario())
+    assert suspects == [False, True, False, True, False, True, True, False]
+    assert told == [False, True, False, True, False, True, False]
+    assert (opened, ended) == (1, [])
+    assert min(times) < times[0] - HOUR // 2 and max(times) > times[0] + HOUR // 2  # as the wall clock said
+    assert "kraken ticker 0: our clock and the exchange's are 3600." in caplog.text
+
+
+def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and_says_why() -> None:
+    clock = MovedClock()
+
+    class Brief(Quick):
+        flow = 1.5
+
+    async def scenario() -> tuple[int, int, bool, int | None]:
+        async with bench(channel=Channel.TICKER, exchange=Brief(), clock=clock) as it:
+            await it.live()
+            clock.wall = -2 * HOUR
+            for _ in range(60):  # 3 s: twice the limit
+                await it.fake.say(quote(now().wall))
+                await asyncio.sleep(0.05)
+            await until(lambda: it.feed.status.undecodable == 60)
+            status = it.feed.status
+            return len(it.fake.opened), status.undecodable, status.clock_suspect, status.clock_lag
+
+    opened, undecodable, suspect, lag = asyncio.run(scenario())
+    assert (opened, undecodable, suspect) == (1, 60, True)
+    assert lag is not None and abs(lag + 2 * HOUR) < SECOND
+
+
+def test_of_few_messages_nothing_is_concluded_and_old_news_of_a_few_pairs_do_not_count() -> None:
+    drift = Drift()
+    for _ in range(LEAST - 1):
+        drift.note(HOUR)
+    assert (drift.lag, drift.is_suspect) == (None, False)
+    drift.note(HOUR)
+    assert (drift.lag, drift.is_suspect) == (HOUR, True)
+    for _ in range(LENGTH):
+        drift.note(100_000)
+    for _ in range(LENGTH // 2):
+        drift.note(24 * HOUR)
+    assert (drift.lag, drift.is_suspect) == (100_000, False)
+
+
+@given(st.integers(-2 * HOUR, 2 * HOUR), st.lists(st.integers(0, SECOND), min_size=LENGTH, max_size=LENGTH))
+def test_F6_a_step_above_five_seconds_is_suspect_and_one_below_four_is_not(step: int, ways: list[int]) -> None:
+    drift = Drift()
+    for way in ways:
+        drift.note(way + step)
+    if abs(step) > TOLERANCE + SECOND:
+        assert drift.is_suspect
+    if abs(step) <= TOLERANCE - SECOND:
+        assert not drift.is_suspect
+
+
+def test_what_comes_over_REST_is_old_and_says_nothing_of_the_clock() -> None:
+    binance = EXCHANGES["binance"]
+    session = Session(binance, Channel.TRADE, [Pair("BTC", "USDT")])
+    [frame, *_] = frames("binance", "rest_trades")
+    assert len(binance.decode(frame)) > 1
+    for _ in range(LEAST):
+        assert list(session.received(frame, Instant(0, 0.0))) == []
+    assert (session.drift.lag, session.has_data) == (None, False)

@@ -1,0 +1,251 @@
+"""What a feed of trades or minutes asks for over REST after a hole."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import httpx
+import pytest
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.collector import Collector
+from coin_platform.collect.refill import ATTEMPTS
+from coin_platform.exchanges.base import Limits
+from coin_platform.model import Channel, Kind, Pair, Region
+from coin_platform.preprocess.transform import Source, batch
+from coin_platform.settings import Mode, Settings
+from coin_platform.wire import End, Header, raw_topic, unpack_facts
+from tests.kit.bench import BTC, ETH, XRP, Bench, bench
+from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records, until, values
+
+TOPIC = raw_topic("ne", Channel.TRADE)
+REFUSED = b'{"error":["EGeneral:Too many requests"]}'
+
+
+def answers(stored: Sequence[tuple[Header, bytes]]) -> list[tuple[Header, bytes]]:
+    """Return the REST answers among records."""
+    return [(header, value) for header, value in stored if header.kind is Kind.REST]
+
+
+async def filled(it: Bench, count: int) -> None:
+    """Wait until this many answers are stored."""
+    await until(lambda: len(answers(it.records())) == count)
+
+
+@pytest.mark.parametrize(("channel", "page"), [(Channel.TRADE, TRADES), (Channel.CANDLE, CANDLES)])
+def test_after_an_unplanned_end_each_pair_is_asked_for_once_and_the_answers_are_frames(
+    channel: Channel, page: bytes
+) -> None:
+    async def scenario() -> tuple[list[tuple[Header, bytes]], list[str]]:
+        async with bench(BTC, ETH, channel=channel) as it:
+            await filled(it, 2)  # what was before the first connection, nobody here can know
+            await it.fake.sockets[0].close(1013, "restarting")
+            await until(lambda: len(it.fake.opened) == 2 and it.fake.sockets)
+            await filled(it, 4)
+            await asyncio.sleep(0.3)
+            return it.records(), it.fake.asked
+
+    stored, asked = asyncio.run(scenario())
+    assert len(asked) == 4 and ["BTC" in url for url in asked] == [True, False, True, False]
+    found = answers(stored)
+    assert [(header.pair, value) for header, value in found] == [(BTC, page), (ETH, page)] * 2
+    for name in {header.connection for header, _ in stored}:
+        numbers = [header.number for header, _ in stored if header.connection == name and header.kind.is_frame]
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert len({header.connection for header, _ in found}) == 2
+
+
+def test_an_answer_comes_after_the_first_data_so_that_nothing_is_between_them() -> None:
+    async def scenario() -> list[tuple[Header, bytes]]:
+        async with bench(BTC, ETH, channel=Channel.TRADE) as it:
+            await filled(it, 2)
+            return it.records()
+
+    stored = asyncio.run(scenario())
+    first = {pair: TRADE.replace("BTC/USD", f"{pair.base}/USD").encode() for pair in (BTC, ETH)}
+    payloads = [value for _, value in stored]
+    for header, _ in answers(stored):
+        assert header.pair is not None
+        at = next(index for index, (other, _) in enumerate(stored) if other == header)
+        assert payloads.index(first[header.pair]) < at
+
+
+def test_a_connection_that_is_handed_over_to_asks_for_nothing() -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        async with bench(channel=Channel.TRADE, lifetime=(0.5, 0.5)) as it:
+            await until(lambda: len(values(it.records(), Kind.CLOSED)) == 2)
+            ended = [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
+            return it.fake.asked, ended
+
+    asked, ended = asyncio.run(scenario())
+    assert (len(asked), ended) == (1, [End.REPLACED, End.REPLACED])
+
+
+@pytest.mark.parametrize("channel", [Channel.TICKER, Channel.ORDERBOOK])
+def test_what_has_no_past_over_REST_is_not_asked_for(channel: Channel) -> None:
+    async def scenario() -> list[str]:
+        async with bench(channel=channel) as it:
+            await it.live()
+            await it.fake.sockets[0].close(1013)
+            await until(lambda: len(it.fake.opened) == 2)
+            await it.live()
+            await asyncio.sleep(0.3)
+            return it.fake.asked
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_a_failure_is_named_and_tried_three_times_and_the_next_pair_has_its_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> tuple[list[str], list[tuple[Header, bytes]]]:
+        async with bench(BTC, ETH, channel=Channel.TRADE) as it:
+            it.fake.answers += [(500, b"<html>"), (200, REFUSED), (502, b"<html>"), (200, TRADES)]
+            await filled(it, 2)
+            return it.fake.asked, answers(it.records())
+
+    with caplog.at_level(logging.WARNING):
+        asked, found = asyncio.run(scenario())
+    assert [url.partition("pair=")[2][:3] for url in asked] == ["BTC"] * ATTEMPTS + ["ETH"]
+    assert [value for _, value in found] == [REFUSED, TRADES]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "kraken trade 0: no past of BTC-USD over REST, HTTP 500; asking again",
+        "kraken trade 0: no past of BTC-USD over REST, EGeneral:Too many requests; asking again",
+        "kraken trade 0: no past of BTC-USD over REST, HTTP 502; given up",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"), [(404, b"", "HTTP 404"), (200, b"<html>", "kraken: JSON is malformed")]
+)
+def test_what_would_fail_again_is_not_asked_for_again(
+    caplog: pytest.LogCaptureFixture, status: int, body: bytes, reason: str
+) -> None:
+    async def scenario() -> int:
+        async with bench(channel=Channel.TRADE) as it:
+            it.fake.answers.append((status, body))
+            await until(lambda: "given up" in caplog.text)
+            await asyncio.sleep(0.3)
+            return len(it.fake.asked)
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(scenario()) == 1
+    assert reason in caplog.text
+
+
+def test_a_pair_without_an_address_is_left_out_and_a_dead_host_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Partial(Quick):
+        def request_url(self, channel: Channel, pair: Pair) -> str | None:
+            return None if pair == BTC else super().request_url(channel, pair)
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectTimeout("", request=request)
+
+    async def scenario() -> None:
+        transport = httpx.MockTransport(refuse)
+        async with bench(BTC, ETH, channel=Channel.TRADE, exchange=Partial(), transport=transport):
+            await until(lambda: "given up" in caplog.text)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert {record.getMessage().partition(";")[0] for record in caplog.records} == {
+        "kraken trade 0: no past of ETH-USD over REST, ConnectTimeout"
+    }
+
+
+def test_one_request_of_a_feed_is_under_way_and_F4_the_budget_holds() -> None:
+    under_way, most, times = 0, 0, list[float]()
+
+    class Slow(Quick):
+        limits = Limits(messages_per_second=1000, connects_per_minute=60_000, requests_per_second=5)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        under_way, most = under_way + 1, max(most, under_way + 1)
+        times.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return httpx.Response(200, content=TRADES)
+
+    async def scenario() -> None:
+        transport = httpx.MockTransport(answer)
+        pairs = [Pair(f"A{number}", "USD") for number in range(8)]
+        async with bench(*pairs, channel=Channel.TRADE, exchange=Slow(), transport=transport) as it:
+            await filled(it, 8)
+
+    asyncio.run(scenario())
+    assert (most, len(times)) == (1, 8)
+    assert times[-1] - times[0] >= (8 - 2) / 5 - 0.05  # a burst of two, then five a second
+
+
+def test_F4_a_ban_delays_the_second_attempt_until_its_end() -> None:
+    times: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 1:
+            return httpx.Response(429, headers={"Retry-After": "2"})
+        return httpx.Response(200, content=TRADES)
+
+    async def scenario() -> None:
+        async with bench(channel=Channel.TRADE, transport=httpx.MockTransport(answer)) as it:
+            await filled(it, 1)
+
+    asyncio.run(scenario())
+    assert 1.99 <= times[1] - times[0] < 4
+
+
+def test_B14_pages_that_repeat_are_out_of_order_or_empty_end_and_give_each_trade_once() -> None:
+    rows = [
+        ["83930.30000", "0.00005100", 1790359840.9, "s", "l", "", 109118758],
+        ["83928.00000", "0.00044682", 1790359841.1, "b", "m", "", 109118759],
+        ["83935.40000", "0.00551352", 1790359841.1, "b", "m", "", 109118760],
+    ]
+
+    def page(*numbers: int) -> bytes:
+        """Return a page of some of the trades, and a cursor that leads back to itself."""
+        listed = ",".join(str(rows[number]).replace("'", '"') for number in numbers)
+        return f'{{"error":[],"result":{{"BTC/USD":[{listed}],"last":"0"}}}}'.encode()
+
+    pages = [page(), page(0, 1, 2), page(2, 1, 0, 0), page(1, 2)]
+
+    async def scenario() -> tuple[MemoryBroker, int]:
+        async with bench(channel=Channel.TRADE) as it:
+            it.fake.answers = [(200, one) for one in pages]
+            for count in range(1, 5):
+                await filled(it, count)
+                for socket in it.fake.sockets if count < 4 else []:
+                    await socket.close(1013)
+            await asyncio.sleep(0.2)
+            return it.broker, len(it.fake.asked)
+
+    broker, asked = asyncio.run(scenario())
+    assert asked == len(pages)  # one page for each connection, whatever the cursor says
+    stored = broker.read(TOPIC, 1, 0, broker.end_offset(TOPIC, 1))
+    told = batch(Source(Quick(), Channel.TRADE, TOPIC, 1), stored)
+    streamed = "109116693"  # each new connection was told it again
+    assert sorted(told.rows["id"]) == [streamed, *(str(row[-1]) for row in rows)]
+    assert told.dead.height == 0
+
+
+def test_a_collector_that_starts_asks_once_for_what_it_may_have_missed() -> None:
+    async def scenario() -> tuple[list[str], MemoryBroker]:
+        broker, stop = MemoryBroker(), asyncio.Event()
+        async with fake_kraken() as fake:
+            settings = Settings(
+                exchanges_mode=Mode.SIMULATED,
+                simulator_port=fake.port,
+                channels=(Channel.TICKER, Channel.TRADE),
+                pairs=(BTC, XRP),
+            )
+            collector = Collector(Region.NE, settings, broker, exchanges=[Quick()])
+            running = asyncio.create_task(collector.run(stop))
+            await until(lambda: len(fake.asked) == 2)
+            await until(lambda: len(answers(records(broker, TOPIC))) == 2)
+            stop.set()
+            await running
+        return fake.asked, broker
+
+    asked, _ = asyncio.run(scenario())
+    assert asked == [f"/kraken/0/public/Trades?pair={base}/USD&count=1000" for base in ("BTC", "XRP")]

@@ -1,0 +1,67 @@
+"""A feed of Kraken's, a fake Kraken on loopback, and what is stored of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.tape import Route
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, Channel, Pair
+from coin_platform.wire import Header, raw_topic
+from tests.kit.kraken import FakeKraken, MovedClock, Quick, fake_kraken, records, until
+
+BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))
+MINUTE = 60 * SECOND
+
+
+class Bench:
+    """A feed, what it talks to, and what it stored."""
+
+    def __init__(self, fake: FakeKraken, feed: Feed, broker: MemoryBroker, stop: asyncio.Event) -> None:
+        self.fake, self.feed, self.broker, self.stop = fake, feed, broker, stop
+
+    async def live(self) -> None:
+        """Wait until every pair has been answered."""
+        await until(lambda: self.feed.connections and self.feed.connections[-1].ready.is_set())
+
+    async def stored(self, payload: str) -> None:
+        """Wait until a message is stored."""
+        await until(lambda: payload.encode() in [value for _, value in self.records()])
+
+    def records(self) -> list[tuple[Header, bytes]]:
+        """Return all that is stored."""
+        return records(self.broker, self.feed.route.topic)
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    *pairs: Pair,
+    channel: Channel = Channel.ORDERBOOK,
+    exchange: Exchange | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: MovedClock | None = None,
+    broker: MemoryBroker | None = None,
+    lifetime: tuple[float, float] = (3600.0, 3600.0),
+    ping_every: float | None = None,
+) -> AsyncIterator[Bench]:
+    """Run a feed of these pairs, of books unless told, against a fake Kraken; stop it at the end."""
+    exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
+    rest = Rest(exchange, transport)
+    async with fake_kraken() as fake:
+        topic = raw_topic("ne", channel)
+        route = Route(exchange, channel, 0, topic, 7, MINUTE, fake.host, lifetime, ping_every)
+        connects = TokenBucket(1000.0, burst=1)
+        feed = Feed(route, pairs or (BTC,), broker=broker, rest=rest, connects=connects, clock=clock or MovedClock())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed.run(stop))
+            try:
+                yield Bench(fake, feed, broker, stop)
+            finally:
+                stop.set()
+    await rest.close()
