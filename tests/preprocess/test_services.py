@@ -1,0 +1,280 @@
+"""The worker and real services: a broker that restarts, groups that others join, topics that go, S3 that is away."""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer
+
+from coin_platform import topics
+from coin_platform.broker import Broker, LocalBroker, connect
+from coin_platform.errors import LakeError, PartitionBusy
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.lake import Lake
+from coin_platform.model import Channel, Kind
+from coin_platform.preprocess import worker
+from coin_platform.preprocess.lander import Lander
+from coin_platform.preprocess.lane import Lane
+from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.worker import Worker
+from coin_platform.s3 import S3Store
+from coin_platform.settings import Settings
+from coin_platform.sources import sources
+from coin_platform.wire import Header, group, processed_topic
+from infra.stack import Kafka, SeaweedFS
+from tests.kit.s3 import Fault, S3Proxy, s3_client
+from tests.recordings import frames
+
+GOOD = [frame.payload for frame in frames("upbit", "ticker")]
+UPBIT = EXCHANGES["upbit"]
+
+
+class Korea:
+    """Upbit's tickers in topics that no other test uses, and the region's worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        [self.source] = [each for each in sources(UPBIT, settings) if each.channel is Channel.TICKER]
+        self.collector = self.connect("collector")
+        self.number = 0
+
+    def connect(self, who: str) -> Broker:
+        """Connect as a process of its own would."""
+        return connect(self.settings.model_copy(update={"journal_dir": Path(who)}))
+
+    def append(self, count: int) -> None:
+        for _ in range(count):
+            self.number += 1
+            header = Header(Kind.SOCKET, 1, "c", self.number, time.time_ns() // 1000)
+            payload = GOOD[self.number % len(GOOD)] if self.number % 10 else b"{half"
+            self.collector.append(self.source.topic, self.source.partition, header.pack(), payload)
+        self.collector.flush()
+
+    def worker(self, broker: Broker) -> Worker:
+        return Worker(UPBIT.region, [UPBIT], self.settings, broker)
+
+    def is_done(self) -> bool:
+        place = (self.source.topic, self.source.partition)
+        done = self.collector.committed(group(UPBIT.region, Channel.TICKER), *place)
+        return done == self.collector.end_offset(*place) >= self.number
+
+    def places(self) -> list[tuple[int, int]]:
+        topic = processed_topic(UPBIT.region, Channel.TICKER)
+        end = self.collector.end_offset(topic, 0)
+        bodies = [json.loads(record.value) for record in self.collector.read(topic, 0, self.before, end)]
+        return [(body["offset"], body["index"]) for body in bodies]
+
+    before = 0  # where the processed topic ended when the test began
+
+    def check(self) -> None:
+        """Every row once, in order."""
+        raw = list(self.collector.read(self.source.topic, self.source.partition, 0, self.number * 2))
+        table = batch(self.source, raw).rows.sort("offset", "index")
+        places = self.places()
+        assert places == list(table.select("offset", "index").iter_rows())
+        assert len(places) > self.number // 2
+
+
+@pytest.fixture
+def korea(kafka: Kafka, tmp_path: Path) -> Iterator[Korea]:
+    ours = Settings(
+        home=tmp_path,
+        exchanges=("upbit",),
+        channels=(Channel.TICKER, Channel.ORDERBOOK),
+        broker_url=f"kafka://{kafka.address}",
+        topic_korea=f"korea{uuid.uuid4().hex}",
+    )
+    topics.create(ours)
+    made = Korea(ours)
+    made.before = made.collector.end_offset(processed_topic(UPBIT.region, Channel.TICKER), 0)
+    with closing(made.collector):
+        yield made
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.05)
+
+
+class Running:
+    """A worker at work on a thread of its own."""
+
+    def __init__(self, region: Worker) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=region.run, args=(self._stop,))
+
+    def __enter__(self) -> "Running":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.kafka
+def test_A4_a_broker_that_restarts_costs_the_worker_nothing_but_time(
+    kafka: Kafka, korea: Korea, caplog: pytest.LogCaptureFixture
+) -> None:
+    korea.append(200)
+    with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
+        until(korea.is_done)
+        kafka.stop()
+        try:
+            until(lambda: ": waits: " in caplog.text, 60)
+        finally:
+            kafka.start()
+        korea.append(200)
+        until(lambda: ": goes on, after " in caplog.text, 60)
+        until(korea.is_done)
+    korea.check()
+
+
+@pytest.mark.kafka
+def test_a_region_that_moves_from_worker_to_worker_by_hand_tells_every_row_once(korea: Korea) -> None:
+    for who in ("one", "other", "one"):
+        korea.append(50)
+        with closing(korea.connect(who)) as broker:
+            region = korea.worker(broker)
+            region.drain()
+            with closing(korea.connect(who)) as second, pytest.raises(PartitionBusy, match="end that one first"):
+                korea.worker(second)  # of the same machine
+            korea.append(7)
+            for lane in region.lanes:
+                lane.work(broker.end_offset(*lane.place))  # stored, but not committed
+            broker.flush()
+    with closing(korea.connect("other")) as broker:
+        korea.worker(broker).drain()
+    assert korea.is_done()
+    korea.check()
+
+
+@pytest.mark.kafka
+def test_A10_others_that_join_and_leave_the_group_do_not_disturb_the_worker(
+    kafka: Kafka, korea: Korea, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PAUSE", 0.1)
+    name = group(UPBIT.region, Channel.TICKER)
+    with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
+        for _ in range(3):
+            member = KafkaConsumer(
+                korea.source.topic,
+                bootstrap_servers=kafka.address,
+                group_id=name,
+                enable_auto_commit=False,
+                session_timeout_ms=6000,
+            )
+            with closing(member):
+                until(lambda member=member: not member.poll(100) and bool(member.assignment()))  # type: ignore[misc]
+                korea.append(40)
+                until(lambda: len(korea.places()) >= korea.number - korea.number // 10)
+        korea.append(10)
+        until(korea.is_done)
+    assert ": waits: " in caplog.text and ": goes on, after " in caplog.text, "Kafka lets no stranger commit meanwhile"
+    korea.check()
+
+
+@pytest.mark.kafka
+def test_K4_a_topic_that_is_deleted_and_made_anew_stops_only_itself(
+    kafka: Kafka, korea: Korea, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "SURVEY", 1.0)
+    monkeypatch.setattr(worker, "PROBE", 0.0)
+    [books] = [each for each in sources(UPBIT, korea.settings) if each.channel is Channel.ORDERBOOK]
+    with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
+        korea.append(20)
+        until(korea.is_done)
+        with closing(KafkaAdminClient(bootstrap_servers=kafka.address)) as admin:
+            admin.delete_topics([books.topic])
+        until(lambda: f"{books.topic}: vanished, the others go on" in caplog.text, 60)
+        korea.append(20)
+        until(korea.is_done)
+        topics.create(korea.settings)
+        until(lambda: f"{books.topic}: is back" in caplog.text, 60)
+        korea.append(20)
+        until(korea.is_done)
+    korea.check()
+
+
+# S3
+
+
+class Clock:
+    """A monotonic clock that only the test, and who sleeps, moves."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@pytest.mark.s3
+def test_S1_ten_minutes_without_s3_stop_only_the_landing_and_lose_nothing(
+    seaweedfs: SeaweedFS, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(home=tmp_path, exchanges=("upbit",), channels=(Channel.TICKER,))
+    clock, broker = Clock(), LocalBroker(tmp_path / "journal")
+    [source] = sources(UPBIT, settings)
+    with closing(broker), S3Proxy(seaweedfs.address) as proxy:
+        options = {
+            "aws_endpoint_url": proxy.endpoint,
+            "aws_allow_http": "true",
+            "aws_region": "us-east-1",
+            "aws_access_key_id": "key",
+            "aws_secret_access_key": "secret",
+        }
+        client, prefix = s3_client(proxy.endpoint), uuid.uuid4().hex
+        store = S3Store(client, "lake", prefix, scan_options=options, single_writer=False, sleep=clock.sleep)
+        lake = Lake(store, settings.window_length)
+        lander, lane = Lander(UPBIT.region, [UPBIT], settings, broker, lake), Lane(source, broker, settings)
+        number = refused = 0
+
+        def second() -> None:
+            nonlocal number, refused
+            for _ in range(2):
+                number += 1
+                header = Header(Kind.SOCKET, 1, "c", number, time.time_ns() // 1000)
+                broker.append(source.topic, 0, header.pack(), GOOD[number % len(GOOD)])
+            broker.flush()
+            lane.work(broker.end_offset(source.topic, 0))
+            try:
+                lander.step(clock.time)
+            except LakeError:
+                refused += 1
+            clock.time += 1.0
+
+        for _ in range(30):
+            second()
+        before = lander.landings[0].position
+        assert before > 0 and refused == 0
+        proxy.faults = [Fault(method, 1 << 30, status=503) for method in ("PUT", "GET", "HEAD")]
+        away = clock.time
+        while clock.time < away + 600:
+            second()
+        assert refused > 20 and lander.landings[0].position == before
+        assert lane.position == number, "processing goes on"
+        proxy.faults = []
+        for _ in range(12):
+            second()
+        assert lander.landings[0].position > number - 30
+        clock.time += 10
+        second()
+        wanted = _rows(source, broker, lander.landings[0].position)
+        assert lander.landings[0].position == number
+        landed = lake.scan("ticker").drop("exchange").collect()
+        assert landed.sort("offset", "index").equals(wanted)
+        assert landed.select(pl.struct("offset", "index").n_unique()).item() == landed.height
+
+
+def _rows(source: Source, broker: Broker, stop: int) -> pl.DataFrame:
+    return batch(source, broker.read(source.topic, source.partition, 0, stop)).rows.sort("offset", "index")
