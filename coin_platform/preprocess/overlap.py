@@ -63,7 +63,7 @@ class _Copy(NamedTuple):
     """An event that was told, and the connections that have brought it."""
 
     key: tuple[bytes, int]  # the frame's hash, and which of its events
-    offset: int
+    offset: int  # for connections that were opened up to there
     time: Microseconds
     by: set[Identity]
 
@@ -72,8 +72,9 @@ class Overlap:
     """The connections of one partition: who else may bring the same, and what of it was told.
 
     Bytes are remembered only while connections overlap, and for `LEAD`; a book's sequences always, as they are two
-    numbers. A copy that comes after the other connection was closed is one, too. Before offset `start` all is
-    remembered: a connection that was opened before the records that we are fed shows itself only by its frames.
+    numbers. A copy that comes after the other connection was closed is one, too, and so is one of a pair's newest
+    event: some exchanges greet a subscriber with it. Before offset `start` all is remembered: a connection that was
+    opened before the records that we are fed shows itself only by its frames.
     """
 
     def __init__(self, start: int = 0) -> None:
@@ -84,7 +85,8 @@ class Overlap:
         self._contested: frozenset[Identity] = frozenset()  # those that overlap with another
         self._copies: dict[tuple[bytes, int], list[_Copy]] = {}
         self._order: deque[_Copy] = deque()  # oldest first
-        self._hashed = (-1, b"")  # offset and hash of the newest frame that was asked for
+        self.newest: dict[Pair, tuple[Record, Header, int]] = {}  # the event told last that has no number
+        self._hashed = (-1, b"")  # offset and hash of the frame that was asked for last
 
     def own(self, record: Record, header: Header, facts: Facts) -> None:
         """Take one of our own records: it says when a connection begins and ends, and what it carries."""
@@ -97,6 +99,8 @@ class Overlap:
         elif pairs != life.pairs:
             life.pairs = pairs
             self._compare()
+        if life.since == record.offset and identity in self._contested:
+            self._greet(identity, life, record)
         self._forget(record)
 
     def heard(self, record: Record, identity: Identity) -> None:
@@ -116,13 +120,11 @@ class Overlap:
         key = (self._hash(record, header), index)
         copies, since = self._copies.get(key, []), self.lives[identity].since
         for copy in copies:
-            if copy.offset > since and identity not in copy.by:
+            if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:
                 copy.by.add(identity)
                 return True
         if is_kept:
-            copy = _Copy(key, record.offset, record.time, {identity})
-            self._copies[key] = [*copies, copy]
-            self._order.append(copy)
+            self._keep(_Copy(key, record.offset, record.time, {identity}))
         return False
 
     def has_book(self, header: Header, pair: Pair, sequence: int, first: int | None = None) -> bool:
@@ -139,6 +141,17 @@ class Overlap:
         )
         life.add(pair, sequence, first)
         return is_told
+
+    def _greet(self, identity: Identity, life: _Life, record: Record) -> None:
+        """Remember for a new connection what was told last of each of its pairs."""
+        for pair, (told, header, index) in self.newest.items():
+            if life.pairs is None or str(pair) in life.pairs:
+                key = (self._hash(told, header), index)
+                self._keep(_Copy(key, record.offset, told.time, {*self.lives} - {identity}))
+
+    def _keep(self, copy: _Copy) -> None:
+        self._copies.setdefault(copy.key, []).append(copy)
+        self._order.append(copy)
 
     def _open(self, identity: Identity, record: Record, since: int) -> _Life:
         """Return what is known of a connection that a record has just come from; it is new if nothing is."""
@@ -164,14 +177,14 @@ class Overlap:
         """Let go of what is older than `LEAD`."""
         horizon = record.time - LEAD
         while self._order and self._order[0].time < horizon:
-            key = self._order.popleft().key
-            self._copies[key].pop(0)
-            if not self._copies[key]:
-                del self._copies[key]
-        over = [identity for identity, life in self.lives.items() if life.left is not None and life.left < horizon]
-        for identity in over:
+            over = self._order.popleft()
+            left = [copy for copy in self._copies.pop(over.key) if copy is not over]
+            if left:
+                self._copies[over.key] = left
+        gone = [identity for identity, life in self.lives.items() if life.left is not None and life.left < horizon]
+        for identity in gone:
             del self.lives[identity]
-        if over:
+        if gone:
             self._compare()
         is_leaving = any(life.left is not None for life in self.lives.values())
         self.is_open = bool(self._contested or self._copies or is_leaving or record.offset < self._start)

@@ -157,7 +157,7 @@ class Transform:
         return Outcome.CONTROL, None
 
     def _ticker(self, record: Record, header: Header, index: int, event: Ticker) -> Found:
-        if self._overlap.is_open and self._overlap.has_bytes(record, header, index):
+        if self._is_copy(record, header, index, event.pair):
             return self._repeat(record)
         return Outcome.ROWS, (event.pair, event.exchange_time, ticker.values(event))
 
@@ -179,13 +179,13 @@ class Transform:
         is_numbered = header.kind is Kind.SOCKET or self.source.exchange.is_bridged
         sequence = self.books.sequence(header.connection, event.pair) if is_numbered else None
         if sequence is None:
-            return self._overlap.is_open and self._overlap.has_bytes(record, header, index)
+            return self._is_copy(record, header, index, event.pair)
         first = None if event.is_snapshot else event.first_sequence
         return self._overlap.has_book(header, event.pair, sequence, first)
 
     def _trade(self, record: Record, header: Header, index: int, event: Trade) -> Found:
         if event.id is None:
-            is_told = self._overlap.is_open and self._overlap.has_bytes(record, header, index)
+            is_told = self._is_copy(record, header, index, event.pair)
         else:
             self._turn(record)
             told = self._trades[event.pair]
@@ -196,7 +196,7 @@ class Transform:
         return Outcome.ROWS, (event.pair, event.exchange_time, trade.values(event))
 
     def _candle(self, record: Record, header: Header, index: int, event: Candle) -> Found:
-        if self._overlap.is_open and self._overlap.has_bytes(record, header, index):
+        if self._is_copy(record, header, index, event.pair):
             return self._repeat(record)
         if record.offset >= self.start:
             self._turn(record)
@@ -204,6 +204,13 @@ class Transform:
             self.replaced += event.open_time in told
             told.add(event.open_time)
         return Outcome.ROWS, (event.pair, event.exchange_time, candle.values(event))
+
+    def _is_copy(self, record: Record, header: Header, index: int, pair: Pair) -> bool:
+        """Whether another connection has brought the event, which has no number of its own."""
+        if self._overlap.is_open and self._overlap.has_bytes(record, header, index):
+            return True
+        self._overlap.newest[pair] = (record, header, index)
+        return False
 
     def _repeat(self, record: Record) -> Found:
         self.repeated += record.offset >= self.start

@@ -50,9 +50,10 @@ class Client:
         finally:
             self._log.closed(**self._names, code=self._socket.close_code, sent=self._sent)
 
-    def step(self) -> None:
-        """Say what the market's last step means for this client."""
-        self._offer(self._mischief.step(self._venue.step(self._now())))
+    def step(self, time: Microseconds) -> None:
+        """Say what the market's step at `time` means for this client: the same words, and time, as for all others."""
+        self._time = max(time, self._time)
+        self._offer(self._mischief.step(self._venue.step(self._time)))
         if self._mischief.gives_notice():
             self._offer(self._mischief.answers(self._venue.notice(self._now())))
         if self._mischief.ends():

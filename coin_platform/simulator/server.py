@@ -67,7 +67,7 @@ class Simulator:
             moment = max(moment, now())
             self.market.step(moment)
             for client in list(self._clients):
-                client.step()
+                client.step(moment)
             due = max(due + self._pause, time.monotonic() - 1)
             try:
                 await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))

@@ -1,18 +1,33 @@
 """Two connections that carry the same: each event is one row, whichever brings it first, and none is lost."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.tape import Route
+from coin_platform.demo import free_port
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import SECOND, Channel, Kind, Microseconds, Pair
+from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Microseconds, Pair, Trade
+from coin_platform.pairs import wanted
 from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Batch, Source, Transform, batch
-from coin_platform.wire import Checkpoint, Facts, Header, Record
+from coin_platform.settings import Settings
+from coin_platform.simulator.log import open_log
+from coin_platform.simulator.server import Simulator
+from coin_platform.sources import sources
+from coin_platform.wire import Checkpoint, Facts, Header, Record, frame, unpack, unpack_facts
+from tests.kit.kraken import until
 from tests.preprocess.logs import TIME, conserves
 from tests.recordings import frames
 
@@ -170,15 +185,28 @@ def test_without_an_overlap_the_same_bytes_are_another_event() -> None:
     assert log.rows(UPBIT) == [2, 3]
 
 
-def test_what_came_before_a_connection_was_opened_is_not_its_copy() -> None:
+def test_of_what_came_before_a_connection_was_opened_it_can_repeat_the_newest_only() -> None:
     log = Log("BTC-KRW")
     log.open("a")
     log.open("b")
-    log.say("a", ticker(1))
+    log.say("a", ticker(1), ticker(2))  # 2, 3
     log.open("c")
-    log.say("c", ticker(1))  # a repetition
-    log.say("b", ticker(1))  # a copy of a's
-    assert log.rows(UPBIT) == [2, 4]
+    log.say("c", ticker(2), ticker(1), ticker(2))  # what it is greeted with, and two events that happened again: 6, 7
+    log.say("b", ticker(1), ticker(2))  # copies of a's
+    log.open("d")
+    log.say("b", ticker(2))  # a copy of c's
+    log.own(Kind.OPENED, "e", Facts(pairs=["ETH-KRW"]))
+    log.say("e", ticker(2))  # 13: it has nothing in common with the others
+    log.own(Kind.OPENED, "f", Facts(pairs=["ETH-KRW"]))
+    log.say("f", ticker(2))  # 15: what was told last is not of its pair
+    assert log.rows(UPBIT) == [2, 3, 6, 7, 13, 15]
+    log = Log("BTC-KRW")
+    log.open("a")
+    log.say("a", ticker(1))
+    log.wait(LEAD / SECOND)
+    log.open("b")
+    log.say("b", ticker(1))
+    assert log.rows(UPBIT) == [1, 3]
 
 
 def test_three_connections_bring_one_row() -> None:
@@ -439,12 +467,12 @@ def test_a_connection_of_an_older_epoch_that_is_silent_is_over() -> None:
     log.wait(LEAD / SECOND + 1)
     log.say("b", ticker(2), epoch=2)
     transform = Transform(UPBIT)
-    assert [len(transform.feed(record)) for record in log.records] == [0, 1, 0, 1, 1, 1]
+    assert [len(transform.feed(record)) for record in log.records] == [0, 1, 0, 0, 1, 1]
     assert (transform._overlap.is_open, list(transform._overlap.lives)) == (False, [(2, "b")])
     log.say("a", ticker(3), epoch=1)  # it was not dead
     log.say("b", ticker(3), epoch=2)
     log.own(Kind.CHECKPOINT, "a", Facts(pairs=["BTC-KRW"]), epoch=1)
-    assert log.rows(UPBIT) == [1, 3, 4, 5, 6]
+    assert log.rows(UPBIT) == [1, 4, 5, 6]
 
 
 def test_a_frame_behind_the_end_of_its_connection_opens_it_again() -> None:
@@ -518,7 +546,7 @@ def rotations(draw: st.DrawFn) -> Rotation:
     total = draw(st.integers(1, 12))
     start = draw(st.integers(0, total))
     end = draw(st.integers(start, total))
-    before = draw(st.integers(0, start))
+    before = draw(st.integers(0, min(start + 1, end)))  # it may be greeted with the last of them
     order = draw(st.lists(st.booleans(), max_size=2 * total))
     pauses = draw(st.lists(st.integers(0, 900), max_size=24))
     return Rotation(total, start, end, before, order, pauses)
@@ -598,3 +626,118 @@ def test_repeated_bytes_are_as_many_rows_as_the_connection_that_brought_most(ord
         100.0 + number for number in range(3) for _ in range(max(said.count(number) for said in brought.values()))
     ]
     assert sorted(rows) == wanted
+
+
+# With the exchanges' own protocols: real feeds against the simulator.
+
+
+def collected(
+    folder: Path, names: tuple[str, ...], epochs: tuple[int, ...], seconds: float
+) -> dict[Source, list[Record]]:
+    """Collect all channels of some exchanges, in all epochs at once; return what is stored.
+
+    Connections are replaced after `seconds`, until each has been; with several epochs none is, and they run that long.
+    """
+    settings, broker = Settings(simulator_port=free_port(0)), MemoryBroker()
+    found = [place for name in names for place in sources(EXCHANGES[name], settings)]
+    found = [place for place in found if place.channel in place.exchange.channels]
+    rests = {name: Rest(EXCHANGES[name]) for name in names}
+    lifetime = seconds if len(epochs) == 1 else 3600.0
+
+    def stored(place: Source) -> list[Record]:
+        return list(broker.read(place.topic, place.partition, 0, broker.end_offset(place.topic, place.partition)))
+
+    def rotations(place: Source) -> int:
+        closed = [record.value for record in stored(place) if unpack(record.header).kind is Kind.CLOSED]
+        return sum(unpack_facts(value).reason == "replaced" for value in closed)
+
+    def feed(place: Source, epoch: int) -> Feed:
+        host = f"127.0.0.1:{settings.simulator_port}"
+        route = Route(
+            *(place.exchange, place.channel, 0, place.topic, epoch, 3600 * SECOND, host),
+            lifetime=(lifetime, lifetime),
+        )
+        rest, connects = rests[place.exchange.name], TokenBucket(1000.0)
+        return Feed(route, wanted(place.exchange, settings), broker=broker, rest=rest, connects=connects)
+
+    async def scenario() -> None:
+        end, ready, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        with open_log(folder) as log:
+            simulator = Simulator(settings, 7, log, names, rate=40)
+            async with asyncio.TaskGroup() as outer:
+                outer.create_task(simulator.run(end, ready))
+                await ready.wait()
+                async with asyncio.TaskGroup() as inner:
+                    for place in found:
+                        for epoch in epochs:
+                            inner.create_task(feed(place, epoch).run(stop))
+                    if len(epochs) > 1:
+                        await asyncio.sleep(seconds)
+                    else:
+                        await until(lambda: all(rotations(place) for place in found), 30)
+                    stop.set()
+                end.set()
+        for rest in rests.values():
+            await rest.close()
+
+    asyncio.run(scenario())
+    return {place: stored(place) for place in found}
+
+
+def said(place: Source, record: Record) -> Iterator[tuple[object, ...]]:
+    """Yield the events of a frame: a trade is its id, a numbered book its sequence, anything else its bytes."""
+    header = unpack(record.header)
+    if not header.kind.is_frame:
+        return
+    found = place.exchange.decode(frame(place.exchange.name, place.channel, header, record.value))
+    for index, event in enumerate(found):
+        if isinstance(event, Trade) and event.id is not None:
+            yield event.pair, event.id
+        elif isinstance(event, BookUpdate) and event.last_sequence is not None:
+            yield event.pair, event.last_sequence
+        else:
+            yield getattr(event, "pair", None), index, record.value if isinstance(event, Data) else None
+
+
+def assert_each_event_is_one_row(stored: dict[Source, list[Record]]) -> Counter[Channel]:
+    """Compare the rows with what the exchanges said; return how many copies each channel had."""
+    copies: Counter[Channel] = Counter()
+    for place, records in stored.items():
+        result, transform = batch(place, records), Transform(place)
+        assert conserves(result) and result.counts["faults"] == 0, place
+        rows = [(record.offset, int(str(entry.row[-1]))) for record in records for entry in transform.entries(record)]
+        events = {record.offset: list(said(place, record)) for record in records}
+        told = Counter(events[offset][index] for offset, index in rows)
+        begins = {events[offset][index][0]: offset for offset, index in reversed(rows)}  # of each pair
+        brought: defaultdict[str, Counter[tuple[object, ...]]] = defaultdict(Counter)
+        fetched: set[tuple[object, ...]] = set()  # a book that bridges may begin in the middle of a change
+        for offset, found in events.items():
+            header = unpack(records[offset].header)
+            if header.kind is Kind.REST and place.exchange.is_bridged:
+                fetched |= {*found}
+                continue
+            brought[header.connection].update(
+                event for event in found if event[-1] is not None and offset >= begins.get(event[0], len(records))
+            )
+        wanted = Counter(dict.fromkeys(fetched & told.keys(), 1))
+        for connection in brought.values():  # what one connection says twice, and has no number, has happened twice
+            wanted |= Counter({event: count if len(event) > 2 else 1 for event, count in connection.items()})
+        assert told == wanted, (place.exchange.name, place.channel)
+        assert told
+        copies[place.channel] += result.counts["rows_repeated"]
+    return copies
+
+
+NAMES = [("upbit", "bithumb", "coinone", "korbit", "coinbase"), ("okx", "bybit", "gateio", "binance", "kraken")]
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+def test_F5_a_rotation_gives_no_row_twice(tmp_path: Path, names: tuple[str, ...]) -> None:
+    copies = assert_each_event_is_one_row(collected(tmp_path, names, (1,), 0.5))
+    assert copies.total() > 0
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+def test_L4_two_collectors_at_once_give_the_rows_of_one(tmp_path: Path, names: tuple[str, ...]) -> None:
+    copies = assert_each_event_is_one_row(collected(tmp_path, names, (1, 2), 2.0))
+    assert min(copies[channel] for channel in (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)) > 100
