@@ -7,6 +7,7 @@ processes read it meanwhile. Offsets are 0, 1, 2 ... without holes and are never
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import threading
 import time
@@ -28,6 +29,10 @@ _BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds th
 _PAGE_BYTES = 8192
 _WAL_BYTES = 8 << 20  # the write-ahead log is cut back to this after a checkpoint
 _SPARE_PAGES = 512  # free pages that stay in the file for the next appends: 4 MiB
+_RESERVE = 64 << 20  # bytes of the disk that a careful writer leaves: what makes room needs some itself
+_SMALL = 16  # as many small files may share the reserve
+_HELD_BYTES = 8 << 20  # that wait in memory for a full disk, at most
+_AGAIN = 0.25  # seconds between two looks whether a full disk has room
 
 _EARLY = 1_000  # so many waiting records are committed before the 20 ms are over
 _BATCH = 4_096  # records of one transaction, at most
@@ -72,6 +77,9 @@ _SQLITE_REMEDIES = {
 }
 
 
+_FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)  # the second for quotas and limits of file sizes
+
+
 def now() -> Microseconds:
     """Return the time of day, UTC, in µs."""
     return time.time_ns() // 1_000
@@ -85,7 +93,7 @@ def path_of(folder: Path, topic: str, partition: int) -> Path:
     return folder / (name or "%") / f"{partition}.db"  # no other topic becomes "%"
 
 
-def _explain(path: Path, error: Exception) -> str:
+def explain(path: Path, error: Exception) -> str:
     """Return the one line for a writer's failure: the file, what happened, what to do."""
     if isinstance(error, OSError):
         return f"journal {path}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'check the disk')}"
@@ -100,7 +108,7 @@ def _hold(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise DeliveryError(_explain(path, error)) from error
+        raise DeliveryError(explain(path, error)) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -124,17 +132,36 @@ def _create(path: Path) -> None:
     fresh.replace(path)
 
 
+def _space(path: Path) -> tuple[int, int]:
+    """Return the bytes that a file may still grow by, and how large it could be on an empty disk."""
+    disk = os.statvfs(path.parent)
+    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return (
+        (free, total)
+        if limit == resource.RLIM_INFINITY
+        else (min(free, limit - path.stat().st_size), min(total, limit))
+    )
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) in _FULL_CODES or getattr(error, "errno", 0) == errno.ENOSPC
+
+
 class _File:
     """The SQLite side of a journal, for the one thread that writes it."""
 
-    def __init__(self, path: Path, clock: Callable[[], Microseconds]) -> None:
+    def __init__(self, path: Path, clock: Callable[[], Microseconds], *, is_careful: bool = False) -> None:
         if not path.exists():
             _create(path)
-        self._clock = clock
+        self._path, self._clock, self._is_careful = path, clock, is_careful
+        total = _space(path)[1]
+        wal_bytes = min(_WAL_BYTES, total // _SMALL)
+        self._reserve = min(_RESERVE, total // 8)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
         self._db.execute("PRAGMA synchronous = NORMAL")  # no sync in a commit: `sync` has its own beat
-        self._db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_BYTES // _PAGE_BYTES}")
+        self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // _PAGE_BYTES)}")
         head: tuple[int, Microseconds] = self._db.execute("SELECT next_offset, last_time FROM head").fetchone()
         self._end, self._last_time = head
         self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
@@ -143,18 +170,23 @@ class _File:
         os.close(folder)
 
     def append(self, batch: list[tuple[str, bytes]]) -> int:
-        """Commit records in one transaction and return the end offset; the clock is read inside it."""
-        self._db.execute("BEGIN IMMEDIATE")  # an error ends the writer: closing the file rolls back
-        self._last_time = max(self._last_time, self._clock())
-        rows = [(offset, self._last_time, *record) for offset, record in enumerate(batch, self._end)]
-        self._end += len(rows)
-        while rows:
-            size = min(_LARGEST_INSERT, 1 << (len(rows).bit_length() - 1))
-            self._db.execute(_INSERTS[size], tuple(chain.from_iterable(rows[:size])))
-            del rows[:size]
-        self._db.execute("UPDATE head SET next_offset = ?, last_time = ?", (self._end, self._last_time))
-        self._db.execute("COMMIT")
-        return self._end
+        """Commit records in one transaction and return the end offset; the clock is read inside it.
+
+        A careful writer raises `OSError` before the disk is full, and nothing is changed then.
+        """
+        if self._is_careful and not self._has_room(sum(len(header) + len(value) for header, value in batch)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self._transaction():
+            moment = max(self._last_time, self._clock())
+            rows = [(offset, moment, *record) for offset, record in enumerate(batch, self._end)]
+            end = self._end + len(rows)
+            while rows:
+                size = min(_LARGEST_INSERT, 1 << (len(rows).bit_length() - 1))
+                self._db.execute(_INSERTS[size], tuple(chain.from_iterable(rows[:size])))
+                del rows[:size]
+            self._db.execute("UPDATE head SET next_offset = ?, last_time = ?", (end, moment))
+        self._end, self._last_time = end, moment
+        return end
 
     def sync(self) -> None:
         """Bring what is committed to the disk. Raises `OSError`, also when someone deleted the file meanwhile."""
@@ -191,6 +223,25 @@ class _File:
         os.close(self._wal)
         self._db.close()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # a full disk may have rolled back already
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the disk keeps its reserve, or the records go where others were, or this file is still small."""
+        needed = 2 * size + 4 * _PAGE_BYTES  # once in the write-ahead log, once in their place
+        if _space(self._path)[0] - needed >= self._reserve:
+            return True
+        pages, free = self._pragma("page_count"), self._pragma("freelist_count")
+        return needed <= free * _PAGE_BYTES or pages * _PAGE_BYTES + needed <= self._reserve // _SMALL
+
     def _used_bytes(self) -> int:
         return (self._pragma("page_count") - self._pragma("freelist_count")) * _PAGE_BYTES
 
@@ -206,7 +257,9 @@ class Journal:
     `retention_bytes` of this file (a number, or a function that is asked every `retain_every` seconds), are trimmed.
     `on_append` is called on the writer's thread with the new end offset after each commit.
 
-    A failure to write ends the writer; every later call raises `DeliveryError`, one line with file and remedy.
+    A failure to write ends the writer; every later call raises `DeliveryError`, one line with file and remedy. With
+    `on_drop` a full disk is none: the writer holds what it cannot write in memory, tries again, and if that becomes
+    too much hands the oldest to `on_drop`; whoever can make room by `trim` looks at `needs_room`.
     Raises `PartitionBusy` if another process writes this partition.
     """
 
@@ -222,6 +275,7 @@ class Journal:
         retain_every: float = 5.0,
         buffer_bytes: int = BUFFER_BYTES,
         on_append: Callable[[int], None] | None = None,
+        on_drop: Callable[[list[tuple[str, bytes]]], None] | None = None,
     ) -> None:
         self.path = path
         self._clock = clock
@@ -232,6 +286,7 @@ class Journal:
         self._retain_every = retain_every
         self._buffer_bytes = buffer_bytes
         self._on_append = on_append
+        self._on_drop = on_drop
         self._changed = threading.Condition()  # guards all that follows
         self._buffer: list[tuple[str, bytes]] = []
         self._unwritten_bytes = 0  # of the buffer and of what is being committed
@@ -239,6 +294,9 @@ class Journal:
         self._trim_to: int | None = None
         self._closing = False
         self._failure: Exception | None = None
+        self._held: Exception | None = None  # why what waits is not written
+        self._is_trimming = False
+        self._is_stuck = False  # even trimming found no room
         self._lock: int | None = _hold(path)
         self._thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
         self._thread.start()
@@ -251,7 +309,9 @@ class Journal:
         """
         with self._changed:
             self._check()
-            if self._unwritten_bytes > self._buffer_bytes:
+            if self._held and self._unwritten_bytes > min(_HELD_BYTES, self._buffer_bytes):
+                self._drop(1 + len(self._buffer) // 8)
+            elif self._unwritten_bytes > self._buffer_bytes:
                 raise DeliveryError(
                     f"journal {self.path}: {self._unwritten_bytes:,} bytes wait for the disk, it does not keep up; "
                     "use a faster one, or flush between large appends"
@@ -262,15 +322,23 @@ class Journal:
             if len(self._buffer) in (1, _EARLY):
                 self._changed.notify_all()
 
+    @property
+    def needs_room(self) -> Exception | None:
+        """Why records wait in memory, once all has been trimmed that should be; `None` while they can be written."""
+        with self._changed:
+            return None if self._is_trimming or self._trim_to is not None else self._held
+
     def flush(self) -> None:
         """Return when everything appended so far is committed and synced. Raises `DeliveryError` if it cannot be."""
         with self._changed:
             self._check()
             wanted = self._flush_to = self._appended
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._synced >= wanted or self._failure)
+            self._changed.wait_for(lambda: self._synced >= wanted or self._failure or self._held)
             if self._synced < wanted:
                 self._check()
+                assert self._held is not None
+                raise DeliveryError(explain(self.path, self._held)) from self._held
 
     def trim(self, before: int) -> None:
         """Drop the records before an offset; the writer's thread does it soon, in small steps."""
@@ -295,7 +363,7 @@ class Journal:
 
     def _check(self) -> None:
         if self._failure:
-            raise DeliveryError(_explain(self.path, self._failure)) from self._failure
+            raise DeliveryError(explain(self.path, self._failure)) from self._failure
         if self._closing:
             raise DeliveryError(f"journal {self.path} is closed: open it again to append")
 
@@ -303,8 +371,11 @@ class Journal:
 
     def _run(self) -> None:
         try:
-            with closing(_File(self.path, self._clock)) as file:
+            with closing(_File(self.path, self._clock, is_careful=self._on_drop is not None)) as file:
                 self._write(file)
+            with self._changed:
+                self._failure = self._held
+                self._drop(len(self._buffer))
         except Exception as error:  # whatever it was: the next append, flush or close raises it
             with self._changed:
                 self._failure = error
@@ -316,8 +387,7 @@ class Journal:
         is_last = has_more = False
         while has_more or not is_last:
             batch, is_wanted, is_last = self._take(self._patience(written, has_more))
-            self._commit(file, batch)
-            written += len(batch)
+            written += self._commit(file, batch)
             if written > self._synced and (is_wanted or time.monotonic() - synced_time >= self._sync_every):
                 file.sync()
                 synced_time = time.monotonic()
@@ -326,16 +396,21 @@ class Journal:
                     self._changed.notify_all()
             if time.monotonic() - limit_time >= self._retain_every:
                 limit, limit_time = self._limit(), time.monotonic()
-            has_more = self._trim(file, limit) or (not is_last and file.vacuum())
+            has_more = self._make_room(file, limit, is_last=is_last)
 
     def _take(self, patience: float | None) -> tuple[list[tuple[str, bytes]], bool, bool]:
         """Wait for work and gather a little more of it; return records, and whether to sync now, and to end."""
         with self._changed:
+            if self._held and patience != 0:
+                self._changed.wait_for(lambda: self._closing or self._can_trim(), _AGAIN)
             self._changed.wait_for(lambda: self._buffer or self._trim_to is not None or self._is_urgent(), patience)
             if self._buffer:
                 self._changed.wait_for(self._is_urgent, self._commit_every)
             batch, self._buffer = self._buffer, []
             return batch, self._closing or self._flush_to > self._synced, self._closing
+
+    def _can_trim(self) -> bool:
+        return self._trim_to is not None and not self._is_stuck
 
     def _is_urgent(self) -> bool:
         return self._closing or self._flush_to > self._synced or len(self._buffer) >= _EARLY
@@ -347,14 +422,52 @@ class Journal:
             return self._sync_every
         return None if self._retention_hours is None and self._retention_bytes is None else self._retain_every
 
-    def _commit(self, file: _File, batch: list[tuple[str, bytes]]) -> None:
+    def _commit(self, file: _File, batch: list[tuple[str, bytes]]) -> int:
+        """Write records, and return how many; the others are held until the disk has room."""
         for start in range(0, len(batch), _BATCH):
             records = batch[start : start + _BATCH]
-            end = file.append(records)
+            try:
+                end = file.append(records)
+            except (OSError, sqlite3.Error) as error:
+                self._hold_back(error, batch[start:])
+                return start
             with self._changed:
+                self._held = None
                 self._unwritten_bytes -= sum(len(header) + len(value) for header, value in records)
             if self._on_append:
                 self._on_append(end)
+        return len(batch)
+
+    def _hold_back(self, error: Exception, records: list[tuple[str, bytes]]) -> None:
+        """Keep what a full disk did not take. Raises any other error, and every one where nobody makes room."""
+        if self._on_drop is None or not _is_full(error):
+            raise error
+        with self._changed:
+            self._held = error
+            self._buffer[:0] = records
+            self._changed.notify_all()
+
+    def _drop(self, count: int) -> None:
+        """Give up the oldest records that are held."""
+        if dropped := self._buffer[:count]:
+            assert self._on_drop is not None
+            del self._buffer[:count]
+            self._appended -= len(dropped)
+            self._flush_to = min(self._flush_to, self._appended)
+            self._unwritten_bytes -= sum(len(header) + len(value) for header, value in dropped)
+            self._on_drop(dropped)
+
+    def _make_room(self, file: _File, limit: int | None, *, is_last: bool) -> bool:
+        """Take one step of trimming, or of giving what is free back to the disk; return whether more remain."""
+        has_more = is_stuck = False
+        try:
+            has_more = self._trim(file, limit) or (not is_last and file.vacuum())
+        except sqlite3.Error as error:
+            self._hold_back(error, [])
+            is_stuck = True
+        with self._changed:
+            self._is_trimming, self._is_stuck = has_more, is_stuck
+        return has_more
 
     def _trim(self, file: _File, limit: int | None) -> bool:
         """Take one step of what was asked for and of the retention; return whether more remain."""
@@ -529,7 +642,7 @@ class Positions:
             with self._held.look() as db:
                 db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", (group, topic, partition, offset))
         except (OSError, sqlite3.Error) as error:
-            raise DeliveryError(_explain(self.path, error)) from error
+            raise DeliveryError(explain(self.path, error)) from error
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)

@@ -6,16 +6,17 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote
 
-from coin_platform.errors import DeliveryError, RetentionLoss
-from coin_platform.journal import Journal, JournalReader, path_of
+from coin_platform.errors import DecodeError, DeliveryError, RetentionLoss
+from coin_platform.journal import Journal, JournalReader, explain, now, path_of
 from coin_platform.model import Microseconds
-from coin_platform.wire import Record
+from coin_platform.wire import Record, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ class Producer(Protocol):
 
 
 class Loss(NamedTuple):
-    """Records that were given up before Kafka took them. Times (µs) are when they were appended."""
+    """Records that were given up before Kafka took them. Times (µs) are when they were appended or received."""
 
     topic: str
     partition: int
-    cause: str  # `overflow` of the disk space, or `too_large` for Kafka
+    cause: str  # `overflow` of the limit, `disk_full`, or `too_large` for Kafka
     records: int
     from_time: Microseconds
     to_time: Microseconds
@@ -89,7 +90,8 @@ class Spool:
         self.reader = JournalReader(self.path)
         self._on_commit = on_commit
         self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
-        self.journal = Journal(self.path, on_append=self._appended)
+        self._dropped: deque[Loss] = deque()  # that is not on the disk yet
+        self.journal = Journal(self.path, on_append=self._appended, on_drop=self._drop)
         bounds = self.reader.bounds()
         self.next = self._trimmed = bounds.begin
         self.end = max(self.end, bounds.end)
@@ -99,6 +101,7 @@ class Spool:
         self.failing_since: float | None = None
         self.turn = 0.0  # monotonic, of its last round
         self.is_accused = False  # its next record may be too large for Kafka
+        self.is_full = False  # its disk is
 
     @property
     def name(self) -> str:
@@ -124,6 +127,13 @@ class Spool:
         self._stride = min(_CHUNK_RECORDS, 2 * self._stride)
         return records
 
+    def close(self) -> None:
+        """End the writer; what a full disk did not take is recorded as lost."""
+        try:
+            self.journal.close()
+        finally:
+            deque(self.dropped(), maxlen=0)
+
     def trim(self) -> None:
         """Forget what Kafka has taken."""
         if self.next > self._trimmed:
@@ -139,17 +149,37 @@ class Spool:
     def give_up(self, records: Sequence[Record], cause: str) -> Loss:
         """Drop the next records to send; that they are lost is on the disk before they are."""
         loss = Loss(self.topic, self.partition, cause, len(records), records[0].time, records[-1].time)
+        self._record(loss)
+        self.next += len(records)
+        return loss
+
+    def dropped(self) -> Iterator[Loss]:
+        """Yield what a full disk never took, each as soon as it is recorded. Raises `OSError` while it cannot be."""
+        while self._dropped:
+            self._record(self._dropped[0])
+            yield self._dropped.popleft()
+
+    def _record(self, loss: Loss) -> None:
         with self.path.with_suffix(".lost").open("a", encoding="utf-8") as file:
             file.write(json.dumps(loss._asdict()) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        logger.error("%s: %d records given up, %s: nobody will ever read them", self.name, loss.records, cause)
-        self.next += len(records)
-        return loss
+        logger.error("%s: %d records given up, %s: nobody will ever read them", self.name, loss.records, loss.cause)
 
     def _appended(self, end: int) -> None:
         self.end = end
         self._on_commit()
+
+    def _drop(self, records: list[tuple[str, bytes]]) -> None:
+        first, last = (_received(header) for header, _ in (records[0], records[-1]))
+        self._dropped.append(Loss(self.topic, self.partition, "disk_full", len(records), first, last))
+
+
+def _received(header: str) -> Microseconds:
+    try:
+        return unpack(header).received_time
+    except DecodeError:  # not a frame's: then the moment at which it was given up
+        return now()
 
 
 _Sent: TypeAlias = tuple[Spool, list[Record], list[Answer]]
@@ -221,7 +251,7 @@ class Shipper:
             return
         with ExitStack() as stack:  # whatever fails, all of it is closed
             for spool in self._spools.values():
-                stack.callback(spool.journal.close)
+                stack.callback(spool.close)
             stack.callback(self._end)
             self.flush(patience)
 
@@ -407,21 +437,37 @@ class Shipper:
         self._tick_time = moment
         for spool in self._spools.values():
             spool.trim()
+        for spool in self._spools.values():
+            for loss in spool.dropped():
+                self._on_loss(loss)
         sizes = {spool: spool.unsent_bytes() for spool in self._spools.values() if spool.waiting}
+        largest = max(sizes, key=lambda spool: sizes[spool], default=None)
+        is_full = self._look_for_full_disks()
         excess = sum(sizes.values()) - self._limit
-        if excess > 0:
-            self._relieve(max(sizes, key=lambda spool: sizes[spool]), excess + self._limit // 20)
+        if largest is not None and excess > 0:
+            self._relieve(largest, excess + self._limit // 20, "overflow")
+        elif largest is not None and is_full:
+            self._relieve(largest, min(self._limit, sizes[largest]) // 8, "disk_full")
 
-    def _relieve(self, spool: Spool, most: int) -> None:
+    def _look_for_full_disks(self) -> bool:
+        """Return whether one has no room, and tell the log about changes."""
+        found = {spool: spool.journal.needs_room for spool in self._spools.values()}
+        for spool, error in found.items():
+            if error is not None and not spool.is_full:
+                logger.error("%s: %s", spool.name, explain(spool.path, error))
+            spool.is_full = error is not None
+        return any(found.values())
+
+    def _relieve(self, spool: Spool, most: int, cause: str) -> None:
         """Give up the oldest records of a spool, as many as take `most` bytes."""
         records: list[Record] = []
         size = 0
         for record in spool.reader.read(spool.next, spool.end):
-            if size >= most:
+            if records and size >= most:
                 break
             size += len(record.header) + len(record.value) + _OVERHEAD
             records.append(record._replace(value=b""))
-        self._on_loss(spool.give_up(records, "overflow"))
+        self._on_loss(spool.give_up(records, cause))
         spool.trim()
 
     def _discard(self) -> None:
