@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
 from coin_platform.collect.feed import Feed, Status
+from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.tape import Route, now
@@ -69,6 +70,7 @@ class Collector:
         self._exchanges = {kind.name: kind for kind in kinds}
         self._rests = {kind.name: Rest(kind) for kind in kinds}
         self._drifts = {kind.name: Drift() for kind in kinds}
+        self._gaps: dict[tuple[str, Channel], GapLog] = {}
         self._connects = {kind.name: self._bucket(kind) for kind in kinds}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
@@ -93,6 +95,7 @@ class Collector:
     async def run(self, stop: asyncio.Event) -> None:
         """Collect until `stop`, then store all that has come. Raises the first error that is not the network's."""
         self._stop = stop
+        await asyncio.to_thread(self._resume)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -109,6 +112,10 @@ class Collector:
             for rest in self._rests.values():
                 await rest.close()
             await asyncio.to_thread(self._broker.flush)
+
+    def _resume(self) -> None:
+        for (_, channel), gaps in self._gaps.items():
+            gaps.resume(raw_topic(self._settings.topic_prefix(self.region), channel))
 
     def _bucket(self, kind: Exchange) -> TokenBucket:
         return TokenBucket(kind.limits.connects_per_minute / 60, burst=len(self._settings.channels) + 1)
@@ -144,6 +151,7 @@ class Collector:
             connects=self._connects[kind.name],
             clock=self._clock,
             drift=self._drifts[kind.name],
+            gaps=self._gaps.setdefault((kind.name, channel), GapLog(kind, channel, self._broker)),
         )
 
     async def _progress(self) -> None:

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from coin_platform import __version__
 from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
+from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import Rest
@@ -46,6 +47,7 @@ class Connection:
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
         drift: Drift | None = None,
+        gaps: GapLog | None = None,
     ) -> None:
         self.route = route
         self.session = Session(route.exchange, route.channel, pairs, drift)
@@ -56,7 +58,8 @@ class Connection:
         self._ending = asyncio.Event()
         self._refilling = asyncio.Event()
         self._rest, self._traffic, self._clock = rest, traffic, clock
-        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift)
+        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift, gaps=gaps)
+        self._gaps = gaps
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
         self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
         self._fetching: set[Pair] = set()
@@ -178,7 +181,10 @@ class Connection:
         if not self.ready.is_set() and self.session.is_complete:
             self.ready.set()
         if self.session.fresh:
-            self._checkpoint(self.session.take_fresh())
+            fresh = self.session.take_fresh()
+            if self._gaps is not None:
+                self._gaps.served(fresh, self.name, moment.wall)
+            self._checkpoint(fresh)
 
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -189,8 +195,10 @@ class Connection:
                     if pair not in self._fetching:
                         self._fetching.add(pair)
                         self._group.create_task(self._fetch(pair, url))
-                case Lost(pair, reason):
+                case Lost(pair, reason, cause):
                     self._traffic.lost += 1
+                    if self._gaps is not None:
+                        self._gaps.lost(pair, self.name, cause, reason, self._clock().wall)
                     logger.warning("%s: book of %s lost, %s", self.route, pair, reason)
                 case Restored(pair):
                     logger.info("%s: book of %s is right again", self.route, pair)

@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from coin_platform.broker import Broker
 from coin_platform.collect.connection import Connection
 from coin_platform.collect.drift import Drift
+from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import Backoff, TokenBucket, ban, unless
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.refill import REFILLED
@@ -67,6 +68,7 @@ class Feed:
         connects: TokenBucket,
         clock: Callable[[], Instant] = now,
         drift: Drift | None = None,
+        gaps: GapLog | None = None,
     ) -> None:
         self.route = route
         self.pairs: tuple[Pair, ...] = ()
@@ -75,7 +77,7 @@ class Feed:
         self.is_streamed = route.channel in route.exchange.channels
         self.traffic = Traffic()
         self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
-        self._drift = drift or Drift()
+        self._drift, self._gaps = drift or Drift(), gaps
         self._has_pairs = asyncio.Event()
         self._attempts = 0
         self._last_error = ""
@@ -146,6 +148,7 @@ class Feed:
                 traffic=self.traffic,
                 clock=self._clock,
                 drift=self._drift,
+                gaps=self._gaps,
             )
             self.connections.append(connection)
             self._attempts += 1
@@ -215,6 +218,7 @@ class Feed:
             traffic=self.traffic,
             clock=self._clock,
             drift=self._drift,
+            gaps=self._gaps,
         )
         if self.is_streamed:
             logger.warning("%s: no live connection for %.0f s, polled over REST until there is", self.route, OUTAGE)

@@ -8,6 +8,7 @@ import httpx
 
 from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
+from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import unless
 from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.rota import Rota
@@ -34,12 +35,13 @@ class Poller:
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
         drift: Drift | None = None,
+        gaps: GapLog | None = None,
     ) -> None:
         self.route = route
         self.rota = Rota(route.exchange, route.channel, pairs, clock())
         self.last_error = ""  # of the network or the exchange as a whole
         self._rest, self._clock = rest, clock
-        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, transport="rest", drift=drift)
+        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, transport="rest", drift=drift, gaps=gaps)
         self._ending = asyncio.Event()
         self.reason = ""
         self._last_frame = clock().monotonic

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from coin_platform.book import Applied, Book
 from coin_platform.collect.drift import Drift
-from coin_platform.errors import BadTime, BookError, DecodeError
+from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
 from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.model import (
     BookUpdate,
@@ -21,6 +21,7 @@ from coin_platform.model import (
     Refused,
     Subscribed,
 )
+from coin_platform.preprocess.ledger import Cause
 from coin_platform.wire import Checkpoint
 
 PATIENCE = 10.0  # seconds: for an answer to a subscription, and between two attempts to get one book back
@@ -45,6 +46,7 @@ class Lost(NamedTuple):
 
     pair: Pair
     reason: str
+    cause: Cause = Cause.SEQUENCE
 
 
 class Restored(NamedTuple):
@@ -266,7 +268,7 @@ class Session:
     def _not_fetched(self, pair: Pair | None, reason: str) -> Iterator[Action]:
         if pair is not None and pair in self._wanted:
             self._lost.add(pair)  # asked for again when it is due
-            yield Lost(pair, f"no book over REST: {reason}")
+            yield Lost(pair, f"no book over REST: {reason}", Cause.NO_BOOK)
 
     def _fail(self, pair: Pair, reason: str) -> Failed:
         self._confirm(pair)
@@ -296,7 +298,8 @@ class Session:
         try:
             applied = self.exchange.apply(book, update)
         except BookError as error:
-            yield Lost(pair, str(error))
+            is_sum = isinstance(error, ChecksumMismatch)
+            yield Lost(pair, str(error), Cause.CHECKSUM if is_sum else Cause.SEQUENCE)
             self._lost.add(pair)
             yield from self._resync(pair, now)
             return

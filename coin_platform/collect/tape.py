@@ -8,6 +8,7 @@ from typing import NamedTuple
 from coin_platform import __version__
 from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
+from coin_platform.collect.gaplog import GapLog
 from coin_platform.exchanges.base import Exchange, relocate
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Microseconds, Pair
 from coin_platform.wire import Checkpoint, Facts, Header, frame
@@ -65,11 +66,12 @@ class Tape:
         clock: Callable[[], Instant] = now,
         transport: str = "ws",
         drift: Drift | None = None,
+        gaps: GapLog | None = None,
     ) -> None:
         self.name = ""
         self.number = 0  # of the last frame
         self._route, self._broker, self._traffic, self._clock = route, broker, traffic, clock
-        self._transport, self._drift = transport, drift or Drift()
+        self._transport, self._drift, self._gaps = transport, drift or Drift(), gaps
         self._is_suspect = False  # our clock, as the last record of ours says
         self._window = 0
         self._large: dict[str, float] = {}  # when a large book of a pair was logged
@@ -136,3 +138,5 @@ class Tape:
 
     def _append(self, header: Header, value: bytes) -> None:
         self._broker.append(self._route.topic, self._route.exchange.partition, header.pack(), value)
+        if self._gaps is not None:
+            self._gaps.record(header, value)

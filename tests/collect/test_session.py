@@ -39,6 +39,7 @@ from coin_platform.model import (
     Subscribed,
     Ticker,
 )
+from coin_platform.preprocess.ledger import Cause
 from coin_platform.wire import Checkpoint
 from tests.kit.kraken import SNAPSHOT, UPDATES
 
@@ -340,7 +341,9 @@ def test_a_bridged_book_is_fetched_once_and_continues_with_what_was_buffered() -
 def test_a_book_that_rest_refuses_stays_lost_and_is_asked_for_when_it_is_due() -> None:
     talk = Talk(Bridged(), A)
     talk.hear(update(A, 8))
-    assert talk.hear(Refused(pair=A, reason="busy"), after=1, rest=A) == [Lost(A, "no book over REST: busy")]
+    assert talk.hear(Refused(pair=A, reason="busy"), after=1, rest=A) == [
+        Lost(A, "no book over REST: busy", Cause.NO_BOOK)
+    ]
     assert talk.session.refused == {}
     assert talk.tick(5) == []
     assert talk.tick(PATIENCE) == [Fetch(A, "https://toy/A")]
