@@ -23,10 +23,12 @@ from kafka.future import Future
 
 from coin_platform import topics
 from coin_platform.errors import BrokerUnreachable, RetentionLoss, SettingsError
-from coin_platform.model import Microseconds
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Channel, Gap, Microseconds, Region
+from coin_platform.preprocess.ledger import Cause
 from coin_platform.settings import Settings
 from coin_platform.shipper import Loss, Shipper
-from coin_platform.wire import Record
+from coin_platform.wire import GAPS, Record, pack_gap, raw_topic
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it writes a line per attempt; what fails is told once, by us
@@ -283,16 +285,31 @@ def connect(settings: Settings) -> KafkaBroker:
         _check_once(settings)
     except BrokerUnreachable as error:
         logger.warning("%s; what is appended waits on disk", error)
-    return KafkaBroker(
-        addresses,
-        spool_folder(settings),
-        keys={
-            (topic.name, partition): exchange
-            for topic in topics.topics(settings)
-            for partition, exchange in enumerate(topic.exchanges)
-        },
-        spool_bytes=settings.spool_bytes,
-    )
+    keys = {
+        (topic.name, partition): exchange
+        for topic in topics.topics(settings)
+        for partition, exchange in enumerate(topic.exchanges)
+    }
+    channels = {raw_topic(settings.topic_prefix(region), channel): channel for region in Region for channel in Channel}
+
+    def tell(loss: Loss) -> None:
+        """Raw frames that were given up are a gap; what others lose can be made again."""
+        if loss.topic in channels:
+            exchange = EXCHANGES[keys[loss.topic, loss.partition]]
+            gap = Gap(
+                exchange=exchange.name,
+                channel=channels[loss.topic],
+                pair=None,
+                start=loss.from_time,
+                stop=loss.to_time,
+                cause=Cause.SPOOL_OVERFLOW,
+                reason=f"{loss.records} records given up before kafka took them: {loss.cause}",
+            )
+            broker.append(GAPS, exchange.gap_partition, "", pack_gap(gap))
+
+    folder, limit = spool_folder(settings), settings.spool_bytes
+    broker = KafkaBroker(addresses, folder, keys=keys, spool_bytes=limit, on_loss=tell)
+    return broker
 
 
 def spool_folder(settings: Settings) -> Path:

@@ -1,8 +1,10 @@
 """Kafka as a broker: the record on the wire, the topics, and what is said when something is missing."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,12 +15,14 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from typer.testing import CliRunner
 
 from coin_platform import topics
-from coin_platform.broker import connect
+from coin_platform.broker import LocalBroker, connect
 from coin_platform.commands import topics as commands
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import KafkaBroker
+from coin_platform.kafka import KafkaBroker, spool_folder
+from coin_platform.model import Channel, Region
 from coin_platform.settings import Settings, load
+from coin_platform.wire import GAPS, processed_topic, raw_topic
 from infra.stack import Kafka
 from tests.kit.topics import PARTITIONS, fresh_topic
 
@@ -239,3 +243,20 @@ def test_a_broker_that_is_away_stops_nobody_who_appends(tmp_path: Path, caplog: 
 def test_an_address_that_is_none_of_kafka_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"COIN_BROKER_URL=.*kafka://host:9092"):
         topics.check(Settings(home=tmp_path, broker_url=url))
+
+
+def test_S8_raw_frames_that_had_to_be_given_up_are_a_gap(tmp_path: Path) -> None:
+    wanted = settings(NOBODY, tmp_path, spool_bytes=2 << 20)
+    okx, raw = EXCHANGES["okx"], raw_topic("asia", Channel.TICKER)
+    spooled = LocalBroker(spool_folder(wanted))
+    with closing(connect(wanted)) as made:
+        for number in range(400):
+            made.append(raw, okx.partition, "h", (b"%d" % number).ljust(10_000))
+            made.append(processed_topic(Region.ASIA, Channel.TRADE), okx.partition, "h", b"x" * 10_000)
+        deadline = time.monotonic() + 20
+        while not spooled.end_offset(GAPS, okx.gap_partition):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    [gap, *_] = (json.loads(record.value) for record in spooled.read(GAPS, okx.gap_partition, 0, 100))
+    assert (gap["exchange"], gap["channel"], gap["pair"], gap["cause"]) == ("okx", "ticker", None, "spool_overflow")
+    assert gap["from"] <= gap["to"] and gap["reason"].endswith("records given up before kafka took them: overflow")
