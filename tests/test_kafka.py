@@ -149,7 +149,7 @@ def test_a_topic_has_a_partition_for_each_exchange_of_its_region(kafka: Kafka, t
         (4, {"cleanup.policy": "compact"}, "cleanup.policy is compact, not delete"),
     ],
 )
-def test_a_topic_that_is_wrong_is_refused_and_left_alone(
+def test_A8_a_topic_that_is_wrong_is_refused_and_left_alone(
     kafka: Kafka, tmp_path: Path, partitions: int, wrong: dict[str, str], fault: str
 ) -> None:
     ours = region(kafka, tmp_path)
@@ -211,7 +211,7 @@ def test_the_commands_make_and_show_the_topics(kafka: Kafka, tmp_path: Path, mon
 
 
 @pytest.mark.kafka
-def test_a_collector_without_its_topics_ends_with_one_line(kafka: Kafka, tmp_path: Path) -> None:
+def test_A8_a_collector_without_its_topics_ends_with_one_line(kafka: Kafka, tmp_path: Path) -> None:
     place = {"COIN_HOME": str(tmp_path), "COIN_BROKER_URL": f"kafka://{kafka.address}", "COIN_TOPIC_KOREA": "absent"}
     command = [sys.executable, "-W", "ignore", "-m", "coin_platform", "collect", "--region", "korea"]
     done = subprocess.run(command, env={**os.environ, **place}, capture_output=True, text=True, check=False)

@@ -342,7 +342,7 @@ def test_S4_of_racing_replacements_exactly_one_wins_each_generation(store: Store
         etag = stored.etag
 
 
-def test_S4_twins_of_a_run_end_as_one_commit_and_one_already_committed(lake: Lake) -> None:
+def test_S4_A15_twins_of_a_run_end_as_one_commit_and_one_already_committed(lake: Lake) -> None:
     results = race([partial(commit, lake)] * 6)
     assert sorted(result.changed for result in results if isinstance(result, Commit)) == [False] * 5 + [True]
     assert {result.generation for result in results if isinstance(result, Commit)} == {1}
@@ -405,7 +405,7 @@ def test_S4_processes_that_count_together_lose_no_count(tmp_path: Path) -> None:
 # Killed writers
 
 
-def test_S3_a_reader_never_sees_half_a_window_while_writers_are_killed(tmp_path: Path) -> None:
+def test_S3_A15_a_reader_never_sees_half_a_window_while_writers_are_killed(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     survivor = start_counter(tmp_path, 10**9)
     numbers: list[int] = []
@@ -455,7 +455,7 @@ class DyingStore(MemoryStore):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", [1, 2])
-def test_S3_a_commit_that_died_at_any_step_is_finished_by_the_next_run(step: int, after: bool) -> None:
+def test_S3_A15_a_commit_that_died_at_any_step_is_finished_by_the_next_run(step: int, after: bool) -> None:
     store = DyingStore(step, after=after)
     with pytest.raises(Killed):
         commit(Lake(store, HOUR))

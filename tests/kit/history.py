@@ -353,13 +353,13 @@ def rows_from(exchange: str, table: pl.DataFrame) -> Iterator[Row]:
         yield Row((exchange, epoch, connection, number), index)
 
 
-def gaps_from(table: pl.DataFrame) -> Iterator[Gap]:
-    """Read the ledger, as `lake.scan("gap")` gives it."""
+def gaps_from(exchange: str, table: pl.DataFrame) -> Iterator[Gap]:
+    """Read the ledger of an exchange."""
     for row in table.iter_rows(named=True):
         start, stop = ((None if row[name] is None else int(row[name].timestamp() * 1e6)) for name in ("from", "to"))
         assert start is not None
         yield Gap(
-            exchange=row["exchange"],
+            exchange=exchange,
             channel=Channel(row["channel"]),
             pair=Pair.parse(row["pair"]) if row["pair"] else None,
             start=start,

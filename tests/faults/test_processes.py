@@ -1,0 +1,186 @@
+"""Our processes killed and ended: the simulated exchanges know what they sent, the history checker compares."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from coin_platform import topics
+from coin_platform.broker import Broker, LocalBroker
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.kafka import KafkaBroker
+from coin_platform.model import SECOND, Gap, Microseconds
+from coin_platform.preprocess.gap import Gaps
+from coin_platform.preprocess.transform import Source
+from coin_platform.settings import Settings
+from coin_platform.sources import sources
+from infra.stack import ROOT, free_ports
+from tests.kit.delivery import until
+from tests.kit.figures import figure
+from tests.kit.history import CLEAN, Sent, Stored, check, gaps_from, once, sent_from, stored_from
+
+NAMES = ("okx", "bybit")
+UNWRITTEN: Microseconds = SECOND // 20  # K2: what a killed collector may not have brought to the disk yet
+
+
+class Platform:
+    """Simulated exchanges of Asia and what collects them, each in a process of its own."""
+
+    def __init__(self, home: Path, broker_url: str, spool: Path) -> None:
+        self.home = home
+        self.values = {
+            "home": home,
+            "broker_url": broker_url,
+            "exchanges_mode": "simulated",
+            "exchanges": ",".join(NAMES),
+            "channels": "ticker,trade",
+            "simulator_port": free_ports(1)[0],
+            "topic_asia": f"asia{uuid.uuid4().hex}",
+        }
+        self.settings = Settings(**self.values)  # type: ignore[arg-type]
+        is_local = broker_url == "local:"
+        folder = self.settings.path(self.settings.journal_dir)
+        self.broker: Broker = LocalBroker(folder) if is_local else KafkaBroker(topics.servers(self.settings), spool)
+        self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `coin NAME`."""
+        environment = {**os.environ, **{f"COIN_{key.upper()}": str(value) for key, value in self.values.items()}}
+        command = [sys.executable, "-W", "ignore", "-m", "coin_platform", name, *arguments]
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+
+    def end(self, name: str) -> float:
+        """End a process as its supervisor does; return how long that took. Raises `AssertionError` if not clean."""
+        started = time.monotonic()
+        self.processes[name].send_signal(signal.SIGTERM)
+        code = self.processes.pop(name).wait(30)
+        assert code == 0, f"{name} ended with {code}: {(self.home / f'{name}.log').read_text()[-2000:]}"
+        return time.monotonic() - started
+
+    def kill(self, name: str) -> Microseconds:
+        """Kill a process and return when."""
+        moment = time.time_ns() // 1000
+        self.processes[name].kill()
+        self.processes.pop(name).wait()
+        return moment
+
+    def count(self) -> int:
+        """Return how many records there are."""
+        return sum(self.broker.end_offsets([(each.topic, each.partition) for each in self.sources]).values())
+
+    def until_more(self, least: int = 100) -> None:
+        """Wait until every source has something new."""
+        before = {each: self.broker.end_offset(each.topic, each.partition) for each in self.sources}
+        until(
+            lambda: all(self.broker.end_offset(each.topic, each.partition) > before[each] for each in self.sources), 40
+        )
+
+    def stored(self) -> list[Stored]:
+        return stored_from(self.broker, self.sources)
+
+    def sent(self) -> list[Sent]:
+        return sent_from(self.home / "data" / "simulator")
+
+    def gaps(self) -> list[Gap]:
+        """Return the ledger of all that is stored."""
+        found: list[Gap] = []
+        for source in self.sources:
+            gaps = Gaps(source, None)
+            end = self.broker.end_offset(source.topic, source.partition)
+            gaps.read(self.broker.read(source.topic, source.partition, 0, end))
+            table = gaps.table()
+            found += gaps_from(source.exchange.name, table)
+        return found
+
+
+@contextmanager
+def running(home: Path, broker_url: str) -> Iterator[Platform]:
+    """Run the exchanges; whatever else was started is killed in the end."""
+    home.mkdir(parents=True)
+    platform = Platform(home, broker_url, home / "reader")
+    if broker_url != "local:":
+        topics.create(platform.settings)
+    with closing(platform.broker):
+        try:
+            platform.start("simulate", "--seed", "7", "--rate", "50")
+            yield platform
+        finally:
+            for process in platform.processes.values():
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(params=["local", pytest.param("kafka", marks=pytest.mark.kafka)])
+def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platform]:
+    url = "local:" if request.param == "local" else f"kafka://{request.getfixturevalue('kafka').address}"
+    with running(tmp_path / "home", url) as made:
+        yield made
+
+
+def lag(sent: Sequence[Sent], stored: Sequence[Stored]) -> Microseconds:
+    """Return the longest that a message was on its way to us: so long before a kill it may not have been read yet."""
+    times = {(message.exchange, message.hash): message.time for message in sent}
+    return max(record.time - times.get((record.exchange, record.hash or ""), record.time) for record in stored)
+
+
+@pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_read(
+    platform: Platform, rounds: int
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    kills: list[Microseconds] = []
+    for _ in range(rounds):
+        platform.start("collect", "--region", "asia")
+        platform.until_more()
+        moment, wait = time.monotonic(), chance.uniform(0, 1)
+        until(lambda: time.monotonic() - moment > wait)  # noqa: B023
+        kills.append(platform.kill("collect"))
+    platform.start("collect", "--region", "asia")
+    platform.until_more()
+    platform.end("simulate")
+    platform.end("collect")
+    sent, stored = platform.sent(), platform.stored()
+    found = check(sent, once(stored))
+    assert (found.phantom, found.double, found.reordered) == ([], [], [])
+    slack = UNWRITTEN + lag(sent, stored)
+    early = [each for each in found.lost if not any(kill - slack <= each.time <= kill + SECOND for kill in kills)]
+    assert early == [], f"lost {len(early)} of {len(sent)} earlier than {slack / 1000:.0f} ms before a kill"
+    print(
+        f"{len(sent)} sent, {len(found.lost)} lost around {rounds} kills, {len(stored) - len(once(stored))} sent again"
+    )
+    assert check(sent, once(stored), gaps=platform.gaps()).counts == CLEAN
+    before = [kill - each.time for each in found.lost for kill in kills if 0 <= kill - each.time < SECOND]
+    figure("K2", f"before one of {rounds} kills, the oldest frame lost was sent", max(before, default=0) / 1000, "ms")
+
+
+def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platform: Platform) -> None:
+    platform.start("collect", "--region", "asia")
+    platform.start("preprocess", "--region", "asia")
+    platform.until_more()
+    asked = time.time_ns() // 1000
+    times = {"collect": platform.end("collect")}
+    platform.start("collect", "--region", "asia")
+    platform.until_more()
+    times |= {name: platform.end(name) for name in ("simulate", "preprocess", "collect")}
+    sent, stored = platform.sent(), platform.stored()
+    found = check(sent, stored)
+    assert (found.phantom, found.double, found.reordered) == ([], [], [])
+    assert [message for message in found.lost if message.time < asked] == []
+    first = min(record.time for record in stored if record.time > asked + SECOND)
+    assert [message for message in found.lost if message.time > first] == [], "the exchange closed after its last word"
+    assert check(sent, stored, gaps=platform.gaps()).counts == CLEAN
+    for name, seconds in times.items():
+        assert seconds < 10
+        figure("S1", f"until `coin {name}` has ended", round(seconds, 2), "s")
