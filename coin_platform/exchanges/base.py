@@ -32,6 +32,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_TIME: Microseconds = 1_230_940_800 * SECOND  # 2009-01-03: no market is older than Bitcoin
 _AHEAD: Microseconds = 3600 * SECOND
 _UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
+_LARGEST = 512 << 10  # bytes; the largest answers have a tenth, and to read this much takes 50 ms
 _MOST = 1e15  # no price or size is larger; what is, was misread
 
 T = TypeVar("T")
@@ -141,6 +142,10 @@ class Exchange(ABC):
         pair = Pair("BTC", self.quote)
         return frozenset(c for c in Channel if c not in self.channels and self.request_url(c, pair))
 
+    def largest(self, frame: Frame) -> int:
+        """Return how many bytes a frame may have to be read: a larger one would hold up everything else."""
+        return _LARGEST
+
     def checksum(self, book: Book) -> int | None:
         """Return the checksum of a book as this exchange computes it; None where it has none."""
         return None
@@ -164,6 +169,8 @@ class Exchange(ABC):
 
         Raises `DecodeError` for whatever is not as documented, and nothing else.
         """
+        if len(frame.payload) > self.largest(frame):
+            raise DecodeError(f"{self.name}: {len(frame.payload)} bytes are more than any message has")
         try:
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
         except _UNREADABLE as error:

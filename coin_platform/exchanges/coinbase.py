@@ -15,6 +15,7 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Kind,
     Level,
     Microseconds,
     Pair,
@@ -140,6 +141,7 @@ ANSWERED = {
 BAD_PRODUCT = re.compile(r"(\w+-\w+) is ")  # "LOOM-USDC is delisted"
 BAD_SIZE = "0.-"  # "0.-10000" was sent once: that level is skipped
 TAKER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}  # by the maker's side
+MOST_PRODUCTS = 2000  # a connection has 50 pairs and 2 channels
 
 
 class Coinbase(Exchange):
@@ -211,6 +213,8 @@ class Coinbase(Exchange):
 
     def _subscribed(self, channel: Channel, subscriptions: list[Subscription]) -> Iterator[Event]:
         """Every answer lists all that is subscribed on the connection."""
+        if sum(len(subscription.product_ids) for subscription in subscriptions) > MOST_PRODUCTS:
+            raise ValueError("more subscriptions than anyone has")
         yield Control(name="subscriptions")
         for subscription in subscriptions:
             if ANSWERED.get(subscription.name) is channel:
@@ -244,6 +248,11 @@ class Coinbase(Exchange):
             case _:
                 for candle in decode_rest_candles(frame.payload):
                     yield _candle(frame.pair, candle)
+
+    def largest(self, frame: Frame) -> int:
+        """Its whole books alone have all levels: 5 MB."""
+        is_whole = frame.kind is Kind.REST or b'"snapshot"' in frame.payload[:100]
+        return 16 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().largest(frame)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         return (

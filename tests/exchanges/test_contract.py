@@ -1,7 +1,5 @@
 """What holds for every exchange and every recording: a file dropped into tests/data is a test."""
 
-import random
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -139,44 +137,6 @@ def test_a_flipped_digit_is_caught_and_costs_that_pair_only() -> None:
     assert caught == result["checksum_mismatches"] == 1
     assert result["pairs"]["ETH-USD"]["best_bid"] is not None
     assert result["checksum_matches"] > 60
-
-
-@pytest.mark.parametrize("exchange", EXCHANGES)
-def test_mutated_and_truncated_messages_raise_decode_errors_and_nothing_else(exchange: str) -> None:
-    kind, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode())
-    chance = random.Random(seed)
-    paths = [path for name, path in files() if name == exchange and not is_market_list(path)]
-    originals = [frame for path in paths for _, frame in read(kind, path)]
-    junk = [b"", b"\xff", b"null", b"-1", b'""', b"[]", b"{}", b'"NaN"', b"1E+400", b"9" * 40, b"\x00", "é".encode()]
-    dead = 0
-    for _ in range(3000):
-        frame = chance.choice(originals)
-        body = bytearray(frame.payload)
-        at, length = chance.randrange(len(body) + 1), chance.randrange(12)
-        change = chance.choice(("cut", "splice", "drop"))
-        body = body[:at] if change == "cut" else body
-        if change != "cut":
-            body[at : at + length] = chance.choice(junk) if change == "splice" else b""
-        try:
-            kind.decode(msgspec.structs.replace(frame, payload=bytes(body)))
-        except DecodeError:
-            dead += 1
-    assert dead > 500, f"seed {seed}"
-
-
-BAD = [b"", b"\xef\xbb\xbf{}", b"\xff\xfe", b"[" * 2000, b'{"a":1}{"b":2}', b'{"type":', b"\x00", b"7", b"null", b'"x"']
-
-
-@pytest.mark.parametrize("payload", BAD, ids=repr)
-@pytest.mark.parametrize("exchange", EXCHANGES)
-def test_B10_what_is_no_message_is_a_dead_letter(exchange: str, payload: bytes) -> None:
-    frame = Frame(exchange=exchange, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
-    with pytest.raises(DecodeError):
-        EXCHANGES[exchange].decode(frame)
-    rest = msgspec.structs.replace(frame, kind=Kind.REST, pair=Pair("BTC", "USDT"))
-    with pytest.raises(DecodeError):
-        if events := EXCHANGES[exchange].decode(rest):
-            raise DecodeError(str(events))  # an error answer is said, not raised
 
 
 def test_partitions_are_unique_within_a_region() -> None:

@@ -1,0 +1,257 @@
+"""Bytes that no exchange should send: they end nothing, hold up nothing, and fill no memory."""
+
+import gzip
+import json
+import random
+import sys
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from coin_platform.collect.session import Session
+from coin_platform.errors import DecodeError
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import Channel, Frame, Instant, Kind, Pair
+from coin_platform.recording import read
+from tests.recordings import files, frames
+
+LONGEST = 0.05 if sys.gettrace() is None else 0.25  # seconds of the processor for a frame; coverage takes some too
+MOST = 64 << 20  # bytes
+FAILED = Path("reports/fuzz")
+
+JUNK = [
+    *(b"", b"\xff", b"null", b"-1", b'""', b"[]", b"{}", b'"NaN"', b"1E+400", b"9" * 40, b"\x00", "é".encode(), b","),
+    *(b"true", b'"', b"\\", b"\\ud800", b"1e999999999", b'"1E+999999"', b"[" * 50, b"-0", b"18446744073709551616"),
+]
+
+
+def mutations(chance: random.Random, originals: list[Frame]) -> Iterator[Frame]:
+    """Yield recorded frames, each changed in one way or several."""
+    ways = (_digit, _digit, _flip, _splice, _retype, _cut, _join)
+    while True:
+        frame, other = chance.choice(originals), chance.choice(originals)
+        body = frame.payload
+        for _ in range(chance.choice((1, 1, 1, 2, 5))):
+            body = chance.choice(ways)(chance, body, other.payload)
+        yield msgspec.structs.replace(frame, payload=body)
+
+
+def _flip(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    if not body:
+        return b"\x00"
+    changed, at = bytearray(body), chance.randrange(len(body))
+    changed[at] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def _digit(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    changed, digits = bytearray(body), [at for at, byte in enumerate(body) if byte in b"0123456789"]
+    for at in chance.sample(digits, min(len(digits), chance.randrange(1, 20))):
+        changed[at] = chance.choice(b"0123456789")
+    return bytes(changed)
+
+
+def _cut(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    first, second = sorted(chance.randrange(len(body) + 1) for _ in range(2))
+    return chance.choice((body[:first], body[first:], body[:first] + body[second:], body[:second] + body[first:]))
+
+
+def _splice(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    at, length = chance.randrange(len(body) + 1), chance.randrange(12)
+    return body[:at] + chance.choice(JUNK) + body[at + length :]
+
+
+def _retype(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    """Quote a number, or take the quotes of a text away."""
+    ends = [at for at, byte in enumerate(body) if byte in b'":,[]{}']
+    if len(ends) < 2:
+        return body
+    at = chance.randrange(len(ends) - 1)
+    first, second = ends[at], ends[at + 1]
+    if body[first : first + 1] == body[second : second + 1] == b'"':
+        return body[:first] + body[first + 1 : second] + body[second + 1 :]
+    return body[: first + 1] + b'"' + body[first + 1 : second] + b'"' + body[second:]
+
+
+def _join(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    return chance.choice((body + other, body * 2, body + b"\n" + body, other))
+
+
+def recorded(exchange: str) -> list[Frame]:
+    """Return all recorded frames of an exchange."""
+    kind = EXCHANGES[exchange]
+    return [frame for name, path in files() if name == exchange for _, frame in read(kind, path)]
+
+
+def hearing(kind: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
+    """Return a function that lets a connection hear a frame; it returns whether it was a dead letter."""
+    pairs = sorted({frame.pair for frame in originals if frame.pair} | {Pair("BTC", kind.quote)})
+    sessions = {channel: Session(kind, channel, pairs) for channel in kind.channels}
+    for session in sessions.values():
+        list(session.opened(Instant(0, 0.0)))
+
+    def hear(frame: Frame) -> int:
+        if frame.channel not in sessions:  # over REST only
+            return not cost(frame)[0]
+        session = sessions[frame.channel]
+        before = session.undecodable
+        list(session.received(frame, Instant(frame.received_time, 100.0)))
+        return session.undecodable - before
+
+    return hear
+
+
+def kept(frame: Frame, seed: int) -> Path:
+    """Keep a frame that did harm, so that it can become a recording."""
+    FAILED.mkdir(parents=True, exist_ok=True)
+    path = FAILED / f"{frame.exchange}-{frame.channel}-{seed}.bin"
+    path.write_bytes(frame.payload)
+    return path
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_F7_S7_mutated_messages_are_dead_letters_or_values_and_take_no_time_and_no_memory(
+    exchange: str, seconds: int
+) -> None:
+    kind, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode()) if seconds == 2 else time.time_ns() % 2**32
+    print(f"seed {seed}")
+    originals, heard, dead, longest = recorded(exchange), 0, 0, 0.0
+    hear = hearing(kind, originals)
+    tracemalloc.start()
+    try:
+        stop = time.monotonic() + seconds
+        for frame in mutations(random.Random(seed), originals):
+            if time.monotonic() > stop:
+                break
+            if heard % 500 == 0:
+                hear = hearing(kind, originals)
+            start = time.thread_time()
+            try:
+                dead += hear(frame)
+            except Exception as error:
+                pytest.fail(f"seed {seed}: {error!r} for {kept(frame, seed)}")
+            longest, heard = max(longest, time.thread_time() - start), heard + 1
+            assert longest < LONGEST, f"seed {seed}: {longest:.3f} s for {kept(frame, seed)}"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    print(f"{exchange}: {heard} frames, {dead} dead letters, {longest * 1000:.1f} ms at most, {peak >> 20} MiB")
+    assert peak < MOST
+    assert heard > 500 and 0.2 * heard < dead < heard
+
+
+M = 16 << 20  # bytes: more than any exchange has ever sent at once
+HUGE = {
+    "digits": b"9" * M,
+    "blanks": b" " * M,
+    "open arrays": b"[" * M,
+    "open objects": b'{"a":' * (M // 5),
+    "a text": b'"' + b"x" * (M - 2) + b'"',
+    "escapes": b'"' + b"\\u0041" * (M // 6) + b'"',
+    "NUL": b"\x00" * M,
+    "zeros": b"[" + b"0," * (M // 2) + b"0]",
+    "objects": b"[" + b"{}," * (M // 3) + b"{}]",
+    "the same key": b"{" + b'"type":"x",' * (M // 11) + b'"a":1}',
+    "gzip": gzip.compress(random.Random(1).randbytes(M), 0),
+}
+ODD = {
+    "nothing": b"",
+    "a number": b"7",
+    "null": b"null",
+    "a word": b'"x"',
+    "two messages": b'{"a":1}{"b":2}',
+    "cut off": b'{"type":',
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "no UTF-8": b'{"type":"\xff\xfe"}',
+    "half a surrogate": b'{"type":"\\ud800"}',
+    "NUL in a text": b'{"type":"\x00"}',
+    "a key twice": b'{"type":"ticker","type":"match"}',
+    "2,000 deep": b"[" * 2000 + b"]" * 2000,
+    "2,000 deep objects": b'{"data":' * 2000 + b"1" + b"}" * 2000,
+    "gzip garbage": gzip.compress(b'{"type":"ticker"}'),
+    "deflate garbage": zlib.compress(b'{"type":"ticker"}')[2:-4],
+    "binary": bytes(range(256)),
+    "many keys": b"{" + b",".join(b'"k%d":1' % number for number in range(40_000)) + b"}",
+}
+
+
+def cost(frame: Frame) -> tuple[bool, float]:
+    """Return whether a frame can be read, and how many seconds that takes. Raises what is no dead letter."""
+    start = time.thread_time()
+    try:
+        EXCHANGES[frame.exchange].decode(frame)
+    except DecodeError:
+        return False, time.thread_time() - start
+    return True, time.thread_time() - start
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("name", [*ODD, *HUGE])
+def test_B10_F7_what_is_no_message_is_a_dead_letter_and_takes_no_time_and_no_memory(exchange: str, name: str) -> None:
+    payload, kind = {**ODD, **HUGE}[name], EXCHANGES[exchange]
+    frame = Frame(exchange=exchange, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
+    for channel in Channel:
+        for source, pair in ((Kind.SOCKET, None), (Kind.REST, Pair("BTC", kind.quote))):
+            asked = msgspec.structs.replace(frame, channel=channel, kind=source, pair=pair)
+            tracemalloc.start()
+            try:
+                is_read, _ = cost(asked)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < MOST, f"{channel} {source}: {peak >> 20} MiB"
+            _, seconds = cost(asked)  # without the tracing
+            assert seconds < LONGEST, f"{channel} {source}: {seconds:.3f} s"
+            assert not is_read or (source is Kind.REST and name not in HUGE), f"{channel} {source}"
+
+
+def arrays(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield where in a message there are arrays with something in them."""
+    if isinstance(value, list) and value:
+        yield path
+        yield from arrays(value[0], (*path, 0))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from arrays(inner, (*path, key))
+
+
+def grown(body: object, path: tuple[str | int, ...], size: int) -> bytes:
+    """Return a message in which one array was repeated until the whole has about this many bytes."""
+    copy = json.loads(json.dumps(body))
+    place = copy
+    for key in path:
+        place = place[key]
+    place[:] = place * (size // len(json.dumps(place)))
+    return json.dumps(copy, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_other_is_read_in_time(
+    exchange: str,
+) -> None:
+    kind, tried, seen = EXCHANGES[exchange], 0, set[tuple[str, tuple[str | int, ...]]]()
+    for name, path in files():
+        for frame in frames(exchange, path.stem)[:2] if name == exchange else []:
+            try:
+                body = json.loads(frame.payload)
+            except ValueError:
+                continue  # a "pong"
+            for place in arrays(body):
+                if (path.stem, place) in seen:
+                    continue
+                seen.add((path.stem, place))
+                large = msgspec.structs.replace(frame, payload=grown(body, place, 500_000))
+                assert len(large.payload) < kind.largest(large)
+                seconds = min(cost(large)[1] for _ in range(2))
+                assert seconds < LONGEST, f"{path.stem} {place}: {seconds:.3f} s"
+                huge = msgspec.structs.replace(large, payload=large.payload + b" " * kind.largest(large))
+                assert cost(huge)[0] is False
+                tried += 1
+    assert tried > 5
