@@ -31,6 +31,7 @@ class Client:
     def __init__(
         self, socket: ServerConnection, number: int, venue: Venue, mischief: Mischief, log: Log, capacity: int = OUTBOX
     ) -> None:
+        self.exchange = venue.name
         self._socket, self._venue, self._mischief, self._log = socket, venue, mischief, log
         self._names: dict[str, str | int] = {"exchange": venue.name, "connection": number, "path": venue.path}
         self._outbox: deque[Out] = deque()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from itertools import count
 from urllib.parse import parse_qsl, urlsplit
@@ -14,7 +15,7 @@ from websockets.http11 import Request, Response
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import Channel, Pair
+from coin_platform.model import Channel, Microseconds, Pair
 from coin_platform.pairs import wanted
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
@@ -41,13 +42,15 @@ class Simulator:
         *,
         rate: float = 10.0,
         outbox: int = OUTBOX,
+        witness: Callable[[Market, Microseconds], None] | None = None,
     ) -> None:
+        """Serve these exchanges, or all; `witness` sees the market after each step, before anybody hears of it."""
         self._names = names or tuple(VENUES)
         pairs = {name: wanted(EXCHANGES[name], settings.model_copy(update={"pairs": ()})) for name in self._names}
         self.market = Market(seed, pairs, now())
         self.faults = {name: Faults() for name in self._names}
         self._port, self._seed, self._log, self._pause = settings.simulator_port, seed, log, 1 / rate
-        self._outbox = outbox
+        self._outbox, self._witness = outbox, witness or (lambda market, time: None)
         self._numbers = count(1)
         self._clients: set[Client] = set()
 
@@ -61,11 +64,18 @@ class Simulator:
             for client in self._clients:
                 client.end(1001)
 
+    def disconnect(self, exchange: str, code: int = 1001) -> None:
+        """End the connections that an exchange has now."""
+        for client in self._clients:
+            if client.exchange == exchange:
+                client.end(code)
+
     async def _steps(self, stop: asyncio.Event) -> None:
         due, moment = time.monotonic(), now()
         while not stop.is_set():
             moment = max(moment, now())
             self.market.step(moment)
+            self._witness(self.market, moment)
             for client in list(self._clients):
                 client.step(moment)
             due = max(due + self._pause, time.monotonic() - 1)

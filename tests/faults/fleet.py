@@ -1,0 +1,172 @@
+"""Collectors and workers as processes: each is started again when it ends, as the watchdog does it, and measured."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import psutil
+
+_BEAT = 0.25  # seconds between two looks at who has ended
+_SAMPLE = 5.0  # seconds between two measurements
+_PATIENCE = 40.0  # seconds in which a process must end that was asked to
+MIB = 1 << 20
+
+
+class Sample(NamedTuple):
+    """What a process holds at a moment of the monotonic clock."""
+
+    time: float
+    memory: int  # resident, bytes
+    files: int  # descriptors
+
+
+class Life(NamedTuple):
+    """One process of a member, from start to end."""
+
+    started: float
+    samples: list[Sample]
+
+
+class Member:
+    """One long run: the process that does it now, and those before."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name, self.lives = name, list[Life]()
+        self.ends: list[tuple[int, bool]] = []  # exit codes, and whether somebody wanted that end
+        self._command, self._environment, self._log = command, environment, log
+        self.is_wanted, self._is_doomed = True, False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start a process."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._command], env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self.lives.append(Life(time.monotonic(), []))
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process of now a signal, if there is one."""
+        assert self._process is not None
+        self._is_doomed = self._is_doomed or number in (signal.SIGKILL, signal.SIGTERM)
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Want it no more: SIGTERM."""
+        self.is_wanted = False
+        self.send(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Return when it has ended for good, in the end by force."""
+        assert self._process is not None
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._note(self._process.returncode)
+
+    def beat(self) -> None:
+        """Start it again if it has ended but is wanted."""
+        assert self._process is not None
+        if self.is_wanted and self._process.poll() is not None:
+            self._note(self._process.returncode)
+            self._is_doomed = False
+            self.start()
+
+    def measure(self) -> None:
+        """Take a sample of the process of now."""
+        assert self._process is not None
+        with suppress(psutil.Error):
+            process = psutil.Process(self._process.pid)
+            held = Sample(time.monotonic(), process.memory_info().rss, process.num_fds())
+            self.lives[-1].samples.append(held)
+
+    def _note(self, code: int) -> None:
+        self.ends.append((code, self._is_doomed))
+
+
+class Fleet:
+    """All members, with a thread that looks after them."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = {member.name: member for member in members}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet")
+
+    def __enter__(self) -> Self:
+        for member in self.members.values():
+            member.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self.end(*self.members)
+
+    def end(self, *names: str) -> None:
+        """End members for good, all at once."""
+        left = [self.members[name] for name in names if self.members[name].is_wanted]
+        for member in left:
+            member.end()
+        for member in left:
+            member.wait()
+
+    @property
+    def accidents(self) -> list[str]:
+        """The ends of processes that nobody wanted, or that were not clean."""
+        clean = (0, -signal.SIGKILL)
+        ends = [(member.name, *end) for member in self.members.values() for end in member.ends]
+        return [f"{name} ended with {code}" for name, code, is_ours in ends if not is_ours or code not in clean]
+
+    def _run(self) -> None:
+        measured = 0.0
+        while not self._is_over.wait(_BEAT):
+            for member in self.members.values():
+                member.beat()
+            if time.monotonic() - measured >= _SAMPLE:
+                measured = time.monotonic()
+                for member in self.members.values():
+                    member.measure()
+
+
+def member(name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path) -> Member:
+    """Return a member that runs `coin` with these arguments."""
+    logs.mkdir(parents=True, exist_ok=True)
+    return Member(name, ["-m", "coin_platform", *arguments], {**os.environ, **environment}, logs / f"{name}.log")
+
+
+def slope(lives: Sequence[Life], settling: float) -> float | None:
+    """Return by how many MiB in 10 minutes a member's memory grows, `settling` seconds after each start.
+
+    Least squares with one slope for all its processes, but a level for each. None where nothing lived so long.
+    """
+    up = down = 0.0
+    for life in lives:
+        settled = [sample for sample in life.samples if sample.time - life.started >= settling]
+        if len(settled) < 3:
+            continue
+        times, sizes = [sample.time for sample in settled], [sample.memory / MIB for sample in settled]
+        middle, level = statistics.fmean(times), statistics.fmean(sizes)
+        up += sum((at - middle) * (size - level) for at, size in zip(times, sizes, strict=True))
+        down += sum((at - middle) ** 2 for at in times)
+    return 600 * up / down if down else None
+
+
+def growth_of_files(lives: Sequence[Life], settling: float) -> int:
+    """Return how many more descriptors any process of a member holds at its end than once it had settled."""
+    settled = [[each.files for each in life.samples if each.time - life.started >= settling] for life in lives]
+    return max((abs(files[-1] - files[0]) for files in settled if files), default=0)

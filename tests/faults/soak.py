@@ -1,0 +1,242 @@
+"""Everything at once, for as long as you like: ten exchanges, collectors, workers, Kafka, S3, and random faults."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coin_platform import topics
+from coin_platform.errors import BrokerUnreachable
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.kafka import KafkaBroker, spool_folder
+from coin_platform.model import Microseconds, Region
+from coin_platform.settings import Settings
+from coin_platform.shipper import waiting
+from coin_platform.simulator import VENUES
+from coin_platform.simulator.client import now
+from coin_platform.sources import sources
+from coin_platform.wire import group
+from infra.stack import Kafka, SeaweedFS, Service, free_ports
+from infra.stack import settings as addresses
+from tests.faults.exchanges import Exchanges
+from tests.faults.fleet import Fleet, member
+
+PROGRESS = 10.0  # seconds between two lines
+QUIET = 20.0  # seconds before the end without a new fault
+DRAIN = 120.0  # seconds in which all must arrive at the end
+LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
+PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
+PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
+
+
+class Plan(NamedTuple):
+    """What a soak is to be."""
+
+    minutes: float
+    seed: int
+    rate: float  # steps of the market a second
+    every: float | None = 30.0  # seconds between two faults; None: no faults
+    only: tuple[str, ...] = ()  # of the faults; empty: all
+
+
+class Event(NamedTuple):
+    """A fault that was made, of an exchange, a member of the fleet, or a service; times are UTC, µs."""
+
+    fault: str
+    victim: str
+    start: Microseconds
+    stop: Microseconds
+
+    def __str__(self) -> str:
+        return f"{self.fault} {self.victim}"
+
+
+class Soak:
+    """One run, with all it keeps in `home`."""
+
+    def __init__(self, plan: Plan, home: Path) -> None:
+        self.plan, self.home = plan, home
+        self.kafka, self.lake = Kafka(home / "kafka"), SeaweedFS(home / "seaweedfs")
+        self.environment = _environment(home, (self.kafka, self.lake))
+        values: dict[str, Any] = {name.removeprefix("COIN_").lower(): text for name, text in self.environment.items()}
+        self.settings = Settings(_env_file=None, **values)
+        self.sources = [source for name in VENUES for source in sources(EXCHANGES[name], self.settings)]
+        self.exchanges = Exchanges(self.settings, home / "exchanges", seed=plan.seed, rate=plan.rate)
+        self.fleet = Fleet(
+            [
+                member(f"{work}-{region}", [work, "--region", region.value], self.environment, home / "logs")
+                for work in ("collect", "preprocess")
+                for region in Region
+            ]
+        )
+        self.events: list[Event] = []
+        self.started = 0.0
+        self._random = random.Random(plan.seed)
+        self._under_way = ""
+        self._is_over = threading.Event()
+        self._faults: dict[str, Callable[[], tuple[str, Iterator[float]]]] = {
+            "kill": self._kill,
+            "deploy": self._deploy,
+            "freeze": self._freeze,
+            "no kafka": lambda: ("", self._away(self.kafka)),
+            "no lake": lambda: ("", self._away(self.lake)),
+            "close": lambda: self._spoil(tuple(VENUES), 4.0, cut=True, close=True),
+            "refuse": lambda: self._spoil(tuple(VENUES), 5.0, cut=True, status=429, retry_after="4"),
+            "silence": lambda: self._spoil(PROMPT, 18.0, silent=True),
+            "drop": lambda: self._spoil(PROVED, 8.0, drop=0.02),
+            "swap": lambda: self._spoil(PROVED, 8.0, swap=0.02),
+        }
+
+    def run(self) -> None:
+        """Start all, let faults happen, heal, and wait until all that was sent is where it belongs.
+
+        The services are left running: `close` ends them.
+        """
+        for service in (self.kafka, self.lake):
+            service.launch()
+        for service in (self.kafka, self.lake):
+            service.start()
+        topics.create(self.settings)
+        with ExitStack() as stack:
+            stack.enter_context(self.exchanges)
+            stack.enter_context(self.fleet)
+            progress = threading.Thread(target=self._progress, name="progress")
+            progress.start()
+            stack.callback(progress.join)
+            stack.callback(self._is_over.set)
+            self._let_happen()
+            self._drain()
+
+    def close(self) -> None:
+        """End the services."""
+        self.kafka.stop()
+        self.lake.stop()
+
+    def _let_happen(self) -> None:
+        self.started = time.time()
+        end = round((self.started + 60 * self.plan.minutes - LAST) / 60) * 60 + LAST
+        every = self.plan.every or float("inf")
+        due = self.started + every
+        deck: list[str] = []
+        while (moment := time.time()) < end:
+            if moment < due or moment > end - QUIET:
+                time.sleep(0.1)
+                continue
+            due += every
+            deck = deck or self._random.sample(
+                sorted(self.plan.only or self._faults), len(self.plan.only or self._faults)
+            )
+            self._happen(deck.pop())
+
+    def _happen(self, fault: str) -> None:
+        victim, steps = self._faults[fault]()
+        start, self._under_way = now(), f"{fault} {victim}"
+        for pause in steps:
+            time.sleep(pause)
+        self.events.append(Event(fault, victim, start, now()))
+        self._under_way = ""
+
+    def _member(self) -> str:
+        return self._random.choice(sorted(self.fleet.members))
+
+    def _kill(self) -> tuple[str, Iterator[float]]:
+        return self._signal(signal.SIGKILL)
+
+    def _deploy(self) -> tuple[str, Iterator[float]]:
+        return self._signal(signal.SIGTERM)
+
+    def _freeze(self) -> tuple[str, Iterator[float]]:
+        return self._signal(signal.SIGSTOP, signal.SIGCONT)
+
+    def _signal(self, *numbers: signal.Signals) -> tuple[str, Iterator[float]]:
+        name = self._member()
+
+        def steps() -> Iterator[float]:
+            for number in numbers:
+                self.fleet.members[name].send(number)
+                yield 5.0
+
+        return name, steps()
+
+    def _away(self, service: Service) -> Iterator[float]:
+        service.stop()
+        yield 6.0
+        service.start()
+
+    def _spoil(
+        self, among: Sequence[str], seconds: float, *, cut: bool = False, **fields: object
+    ) -> tuple[str, Iterator[float]]:
+        exchange = self._random.choice(among)
+        healed = {name: type(value)() for name, value in fields.items()}
+
+        def steps() -> Iterator[float]:
+            self.exchanges.fault(exchange, **fields)
+            if cut:
+                self.exchanges.disconnect(exchange)
+            yield seconds
+            self.exchanges.fault(exchange, **healed)
+
+        return exchange, steps()
+
+    def _drain(self) -> None:
+        """End collectors, then workers once they have all that was collected."""
+        start, self._under_way = now(), "end"
+        work = {
+            name: [each for each in self.fleet.members if each.startswith(name)] for name in ("collect", "preprocess")
+        }
+        self.fleet.end(*work["collect"])
+        deadline = time.monotonic() + DRAIN
+        with closing(self.broker()) as broker:
+            while left := self._spooled() + self._behind(broker):
+                assert time.monotonic() < deadline, f"{left} records have not arrived {DRAIN:g} s after the end"
+                time.sleep(0.5)
+        self.fleet.end(*work["preprocess"])
+        self.events.append(Event("end", "", start, now()))
+
+    def broker(self) -> KafkaBroker:
+        """Return a way to the topics."""
+        return KafkaBroker(topics.servers(self.settings), self.home / "witness")
+
+    def _spooled(self) -> int:
+        return sum(waiting(spool_folder(self.settings)).values())
+
+    def _behind(self, broker: KafkaBroker) -> int:
+        """Return how many raw records no worker has committed yet."""
+        ends = broker.end_offsets([(source.topic, source.partition) for source in self.sources])
+        groups = {(each.topic, each.partition): group(each.exchange.region, each.channel) for each in self.sources}
+        return sum(end - (broker.committed(groups[place], *place) or 0) for place, end in ends.items())
+
+    def _progress(self) -> None:
+        """Print how it goes, until it is over."""
+        before = 0
+        with closing(self.broker()) as broker:
+            while not self._is_over.wait(PROGRESS):
+                sent, stored, behind = self.exchanges.sent, "?", "?"
+                with suppress(BrokerUnreachable):
+                    places = [(source.topic, source.partition) for source in self.sources]
+                    stored, behind = f"{sum(broker.end_offsets(places).values()):,}", f"{self._behind(broker):,}"
+                print(
+                    f"{time.time() - self.started:5.0f} s: {sent:,} sent, {(sent - before) / PROGRESS:,.0f}/s; "
+                    f"{stored} stored, {self._spooled():,} in spools, {behind} not processed; {self._under_way}",
+                    flush=True,
+                )
+                before = sent
+
+
+def _environment(home: Path, services: Sequence[Service]) -> dict[str, str]:
+    """Return the settings of a soak: all simulated exchanges, minute windows from now on."""
+    return {
+        "COIN_HOME": str(home),
+        "COIN_EXCHANGES_MODE": "simulated",
+        "COIN_EXCHANGES": ",".join(VENUES),
+        "COIN_WINDOW": "1m",
+        "COIN_GRACE": "3s",
+        "COIN_START": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),
+        "COIN_SIMULATOR_PORT": str(free_ports(1)[0]),
+        **addresses(services),
+    }
