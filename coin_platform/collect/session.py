@@ -267,8 +267,12 @@ class Session:
 
     def _not_fetched(self, pair: Pair | None, reason: str) -> Iterator[Action]:
         if pair is not None and pair in self._wanted:
-            self._lost.add(pair)  # asked for again when it is due
-            yield Lost(pair, f"no book over REST: {reason}", Cause.NO_BOOK)
+            yield from self._lose(pair, f"no book over REST: {reason}", Cause.NO_BOOK)  # asked for again when it is due
+
+    def _lose(self, pair: Pair, reason: str, cause: Cause) -> Iterator[Action]:
+        if pair not in self._lost:  # what does not mend it loses it no second time
+            self._lost.add(pair)
+            yield Lost(pair, reason, cause)
 
     def _fail(self, pair: Pair, reason: str) -> Failed:
         self._confirm(pair)
@@ -299,8 +303,7 @@ class Session:
             applied = self.exchange.apply(book, update)
         except BookError as error:
             is_sum = isinstance(error, ChecksumMismatch)
-            yield Lost(pair, str(error), Cause.CHECKSUM if is_sum else Cause.SEQUENCE)
-            self._lost.add(pair)
+            yield from self._lose(pair, str(error), Cause.CHECKSUM if is_sum else Cause.SEQUENCE)
             yield from self._resync(pair, now)
             return
         if applied is Applied.WAITING:
