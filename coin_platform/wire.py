@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -230,4 +231,9 @@ def time_text(time: Microseconds | None) -> str | None:
     if time is None:
         return None
     seconds, micro = divmod(time, SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{micro:06}+00:00"
+    return f"{_second_text(seconds)}.{micro:06}+00:00"
+
+
+@lru_cache(maxsize=256)
+def _second_text(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

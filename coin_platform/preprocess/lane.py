@@ -5,19 +5,24 @@ in between, what the processed topic holds already is left out.
 """
 
 import logging
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import now
 from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, processed, schema
-from coin_platform.preprocess.latency import Ages, Stage, Times
+from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Entry, Source, Transform
 from coin_platform.settings import Settings
@@ -36,12 +41,28 @@ PROCESSED = Counter("coin_processed_records", "processed records written", LABEL
 DEAD = Counter("coin_dead_letters", "dead letters written", LABELS)
 BATCH = Histogram("coin_batch_records", "raw records of a batch", LABELS, buckets=(1, 5, 20, 50, 100, 250, 500, 1000))
 LAG = Gauge("coin_lag_records", "raw records that wait", LABELS)
-LATENCY = Histogram(
-    "coin_latency_seconds",
-    "age of a record: received (since the exchange's time), logged, processed (each since the stage before), total",
-    (*LABELS, "stage"),
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
-)
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, math.inf)  # seconds
+
+
+class Latencies(Collector):
+    """How old records are, for the metrics: counted by the round, because a histogram costs a µs a record and stage."""
+
+    def __init__(self) -> None:
+        self.ages: defaultdict[tuple[str, str, Stage], Ages] = defaultdict(Ages)
+
+    def collect(self) -> Iterator[Metric]:
+        text = "age of a record: received (since the exchange's time), logged, processed (each since the last), total"
+        family = HistogramMetricFamily("coin_latency_seconds", text, labels=(*LABELS, "stage"))
+        for labels, known in sorted(self.ages.items()):
+            buckets = [
+                (floatToGoString(bound), count) for bound, count in zip(BOUNDS, known.below(BOUNDS), strict=True)
+            ]
+            family.add_metric(labels, buckets, known.seconds)
+        yield family
+
+
+LATENCIES = Latencies()
+REGISTRY.register(LATENCIES)
 
 _EXCHANGE, _RECEIVED, _LOGGED = (list(schema.CURATED[Channel.TICKER]).index(name) for name in schema.WHEN)  # in all
 
@@ -100,7 +121,6 @@ class Lane:
         names = (source.exchange.name, source.channel.value)
         self._processed, self._dead = PROCESSED.labels(*names), DEAD.labels(*names)
         self._batch, self._lag = BATCH.labels(*names), LAG.labels(*names)
-        self._latency = {stage: LATENCY.labels(*names, stage) for stage in Stage}
         self._times: list[Times] = []  # of records whose rows are not known to be stored yet
         self._waiting_since: float | None = None
         self._stalled: tuple[int, float] | None = None  # where we stand while records wait, and since when
@@ -183,11 +203,10 @@ class Lane:
             except DeliveryError as error:
                 raise BrokerUnreachable(str(error)) from error
         self.is_stored = True
-        done = self._clock()
-        for times in self._times:
-            for stage, seconds in times.ages(done):
-                self._latency[stage].observe(seconds)
-                self.ages.setdefault(stage, Ages()).add(seconds)
+        for stage, found in ages(self._times, self._clock()).items():
+            if found:
+                self.ages.setdefault(stage, Ages()).add(found)
+                LATENCIES.ages[self.source.exchange.name, self.source.channel.value, stage].add(found)
         self._times.clear()
 
     def commit(self) -> None:

@@ -2,14 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from coin_platform.model import SECOND, Microseconds
 
 SHARES = (0.5, 0.95, 0.99)
-_LEAST = 1e-4  # seconds; less is not told apart
+_LEAST: Microseconds = 100  # less is not told apart
 _STEP = math.log(1.1)  # classes are 10 % wide, so a percentile is right within 5 %
 
 
@@ -29,30 +29,25 @@ class Times(NamedTuple):
     received: Microseconds
     logged: Microseconds
 
-    def ages(self, done: Microseconds) -> Iterator[tuple[Stage, float]]:
-        """Return the seconds of each stage that is known, for a record that was processed at `done`."""
-        if self.exchange is not None:
-            yield Stage.RECEIVED, max(0, self.received - self.exchange) / SECOND
-            yield Stage.TOTAL, max(0, done - self.exchange) / SECOND
-        yield Stage.LOGGED, max(0, self.logged - self.received) / SECOND
-        yield Stage.PROCESSED, max(0, done - self.logged) / SECOND
-
 
 class Ages:
     """Any number of durations, counted by size: their percentiles need little memory."""
 
     def __init__(self) -> None:
+        self.seconds = 0.0  # all together
         self._counts: Counter[int] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._counts)
 
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self._counts[math.floor(math.log(max(seconds, _LEAST) / _LEAST) / _STEP)] += 1
+    def add(self, ages: Sequence[Microseconds]) -> None:
+        """Count some."""
+        self.seconds += sum(ages) / SECOND
+        self._counts.update([math.floor(math.log(max(age, _LEAST) / _LEAST) / _STEP) for age in ages])
 
     def merge(self, other: "Ages") -> None:
         """Count those of another too."""
+        self.seconds += other.seconds
         self._counts.update(other._counts)
 
     def percentile(self, share: float) -> float:
@@ -61,8 +56,28 @@ class Ages:
         for size, count in sorted(self._counts.items()):
             wanted -= count
             if wanted <= 0:
-                return _LEAST * math.exp((size + 0.5) * _STEP)
+                return _seconds(size)
         return 0.0
+
+    def below(self, bounds: Iterable[float]) -> list[int]:
+        """Return how many are no longer than each of these, in seconds. Any thread may ask."""
+        counts = dict(self._counts)
+        return [sum(count for size, count in counts.items() if _seconds(size) <= bound) for bound in bounds]
 
     def __str__(self) -> str:
         return "/".join(f"{1000 * self.percentile(share):.3g}" for share in SHARES)
+
+
+def ages(times: Sequence[Times], done: Microseconds) -> dict[Stage, list[Microseconds]]:
+    """Return the stages that are known of records that were processed at `done`."""
+    known = [(one.exchange, one.received) for one in times if one.exchange is not None]
+    return {
+        Stage.RECEIVED: [max(0, received - exchange) for exchange, received in known],
+        Stage.LOGGED: [max(0, one.logged - one.received) for one in times],
+        Stage.PROCESSED: [max(0, done - one.logged) for one in times],
+        Stage.TOTAL: [max(0, done - exchange) for exchange, _ in known],
+    }
+
+
+def _seconds(size: int) -> float:
+    return _LEAST / SECOND * math.exp((size + 0.5) * _STEP)

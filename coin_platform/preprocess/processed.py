@@ -17,15 +17,14 @@ from coin_platform.preprocess import schema
 from coin_platform.preprocess.transform import Entry
 from coin_platform.wire import REGION_TITLES, time_text
 
-_COLUMNS = {channel: {name: at for at, name in enumerate(columns)} for channel, columns in schema.CURATED.items()}
+_COLUMNS = {channel: tuple(columns) for channel, columns in schema.CURATED.items()}
 _encode = msgspec.json.Encoder().encode
 
 
 def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: bool = False) -> bytes:
     """Return the processed record of one entry; a dead letter that passed at last says so."""
-    column = _COLUMNS[channel]
-    value: dict[str, Any] = {name: entry.row[at] for name, at in column.items()}
-    pair = Pair.parse(value["pair"])
+    value: dict[str, Any] = dict(zip(_COLUMNS[channel], entry.row, strict=True))
+    pair: Pair = entry.event.pair
     body = {
         "region": REGION_TITLES[exchange.region],
         "market": exchange.title,

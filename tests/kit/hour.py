@@ -18,6 +18,8 @@ from coin_platform.simulator.faults import Faults, Mischief
 from coin_platform.simulator.market import Market
 from coin_platform.sources import sources
 
+FAULTS = Faults(drop=0.002, repeat=0.002, swap=0.002, bad=0.002)
+
 
 class Clock:
     """The time of the simulated world; each look at it takes a millisecond."""
@@ -33,7 +35,9 @@ class Clock:
 class Line:
     """One connection, without sockets: the real session and tape on one side, the simulated exchange on the other."""
 
-    def __init__(self, source: Source, broker: Broker, market: Market, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, source: Source, broker: Broker, market: Market, clock: Clock, settings: Settings, faults: Faults
+    ) -> None:
         self._exchange, self._channel, self._clock = source.exchange, source.channel, clock
         self._pairs = wanted(source.exchange, settings)
         self._is_polled = source.channel in source.exchange.polled
@@ -49,7 +53,6 @@ class Line:
         self._tape = Tape(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
         self._session = Session(source.exchange, source.channel, self._pairs)
         self._venue = VENUES[source.exchange.name](market, urlsplit(source.exchange.socket_url(source.channel)).path)
-        faults = Faults(drop=0.002, repeat=0.002, swap=0.002, bad=0.002)
         self._mischief = Mischief(faults, f"{source.exchange.name} {source.channel}")
 
     def open(self) -> None:
@@ -91,11 +94,20 @@ class Line:
 class World:
     """Exchanges, a market, and the connections to them."""
 
-    def __init__(self, names: Sequence[str], broker: Broker, clock: Clock, settings: Settings, seed: int = 7) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        broker: Broker,
+        clock: Clock,
+        settings: Settings,
+        *,
+        seed: int = 7,
+        faults: Faults = FAULTS,
+    ) -> None:
         self.clock = clock
         self.sources = [source for name in names for source in sources(EXCHANGES[name], settings)]
         self._market = Market(seed, {name: wanted(EXCHANGES[name], settings) for name in names}, clock.time)
-        self._lines = [Line(source, broker, self._market, clock, settings) for source in self.sources]
+        self._lines = [Line(source, broker, self._market, clock, settings, faults) for source in self.sources]
         self._random = random.Random(seed)
         for line in self._lines:
             line.open()

@@ -1,20 +1,23 @@
 """What the worker sees beside records: partitions that are stuck, new or gone, a broker that is away, and the time."""
 
 import logging
+import math
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import pytest
+from prometheus_client import generate_latest
 
 from coin_platform.broker import MemoryBroker, Place
 from coin_platform.errors import BrokerUnreachable, DeliveryError, PartitionBusy, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind
 from coin_platform.preprocess import worker
-from coin_platform.preprocess.lane import LATENCY, MOST, STUCK
-from coin_platform.preprocess.latency import Ages, Stage, Times
+from coin_platform.preprocess.lane import MOST, STUCK
+from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.redrive import WANTED
 from coin_platform.preprocess.worker import PROGRESS, SURVEY, WATCH, Worker
 from coin_platform.wire import Header, Record, dead_letter_topic, group, raw_topic
@@ -370,28 +373,35 @@ def test_how_old_records_get_is_told_by_stage_with_the_slowest_partition() -> No
         assert [float(value) for value in stages[stage].split("/")] == [pytest.approx(milliseconds, rel=0.06)] * 3
     assert "; slowest: upbit ticker, p99 " in text
     assert region.progress(2.0) == "0 records/s processed, 0 wait", "each line speaks of its own time"
-    count = LATENCY.labels("upbit", "ticker", Stage.TOTAL)._sum.get()
-    assert count >= 20 * 0.112
+    text = generate_latest().decode()
+    [total] = re.findall(r'coin_latency_seconds_sum{channel="ticker",exchange="upbit",stage="total"} (\S+)', text)
+    [count] = re.findall(r'coin_latency_seconds_count{channel="ticker",exchange="upbit",stage="total"} (\S+)', text)
+    assert float(total) >= 20 * 0.112 and float(count) >= 20
 
 
 def test_ages_never_count_backwards_and_are_told_only_where_they_are_known() -> None:
-    assert dict(Times(None, 2 * SECOND, 3 * SECOND).ages(5 * SECOND)) == {Stage.LOGGED: 1.0, Stage.PROCESSED: 2.0}
-    assert dict(Times(9 * SECOND, 5 * SECOND, 4 * SECOND).ages(3 * SECOND)) == dict.fromkeys(
-        (Stage.RECEIVED, Stage.TOTAL, Stage.LOGGED, Stage.PROCESSED), 0.0
-    )
+    found = ages([Times(None, 2, 3), Times(9, 5, 4)], 5)
+    assert found == {
+        Stage.RECEIVED: [0],
+        Stage.LOGGED: [1, 0],
+        Stage.PROCESSED: [2, 1],
+        Stage.TOTAL: [0],
+    }
 
 
 def test_percentiles_are_right_within_five_per_cent() -> None:
-    ages, other = Ages(), Ages()
-    assert (ages.percentile(0.5), bool(ages)) == (0.0, False)
-    for number in range(1, 1001):
-        (ages if number % 2 else other).add(number / 100)
-    ages.merge(other)
+    counted, other = Ages(), Ages()
+    assert (counted.percentile(0.5), bool(counted)) == (0.0, False)
+    counted.add([number * SECOND // 100 for number in range(1, 1001, 2)])
+    other.add([number * SECOND // 100 for number in range(2, 1001, 2)])
+    counted.merge(other)
     for share in (0.01, 0.5, 0.95, 0.99, 1.0):
-        assert ages.percentile(share) == pytest.approx(10 * share, rel=0.06)
-    ages = Ages()
-    ages.add(0.0)
-    assert ages.percentile(0.99) < 0.00011
+        assert counted.percentile(share) == pytest.approx(10 * share, rel=0.06)
+    assert counted.seconds == pytest.approx(5005)
+    assert counted.below([0.001, 5, 11, math.inf]) == [0, pytest.approx(500, rel=0.06), 1000, 1000]
+    none = Ages()
+    none.add([0])
+    assert none.percentile(0.99) < 0.00011
 
 
 def test_rest_answers_do_not_tell_how_long_they_took() -> None:
