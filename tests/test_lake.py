@@ -702,24 +702,8 @@ def proxy(seaweedfs: SeaweedFS) -> Iterator[S3Proxy]:
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("status", [429, 500, 503, 409, 0])
-@pytest.mark.parametrize("method", ["PUT", "GET"])
-def test_A11_what_passes_is_waited_for(proxy: S3Proxy, method: str, status: int) -> None:
-    waits: list[float] = []
-    store = s3_store(proxy.endpoint, waits)
-    proxy.faults = [Fault(method, 3, status=status)]
-    assert commit(Lake(store, HOUR)).generation == 1
-    read = Lake(store, HOUR).read("ticker", "upbit", WINDOW)
-    assert read is not None
-    assert read.equals(ROWS)
-    assert list(store.list("ticker/")) == [KEY]
-    assert len(waits) == 3
-    assert all(low <= wait <= 2 * low for wait, low in zip(waits, (0.1, 0.2, 0.4), strict=True))
-
-
-@pytest.mark.s3
 @pytest.mark.parametrize("status", [500, 0], ids=["500", "reset"])
-def test_A12_a_put_whose_answer_is_lost_counts_as_ours(proxy: S3Proxy, status: int) -> None:
+def test_S4_A12_a_put_whose_answer_is_lost_counts_as_ours(proxy: S3Proxy, status: int) -> None:
     store = s3_store(proxy.endpoint)
     lake = Lake(store, HOUR)
     assert commit(lake, window=NEXT).changed
@@ -733,7 +717,7 @@ def test_A12_a_put_whose_answer_is_lost_counts_as_ours(proxy: S3Proxy, status: i
 
 
 @pytest.mark.s3
-def test_A12_a_repeated_put_never_overwrites_what_came_after_it(proxy: S3Proxy, seaweedfs: SeaweedFS) -> None:
+def test_S4_A12_a_repeated_put_never_overwrites_what_came_after_it(proxy: S3Proxy, seaweedfs: SeaweedFS) -> None:
     store = s3_store(proxy.endpoint, prefix="overtaken")
     rival = s3_store(seaweedfs.address, prefix="overtaken")
     etag = store.put("x", b"1", None)
@@ -754,7 +738,7 @@ def test_A12_a_repeated_put_never_overwrites_what_came_after_it(proxy: S3Proxy, 
 
 
 @pytest.mark.s3
-def test_A13_an_answer_cut_in_the_middle_is_read_again(proxy: S3Proxy) -> None:
+def test_S3_A13_an_answer_cut_in_the_middle_is_read_again(proxy: S3Proxy) -> None:
     store = s3_store(proxy.endpoint)
     commit(Lake(store, HOUR))
     proxy.faults = [Fault("GET", 2, cut=True)]
@@ -763,7 +747,7 @@ def test_A13_an_answer_cut_in_the_middle_is_read_again(proxy: S3Proxy) -> None:
 
 
 @pytest.mark.s3
-def test_A14_a_store_that_ignores_conditions_is_found_out(proxy: S3Proxy, caplog: pytest.LogCaptureFixture) -> None:
+def test_S4_A14_a_store_that_ignores_conditions_is_found_out(proxy: S3Proxy, caplog: pytest.LogCaptureFixture) -> None:
     proxy.strip = True
     store = s3_store(proxy.endpoint, probe=True)
     with caplog.at_level(logging.WARNING):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def s3_client(endpoint: str) -> "S3Client":
+def s3_client(endpoint: str, *, read_timeout: float = 5) -> "S3Client":
     """Return a client that asks once, so that a test sees every answer."""
     return boto3.client(
         "s3",
@@ -24,21 +24,34 @@ def s3_client(endpoint: str) -> "S3Client":
         config=Config(
             retries={"total_max_attempts": 1},
             connect_timeout=2,
-            read_timeout=5,
+            read_timeout=read_timeout,
             request_checksum_calculation="when_required",
         ),
     )
 
 
 class Fault:
-    """What the proxy does instead of passing on: a status, before or `after` forwarding, `reset`, or half a body."""
+    """What the proxy does instead of passing on, before or `after` forwarding: a status, no answer, or half a body.
 
-    def __init__(self, method: str, times: int = 1, *, status: int = 0, after: bool = False, cut: bool = False) -> None:
+    `method` is one of HTTP, or LIST or RANGE for those GETs that list keys or want a part of an object.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        times: int = 1,
+        *,
+        status: int = 0,
+        after: bool = False,
+        cut: bool = False,
+        silence: float = 0.0,
+    ) -> None:
         self.method = method
         self.times = times
         self.status = status  # 0: close the connection without an answer
         self.after = after
         self.cut = cut
+        self.silence = silence  # seconds in which nothing is said
 
 
 class S3Proxy:
@@ -48,6 +61,7 @@ class S3Proxy:
         self.faults: list[Fault] = []
         self.strip = False
         self.requests: list[str] = []
+        self.ending = threading.Event()
         self._lock = threading.Lock()
         self._upstream = upstream.removeprefix("http://")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -59,16 +73,17 @@ class S3Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ending.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
-    def fault(self, method: str) -> Fault | None:
-        """Take the next fault that is meant for a method."""
+    def fault(self, method: str, special: str) -> Fault | None:
+        """Take the next fault that is meant for a method, or for its special kind."""
         with self._lock:
             self.requests.append(method)
             for fault in self.faults:
-                if fault.method == method and fault.times:
+                if fault.method in (method, special) and fault.times:
                     fault.times -= 1
                     return fault
         return None
@@ -95,12 +110,14 @@ def _handler(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-            fault = proxy.fault(self.command)
+            special = "LIST" if "list-type=" in self.path else "RANGE" if "Range" in self.headers else ""
+            fault = proxy.fault(self.command, special)
             if fault is None or fault.after or fault.cut:
                 status, answer, content = proxy.forward(self.command, self.path, headers, body)
             if fault is not None and not fault.cut:
                 status, answer, content = fault.status, {}, b""
             if not status:
+                proxy.ending.wait(fault.silence if fault else 0)
                 self.close_connection = True
                 return
             self.send_response_only(status)
