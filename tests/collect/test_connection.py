@@ -197,7 +197,7 @@ def test_F3_heartbeats_keep_a_connection() -> None:
     assert asyncio.run(scenario()) == 1
 
 
-def test_F4_a_server_that_closes_at_once_is_not_hammered() -> None:
+def test_F4_B2_a_server_that_closes_at_once_is_not_hammered() -> None:
     async def scenario() -> tuple[list[float], str]:
         async with bench() as it:
             it.fake.closes_at_once = True

@@ -21,7 +21,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
-def test_F4_a_server_that_closes_at_once_is_tried_at_most_26_times_in_ten_minutes(chance: float) -> None:
+def test_F4_B2_a_server_that_closes_at_once_is_tried_at_most_26_times_in_ten_minutes(chance: float) -> None:
     backoff, time, attempts = Backoff(lambda: chance), 0.0, 0
     while time < 600:
         attempts += 1

@@ -56,6 +56,7 @@ class FakeKraken:
         self._numbers: dict[ServerConnection, int] = {}
         self.heard: list[dict[str, object]] = []
         self.unknown: set[str] = set()
+        self.unanswered: set[str] = set()
         self.refusal: tuple[int, dict[str, str]] | None = None  # of the next upgrade
         self.is_down = False  # for sockets
         self.is_mute = False  # on sockets
@@ -124,6 +125,8 @@ class FakeKraken:
     async def _subscribe(self, message: dict[str, dict[str, str]], which: int) -> None:
         params = message["params"]
         for symbol in params["symbol"]:
+            if symbol in self.unanswered:
+                continue
             if symbol in self.unknown:
                 await self.say(REFUSAL.replace("XBT/USD", symbol), which)
                 continue

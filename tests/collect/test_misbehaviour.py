@@ -1,0 +1,389 @@
+"""What exchanges and networks do to a socket: refuse, close, break off, say nonsense, say much."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from coin_platform.broker import LocalBroker, MemoryBroker
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.session import PATIENCE
+from coin_platform.collect.tape import Route
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Channel, Kind, Pair
+from coin_platform.wire import Header, unpack, unpack_facts
+from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
+from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, until, values
+
+FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]
+
+# B4
+
+
+def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for_a_stranger_harm_no_other() -> None:
+    clock = MovedClock()
+
+    class Patient(Quick):
+        silence = flow = 1e6
+
+        def request_url(self, channel: Channel, pair: Pair) -> str | None:
+            return None  # nothing stands in meanwhile
+
+    async def scenario() -> tuple[dict[Pair, str], frozenset[Pair], str, int, int]:
+        async with bench(*FIFTY, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
+            it.fake.unknown, it.fake.unanswered = {"A7/USD"}, {"A9/USD"}
+            await until(lambda: it.feed.status.frames == 1 + 2 * 48)
+            stranger = {"method": "subscribe", "success": True, "result": {"channel": "ticker", "symbol": "ZZZ/USD"}}
+            await it.fake.say(json.dumps(stranger))
+            await it.fake.say(TICKER.replace("BTC/USD", "ZZZ/USD"))
+            await until(lambda: it.feed.status.unasked == 1)
+            assert it.feed.status.unconfirmed == {FIFTY[9]}
+            clock.monotonic += PATIENCE + 1
+            await until(lambda: len(it.feed.status.refused) == 2)
+            status = it.feed.status
+            return status.refused, status.unconfirmed, status.state, status.unasked, len(it.fake.opened)
+
+    refused, troubled, state, unasked, opened = asyncio.run(scenario())
+    assert refused.keys() == {FIFTY[7], FIFTY[9]}
+    assert refused[FIFTY[9]] == "no answer in 10 s: is it a pair of this exchange?"
+    assert (troubled, state, unasked, opened) == (frozenset(), "live", 1, 1)
+
+
+# B5
+
+
+@pytest.mark.parametrize("header", ["1", ""])
+def test_B5_a_refused_upgrade_is_named_and_tried_again_and_never_read_as_data(header: str) -> None:
+    statuses = (429, 418, 403, 451, 503) if header else (451, 503)  # without a time the others forbid 10 s
+
+    async def scenario(status: int) -> tuple[str, float, int]:
+        async with bench() as it:
+            it.fake.refusal = (status, {"Retry-After": header} if header else {})
+            await until(lambda: it.feed.status.last_error)
+            error = it.feed.status.last_error
+            await it.live()
+            return error, it.fake.opened[1] - it.fake.opened[0], it.feed.status.undecodable
+
+    async def all_at_once() -> list[tuple[str, float, int]]:
+        return await asyncio.gather(*map(scenario, statuses))
+
+    for status, (error, pause, undecodable) in zip(statuses, asyncio.run(all_at_once()), strict=True):
+        assert (error, undecodable) == (f"HTTP {status}", 0)
+        assert pause >= (0.99 if header and status != 451 else 0.5)
+
+
+# B6
+
+
+async def _reset(server: ServerConnection) -> None:
+    raw = server.transport.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.transport.abort()
+
+
+def _closing(code: int) -> Callable[[ServerConnection], Awaitable[None]]:
+    async def close(server: ServerConnection) -> None:
+        await server.close(code, "as we like")
+
+    return close
+
+
+def _raw(data: bytes) -> Callable[[ServerConnection], Awaitable[None]]:
+    async def write(server: ServerConnection) -> None:
+        server.transport.write(data)
+
+    return write
+
+
+ENDS: dict[str, Callable[[ServerConnection], Awaitable[None]]] = {
+    **{str(code): _closing(code) for code in (*range(1000, 1004), *range(1007, 1015), 3000, 4000, 4999)},
+    "no status": _raw(b"\x88\x00"),
+    "protocol error": _raw(b"\x88\x02\x03\xf7"),  # 1015 must not be sent
+    "no close frame": _reset,
+    "reserved bits": _raw(b"\xf1\x00"),
+    "continuation": _raw(b"\x80\x01a"),
+}
+
+
+def test_B6_however_a_socket_ends_the_end_is_in_the_log_and_a_new_one_follows() -> None:
+    async def scenario(end: Callable[[ServerConnection], Awaitable[None]]) -> tuple[list[str], list[int], str]:
+        async with bench() as it:
+            await it.live()
+            await end(it.fake.sockets[0])
+            await until(lambda: len(it.fake.sent) == 2, 20)
+            await it.live()
+            ended = [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
+            return ended, [header.number for header, _ in frames(it.records())], it.feed.status.state
+
+    async def all_at_once() -> list[tuple[list[str], list[int], str]]:
+        return await asyncio.gather(*map(scenario, ENDS.values()))
+
+    for name, (ended, numbers, state) in zip(ENDS, asyncio.run(all_at_once()), strict=True):
+        assert len(ended) == 1, name
+        assert name in ended[0]
+        assert (numbers[-2:], state) == ([1, 2], "live"), name
+
+
+# B10, on a socket
+
+
+def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
+    nonsense: list[str | bytes] = [
+        *("", "\ufeff{}", "[" * 2000 + "]" * 2000, "\x00", "{}{}", b"\xff\xfe", b"\x1f\x8b garbage"),
+        *(
+            zlib.compress(b"{}"),
+            HEARTBEAT[:-1],
+            '{"channel":"none"}',
+            '{"channel":"book","type":"unheard of","data":[]}',
+        ),
+        '{"channel":"ticker","type":"update","data":[{"symbol":"BTC/NOSUCH$","last":1.0}]}',
+        b"9" * (15 << 20),
+    ]
+
+    async def scenario() -> tuple[Bench, int, int, str]:
+        async with bench(BTC, ETH) as it:
+            await it.live()
+            server = it.fake.sockets[0]
+            before = it.feed.status.frames
+            for one in nonsense:
+                await server.send(one)
+            await (await server.ping(b"p" * 125))  # answered
+            await server.send(["[1", ",2]"])  # in pieces
+            server.transport.write(b"\x81\x02\xff\xfe")  # a text that is none
+            await until(lambda: it.feed.status.frames == before + len(nonsense) + 2)
+            return it, it.feed.status.undecodable, len(it.fake.opened), it.feed.status.state
+
+    it, undecodable, opened, state = asyncio.run(scenario())
+    stored = [value for _, value in frames(it.records())]
+    sent = [one.encode() if isinstance(one, str) else one for one in nonsense]
+    assert stored[-len(sent) - 2 :] == [*sent, b"[1,2]", b"\xff\xfe"]
+    assert (undecodable, opened, state) == (len(sent) + 1, 1, "live")  # an unknown channel alone is no error
+
+
+def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> None:
+    async def scenario() -> str:
+        async with bench() as it:
+            await it.live()
+            with contextlib.suppress(Exception):
+                await it.fake.sockets[0].send(b"x" * (33 << 20))
+            await until(lambda: len(it.fake.sent) == 2)
+            return unpack_facts(values(it.records(), Kind.CLOSED)[0]).reason
+
+    assert "1009 (message too big)" in asyncio.run(scenario())
+
+
+# B11
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_B11_a_list_of_five_thousand_pairs_is_asked_for_in_pieces_and_none_in_nothing(name: str) -> None:
+    kind = EXCHANGES[name]
+    pairs = [Pair(f"A{number}", kind.quote) for number in range(5000)]
+    for channel in kind.channels:
+        if not kind.replaces:
+            assert list(kind.subscribe(channel, [], id=1, time=0)) == []
+            asked = list(kind.subscribe(channel, pairs, id=1, time=0))
+            assert [pair for request in asked for pair in request.pairs] == pairs
+            assert max(len(request.payload) for request in asked) < 1 << 14
+
+
+# B13
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_B13_a_burst_of_20000_frames_a_second_loses_nothing_and_is_made_up_for(seconds: int, tmp_path: Path) -> None:
+    rate, step = 20_000, 200
+
+    async def scenario() -> tuple[list[bytes], list[tuple[Header, bytes]], float, float]:
+        broker = LocalBroker(tmp_path)
+        memory = MemoryBroker()
+        memory.append = broker.append  # type: ignore[method-assign]
+        async with bench(BTC, ETH, channel=Channel.TICKER, broker=memory) as it:
+            await it.live()
+            server, sent = it.fake.sockets[0], it.fake.sent[0]
+            start = time.monotonic()
+            for number in range(rate * seconds):
+                text = TICKER.replace("BTC/USD", "ETH/USD") if number % 10 == 0 else TICKER
+                text = f'{text[:-1]},"n":{number}}}'
+                await server.send(text)
+                sent.append(text.encode())
+                if number % step == 0:
+                    await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
+            took = time.monotonic() - start
+            await until(lambda: it.feed.status.frames == len(sent), 30)
+            lag = time.monotonic() - start - took
+            assert len(it.fake.opened) == 1
+            topic = it.feed.route.topic
+        await asyncio.to_thread(broker.flush)
+        stored = [
+            (unpack(record.header), record.value) for record in broker.read(topic, 1, 0, broker.end_offset(topic, 1))
+        ]
+        broker.close()
+        return sent, stored, took, lag
+
+    sent, stored, took, lag = asyncio.run(scenario())
+    assert [value for _, value in frames(stored)] == sent
+    assert [header.number for header, _ in frames(stored)] == list(range(1, len(sent) + 1))
+    print(f"{len(sent)} frames sent in {took:.1f} s, {len(sent) / took:.0f}/s, all stored {lag:.1f} s later")
+    assert lag < 30
+
+
+# A24
+
+
+class Direct(Quick):
+    """Kraken at an address of the test's, as if it were the real one."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def socket_url(self, channel: Channel) -> str:
+        return self.url
+
+
+async def trouble(url: str, attempts: int = 2) -> tuple[str, int]:
+    """Return what is said of an address that cannot be connected to, after some attempts, and how many there were."""
+    stop, exchange = asyncio.Event(), Direct(url)
+    rest = Rest(exchange)
+    route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
+    feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+    running = asyncio.create_task(feed.run(stop))
+    await until(lambda: feed.status.reconnects == attempts - 1 and feed.status.last_error)
+    status = feed.status
+    stop.set()
+    await running
+    await rest.close()
+    return status.last_error, status.reconnects
+
+
+def test_A24_a_name_that_does_not_resolve_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, *_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)  # the resolver of the system
+    error, reconnects = asyncio.run(trouble("wss://exchange.invalid/v2"))
+    assert ("Name or service not known" in error, reconnects) == (True, 1)
+
+
+def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[object]:
+        kind = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [
+            (socket.AF_INET6, *kind, ("::1", port, 0, 0)),
+            (socket.AF_INET, *kind, ("127.0.0.1", port)),
+        ]
+
+    async def hold(server: ServerConnection) -> None:
+        await server.wait_closed()
+
+    async def scenario() -> tuple[str, str]:
+        stop = asyncio.Event()
+        async with serve(hold, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            monkeypatch.setattr(socket, "getaddrinfo", resolve)
+            exchange = Direct(f"ws://both.invalid:{port}/v2")
+            rest = Rest(exchange)
+            route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
+            feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+            running = asyncio.create_task(feed.run(stop))
+            await until(lambda: feed.status.state == "subscribing")
+            state = feed.status.state
+            stop.set()
+            await running
+            await rest.close()
+        error, _ = await trouble(f"ws://both.invalid:{port}/v2", 1)
+        return state, error
+
+    state, error = asyncio.run(scenario())
+    assert state == "subscribing"
+    assert "127.0.0.1" in error and "::1" in error
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an authority, and its certificates for localhost, an expired one, and one for another name."""
+    openssl = shutil.which("openssl")
+    assert openssl, "needs openssl"
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+    def call(*words: str) -> None:
+        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True, timeout=20)
+
+    call("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test authority")
+    for name, host, days in (("good", "localhost", "2"), ("expired", "localhost", "-1"), ("other", "other.test", "2")):
+        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{host}\n")
+        call("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
+        signed = ("-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
+        call("x509", *signed, "-days", days, "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+    return folder
+
+
+@contextlib.asynccontextmanager
+async def secured(folder: Path, name: str) -> AsyncIterator[str]:
+    """Serve an exchange that says nothing with a certificate; yield its address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+
+    async def hold(server: ServerConnection) -> None:
+        await server.wait_closed()
+
+    async with serve(hold, "127.0.0.1", 0, ssl=context, compression=None, close_timeout=1) as server:
+        yield f"wss://localhost:{next(iter(server.sockets)).getsockname()[1]}/v2"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known", "cause"),
+    [
+        ("expired", True, "certificate has expired"),
+        ("other", True, "Hostname mismatch, certificate is not valid for 'localhost'"),
+        ("good", False, "unable to get local issuer certificate"),
+    ],
+)
+def test_A24_a_certificate_that_proves_nothing_is_not_believed_and_says_why(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_known: bool, cause: str
+) -> None:
+    async def scenario() -> tuple[str, int]:
+        async with secured(certificates, name) as url:
+            return await trouble(url)
+
+    if is_known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+    error, reconnects = asyncio.run(scenario())
+    assert (cause in error, reconnects) == (True, 1), error
+
+
+def test_A24_a_right_certificate_is_believed(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+
+    async def scenario() -> str:
+        stop = asyncio.Event()
+        async with secured(certificates, "good") as url:
+            exchange = Direct(url)
+            rest = Rest(exchange)
+            route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
+            feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+            running = asyncio.create_task(feed.run(stop))
+            await until(lambda: feed.status.state == "subscribing")
+            state = feed.status.state
+            stop.set()
+            await running
+            await rest.close()
+            return state
+
+    assert asyncio.run(scenario()) == "subscribing"
