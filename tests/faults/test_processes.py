@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from coin_platform import topics
@@ -184,3 +185,25 @@ def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platfor
     for name, seconds in times.items():
         assert seconds < 10
         figure("S1", f"until `coin {name}` has ended", round(seconds, 2), "s")
+
+
+def test_S8_A16_a_full_disk_of_the_local_log_ends_the_collector_with_a_line_and_a_gap(tmp_path: Path) -> None:
+    with running(tmp_path / "home", "local:") as platform:
+        platform.start("collect", "--region", "asia")
+        platform.until_more()
+        folder = platform.settings.path(platform.settings.journal_dir)
+        largest = max(path.stat().st_size for path in folder.rglob("*.db*"))
+        process = platform.processes.pop("collect")
+        psutil.Process(process.pid).rlimit(psutil.RLIMIT_FSIZE, (largest + 65_536,) * 2)
+        full = time.time_ns() // 1000
+        assert process.wait(60) == 2
+        [line] = [text for text in (platform.home / "collect.log").read_text().splitlines() if text[:5] == "coin:"]
+        assert f"journal {folder}" in line
+        assert "free space on that disk" in line
+        platform.start("collect", "--region", "asia")
+        platform.until_more()
+        platform.end("simulate")
+        platform.end("collect")
+        sent, stored = platform.sent(), platform.stored()
+        assert all(message.time > full - UNWRITTEN - lag(sent, stored) for message in check(sent, stored).lost)
+        assert check(sent, stored, gaps=platform.gaps()).counts == CLEAN
