@@ -5,7 +5,7 @@ BROKER ?= local
 LAKE ?= folder
 READY := .venv/.ready
 
-.PHONY: demo up test test-long guarantees lint lock clean stack-up stack-down stack-status
+.PHONY: demo up test test-long guarantees bench lint lock clean stack-up stack-down stack-status
 demo: $(READY) ## the main job, with a report that must add up; BROKER=kafka LAKE=s3: on the real services
 	$(BIN)/coin demo --broker $(BROKER) --lake $(LAKE)
 
@@ -25,6 +25,9 @@ test-long: $(READY) ## what takes minutes: faults against real processes
 
 guarantees: $(READY) ## docs/guarantees.md, from the names of the tests and what they measured last
 	$(BIN)/python -m tests.kit.guarantees
+
+bench: $(READY) ## ratios measured side by side, and the worker at 5,000 frames/s: reports/bench.json
+	$(BIN)/python -m benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

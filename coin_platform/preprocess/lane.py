@@ -15,7 +15,6 @@ import msgspec
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy, RetentionLoss
@@ -42,6 +41,7 @@ DEAD = Counter("coin_dead_letters", "dead letters written", LABELS)
 BATCH = Histogram("coin_batch_records", "raw records of a batch", LABELS, buckets=(1, 5, 20, 50, 100, 250, 500, 1000))
 LAG = Gauge("coin_lag_records", "raw records that wait", LABELS)
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, math.inf)  # seconds
+_NAMES = tuple("+Inf" if bound == math.inf else str(float(bound)) for bound in BOUNDS)
 
 
 class Latencies(Collector):
@@ -54,9 +54,7 @@ class Latencies(Collector):
         text = "age of a record: received (since the exchange's time), logged, processed (each since the last), total"
         family = HistogramMetricFamily("coin_latency_seconds", text, labels=(*LABELS, "stage"))
         for labels, known in sorted(self.ages.items()):
-            buckets = [
-                (floatToGoString(bound), count) for bound, count in zip(BOUNDS, known.below(BOUNDS), strict=True)
-            ]
+            buckets = list(zip(_NAMES, known.below(BOUNDS), strict=True))
             family.add_metric(labels, buckets, known.seconds)
         yield family
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,23 @@ def test_S7_a_fault_of_ours_costs_one_frame_not_the_partition(monkeypatch: pytes
     log.run()
     assert [record["offset"] for record in log.processed] == [0, 2]
     assert [letter.reason for letter in log.letters] == ["ZeroDivisionError: what nobody thought of"]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [b"[" * 200_000, b"\x00" * (16 << 20), b'{"a":' * 100_000, b'{"type":"ticker","code":"' + b"9" * (8 << 20) + b'"}'],
+    ids=["deep", "zeros", "deep objects", "long text"],
+)
+def test_S7_a_poison_frame_delays_its_partition_by_less_than_a_second(poison: bytes) -> None:
+    log = Log("upbit", Channel.TICKER)
+    good = frames("upbit", "ticker")[0].payload
+    log.append(good, poison, good)
+    lane, begun = log.lane(), time.process_time()
+    while log.work(lane):
+        pass
+    assert time.process_time() - begun < 1.0
+    assert [record["offset"] for record in log.processed] == [0, 2]
+    assert [(letter.offset, letter.payload == poison) for letter in log.letters] == [(1, True)]
 
 
 def test_S7_redriven_letters_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
