@@ -53,7 +53,7 @@ CREATE TABLE head (next_offset INTEGER NOT NULL, last_time INTEGER NOT NULL);
 INSERT INTO head VALUES (0, 0);
 """
 
-_FULL = "free space on that disk, or let the journal keep less: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES"
+_FULL = "free space on that disk, or let less be kept: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES, COIN_SPOOL_BYTES"
 _DENIED = "make the file and its folder writable for this user, or choose another COIN_JOURNAL_DIR"
 _REMEDIES = {
     errno.ENOSPC: _FULL,

@@ -79,6 +79,7 @@ def accepts(port: int) -> bool:
 
 @pytest.mark.kafka
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seconds", [60, 600])
 def test_K1_A4_an_outage_at_full_load_keeps_to_its_bounds(kafka: Kafka, tmp_path: Path, seconds: int) -> None:
     topic, told = fresh_topic(kafka), f"after {seconds} s without broker at {RATE:,} records/s of {SIZE} B"
