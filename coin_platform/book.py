@@ -4,9 +4,10 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import NoReturn
 
 from coin_platform.errors import SequenceGap
-from coin_platform.model import BookUpdate, Level, Microseconds, Pair
+from coin_platform.model import SECOND, BookUpdate, Level, Microseconds, Pair
 
 # Sizes are summed as integers of 2**-100: exact for every size above 1e-15, so that a running total neither drifts nor
 # depends on the order of updates, and equals `math.fsum` over the levels.
@@ -109,6 +110,7 @@ class Book:
                 self._early.append(update)
             return Applied.WAITING
         if self._is_old(update):
+            self._check_time(update)
             return Applied.IGNORED
         self._check_sequence(update)
         for level in update.bids:
@@ -177,10 +179,24 @@ class Book:
             return
         wanted = self.sequence + 1
         if update.first_sequence > wanted or (self._is_chained and update.first_sequence != wanted):
-            self.invalidate()
-            if self._is_bridged:
-                self._early.append(update)  # the next snapshot may end within it
-            raise SequenceGap(f"{update.pair}: wanted an update from {wanted}, got one from {update.first_sequence}")
+            self._fail(update, f"wanted an update from {wanted}, got one from {update.first_sequence}")
+
+    def _check_time(self, update: BookUpdate) -> None:
+        """What is older by its number must be so by its time too: else the exchange has begun to count anew."""
+        if (
+            update.exchange_time is None
+            or self.exchange_time is None
+            or not _before(update.last_sequence, self.sequence)
+        ):
+            return
+        if update.exchange_time > self.exchange_time + SECOND:
+            self._fail(update, f"number {update.last_sequence} came after {self.sequence}: it is counted anew")
+
+    def _fail(self, update: BookUpdate, reason: str) -> NoReturn:
+        self.invalidate()
+        if self._is_bridged:
+            self._early.append(update)  # the next snapshot may end within it
+        raise SequenceGap(f"{update.pair}: {reason}")
 
 
 def _before(one: int | None, other: int | None) -> bool:

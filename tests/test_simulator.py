@@ -569,7 +569,7 @@ def test_the_log_is_what_clients_received_whoever_closes(tmp_path: Path) -> None
     sent, closed = served(tmp_path, work_then_stop)
     assert all(task.done() and task.exception() is None for task in staying)
     for name in VENUES:
-        assert received[name].total() > 30
+        assert received[name].total() >= 30
         assert Counter(line["hash"] for line in sent if line["exchange"] == name) == received[name]
     for end in closed:
         numbers = [line["number"] for line in sent if line["connection"] == end["connection"]]

@@ -1,0 +1,138 @@
+"""B1 and B8: numbers that are left out, repeated, swapped, late, begun anew, or as large as can be."""
+
+import random
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from coin_platform.book import Applied, Book
+from coin_platform.errors import BookError, DecodeError, SequenceGap
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, BookUpdate, Channel, Level, Pair, Proof
+from tests.recordings import say
+
+NUMBERED = [name for name, kind in EXCHANGES.items() if kind.proof is Proof.SEQUENCE]
+START = 1_800_000_000 * SECOND
+OKX = (
+    '{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"%s","data":[{"asks":[],"bids":[["1","%d","0","1"]],'
+    '"ts":"1786182438509","checksum":0,"seqId":%s,"prevSeqId":%s}]}'
+)
+
+
+def change(number: int, pair: Pair, *, time: int | None = None) -> BookUpdate:
+    """Return the change with this number, sent `number` tenths of a second after the start unless told."""
+    return BookUpdate(
+        pair=pair,
+        is_snapshot=False,
+        bids=[Level(float(number % 7 + 1), float(number))],
+        asks=[],
+        first_sequence=number,
+        last_sequence=number,
+        exchange_time=START + number * SECOND // 10 if time is None else time,
+    )
+
+
+def whole(number: int, pair: Pair, *, time: int | None = None) -> BookUpdate:
+    """Return a snapshot with this number."""
+    return msgspec.structs.replace(change(number, pair, time=time), is_snapshot=True)
+
+
+def started(name: str, number: int) -> tuple[Book, Pair]:
+    """Return a book that has this number, and its pair."""
+    kind = EXCHANGES[name]
+    pair = Pair("BTC", kind.quote)
+    book = kind.book()
+    kind.apply(book, whole(number, pair))
+    return book, pair
+
+
+def injected(chance: random.Random, fault: str, numbers: list[int]) -> tuple[list[int], list[int]]:
+    """Return numbers with one fault in them, and those at which it must be noticed."""
+    at, count = chance.randrange(5, len(numbers) - 10), chance.randrange(1, 6)
+    before, some, after = numbers[:at], numbers[at : at + count], numbers[at + count :]
+    match fault:
+        case "drop":
+            return before + after, after[:1]
+        case "repeat":
+            return before + some[:1] * 2 + some[1:] + after, []
+        case "swap":
+            return [*before, after[0], *some, *after[1:]], after[:1]
+        case _:  # late, by `count` and more
+            return [*before, *after[:count], *some, *after[count:]], after[:1]
+
+
+@pytest.mark.parametrize("fault", ["drop", "repeat", "swap", "delay"])
+@pytest.mark.parametrize("name", NUMBERED)
+def test_F1_B1_every_hole_is_noticed_at_the_next_message_and_nothing_else_is(name: str, fault: str) -> None:
+    kind, chance = EXCHANGES[name], random.Random(f"{name} {fault}")
+    for _ in range(50):
+        book, pair = started(name, 100)
+        numbers, holes = injected(chance, fault, list(range(101, 160)))
+        noticed: list[int] = []
+        for number in numbers:
+            try:
+                kind.apply(book, change(number, pair))
+            except SequenceGap:
+                noticed.append(number)
+                assert not book.is_valid
+        assert noticed == holes
+        assert book.is_valid is (not holes)
+        kind.apply(book, whole(200, pair))
+        assert kind.apply(book, change(201, pair)) is Applied.APPLIED
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERED if name != "okx"])
+def test_B8_an_exchange_that_counts_anew_is_noticed_and_not_taken_for_old_news(name: str) -> None:
+    kind = EXCHANGES[name]
+    book, pair = started(name, 1000)
+    kind.apply(book, change(1001, pair))
+    assert kind.apply(book, change(1000, pair)) is Applied.IGNORED  # old by its time too
+    later = START + 1001 * SECOND // 10
+    assert kind.apply(book, change(990, pair, time=later)) is Applied.IGNORED  # clocks of one exchange differ a little
+    with pytest.raises(SequenceGap, match="number 1 came after 1001: it is counted anew"):
+        kind.apply(book, change(1, pair, time=later + 2 * SECOND))
+    assert not book.is_valid
+    kind.apply(book, whole(1, pair, time=later + 3 * SECOND))
+    assert kind.apply(book, change(2, pair, time=later + 3 * SECOND)) is Applied.APPLIED
+    assert (book.is_valid, book.sequence) == (True, 2)
+
+
+def okx(action: str, size: int, number: int | str, before: int | str) -> Iterator[BookUpdate]:
+    """Yield what OKX's book message says."""
+    for event in say("okx", Channel.ORDERBOOK, (OKX % (action, size, number, before)).encode()):
+        assert isinstance(event, BookUpdate)
+        yield event
+
+
+def test_B8_okx_may_count_anew_repeat_a_number_and_count_as_far_as_it_likes() -> None:
+    kind, book = EXCHANGES["okx"], EXCHANGES["okx"].book()
+    steps = [("snapshot", 9, -1), ("update", 12, 9), ("update", 12, 12), ("update", 3, 12), ("update", 5, 3)]
+    steps += [("update", 2**63 - 1, 5), ("update", 2**63, 2**63 - 1), ("update", 0, 2**63), ("update", 1, 0)]
+    for size, (action, number, before) in enumerate(steps, 1):
+        for update in okx(action, size, number, before):
+            assert kind.apply(book, update) in (Applied.APPLIED, Applied.IGNORED)
+    assert (book.sequence, book.bids.levels[1.0].size) == (1, float(len(steps)))
+    [lost] = okx("update", 99, 4, 3)
+    with pytest.raises(SequenceGap):
+        kind.apply(book, lost)
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERED if name != "okx"])
+def test_B8_numbers_around_two_to_the_sixty_third_are_numbers(name: str) -> None:
+    kind = EXCHANGES[name]
+    book, pair = started(name, 2**63 - 2)
+    time = START + 10**12
+    for number in (2**63 - 1, 2**63, 2**63 + 1):
+        assert kind.apply(book, change(number, pair, time=time)) is Applied.APPLIED
+    with pytest.raises(BookError):
+        kind.apply(book, change(2**63 + 3, pair, time=time))
+
+
+@pytest.mark.parametrize(("number", "before"), [('"12"', '"9"'), ('"12"', "9"), ("12", '"9"')])
+def test_B8_a_number_in_quotes_is_that_number_or_a_dead_letter(number: str, before: str) -> None:
+    try:
+        [update] = okx("update", 1, number, before)
+    except DecodeError:
+        return
+    assert (update.first_sequence, update.last_sequence) == (10, 12)
