@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from tests.kit.figures import figure, figures, versions
+import pytest
+
+from tests.kit.figures import ROOT, figure, figures, versions
 from tests.kit.guarantees import PROMISES, page, proofs
 
 
@@ -36,3 +38,8 @@ def test_the_page_has_each_promise_with_its_figures_and_tests(tmp_path: Path) ->
     assert "- no test has its name\n" in sections["F7"]
     assert text.count("test_a.py") == 2
     assert f"Apache Kafka {versions()['Apache Kafka']}" in text
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_every_promise_has_a_test_of_its_name(promise: str) -> None:
+    assert any(promise in proof.promises for proof in proofs(ROOT / "tests"))
