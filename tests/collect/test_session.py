@@ -497,3 +497,10 @@ def test_F2_losses_and_restorations_alternate_and_resyncs_keep_their_distance(
                     assert time - asked >= PATIENCE - 1e-6
                     asked = time
         assert talk.session.invalid == ({A} if is_lost else frozenset())
+
+
+def test_B11_news_of_a_pair_that_nobody_asked_for_are_counted_and_are_nobodys() -> None:
+    talk = Talk(Toy(), A)
+    assert talk.hear(ticker(C), snapshot(C, 5)) == []
+    assert (talk.session.unasked, talk.session.has_data, talk.session.unconfirmed) == (2, False, {A})
+    assert list(talk.session.checkpoints()) == []
