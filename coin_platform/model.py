@@ -4,6 +4,7 @@ Times are UTC, in whole microseconds since 1970 (`Microseconds`). Prices are in 
 """
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -48,13 +49,14 @@ class Pair(NamedTuple):
     def __str__(self) -> str:
         return f"{self.base}-{self.quote}"
 
-    @classmethod
-    def parse(cls, text: str) -> "Pair":
+    @staticmethod
+    @lru_cache(4096)  # every frame names one of a few
+    def parse(text: str) -> "Pair":
         """Read `BTC-KRW`. Raises `UnknownPair` with the text and the form that is wanted."""
         base, dash, quote = text.strip().upper().partition("-")
         if not (dash and base.isalnum() and quote.isalnum()):
             raise UnknownPair(f"{text!r} is not a pair: write BASE-QUOTE, for example BTC-KRW")
-        return cls(base, quote)
+        return Pair(base, quote)
 
 
 class Kind(StrEnum):

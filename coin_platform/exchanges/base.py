@@ -187,12 +187,10 @@ def _check(event: Event, received_time: Microseconds) -> None:
             _check_levels(event.pair, event.bids)
             _check_levels(event.pair, event.asks)
         case Ticker():
-            for name in _TICKER_PRICES:
-                _check_number(event.pair, name, getattr(event, name), 0.0, exclusive=True)
-            for name in _TICKER_SIZES:
-                _check_number(event.pair, name, getattr(event, name), 0.0)
-            for name in _TICKER_CHANGES:
-                _check_number(event.pair, name, getattr(event, name), -_MOST)
+            for name, least, is_exclusive in _TICKER_NUMBERS:
+                text = getattr(event, name)
+                if text is not None:  # half of them are: a call saved each
+                    _check_number(event.pair, name, text, least, exclusive=is_exclusive)
         case Trade():
             _check_value(event.pair, "price", event.price, 0.0, exclusive=True)
             _check_value(event.pair, "size", event.size, 0.0)
@@ -207,17 +205,20 @@ def _check(event: Event, received_time: Microseconds) -> None:
     _check_time(event.pair, event.exchange_time, received_time)
 
 
-_TICKER_PRICES = (
+_PRICES = (
     *("last", "open_24h", "high_24h", "low_24h", "open_day", "high_day", "low_day", "prev_close_day"),
     *("best_bid", "best_ask"),
 )
-_TICKER_SIZES = ("volume_24h", "quote_volume_24h", "best_bid_size", "best_ask_size")
-_TICKER_CHANGES = ("change_24h", "change_rate_24h", "change_day", "change_rate_day")
+_SIZES = ("volume_24h", "quote_volume_24h", "best_bid_size", "best_ask_size")
+_CHANGES = ("change_24h", "change_rate_24h", "change_day", "change_rate_day")
+_TICKER_NUMBERS = (  # field, what it must not be below, and whether it must be above that
+    *((name, 0.0, True) for name in _PRICES),
+    *((name, 0.0, False) for name in _SIZES),
+    *((name, -_MOST, False) for name in _CHANGES),
+)
 
 
-def _check_number(pair: Pair, name: str, text: str | None, least: float, *, exclusive: bool = False) -> None:
-    if text is None:
-        return
+def _check_number(pair: Pair, name: str, text: str, least: float, *, exclusive: bool) -> None:
     try:
         value = float(text)
         is_plain = not text.strip("0123456789.eE+-")  # float() also reads 1_000, ' 1' and the digits of other scripts
@@ -225,7 +226,8 @@ def _check_number(pair: Pair, name: str, text: str | None, least: float, *, excl
         is_plain = False
     if not is_plain:
         raise DecodeError(f"{pair}: {name} is {text[:40]!r}, not a number")
-    _check_value(pair, name, value, least, exclusive=exclusive)
+    if not least < value < _QUOTE_MOST:
+        _check_value(pair, name, value, least, exclusive=exclusive)
 
 
 def _check_value(pair: Pair, name: str, value: float | None, least: float, *, exclusive: bool = False) -> None:
