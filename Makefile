@@ -5,7 +5,7 @@ BROKER ?= local
 LAKE ?= folder
 READY := .venv/.ready
 
-.PHONY: demo up test test-long guarantees bench lint lock clean stack-up stack-down stack-status
+.PHONY: demo up test test-long sabotage guarantees bench lint lock clean stack-up stack-down stack-status
 demo: $(READY) ## the main job, with a report that must add up; BROKER=kafka LAKE=s3: on the real services
 	$(BIN)/coin demo --broker $(BROKER) --lake $(LAKE)
 
@@ -22,6 +22,9 @@ stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka and an S3 se
 
 test-long: $(READY) ## what takes minutes: faults against real processes
 	$(BIN)/pytest -m long --timeout=900 --junitxml=reports/junit-long.xml
+
+sabotage: $(READY) ## are the promises proved? mechanisms switched off one by one, in a copy of the tree
+	$(BIN)/python -m tests.kit.sabotage
 
 guarantees: $(READY) ## docs/guarantees.md, from the names of the tests and what they measured last
 	$(BIN)/python -m tests.kit.guarantees

@@ -1,0 +1,272 @@
+"""Switches one mechanism after the other off and sees whether the tests of its promise notice: `make sabotage`.
+
+Works on a copy of the tree. A promise whose tests still pass without its mechanism is not proved: exit code 1.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 600  # seconds for the tests of one promise
+
+
+class Sabotage(NamedTuple):
+    """What is changed in a file, and where the tests are that should fail then."""
+
+    promise: str
+    mechanism: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SABOTAGES = (
+    Sabotage(
+        *("S1", "frames are known by their identity"),
+        "coin_platform/preprocess/transform.py",
+        "if last is not None and header.number <= last:",
+        "if last is not None and header.number < 0:",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("S2", "the same content is not written again"),
+        "coin_platform/lake.py",
+        "if before and before.holds(facts):",
+        "if before and not facts:",
+        ("tests/test_lake.py", "tests/orchestration/test_tables.py"),
+    ),
+    Sabotage(
+        *("S3", "a file is replaced whole"),
+        "coin_platform/store.py",
+        "temporary.replace(path)",
+        "path.write_bytes(data)",
+        ("tests/test_lake.py",),
+    ),
+    Sabotage(
+        *("S4", "a commit compares before it swaps"),
+        "coin_platform/store.py",
+        "_compare(key, self.get(key), if_match)\n                temporary",
+        "temporary",
+        ("tests/test_lake.py",),
+    ),
+    Sabotage(
+        *("S4", "S3 is asked for conditional writes"),
+        "coin_platform/s3.py",
+        '{"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}',
+        "{}",
+        ("tests/test_lake.py",),
+    ),
+    Sabotage(
+        *("S5", "windows after the end are opened for late rows"),
+        "coin_platform/lake.py",
+        "None if end is None else end + late",
+        "end",
+        ("tests/test_lake.py",),
+    ),
+    Sabotage(
+        *("S6", "frames are counted against rows"),
+        "coin_platform/quality.py",
+        'passed = counts["frames"] == ends and',
+        'passed = bool(counts) or counts["frames"] == ends and',
+        ("tests/orchestration/test_tables.py",),
+    ),
+    Sabotage(
+        *("S7", "what cannot be decoded becomes a dead letter"),
+        "coin_platform/preprocess/transform.py",
+        "self.dead.append(Dead(record, header, error))",
+        "pass",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("S8", "an ended connection opens a gap"),
+        "coin_platform/preprocess/ledger.py",
+        "pending.append(Pending(start, cause, reason, reached=start))\n        return [self._gap(name, pending[-1])]",
+        "return []",
+        ("tests/preprocess", "tests/orchestration/test_tables.py"),
+    ),
+    Sabotage(
+        *("S8", "numbers are counted"),
+        "coin_platform/preprocess/ledger.py",
+        "missing = header.number - line.number - header.kind.is_frame",
+        "missing = 0",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("K1", "a broker that is back is found at once"),
+        "coin_platform/topics.py",
+        "reconnect_backoff_max_ms=1_000",
+        "reconnect_backoff_max_ms=30_000",
+        ("tests/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K1", "what is appended waits on disk"),
+        "coin_platform/shipper.py",
+        "spool.journal.append(header, value)",
+        "self.flush(60)\n        spool.journal.append(header, value)",
+        ("tests/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K2", "a successor begins with what was left to send"),
+        "coin_platform/shipper.py",
+        "self.next = self._trimmed = bounds.begin",
+        "self.next = self._trimmed = bounds.end",
+        ("tests/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K3", "what failed is sent again"),
+        "coin_platform/shipper.py",
+        "if error is not None:\n                return error\n            spool.next += 1",
+        "spool.next += 1",
+        ("tests/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K3", "after a fatal state there is another producer"),
+        "coin_platform/shipper.py",
+        "if errors:\n            self._discard()",
+        "if errors:",
+        ("tests/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K4", "a partition that does not move is begun anew"),
+        "coin_platform/preprocess/lane.py",
+        "elif moment - self._stalled[1] > STUCK:",
+        "elif moment < 0:",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("F1", "sequences are checked"),
+        "coin_platform/book.py",
+        "if self.sequence is None or update.first_sequence is None:\n            return",
+        "return",
+        ("tests/exchanges", "tests/collect/test_session.py"),
+    ),
+    Sabotage(
+        *("F1", "checksums are checked"),
+        "coin_platform/exchanges/base.py",
+        "if found != update.checksum:",
+        "if found is None:",
+        ("tests/exchanges", "tests/collect/test_session.py"),
+    ),
+    Sabotage(
+        *("F2", "a pair is resynced at most once in ten seconds"),
+        "coin_platform/collect/session.py",
+        'if now.monotonic - self._resynced.get(pair, float("-inf")) < PATIENCE:\n            return',
+        "",
+        ("tests/collect/test_session.py",),
+    ),
+    Sabotage(
+        *("F3", "a silent connection is given up"),
+        "coin_platform/collect/connection.py",
+        "if at - self._heard > exchange.silence:",
+        "if at < 0:",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F4", "delays grow"),
+        "coin_platform/collect/pacing.py",
+        "self._failures += 1",
+        "pass",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F5", "a connection stays until its successor has data"),
+        "coin_platform/collect/feed.py",
+        "await connection.ready.wait()\n        if not connection.has_ended:",
+        "if not connection.has_ended:",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F5", "what two connections bring is one row"),
+        "coin_platform/preprocess/overlap.py",
+        "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:",
+        "if copy.offset < 0:",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("F6", "time-outs are measured by the clock that never jumps"),
+        "coin_platform/collect/connection.py",
+        "exchange, at = self.route.exchange, moment.monotonic",
+        "exchange, at = self.route.exchange, moment.wall / SECOND",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F7", "whatever a parser raises is a decode error"),
+        "coin_platform/exchanges/base.py",
+        "_UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
+        "_UNREADABLE = (msgspec.MsgspecError,)",
+        ("tests/exchanges",),
+    ),
+)
+
+
+def survives(sabotage: Sabotage) -> str | None:
+    """Return what is wrong with the proof, if anything: the mechanism is off, and no test of the promise fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=_left_out)
+        file = tree / sabotage.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(sabotage.old) != 1:
+            return f"{sabotage.file} holds the mechanism {text.count(sabotage.old)} times: has it moved?"
+        file.write_text(text.replace(sabotage.old, sabotage.new), encoding="utf-8")
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                "-p",
+                "no:cacheprovider",
+                "-k",
+                f"{sabotage.promise}_",
+                *sabotage.tests,
+            ],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree)},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    failed = [
+        line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED ")
+    ]
+    if done.returncode == 1 and failed:
+        console.print(f"  noticed by {failed[0]}", highlight=False)
+        return None
+    return f"no test noticed; pytest ended with {done.returncode}: {done.stdout.strip().splitlines()[-1:]}"
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    unneeded = {".git", ".venv", "data", "reports"} if Path(folder) == ROOT else set()
+    return (unneeded | {"__pycache__"}) & set(names)
+
+
+console = Console()
+
+
+def main() -> int:
+    """Try every sabotage, or those of the promises named; return how many survived."""
+    wanted = [each for each in SABOTAGES if each.promise in sys.argv[1:] or len(sys.argv) == 1]
+    table, survivors = Table("promise", "switched off", "tests"), 0
+    for sabotage in wanted:
+        console.print(f"{sabotage.promise}: without: {sabotage.mechanism}", highlight=False)
+        wrong = survives(sabotage)
+        survivors += wrong is not None
+        table.add_row(sabotage.promise, sabotage.mechanism, wrong or "fail, as they should")
+    console.print(table)
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main())
