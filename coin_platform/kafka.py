@@ -125,9 +125,10 @@ class KafkaBroker:
         self._admin: KafkaAdminClient | None = None
         self._offsets: KafkaConsumer | None = None
         self._known: set[TopicPartition] = set()
-        self._reading = threading.Lock()  # for the next two
+        self._reading = threading.Lock()  # for the next three
         self._reader: KafkaConsumer | None = None
         self._place: tuple[TopicPartition, int] | None = None  # where the reader stands
+        self._met: dict[str, TopicPartition] = {}  # a partition of each topic that the reader knows
 
     def claim(self, topic: str, partition: int) -> None:
         self.shipper.claim(topic, partition, self._patience)
@@ -241,7 +242,7 @@ class KafkaBroker:
                 if self._reader is None:
                     self._reader = self._new_consumer()
                 if self._place is None or self._place[0] != place:
-                    self._reader.assign([place])
+                    self._assign(self._reader, place)
                 if self._place != (place, start):
                     self._reader.seek(place, start)
                 self._place = None  # unknown, should what follows fail
@@ -255,7 +256,15 @@ class KafkaBroker:
                 f"the first kept one is {self.begin_offset(topic, partition)}"
             ) from None
         except KafkaError as error:
+            self._met.clear()
             raise self._unreachable(topic, partition, error) from error
+
+    def _assign(self, reader: KafkaConsumer, place: TopicPartition) -> None:
+        """Turn the reader to a partition; one that changes to a topic that it has forgotten would sleep for 0.1 s."""
+        if place.topic not in self._met:
+            self._met[place.topic] = place
+            reader.assign(list(self._met.values()))  # what it knows only grows: the next line takes nothing away
+        reader.assign([place])
 
     def _administrator(self) -> KafkaAdminClient:
         if self._admin is None:

@@ -102,6 +102,20 @@ def test_reads_that_take_turns_do_not_disturb_each_other(kafka: Kafka, broker: K
 
 
 @pytest.mark.kafka
+def test_reads_that_change_between_topics_cost_no_tenth_of_a_second_each(kafka: Kafka, broker: KafkaBroker) -> None:
+    names = [fresh_topic(kafka) for _ in range(3)]
+    for name in names:
+        broker.append(name, 0, "h", name.encode())
+    broker.flush()
+    for name in names:
+        assert [record.value for record in broker.read(name, 0, 0, 1)] == [name.encode()]
+    started = time.monotonic()
+    for name in 10 * names:
+        assert [record.value for record in broker.read(name, 0, 0, 1)] == [name.encode()]
+    assert time.monotonic() - started < 2  # 30 times a tenth is 3
+
+
+@pytest.mark.kafka
 def test_what_is_not_there_is_named_with_the_remedy(kafka: Kafka, broker: KafkaBroker) -> None:
     with pytest.raises(SettingsError, match=r"kafka has no topic absent partition 0: run `coin topics create`"):
         broker.end_offset("absent", 0)
