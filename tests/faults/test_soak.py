@@ -1,6 +1,7 @@
 """All services together under random faults: nothing lost, nothing twice, no wrong book, every hole in the ledger.
 
-`SOAK_SEED` repeats a run, `SOAK_MINUTES` makes the long one longer, `SOAK_FAULTS` names the faults that may happen.
+`SOAK_SEED` repeats a run, `SOAK_MINUTES` makes the long one longer, `SOAK_FAULTS` names the faults that may happen,
+`SOAK_EVERY` the seconds between two.
 """
 
 import os
@@ -30,7 +31,8 @@ def plan(minutes: float, rate: float) -> Plan:
     seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1 << 16))
     faults = tuple(filter(None, os.environ.get("SOAK_FAULTS", "").split(",")))
     print(f"SOAK_SEED={seed}", flush=True)
-    return Plan(minutes, seed, rate, None if faults == ("none",) else 30.0, faults)
+    every = None if faults == ("none",) else float(os.environ.get("SOAK_EVERY") or 30)
+    return Plan(minutes, seed, rate, every, faults)
 
 
 def examine(soak: Soak) -> None:

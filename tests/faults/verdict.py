@@ -147,11 +147,13 @@ def _accounts(
     sequences = _sequences(table)
     begun: set[str] = set()  # pairs that ever had a row
     bytes_of: set[bytes] = set()
+    seen: set[tuple[int, str, int]] = set()
     for record in records:
         header = unpack(record.header)
-        if not header.kind.is_frame:
-            continue
         identity = (header.epoch, header.connection, header.number)
+        if not header.kind.is_frame or identity in seen:
+            continue
+        seen.add(identity)
         if identity in known:
             bytes_of.add(record.value)
             for pair, sequence in sequences.get(identity, ()):
@@ -278,5 +280,6 @@ def _unlike(
 
 def _explains(event: Event, gap: Gap, exchange: Exchange) -> bool:
     """Whether a gap may come of a fault."""
-    about = event.victim in ("", exchange.name, f"collect-{exchange.region}")
-    return about and event.start - TOLERANCE <= gap.start <= event.stop + HEALING
+    is_about = event.victim in ("", exchange.name, f"collect-{exchange.region}")
+    is_later = gap.stop is None or gap.stop >= event.start - TOLERANCE  # what is polled was heard before the fault
+    return is_about and is_later and gap.start <= event.stop + HEALING
