@@ -13,9 +13,10 @@ from coin_platform.errors import RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
 from coin_platform.model import Channel, Kind, Pair, Window
-from coin_platform.orchestration.assets import keep_gaps, keep_raw, keep_rows, key, tables
+from coin_platform.orchestration.assets import key, tables
 from coin_platform.orchestration.partitions import key_of, window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.tables import keep_gaps, keep_raw, keep_rows
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources

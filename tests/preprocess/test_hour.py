@@ -11,7 +11,7 @@ from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Microseconds, Region, Window
-from coin_platform.orchestration.assets import keep_raw, keep_rows
+from coin_platform.orchestration.tables import keep_raw, keep_rows
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.transform import Source
 from coin_platform.preprocess.worker import Worker

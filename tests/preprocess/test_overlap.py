@@ -21,7 +21,7 @@ from coin_platform.demo import free_port
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Microseconds, Pair, Trade, Window
-from coin_platform.orchestration.assets import keep_raw, keep_rows
+from coin_platform.orchestration.tables import keep_raw, keep_rows
 from coin_platform.pairs import wanted
 from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Batch, Source, Transform, batch

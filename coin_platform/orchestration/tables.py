@@ -1,0 +1,195 @@
+"""What a table of one window is made of: reads it, commits it, and says what was found."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import dagster as dg
+import polars as pl
+
+from coin_platform import quality
+from coin_platform.broker import Broker
+from coin_platform.errors import RetentionLoss
+from coin_platform.exchanges.base import Exchange
+from coin_platform.lake import Commit, Lake
+from coin_platform.model import Channel, Window
+from coin_platform.orchestration.pictures import pictures
+from coin_platform.orchestration.reading import has_lead, lead, span
+from coin_platform.preprocess import schema
+from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seconds, state_of
+from coin_platform.preprocess.ledger import State
+from coin_platform.preprocess.orderbook import FaultKind
+from coin_platform.preprocess.overlap import LEAD
+from coin_platform.preprocess.transform import Batch, Source, Transform, batch, dead_table, raw_table, records
+from coin_platform.settings import Settings
+
+Rule: TypeAlias = Callable[[pl.DataFrame], quality.Finding]
+
+RULES: dict[Channel, dict[str, Rule]] = {  # what must hold for one table only
+    Channel.ORDERBOOK: {"crossed_book": quality.crossed},
+    Channel.TRADE: {"one_row_a_trade": quality.one_row_a_trade},
+    Channel.CANDLE: {"ohlc": quality.ohlc},
+}
+
+
+def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Copy the records of one window into the lake; once the topic has trimmed them, the lake's own are kept."""
+    started = time.perf_counter()
+    name, table = source.exchange.name, f"raw_{source.channel}"
+    kept = lake.provenance(table, name, window)
+    first = broker.begin_offset(source.topic, source.partition)
+    if kept is not None and int(kept["start_offset"]) < first:
+        rows = _read(lake, table, source, window)
+        start, stop, trimmed = int(kept["start_offset"]), int(kept["stop_offset"]), kept.get("trimmed")
+    else:
+        start, stop, trimmed = span(broker, lake, source, window, int(settings.grace.total_seconds() * 1e6))
+        rows = raw_table(broker.read(source.topic, source.partition, start, stop))
+    place = {"topic": source.topic, "partition": source.partition, "start_offset": start, "stop_offset": stop}
+    if trimmed is not None:
+        place["trimmed"] = trimmed
+    finding = quality.tiling(rows["offset"], start, stop, trimmed)
+    commit = lake.commit(table, name, window, rows, {**place, "frames": _frames(rows)})
+    return _result(commit, rows, [finding], {**place, "seconds": time.perf_counter() - started})
+
+
+def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Turn the raw table of one window into rows."""
+    started = time.perf_counter()
+    raw = _read(lake, f"raw_{source.channel}", source, window)
+    provenance = lake.provenance(f"raw_{source.channel}", source.exchange.name, window) or {}
+    start = int(provenance["start_offset"])
+    result = _batch(source, window, broker, lake, raw, start)
+    _refuse_worse(source, window, broker, lake, result, start)
+    found = [
+        quality.conservation(result.rows, result.counts),
+        quality.columns(result.rows, schema.CURATED[source.channel]),
+        *(rule(result.rows) for rule in RULES.get(source.channel, {}).values()),
+    ]
+    faults = result.transform.faults
+    if source.channel is Channel.ORDERBOOK:
+        missed = [fault for _, fault in faults if fault.kind is FaultKind.CHECKPOINT]
+        found.append(quality.arrived([(str(fault.pair), fault.reason) for fault in missed]))
+    facts = {name: provenance[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
+    kept = {**facts, **result.counts, "faults_found": [(offset, str(pair), *rest) for offset, (pair, *rest) in faults]}
+    commit = lake.commit(source.channel.value, source.exchange.name, window, result.rows, kept)
+    told = "\n".join(f"- offset {offset}: {fault.reason}" for offset, fault in faults[:20])
+    numbers = {**facts, **result.counts, "seconds": time.perf_counter() - started}
+    shown = {**pictures(source.channel, result.rows, window), **quality.latency(result.rows), **numbers}
+    return _result(commit, result.rows, found, {**shown, "faults_found": dg.MetadataValue.md(told or "none")})
+
+
+def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
+    """Doubles need the 30 s before to be seen; books of changes too, or the window before where that does not do."""
+    result = None
+    for length in (LEAD, max(LEAD, window.stop - window.start)):
+        before = lead(broker, lake, source, window, start, length)
+        result = batch(source, (record for part in (before, records(raw)) for record in part), start)
+        if not result.counts["frames_invalid"]:
+            break
+    assert result is not None
+    return result
+
+
+def _refuse_worse(source: Source, window: Window, broker: Broker, lake: Lake, result: Batch, start: int) -> None:
+    """Keep a stored table whose books began in records that are gone since: made again, it would have holes."""
+    kept = lake.provenance(source.channel.value, source.exchange.name, window)
+    if kept is None or result.counts["frames_invalid"] <= int(kept.get("frames_invalid", 0)):
+        return
+    if not has_lead(broker, lake, source, window, start):
+        raise RetentionLoss(
+            f"{source.channel} of {source.exchange.name}: the records before this window, in which its books begin, "
+            f"were trimmed, and raw_{source.channel} of the window before was never made; the stored table is kept"
+        )
+
+
+def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Collect the dead letters of one window, of all channels."""
+    parts = []
+    for source in found:
+        transform = Transform(source)
+        for record in records(_read(lake, f"raw_{source.channel}", source, window)):
+            transform.feed(record)
+        parts.append(dead_table(source, transform.dead))
+    rows = pl.concat(parts).sort("topic", "offset")
+    commit = lake.commit("dead", exchange.name, window, rows, {"dead": rows.height})
+    reasons = rows.group_by("error", "reason").len().sort("len", descending=True).head(5)
+    text = "\n".join(f"- {count} x {error}: {reason}" for error, reason, count in reasons.iter_rows())
+    return _result(commit, rows, [], {"reasons": dg.MetadataValue.md(text or "none")})
+
+
+def keep_gaps(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Gather what one window's records say is missing, going on from what the window before knew."""
+    before = Window(window.start - (window.stop - window.start), window.start)
+    known = lake.provenance("gap", exchange.name, before)
+    parts, states = [], {}
+    for source in found:
+        gaps = Gaps(source, state_of(known, source.channel) or _state_before(source, before, lake))
+        _gather(gaps, source, window, lake)
+        parts.append(gaps.table())
+        states[source.channel.value] = gaps.ledger.state.pack()
+    rows = pl.concat(parts)
+    missing = seconds(rows, window.stop)
+    commit = lake.commit("gap", exchange.name, window, rows, {"states": states})
+    shown = {"gap_seconds": sum(missing.values()), **{f"seconds_{cause}": each for cause, each in missing.items()}}
+    return _result(commit, rows, [quality.no_gap(rows)], {**shown, "gaps": dg.MetadataValue.md(listing(rows))})
+
+
+def _state_before(source: Source, before: Window, lake: Lake) -> State | None:
+    """Return what the window before would have known; None where it was never stored."""
+    if lake.provenance(f"raw_{source.channel}", source.exchange.name, before) is None:
+        return None
+    gaps = Gaps(source, None)
+    _gather(gaps, source, before, lake)
+    return gaps.ledger.state
+
+
+def _gather(gaps: Gaps, source: Source, window: Window, lake: Lake) -> None:
+    name, table = source.exchange.name, source.channel.value
+    facts = lake.provenance(f"raw_{table}", name, window) or {}
+    raw = _read(lake, f"raw_{table}", source, window)
+    if "trimmed" in facts and raw.height:
+        gaps.trimmed(int(facts["trimmed"]), window.start, next(records(raw.head(1))))
+    rows, faults = None, []
+    if is_book(source):
+        rows = _read(lake, table, source, window)
+        faults = faults_of(lake.provenance(table, name, window) or {})
+    gaps.read(records(raw), rows, faults)
+
+
+def _read(lake: Lake, table: str, source: Source, window: Window) -> pl.DataFrame:
+    rows = lake.read(table, source.exchange.name, window)
+    if rows is None:
+        raise dg.Failure(f"{table} of {source.exchange.name} has no such window yet: materialise it first")
+    return rows
+
+
+def _frames(rows: pl.DataFrame) -> int:
+    return rows.filter(pl.col("kind").is_in(["w", "r"])).height
+
+
+def _result(
+    commit: Commit, rows: pl.DataFrame, findings: list[quality.Finding], facts: dict[str, Any]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    columns = [dg.TableColumn(name, str(kind)) for name, kind in rows.schema.items()]
+    metadata = {
+        "dagster/partition_row_count": commit.rows,
+        "dagster/uri": commit.uri,
+        "dagster/column_schema": dg.TableSchema(columns),
+        "bytes": commit.bytes,
+        "generation": commit.generation,
+        "changed": commit.changed,
+        **facts,
+    }
+    checks = [
+        dg.AssetCheckResult(
+            passed=finding.passed,
+            check_name=finding.rule,
+            description=finding.sentence,
+            metadata=finding.numbers,
+            severity=dg.AssetCheckSeverity.WARN if finding.warns else dg.AssetCheckSeverity.ERROR,
+        )
+        for finding in findings
+    ]
+    return dg.MaterializeResult(
+        metadata=metadata, data_version=dg.DataVersion(commit.content_hash), check_results=checks
+    )
