@@ -290,7 +290,9 @@ class Journal:
         self._changed = threading.Condition()  # guards all that follows
         self._buffer: list[tuple[str, bytes]] = []
         self._unwritten_bytes = 0  # of the buffer and of what is being committed
-        self._appended = self._synced = self._flush_to = 0  # counts of records since this writer began
+        # counts of records since this writer began
+        self._appended = self._taken = self._written = self._synced = self._flush_to = 0
+        self._has_written = False  # all that it ever will
         self._trim_to: int | None = None
         self._closing = False
         self._failure: Exception | None = None
@@ -372,34 +374,60 @@ class Journal:
     def _run(self) -> None:
         try:
             with closing(_File(self.path, self._clock, is_careful=self._on_drop is not None)) as file:
-                self._write(file)
+                syncing = threading.Thread(target=self._sync, args=(file,), name=f"sync {self.path}", daemon=True)
+                syncing.start()
+                try:
+                    self._write(file)
+                finally:
+                    with self._changed:
+                        self._has_written = True
+                        self._changed.notify_all()
+                    syncing.join()
             with self._changed:
-                self._failure = self._held
-                self._drop(len(self._buffer))
-        except Exception as error:  # whatever it was: the next append, flush or close raises it
-            with self._changed:
-                self._failure = error
-                self._changed.notify_all()
+                self._failure = self._failure or self._held
+                if self._on_drop is not None:
+                    self._drop(len(self._buffer))
+        except Exception as error:
+            self._fail(error)
 
-    def _write(self, file: _File) -> None:
-        written, synced_time = 0, time.monotonic()
-        limit, limit_time = self._limit(), time.monotonic()
-        is_last = has_more = False
-        while has_more or not is_last:
-            batch, is_wanted, is_last = self._take(self._patience(written, has_more))
-            written += self._commit(file, batch)
-            if written > self._synced and (is_wanted or time.monotonic() - synced_time >= self._sync_every):
+    def _fail(self, error: Exception) -> None:
+        """End: whatever it was, the next append, flush or close raises it."""
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    def _sync(self, file: _File) -> None:
+        """Sync what is committed, on a thread of its own: on a busy disk that takes long, and commits do not wait."""
+        synced_time = time.monotonic()
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._written > self._synced or self._has_written)
+                    if self._written == self._synced:
+                        return
+                    patience = synced_time + self._sync_every - time.monotonic()
+                    self._changed.wait_for(lambda: self._flush_to > self._synced or self._has_written, patience)
+                    written = self._written
                 file.sync()
                 synced_time = time.monotonic()
                 with self._changed:
                     self._synced = written
                     self._changed.notify_all()
+        except OSError as error:
+            self._fail(error)
+
+    def _write(self, file: _File) -> None:
+        limit, limit_time = self._limit(), time.monotonic()
+        is_last = has_more = False
+        while has_more or not is_last:
+            batch, is_last = self._take(self._patience(has_more))
+            self._commit(file, batch)
             if time.monotonic() - limit_time >= self._retain_every:
                 limit, limit_time = self._limit(), time.monotonic()
             has_more = self._make_room(file, limit, is_last=is_last)
 
-    def _take(self, patience: float | None) -> tuple[list[tuple[str, bytes]], bool, bool]:
-        """Wait for work and gather a little more of it; return records, and whether to sync now, and to end."""
+    def _take(self, patience: float | None) -> tuple[list[tuple[str, bytes]], bool]:
+        """Wait for work and gather a little more of it; return records, and whether to end."""
         with self._changed:
             if self._held and patience != 0:
                 self._changed.wait_for(lambda: self._closing or self._can_trim(), _AGAIN)
@@ -407,36 +435,37 @@ class Journal:
             if self._buffer:
                 self._changed.wait_for(self._is_urgent, self._commit_every)
             batch, self._buffer = self._buffer, []
-            return batch, self._closing or self._flush_to > self._synced, self._closing
+            self._taken += len(batch)
+            return batch, self._closing or self._failure is not None
 
     def _can_trim(self) -> bool:
         return self._trim_to is not None and not self._is_stuck
 
     def _is_urgent(self) -> bool:
-        return self._closing or self._flush_to > self._synced or len(self._buffer) >= _EARLY
+        is_over = self._closing or self._failure is not None
+        return is_over or self._flush_to > self._taken or len(self._buffer) >= _EARLY
 
-    def _patience(self, written: int, has_more: bool) -> float | None:
+    def _patience(self, has_more: bool) -> float | None:
         if has_more:
             return 0.0
-        if written > self._synced:
-            return self._sync_every
         return None if self._retention_hours is None and self._retention_bytes is None else self._retain_every
 
-    def _commit(self, file: _File, batch: list[tuple[str, bytes]]) -> int:
-        """Write records, and return how many; the others are held until the disk has room."""
+    def _commit(self, file: _File, batch: list[tuple[str, bytes]]) -> None:
+        """Write records, or hold them until the disk has room."""
         for start in range(0, len(batch), _BATCH):
             records = batch[start : start + _BATCH]
             try:
                 end = file.append(records)
             except (OSError, sqlite3.Error) as error:
                 self._hold_back(error, batch[start:])
-                return start
-            with self._changed:
-                self._held = None
-                self._unwritten_bytes -= sum(len(header) + len(value) for header, value in records)
+                return
             if self._on_append:
                 self._on_append(end)
-        return len(batch)
+            with self._changed:
+                self._held = None
+                self._written += len(records)
+                self._unwritten_bytes -= sum(len(header) + len(value) for header, value in records)
+                self._changed.notify_all()
 
     def _hold_back(self, error: Exception, records: list[tuple[str, bytes]]) -> None:
         """Keep what a full disk did not take. Raises any other error, and every one where nobody makes room."""
@@ -445,6 +474,7 @@ class Journal:
         with self._changed:
             self._held = error
             self._buffer[:0] = records
+            self._taken -= len(records)
             self._changed.notify_all()
 
     def _drop(self, count: int) -> None:

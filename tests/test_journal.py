@@ -271,6 +271,23 @@ def test_append_does_not_wait_for_a_disk_that_stands_still(path: Path) -> None:
         assert JournalReader(path).end_offset() == 1_001
 
 
+def test_K2_commits_do_not_wait_for_a_sync_that_takes_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def sync(file: int) -> None:
+        has_begun.set()
+        assert may_end.wait(10)
+
+    with closing(Journal(path, sync_every=0)) as journal:
+        journal.flush()
+        monkeypatch.setattr(os, "fsync", sync)
+        journal.append("h", b"being synced")
+        assert has_begun.wait(10)
+        journal.append("h", b"meanwhile")
+        until(lambda: JournalReader(path).end_offset() == 2)
+        may_end.set()
+
+
 def test_what_waits_in_memory_has_a_bound(path: Path) -> None:
     write(path, 1)
     with (
