@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BROKER ?= local
 LAKE ?= folder
+MINUTES ?= 20
 READY := .venv/.ready
 
 .PHONY: demo up test test-long sabotage guarantees bench lint lock clean stack-up stack-down stack-status
@@ -25,6 +26,9 @@ test-long: $(READY) ## what takes minutes: faults against real processes
 
 sabotage: $(READY) ## are the promises proved? mechanisms switched off one by one, in a copy of the tree
 	$(BIN)/python -m tests.kit.sabotage
+
+soak: $(READY) ## everything at once under random faults; MINUTES=240 before a release, SOAK_SEED=… to repeat a run
+	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -s -m long -k hours tests/faults/test_soak.py
 
 guarantees: $(READY) ## docs/guarantees.md, from the names of the tests and what they measured last
 	$(BIN)/python -m tests.kit.guarantees

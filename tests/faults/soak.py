@@ -1,5 +1,6 @@
 """Everything at once, for as long as you like: ten exchanges, collectors, workers, Kafka, S3, and random faults."""
 
+import itertools
 import random
 import signal
 import threading
@@ -31,6 +32,7 @@ QUIET = 20.0  # seconds before the end without a new fault
 DRAIN = 120.0  # seconds in which all must arrive at the end
 LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
 PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
+FAULTS = ("collector", "worker", "deploy", "freeze", "kafka", "lake", "close", "refuse", "silence", "drop", "swap")
 PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
 
 
@@ -40,8 +42,8 @@ class Plan(NamedTuple):
     minutes: float
     seed: int
     rate: float  # steps of the market a second
-    every: float | None = 30.0  # seconds between two faults; None: no faults
-    only: tuple[str, ...] = ()  # of the faults; empty: all
+    every: float  # seconds between two faults
+    faults: tuple[str, ...]  # some of `FAULTS`; none: no faults
 
 
 class Event(NamedTuple):
@@ -75,16 +77,18 @@ class Soak:
             ]
         )
         self.events: list[Event] = []
-        self.started = 0.0
+        self.started = self.seconds = 0.0
         self._random = random.Random(plan.seed)
         self._under_way = ""
         self._is_over = threading.Event()
-        self._faults: dict[str, Callable[[], tuple[str, Iterator[float]]]] = {
-            "kill": self._kill,
-            "deploy": self._deploy,
-            "freeze": self._freeze,
-            "kafka": lambda: ("", self._away(self.kafka)),
-            "lake": lambda: ("", self._away(self.lake)),
+        self._deck: list[str] = []
+        self._makers: dict[str, Callable[[], tuple[str, Iterator[float]]]] = {
+            "collector": lambda: self._signal("collect-", signal.SIGKILL),
+            "worker": lambda: self._signal("preprocess-", signal.SIGKILL),
+            "deploy": lambda: self._signal("", signal.SIGTERM),
+            "freeze": lambda: self._signal("", signal.SIGSTOP, signal.SIGCONT),
+            "kafka": lambda: self._away(self.kafka),
+            "lake": lambda: self._away(self.lake),
             "close": lambda: self._spoil(tuple(VENUES), 4.0, cut=True, close=True),
             "refuse": lambda: self._spoil(tuple(VENUES), 5.0, cut=True, status=429, retry_after="4"),
             "silence": lambda: self._spoil(PROMPT, 18.0, silent=True),
@@ -120,41 +124,29 @@ class Soak:
     def _let_happen(self) -> None:
         self.started = time.time()
         end = round((self.started + 60 * self.plan.minutes - LAST) / 60) * 60 + LAST
-        every = self.plan.every or float("inf")
-        due = self.started + every
-        deck: list[str] = []
-        while (moment := time.time()) < end:
-            if moment < due or moment > end - QUIET:
-                time.sleep(0.1)
-                continue
-            due += every
-            deck = deck or self._random.sample(
-                sorted(self.plan.only or self._faults), len(self.plan.only or self._faults)
-            )
-            self._happen(deck.pop())
+        for due in itertools.count(1):
+            quiet = min(end, self.started + due * self.plan.every)
+            time.sleep(max(0.0, quiet - time.time()))
+            if time.time() > end - QUIET:
+                break
+            self._happen()
+        time.sleep(max(0.0, end - time.time()))
 
-    def _happen(self, fault: str) -> None:
-        victim, steps = self._faults[fault]()
+    def _happen(self) -> None:
+        """Make the next fault: all once, in random order, before any comes again."""
+        if not self.plan.faults:
+            return
+        self._deck = self._deck or self._random.sample(self.plan.faults, len(self.plan.faults))
+        fault = self._deck.pop()
+        victim, steps = self._makers[fault]()
         start, self._under_way = now(), f"{fault} {victim}"
         for pause in steps:
             time.sleep(pause)
         self.events.append(Event(fault, victim, start, now()))
         self._under_way = ""
 
-    def _member(self) -> str:
-        return self._random.choice(sorted(self.fleet.members))
-
-    def _kill(self) -> tuple[str, Iterator[float]]:
-        return self._signal(signal.SIGKILL)
-
-    def _deploy(self) -> tuple[str, Iterator[float]]:
-        return self._signal(signal.SIGTERM)
-
-    def _freeze(self) -> tuple[str, Iterator[float]]:
-        return self._signal(signal.SIGSTOP, signal.SIGCONT)
-
-    def _signal(self, *numbers: signal.Signals) -> tuple[str, Iterator[float]]:
-        name = self._member()
+    def _signal(self, among: str, *numbers: signal.Signals) -> tuple[str, Iterator[float]]:
+        name = self._random.choice(sorted(name for name in self.fleet.members if name.startswith(among)))
 
         def steps() -> Iterator[float]:
             for number in numbers:
@@ -163,10 +155,13 @@ class Soak:
 
         return name, steps()
 
-    def _away(self, service: Service) -> Iterator[float]:
-        service.stop()
-        yield 6.0
-        service.start()
+    def _away(self, service: Service) -> tuple[str, Iterator[float]]:
+        def steps() -> Iterator[float]:
+            service.stop()
+            yield 6.0
+            service.start()
+
+        return service.name, steps()
 
     def _spoil(
         self, among: Sequence[str], seconds: float, *, cut: bool = False, **fields: object
@@ -186,6 +181,7 @@ class Soak:
     def _drain(self) -> None:
         """End collectors, then workers once they have all that was collected."""
         start, self._under_way = now(), "end"
+        self.seconds = time.time() - self.started
         work = {
             name: [each for each in self.fleet.members if each.startswith(name)] for name in ("collect", "preprocess")
         }

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
@@ -16,29 +16,32 @@ import polars as pl
 from coin_platform.broker import Broker
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake, open_lake
-from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Gap, Microseconds, Trade
+from coin_platform.model import SECOND, Channel, Gap, Microseconds
 from coin_platform.preprocess.gap import is_book
+from coin_platform.preprocess.ledger import Cause
 from coin_platform.preprocess.transform import Source
 from coin_platform.sources import sources
-from coin_platform.wire import Record, dead_letter_topic, frame, processed_topic, unpack
+from coin_platform.wire import Record, dead_letter_topic, processed_topic, unpack
+from tests.faults.accounts import TOLERANCE, Accounts
 from tests.faults.exchanges import Truth, top_of
 from tests.faults.soak import Event, Soak
-from tests.kit.history import Findings, Hole, Row, check, gaps_from, once, rows_from, sent_from, stored_from
+from tests.kit.history import Findings, Hole, Row, check, gaps_from, once, sent_from, stored_from
 
-TOLERANCE: Microseconds = SECOND
 HEALING: Microseconds = 45 * SECOND  # from a fault's end until its last gap has begun: silence is noticed after 40 s
 
 Place: TypeAlias = tuple[int, int]  # offset and index
 
 
 class Verdict(NamedTuple):
-    """What is wrong with one exchange; all empty is right."""
+    """What is wrong with one exchange: all lists empty is right."""
 
     findings: Findings
     unaccounted: list[str]  # frames that are in no row, without a reason
+    unsaved: list[str]  # messages that never reached the log, though nobody was killed
     untrue: list[str]  # books that the market never had
     unlike: list[str]  # processed records that differ from the tables
     baseless: list[str]  # gaps that no fault explains
+    killed: tuple[Microseconds, ...]  # when messages were sent that a kill cost
     books: int  # that were compared
     repeated: int  # processed records that came again
 
@@ -49,32 +52,39 @@ class Verdict(NamedTuple):
         return {name: (len(found), found[:3]) for name, found in lists.items() if isinstance(found, list) and found}
 
 
+class _Part(NamedTuple):
+    """What one source contributes to the verdict."""
+
+    rows: list[Row]
+    unaccounted: list[str]
+    untrue: list[str]
+    unlike: list[str]
+    made: list[Hole]
+    times: list[list[Microseconds]]  # when rows of each pair were received, where books come as changes
+    books: int
+    repeated: int
+
+
 def make_tables(soak: Soak) -> list[str]:
     """Make the tables of all windows, by the command for it in two processes; return what it complains of."""
     names = list(dict.fromkeys(source.exchange.name for source in soak.sources))
     closed = (time.time() // 60 + 1) * 60  # the end of the last window
     time.sleep(closed + soak.settings.grace.total_seconds() + 0.5 - time.time())
     start, end = (f"{each:%Y-%m-%dT%H:%M}" for each in (soak.settings.start, datetime.fromtimestamp(closed, UTC)))
-    halves: list[subprocess.Popen[str]] = []
+    environment = {**os.environ, **soak.environment}
+    halves = []
     for part in (names[::2], names[1::2]):
         chosen = [word for name in part for word in ("--exchange", name)]
         command = [sys.executable, "-m", "coin_platform", "lake", "backfill", "--from", start, "--to", end, *chosen]
-        halves.append(
-            subprocess.Popen(
-                command,
-                env={**os.environ, **soak.environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        log = soak.home / "logs" / f"backfill-{part[0]}.log"
+        with log.open("wb") as file:
+            halves.append((log, subprocess.Popen(command, env=environment, stdout=file, stderr=file)))
     complaints = []
-    for half in halves:
-        out, errors = half.communicate(timeout=60 + 600 * soak.plan.minutes)
-        complaints += [line for line in errors.splitlines() if line.startswith(("FAILED", "CHECK FAILED"))]
-        complaints += (
-            [f"backfill ended with {half.returncode}: {out[-500:]} {errors[-500:]}"] if half.returncode else []
-        )
+    for log, half in halves:
+        code = half.wait(60 + 600 * soak.plan.minutes)
+        lines = log.read_text().splitlines()
+        complaints += [line for line in lines if line.startswith(("FAILED", "CHECK FAILED"))]
+        complaints += [f"backfill ended with {code}: {lines[-1:]}"] if code else []
     return [line for line in complaints if not line.endswith(": no_gap")]
 
 
@@ -83,122 +93,63 @@ def judge(soak: Soak, exchange: Exchange, broker: Broker) -> Verdict:
     lake, found = open_lake(soak.settings), list(sources(exchange, soak.settings))
     gaps = list(gaps_from(exchange.name, lake.scan("gap", exchanges=[exchange.name]).collect()))
     dead = _read(lake, "dead", exchange)
-    rows, made = list(rows_from(exchange.name, dead)), list[Hole]()
-    unaccounted, unlike, untrue = list[str](), list[str](), list[str]()
-    served: dict[Channel, list[list[Microseconds]]] = {}
-    books = repeated = 0
-    for source in found:
-        table = _read(lake, source.channel.value, exchange)
-        records = list(
-            broker.read(source.topic, source.partition, 0, broker.end_offset(source.topic, source.partition))
-        )
-        rows += rows_from(exchange.name, table)
-        theirs = [gap for gap in gaps if gap.channel is source.channel]
-        excused, without = _accounts(source, records, table, theirs, dead)
-        rows += excused
-        unaccounted += without
-        if source.channel is Channel.ORDERBOOK:
-            wrong, books = _untrue(soak.exchanges.truth, exchange, table)
-            untrue += wrong
-        if is_book(source):
-            times = _times(table)
-            served[source.channel] = list(times.values())
-            made += _holes_of_books(theirs, times)
-        if source.channel not in exchange.channels:
-            made += _holes_of_polls(source, records)
-        wrong, again = _unlike(source, broker, table, records, soak.settings.window_length)
-        unlike += wrong
-        repeated += again
+    parts = {source.channel: _part(source, soak, broker, lake, gaps) for source in found}
+    sent, stored = sent_from(soak.exchanges.folder, exchange.name), once(stored_from(broker, found))
+
+    def served(_: str, channel: Channel, time: Microseconds) -> Microseconds:
+        return max((_next(times, time) or time for times in parts[channel].times), default=time)
+
     findings = check(
-        sent_from(soak.exchanges.folder, exchange.name),
-        once(stored_from(broker, found)),
+        sent,
+        stored,
         gaps=gaps,
-        rows=rows,
-        made=made,
+        rows=[row for part in parts.values() for row in part.rows],
+        made=[hole for part in parts.values() for hole in part.made],
         tolerance=TOLERANCE,
-        served=lambda _, channel, time: max(
-            (_next(times, time) or time for times in served.get(channel, ())), default=time
-        ),
+        served=served,
     )
-    baseless = [str(gap) for gap in gaps if not any(_explains(event, gap, exchange) for event in soak.events)]
-    return Verdict(findings, unaccounted, untrue, unlike, baseless, books, repeated)
+    missing = Counter(each.hash for each in sent) - Counter(each.hash for each in stored if each.hash)
+    unstored = [each for each in sent if each.kind == "data" and each.hash in missing]  # pongs are all the same
+    killed = [each for each in unstored if any(_is_killed(gap, each.time) for gap in gaps)]
+    return Verdict(
+        findings=findings,
+        unaccounted=[line for part in parts.values() for line in part.unaccounted]
+        + [f"dead: {reason}" for reason in dead["reason"]],
+        unsaved=[str(each) for each in unstored if each not in killed],
+        untrue=[line for part in parts.values() for line in part.untrue],
+        unlike=[line for part in parts.values() for line in part.unlike],
+        baseless=[str(gap) for gap in gaps if not any(_explains(event, gap, exchange) for event in soak.events)],
+        killed=tuple(each.time for each in killed),
+        books=sum(part.books for part in parts.values()),
+        repeated=sum(part.repeated for part in parts.values()),
+    )
+
+
+def _part(source: Source, soak: Soak, broker: Broker, lake: Lake, gaps: Iterable[Gap]) -> _Part:
+    exchange, channel = source.exchange, source.channel
+    table, theirs = _read(lake, channel.value, exchange), [gap for gap in gaps if gap.channel is channel]
+    records = list(broker.read(source.topic, source.partition, 0, broker.end_offset(source.topic, source.partition)))
+    accounts = Accounts(source, records, table, theirs)
+    times = _times(table) if is_book(source) else {}
+    polled = [] if channel in exchange.channels else list(_holes_of_polls(source, records))
+    untrue, books = _untrue(soak.exchanges.truth, exchange, table) if channel is Channel.ORDERBOOK else ([], 0)
+    unlike, repeated = _unlike(source, broker, table, records, soak.settings.window_length)
+    return _Part(
+        rows=accounts.rows,
+        unaccounted=accounts.without,
+        untrue=untrue,
+        unlike=unlike,
+        made=[*polled, *_holes_of_books(theirs, times)],
+        times=list(times.values()),
+        books=books,
+        repeated=repeated,
+    )
 
 
 def _read(lake: Lake, table: str, exchange: Exchange) -> pl.DataFrame:
     """Return what the windows hold, without what has only landed."""
     windows = lake.windows(table, exchange.name)
     return pl.concat([rows for window in windows if (rows := lake.read(table, exchange.name, window)) is not None])
-
-
-def _accounts(
-    source: Source, records: Iterable[Record], table: pl.DataFrame, gaps: Sequence[Gap], dead: pl.DataFrame
-) -> tuple[list[Row], list[str]]:
-    """Find a reason for each frame without a row; return those that have one, and a line for each that has none."""
-    known = set(table.select("epoch", "connection", "number").iter_rows())
-    known |= set(dead.select("epoch", "connection", "number").iter_rows())
-    trades = set(table.select("pair", "id").iter_rows()) if source.channel is Channel.TRADE else set()
-    minutes = (
-        set(table.select("pair", pl.col("open_time").to_physical()).iter_rows())
-        if source.channel is Channel.CANDLE
-        else set()
-    )
-    excused, without = [], []
-    reached: dict[tuple[str, str], int] = {}  # sequence of a connection's book, by pair, as its rows say
-    sequences = _sequences(table)
-    begun: set[str] = set()  # pairs that ever had a row
-    bytes_of: set[bytes] = set()
-    seen: set[tuple[int, str, int]] = set()
-    for record in records:
-        header = unpack(record.header)
-        identity = (header.epoch, header.connection, header.number)
-        if not header.kind.is_frame or identity in seen:
-            continue
-        seen.add(identity)
-        if identity in known:
-            bytes_of.add(record.value)
-            for pair, sequence in sequences.get(identity, ()):
-                begun.add(pair)
-                if sequence is not None:
-                    reached[header.connection, pair] = sequence
-            continue
-        events = source.exchange.decode(frame(source.exchange.name, source.channel, header, record.value))
-        for event in events:
-            match event:
-                case Trade():
-                    is_told = event.id is not None and (str(event.pair), event.id) in trades
-                case Candle():
-                    is_told = (str(event.pair), event.open_time) in minutes
-                case BookUpdate():
-                    last = reached.get((header.connection, str(event.pair)))
-                    is_old = last is not None and event.last_sequence is not None and event.last_sequence <= last
-                    is_told = is_old or str(event.pair) not in begun
-                case _:
-                    continue
-            if not (is_told or record.value in bytes_of or _covers(gaps, str(event.pair), header.received_time)):
-                without.append(f"{source.channel} {event.pair} offset {record.offset} {record.header}")
-                break
-        else:
-            excused.append(Row((source.exchange.name, *identity)))
-    return excused, without
-
-
-def _covers(gaps: Sequence[Gap], pair: str, time: Microseconds) -> bool:
-    return any(
-        (gap.pair is None or str(gap.pair) == pair)
-        and gap.start - TOLERANCE <= time
-        and (gap.stop is None or time <= gap.stop + TOLERANCE)
-        for gap in gaps
-    )
-
-
-def _sequences(table: pl.DataFrame) -> dict[tuple[int, str, int], list[tuple[str, int | None]]]:
-    found: defaultdict[tuple[int, str, int], list[tuple[str, int | None]]] = defaultdict(list)
-    if "sequence" in table.columns:
-        for epoch, connection, number, pair, sequence in table.select(
-            "epoch", "connection", "number", "pair", "sequence"
-        ).iter_rows():
-            found[epoch, connection, number].append((pair, sequence))
-    return found
 
 
 def _untrue(truth: Truth, exchange: Exchange, table: pl.DataFrame) -> tuple[list[str], int]:
@@ -267,15 +218,17 @@ def _unlike(
             newest[minute] = (each["offset"], each["index"])
         places = set(newest.values())
     letters = broker.end_offset(dead_letter_topic(source.topic), source.partition)
-    only = (
-        [
-            f"{source.channel}: {len(places - rows)} only processed, {len(rows - places)} only in the table, "
-            f"first {sorted(places ^ rows)[:3]}"
-        ]
-        if places != rows
-        else []
-    )
-    return only + ([f"{source.channel}: {letters} dead letters"] if letters else []), again
+    found = [f"{source.channel}: {letters} dead letters"] if letters else []
+    if places != rows:
+        counts = f"{len(places - rows)} only processed, {len(rows - places)} only in the table"
+        found.append(f"{source.channel}: {counts}, first {sorted(places ^ rows)[:3]}")
+    return found, again
+
+
+def _is_killed(gap: Gap, time: Microseconds) -> bool:
+    """Whether something was sent while a killed process was not there to store it."""
+    is_over = gap.stop is not None and time > gap.stop + TOLERANCE
+    return gap.cause == Cause.KILLED and gap.start - TOLERANCE <= time and not is_over
 
 
 def _explains(event: Event, gap: Gap, exchange: Exchange) -> bool:
