@@ -55,7 +55,7 @@ def proofs(folder: Path) -> Iterator[Proof]:
     for file in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and (found := re.match(r"test_((?:[A-Z]\d+_)+)", node.name)):
-                is_long = any("mark.long" in ast.unparse(each) for each in node.decorator_list)
+                is_long = any(ast.unparse(each) == "pytest.mark.long" for each in node.decorator_list)
                 yield Proof(tuple(found[1].strip("_").split("_")), file, node.name, is_long)
 
 
