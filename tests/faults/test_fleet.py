@@ -1,0 +1,67 @@
+"""What the soak measures with: memory that grows, books that the market never had, processes that are started again."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, Pair, Side
+from coin_platform.simulator.market import Listing, Market
+from tests.faults.exchanges import Top, Truth, top_of
+from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, growth_of_files, slope
+from tests.kit.delivery import until
+
+TIME = 1_795_478_400 * SECOND
+STEP = SECOND // 10
+
+
+def life(start: float, level: float, a_minute: float) -> Life:
+    """A process that holds `level` MiB at first and gains some every minute, measured every 5 s for 10 minutes."""
+    samples = [Sample(start + at, int((level + a_minute * at / 60) * MIB), 10 + at // 60) for at in range(0, 600, 5)]
+    return Life(start, samples)
+
+
+def test_memory_that_grows_is_seen_through_a_restart() -> None:
+    assert slope([life(0, 100, 0.2), life(600, 50, 0.2)], 60) == pytest.approx(2.0, abs=0.01)
+    assert slope([life(0, 100, 0.0), life(600, 150, 0.0)], 60) == 0
+    assert slope([life(0, 100, 0.2)], 600) is None, "nothing lived for so long"
+
+
+def test_descriptors_are_counted_from_when_a_process_has_settled() -> None:
+    assert growth_of_files([life(0, 100, 0)], 120) == 7
+    assert growth_of_files([], 120) == 0
+
+
+@pytest.mark.parametrize("name", ["okx", "bithumb"])
+def test_a_book_that_the_market_never_had_is_untrue(name: str) -> None:
+    pair = Pair("BTC", EXCHANGES[name].quote)
+    truth, market = Truth(), Market(7, {name: (pair,)}, TIME)
+    tops = []
+    for step in range(1, 4):
+        market.step(TIME + step * STEP)
+        truth.see(market, TIME + step * STEP)
+        tops.append(_top(market.listings[name][pair], TIME + step * STEP))
+    for top in tops:
+        assert truth.was(name, str(pair), top, top.time + STEP // 2)
+    assert not truth.was(name, str(pair), tops[0]._replace(time=tops[2].time), tops[2].time), "older than it says"
+    assert not truth.was(name, str(pair), tops[0]._replace(prices=0), tops[0].time)
+    is_seen = truth.was(name, str(pair), tops[1]._replace(sizes=0), tops[1].time)
+    assert is_seen is not EXCHANGES[name].has_deltas
+
+
+def _top(listing: Listing, time: int) -> Top:
+    levels = [*listing.levels(Side.BUY, 10), *listing.levels(Side.SELL, 10)]
+    return top_of(time, [listing.number(ticks) for ticks, _ in levels], [size for _, size in levels])
+
+
+def test_a_member_that_ends_is_started_again_and_an_end_that_nobody_wanted_is_told(tmp_path: Path) -> None:
+    sleeper = Member("sleeper", ["-c", "import time; time.sleep(60)"], os.environ, tmp_path / "sleeper.log")
+    faulty = Member("faulty", ["-c", "raise SystemExit(3)"], os.environ, tmp_path / "faulty.log")
+    with Fleet([sleeper, faulty]) as fleet:
+        sleeper.send(signal.SIGKILL)
+        until(lambda: len(sleeper.lives) > 1 and len(faulty.lives) > 1)
+    assert sleeper.ends[0] == (-signal.SIGKILL, True)
+    assert "faulty ended with 3" in fleet.accidents
+    assert "sleeper ended with -9" not in fleet.accidents
