@@ -1,11 +1,23 @@
 """The real services that tests need, started once for all of them."""
 
+import logging
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from infra.stack import Kafka, SeaweedFS, Service, StackError
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a command sets up in this process, as `coin` does, is no matter of the tests that follow."""
+    root, ours = logging.getLogger(), logging.getLogger("coin_platform")
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def _started(service: Service) -> Iterator[Service]:
