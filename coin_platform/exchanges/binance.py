@@ -240,6 +240,8 @@ class Binance(Exchange):
             yield self._data(head.stream, head.data)
         elif head.result is msgspec.UNSET:
             yield self._data("", frame.payload)  # a message of /ws
+        elif head.id is None:
+            raise ValueError("neither a stream nor the answer to a request")
         else:
             # `null` says that a request was understood, but not that its streams exist: only their data confirm them.
             yield Control(name="done" if bytes(head.result) == b"null" else "answer")

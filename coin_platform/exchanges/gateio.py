@@ -234,6 +234,8 @@ class Gateio(Exchange):
                 raise ValueError(f"channel {head.channel!r} is not known")
 
     def _answer(self, head: Head) -> Event:
+        if not head.channel.startswith("spot."):
+            raise ValueError(f"channel {head.channel!r} is not known")
         if head.event != "subscribe":
             return Control(name=head.event or head.channel)  # refused or not: unsubscribed, or a pong
         status = decode_status(head.result)

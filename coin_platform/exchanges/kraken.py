@@ -256,8 +256,10 @@ class Kraken(Exchange):
                 yield from map(self._candle, (row for row in decode_candles(frame.payload).data if row.interval == 1))
             case "":
                 raise ValueError("neither channel nor method")
-            case name:
+            case "heartbeat" | "status" | "instrument" | "level3" as name:
                 yield Control(name=name)
+            case unknown:
+                raise ValueError(f"channel {unknown!r} is not known")
 
     def _answer(self, head: Head) -> Event:
         symbol = head.symbol or (head.result.symbol if head.result is not None else "")

@@ -211,8 +211,10 @@ class Okx(Exchange):
                 )
             case "notice":
                 yield Notice(reason=f"{head.code}: {head.msg}")
-            case _:
+            case "subscribe" | "unsubscribe" | "login" | "channel-conn-count" | "channel-conn-count-error":
                 yield Control(name=head.event)
+            case unknown:
+                raise ValueError(f"event {unknown!r} is not known")
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)

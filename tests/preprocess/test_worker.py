@@ -537,3 +537,33 @@ def test_a_trade_told_long_before_a_restart_is_told_once_in_its_window() -> None
     log.append(payload)
     log.run()
     assert len(log.processed) == told
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_a_frame_of_another_exchange_is_a_dead_letter(exchange: str) -> None:
+    same = {"upbit", "bithumb"}  # they write the same messages
+    others = [name for name in EXCHANGES if name != exchange and {name, exchange} != same]
+    log = Log(exchange, Channel.TICKER)
+    log.append(*(frames(name, "ticker")[0].payload for name in others))
+    log.run()
+    assert log.processed == []
+    assert [letter.offset for letter in log.letters] == list(range(len(others)))
+    assert all(letter.reason.startswith(f"{exchange}: ") for letter in log.letters)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "payload"),
+    [
+        ("kraken", b'{"channel":"strange","data":[]}'),
+        ("gateio", b'{"time":1,"channel":"spot.strange","event":"update","result":{}}'),
+        ("okx", b'{"event":"strange"}'),
+        ("bybit", b'{"topic":"strange.BTCUSDT","type":"snapshot","ts":1,"data":{}}'),
+        ("upbit", b'{"type":"strange","code":"KRW-BTC"}'),
+    ],
+)
+def test_an_unknown_channel_is_a_dead_letter_that_names_it(exchange: str, payload: bytes) -> None:
+    log = Log(exchange, Channel.TICKER)
+    log.append(payload)
+    log.run()
+    [letter] = log.letters
+    assert "strange" in letter.reason and letter.exchange == exchange
