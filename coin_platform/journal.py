@@ -24,6 +24,7 @@ from coin_platform.model import SECOND, Microseconds
 from coin_platform.wire import Record
 
 BUFFER_BYTES = 64 << 20
+_CACHE_KIB = 256  # pages in memory of each open file: it is written at its end, and there are dozens of them
 _BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds the file
 
 _PAGE_BYTES = 8192
@@ -160,6 +161,7 @@ class _File:
         self._reserve = min(_RESERVE, total // 8)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
         self._db.execute("PRAGMA synchronous = NORMAL")  # no sync in a commit: `sync` has its own beat
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // _PAGE_BYTES)}")
         head: tuple[int, Microseconds] = self._db.execute("SELECT next_offset, last_time FROM head").fetchone()
