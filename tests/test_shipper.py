@@ -406,7 +406,7 @@ def test_K1_A4_an_outage_of_the_broker_loses_nothing_and_ends_when_it_is_back(
                 assert broker.shipper.waiting > 1_000
             finally:
                 kafka.start()
-            seconds = until(lambda: "again, after" in caplog.text, 3)
+            seconds = until(lambda: "again, after" in caplog.text, 4.5)
             figure("K1", "first acknowledgement after 6 s without broker", round(seconds, 2), "s")
         broker.flush()
         assert first_seen(stored(broker, topic)) == list(range(writer.appended))

@@ -97,7 +97,7 @@ def korea(kafka: Kafka, tmp_path: Path) -> Iterator[Korea]:
         yield made
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s in vain"
