@@ -626,7 +626,9 @@ class JournalReader:
 
     def _connect(self) -> sqlite3.Connection:
         address = f"{self.path.absolute().as_uri()}?mode=ro"
-        return sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # by default 2 MiB: a shipper has dozens of readers
+        return db
 
 
 def _bounds(db: sqlite3.Connection) -> Bounds:
