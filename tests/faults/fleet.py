@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import psutil
 
 _BEAT = 0.25  # seconds between two looks at who has ended
 _SAMPLE = 5.0  # seconds between two measurements
+_FEW = 6  # of them
 _PATIENCE = 40.0  # seconds in which a process must end that was asked to
 MIB = 1 << 20
 
@@ -167,6 +168,23 @@ def slope(lives: Sequence[Life], settling: float) -> float | None:
 
 
 def growth_of_files(lives: Sequence[Life], settling: float) -> int:
-    """Return how many more descriptors any process of a member holds at its end than once it had settled."""
-    settled = [[each.files for each in life.samples if each.time - life.started >= settling] for life in lives]
-    return max((abs(files[-1] - files[0]) for files in settled if files), default=0)
+    """Return how many more descriptors any process of a member holds at its end than once it had settled.
+
+    Medians of half a minute: while a connection is made or closed there are a few more or fewer.
+    """
+    growth = 0
+    for life in lives:
+        files = [sample.files for sample in life.samples if sample.time - life.started >= settling]
+        if len(files) >= 2 * _FEW:
+            growth = max(growth, round(abs(statistics.median(files[-_FEW:]) - statistics.median(files[:_FEW]))))
+    return growth
+
+
+def write_samples(members: Iterable[Member], path: Path) -> None:
+    """Write all measurements as lines of comma separated values."""
+    with path.open("w") as file:
+        file.write("member,process,seconds,memory_mib,files\n")
+        for each in members:
+            for number, life in enumerate(each.lives):
+                for at, memory, files in life.samples:
+                    file.write(f"{each.name},{number},{at - life.started:.0f},{memory / MIB:.2f},{files}\n")

@@ -30,7 +30,7 @@ def test_memory_that_grows_is_seen_through_a_restart() -> None:
 
 
 def test_descriptors_are_counted_from_when_a_process_has_settled() -> None:
-    assert growth_of_files([life(0, 100, 0)], 120) == 7
+    assert growth_of_files([life(0, 100, 0)], 120) == 7  # one a minute, from the third minute to the tenth
     assert growth_of_files([], 120) == 0
 
 
