@@ -170,7 +170,7 @@ def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
     stored = [value for _, value in frames(it.records())]
     sent = [one.encode() if isinstance(one, str) else one for one in nonsense]
     assert stored[-len(sent) - 2 :] == [*sent, b"[1,2]", b"\xff\xfe"]
-    assert (undecodable, opened, state) == (len(sent) + 1, 1, "live")  # an unknown channel alone is no error
+    assert (undecodable, opened, state) == (len(sent) + 2, 1, "live")
 
 
 def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> None:
