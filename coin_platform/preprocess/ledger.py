@@ -5,7 +5,7 @@ was left out, an ended connection without another that carries its pairs, a succ
 book that lost its proof. So the same records give the same gaps, whenever they are read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Candle, Channel, Gap, Kind, Microseconds, Pair, Trade
-from coin_platform.wire import End, Header, frame, unheard, unpack_facts
+from coin_platform.wire import End, Facts, Header, frame, unheard, unpack_facts
 
 PATIENCE: Microseconds = 600 * SECOND  # how long after its end a gap may still be filled over REST
 MOVED: Microseconds = 300 * SECOND  # after a new start, until which a pair that nobody carries is still expected back
@@ -47,6 +47,7 @@ class Line(msgspec.Struct):
     pairs: list[str]
     is_feed: bool  # what it brings is the channel itself; REST beside a stream is not
     has_spoken: bool = False
+    bookless: list[str] = []  # of its pairs, where books come as changes: those that have no book on it yet
 
 
 class Pending(msgspec.Struct):
@@ -82,6 +83,7 @@ class Ledger:
     """The gaps of one channel of one exchange. Every method returns the gaps that began or changed.
 
     `books`: rows are told with `row`, and a pair is served again with its first row, not its connection's first frame.
+    A book that is polled meanwhile ends nothing: what the stream would have told is missing all the same.
     """
 
     def __init__(
@@ -92,7 +94,6 @@ class Ledger:
         self.state = state or State()
         self._books = books
         self._is_streamed = channel in exchange.channels
-        self._fresh: set[tuple[str, str]] = set()  # (connection, pair) that opened and has not told a row yet
 
     def record(self, header: Header, value: bytes) -> list[Gap]:
         """Take one record in the order of the log. Raises `DecodeError` for one of ours that cannot be read."""
@@ -102,8 +103,11 @@ class Ledger:
 
     def row(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
         """A book is right, and told: what its pair lacked ends here."""
-        name = str(pair)
-        self._fresh.discard((connection, name))
+        name, line = str(pair), self.state.lines.get(connection)
+        if line is not None:
+            if not line.is_feed:
+                return []
+            _serve(line, name)
         self.state.told[name] = time
         return self._close(name, time)
 
@@ -113,7 +117,8 @@ class Ledger:
 
     def waits(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
         """A change has no book to go into: a gap, unless its connection has only begun."""
-        if (connection, str(pair)) in self._fresh:
+        line = self.state.lines.get(connection)
+        if line is not None and str(pair) in line.bookless:
             return []
         return self.lost(pair, Cause.NO_BOOK, "no checkpoint and no snapshot tells how the book began", time)
 
@@ -130,7 +135,7 @@ class Ledger:
         if line is None:  # it opened before what we know
             line = self._begin(header, value)
             line.number = header.number - header.kind.is_frame
-            self._fresh -= {(header.connection, name) for name in line.pairs}
+            line.bookless = []
         yield from self._count(line, header)
         if header.kind is Kind.CLOSED:
             del self.state.lines[header.connection]
@@ -138,15 +143,15 @@ class Ledger:
         elif header.kind.is_frame:
             yield from self._hear(line, header, value)
         else:
-            yield from self._change(line, unpack_facts(value).pairs, header)
+            yield from self._change(line, unpack_facts(value), header)
 
     def _begin(self, header: Header, value: bytes) -> Line:
         facts = None if header.kind.is_frame or header.kind is Kind.CLOSED else unpack_facts(value)
         is_feed = not self._is_streamed or not (facts and facts.transport == "rest")
         pairs = list(facts.pairs) if facts else []
-        line = Line(header.epoch, header.number, header.received_time, pairs, is_feed)
+        bookless = [*pairs] if self._books else []
+        line = Line(header.epoch, header.number, header.received_time, pairs, is_feed, bookless=bookless)
         self.state.lines[header.connection] = line
-        self._fresh |= {(header.connection, name) for name in pairs}
         return line
 
     def _count(self, line: Line, header: Header) -> Iterator[Gap]:
@@ -167,13 +172,15 @@ class Ledger:
         if header.kind is Kind.REST and header.pair is not None and self.channel in _FILLED:
             yield from self._fill(header, value)
 
-    def _change(self, line: Line, pairs: Sequence[str], header: Header) -> Iterator[Gap]:
+    def _change(self, line: Line, facts: Facts, header: Header) -> Iterator[Gap]:
         line.time = max(line.time, header.received_time)
         if header.kind is Kind.PAIRS:
-            self._fresh |= {(header.connection, name) for name in pairs if name not in line.pairs}
-            for name in set(line.pairs) - set(pairs):
+            line.bookless += [name for name in facts.pairs if self._books and name not in line.pairs]
+            for name in set(line.pairs) - set(facts.pairs):
                 yield from self._close(name, header.received_time)  # no longer wanted
-        line.pairs = list(pairs)
+        if facts.book is not None:
+            _serve(line, facts.book.pair)
+        line.pairs = list(facts.pairs)
 
     def _end(self, line: Line, reason: str, time: Microseconds) -> Iterator[Gap]:
         if not line.is_feed or reason == End.NO_PAIRS:
@@ -211,9 +218,10 @@ class Ledger:
         return list(dict.fromkeys(name for line in self.state.lines.values() if line.is_feed for name in line.pairs))
 
     def _uncovered(self, ended: Line) -> list[str]:
-        """The pairs that no other connection brings: one that has only opened brings nothing yet."""
-        others = {name for line in self.state.lines.values() if line.is_feed and line.has_spoken for name in line.pairs}
-        return [name for name in ended.pairs if name not in others]
+        """The pairs that no other connection brings: one that has only opened, or has no book yet, brings nothing."""
+        others = [line for line in self.state.lines.values() if line.is_feed and line.has_spoken]
+        served = {name for line in others for name in line.pairs if name not in line.bookless}
+        return [name for name in ended.pairs if name not in served]
 
     def _open(self, name: str, start: Microseconds, cause: Cause, reason: str) -> list[Gap]:
         pending = self.state.pending.setdefault(name, [])
@@ -276,3 +284,9 @@ class Ledger:
             reason=pending.reason,
             filled_by="rest" if is_filled else None,
         )
+
+
+def _serve(line: Line, name: str) -> None:
+    """Note that a connection has a book of this pair."""
+    if name in line.bookless:
+        line.bookless.remove(name)

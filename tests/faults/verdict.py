@@ -166,8 +166,9 @@ def _untrue(truth: Truth, exchange: Exchange, table: pl.DataFrame) -> tuple[list
 
 
 def _times(table: pl.DataFrame) -> dict[str, list[Microseconds]]:
-    """Return when rows of each pair were received."""
-    parts = table.sort("received_time").group_by("pair").agg(pl.col("received_time").to_physical())
+    """Return when rows of each pair were received, but not over REST while its stream was away."""
+    streamed = table.filter(~pl.col("connection").str.contains(r"^\w+-\d+r-"))
+    parts = streamed.sort("received_time").group_by("pair").agg(pl.col("received_time").to_physical())
     return {pair: list(times) for pair, times in parts.iter_rows()}
 
 

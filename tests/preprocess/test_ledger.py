@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
 from coin_platform.preprocess.ledger import MOVED, PATIENCE, Cause, Ledger, State
-from coin_platform.wire import Facts, Header, silent, without_data
+from coin_platform.wire import Checkpoint, Facts, Header, silent, without_data
 from tests.preprocess.logs import TIME
 
 BTC, ETH = Pair("BTC", "KRW"), Pair("ETH", "KRW")
@@ -256,6 +256,42 @@ def test_a_new_connection_serves_a_book_with_its_first_row_not_its_first_frame()
     assert feed.ledger.waits(BTC, "b", TIME + 5 * SECOND) == []
     feed.keep(feed.ledger.row(BTC, "b", TIME + 6 * SECOND))
     assert feed.gaps == [("BTC-KRW", 3, 6, "disconnect", None)]
+
+
+def test_a_book_that_is_polled_meanwhile_does_not_end_what_its_stream_lacks() -> None:
+    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
+    feed.open(0)
+    feed.frame(1)
+    feed.keep(feed.ledger.row(BTC, "a", TIME + SECOND))
+    feed.close(2, "broken")
+    feed.open(12, "r", transport="rest")
+    feed.answer(13, BTC, b"{}", "r")
+    assert feed.keep(feed.ledger.row(BTC, "r", TIME + 13 * SECOND)) == []
+    feed.open(14, "b")
+    feed.frame(15, "b")
+    assert feed.ledger.waits(BTC, "b", TIME + 15 * SECOND) == []  # its changes have no rows until its book is here
+    feed.keep(feed.ledger.row(BTC, "b", TIME + 16 * SECOND))
+    assert feed.gaps == [("BTC-KRW", 2, 16, "disconnect", None)]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_successor_without_a_book_does_not_cover_the_connection_before_it(*, is_told: bool) -> None:
+    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    for pair in (BTC, ETH):
+        feed.keep(feed.ledger.row(pair, "a", TIME + SECOND))
+    feed.open(2, "b", pairs=(BTC, ETH))
+    feed.frame(3, "b")
+    # its rows may all be copies of the old one's, so it says itself that it has a book
+    book = Checkpoint(pair="BTC-KRW", bids=[], asks=[]) if is_told else None
+    feed.say(Kind.CHECKPOINT, 4, "b", Facts(pairs=["BTC-KRW", "ETH-KRW"], book=book).pack())
+    feed.ledger = Ledger(feed.ledger.exchange, Channel.ORDERBOOK, State.unpack(feed.ledger.state.pack()), books=True)
+    feed.close(5, "broken")
+    for pair in (BTC, ETH):
+        feed.keep(feed.ledger.row(pair, "b", TIME + 6 * SECOND))
+    lacking = [("ETH-KRW", 5, 6, "disconnect", None)]
+    assert feed.gaps == (lacking if is_told else [("BTC-KRW", 5, 6, "disconnect", None), *lacking])
 
 
 def test_a_book_of_which_nothing_tells_the_begin_is_a_gap() -> None:
