@@ -294,6 +294,20 @@ def test_a_successor_without_a_book_does_not_cover_the_connection_before_it(*, i
     assert feed.gaps == (lacking if is_told else [("BTC-KRW", 5, 6, "disconnect", None), *lacking])
 
 
+def test_a_row_of_a_collector_that_was_thought_dead_is_a_row_all_the_same() -> None:
+    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
+    feed.open(0)
+    feed.frame(1)
+    feed.keep(feed.ledger.row(BTC, "a", TIME + SECOND))
+    feed.epoch = 2
+    feed.open(5, "b")
+    assert feed.gaps == [("BTC-KRW", 1, None, "killed", None)]
+    feed.epoch = 1
+    feed.frame(6)
+    feed.keep(feed.ledger.row(BTC, "a", TIME + 6 * SECOND))
+    assert feed.gaps == [("BTC-KRW", 1, 6, "killed", None)]
+
+
 def test_a_book_of_which_nothing_tells_the_begin_is_a_gap() -> None:
     feed = Feed(Channel.ORDERBOOK, "okx", books=True)
     feed.numbers["a"] = 7
