@@ -175,7 +175,8 @@ class Ledger:
     def _change(self, line: Line, facts: Facts, header: Header) -> Iterator[Gap]:
         line.time = max(line.time, header.received_time)
         if header.kind is Kind.PAIRS:
-            line.bookless += [name for name in facts.pairs if self._books and name not in line.pairs]
+            added = [name for name in facts.pairs if self._books and name not in line.pairs]
+            line.bookless = [name for name in line.bookless if name in facts.pairs] + added
             for name in set(line.pairs) - set(facts.pairs):
                 yield from self._close(name, header.received_time)  # no longer wanted
         if facts.book is not None:

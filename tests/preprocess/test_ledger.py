@@ -294,6 +294,18 @@ def test_a_successor_without_a_book_does_not_cover_the_connection_before_it(*, i
     assert feed.gaps == (lacking if is_told else [("BTC-KRW", 5, 6, "disconnect", None), *lacking])
 
 
+def test_a_pair_that_was_dropped_and_is_wanted_again_has_a_book_with_its_first_row() -> None:
+    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
+    feed.open(0, pairs=(BTC, ETH))
+    feed.carry(1, ETH)
+    feed.carry(2, ETH, BTC)
+    feed.frame(3)
+    assert feed.ledger.waits(BTC, "a", TIME + 3 * SECOND) == []
+    feed.keep(feed.ledger.row(BTC, "a", TIME + 4 * SECOND))
+    feed.keep(feed.ledger.waits(BTC, "a", TIME + 5 * SECOND))
+    assert feed.gaps == [("BTC-KRW", 4, None, "no_book", None)]
+
+
 def test_a_row_of_a_collector_that_was_thought_dead_is_a_row_all_the_same() -> None:
     feed = Feed(Channel.ORDERBOOK, "binance", books=True)
     feed.open(0)
