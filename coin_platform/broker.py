@@ -22,6 +22,7 @@ class Broker(Protocol):
     """Topics of partitions of records. Offsets are 0, 1, 2 ..., times never go back, the oldest records may be trimmed.
 
     One process appends to a partition, any number reads it. A partition that nobody wrote yet is empty, not an error.
+    A broker connected as a guest appends beside another process of this machine, and takes over when that one ends.
     """
 
     def claim(self, topic: str, partition: int) -> None:
@@ -63,6 +64,15 @@ class Broker(Protocol):
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """Remember the next offset a group wants; it may go back."""
 
+    def host(self, topic: str, partition: int) -> int | None:
+        """Return the process beside which we append, until it ends; `None` where this partition's writer is us.
+
+        Raises `PartitionBusy` or another `DeliveryError`.
+        """
+
+    def guest(self, topic: str, partition: int) -> int | None:
+        """Return the process that appends beside us, and takes over when we end; `None` where there is none."""
+
     def close(self) -> None:
         """Store what waits and let go of everything."""
 
@@ -81,8 +91,10 @@ class LocalBroker:
         clock: Callable[[], Microseconds] = now,
         retention_hours: float | None = None,
         retention_bytes: int | None = None,
+        guest: bool = False,
     ) -> None:
         self.folder = folder
+        self._is_guest = guest
         self._clock = clock
         self._retention_hours = retention_hours
         self._retention_bytes = retention_bytes
@@ -126,6 +138,12 @@ class LocalBroker:
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         self._positions.commit(group, topic, partition, offset)
 
+    def host(self, topic: str, partition: int) -> int | None:
+        return self._journal(topic, partition).host()
+
+    def guest(self, topic: str, partition: int) -> int | None:
+        return self._journal(topic, partition).guest()
+
     def close(self) -> None:
         with ExitStack() as stack:  # closes all of them, even if one could not write
             for journal in self._journals.values():
@@ -146,6 +164,7 @@ class LocalBroker:
                     retention_bytes=partial(self._share, path, self._retention_bytes)
                     if self._retention_bytes
                     else None,
+                    guest=self._is_guest,
                 )
             return self._journals[topic, partition]
 
@@ -239,22 +258,31 @@ class MemoryBroker:
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         self._positions[group, topic, partition] = offset
 
+    def host(self, topic: str, partition: int) -> int | None:
+        return None
+
+    def guest(self, topic: str, partition: int) -> int | None:
+        return None
+
     def close(self) -> None:
         pass
 
 
-def connect(settings: Settings) -> Broker:
-    """Return the broker of COIN_BROKER_URL. Raises `SettingsError` if there is none for it."""
+def connect(settings: Settings, *, guest: bool = False) -> Broker:
+    """Return the broker of COIN_BROKER_URL; a `guest` takes over from the process that appends now.
+
+    Raises `SettingsError` if there is no such broker.
+    """
     scheme, _, address = settings.broker_url.partition(":")
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}:" for name in SCHEMES)
         raise SettingsError(
             f"{PREFIX}BROKER_URL={settings.broker_url}: there is no broker {scheme!r}; write one of {known}"
         )
-    return SCHEMES[scheme](settings, address)
+    return SCHEMES[scheme](settings, address, guest)
 
 
-def _local(settings: Settings, address: str) -> Broker:
+def _local(settings: Settings, address: str, guest: bool) -> Broker:
     if address:
         raise SettingsError(
             f"{PREFIX}BROKER_URL={settings.broker_url}: nothing follows `local:`; the folder is {PREFIX}JOURNAL_DIR"
@@ -263,17 +291,18 @@ def _local(settings: Settings, address: str) -> Broker:
         settings.path(settings.journal_dir),
         retention_hours=settings.journal_hours,
         retention_bytes=settings.journal_bytes,
+        guest=guest,
     )
 
 
-def _kafka(settings: Settings, address: str) -> Broker:
+def _kafka(settings: Settings, address: str, guest: bool) -> Broker:
     from coin_platform.kafka import connect  # its client takes 0.2 s to import, and only this needs it
 
-    return connect(settings)
+    return connect(settings, guest=guest)
 
 
-SCHEMES: dict[str, Callable[[Settings, str], Broker]] = {"local": _local, "kafka": _kafka}
-"""How to connect, by what COIN_BROKER_URL begins with; a function takes the settings and what follows the colon."""
+SCHEMES: dict[str, Callable[[Settings, str, bool], Broker]] = {"local": _local, "kafka": _kafka}
+"""How to connect, by what COIN_BROKER_URL begins with; it is given settings, address and `guest`."""
 
 
 def _name(topic: str, partition: int) -> str:

@@ -18,6 +18,7 @@ from coin_platform.commands.signals import until_signal
 from coin_platform.errors import BookError, CoinPlatformError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
+from coin_platform.memory import give_back_memory
 from coin_platform.model import Channel, Event, Pair, Region
 from coin_platform.settings import PREFIX, Settings, load
 from coin_platform.telemetry import set_up
@@ -47,14 +48,18 @@ def main() -> None:
 
 
 @app.command()
-def collect(region: Annotated[Region, typer.Option(help="which exchanges: korea, asia or ne")]) -> None:
+def collect(
+    region: Annotated[Region, typer.Option(help="which exchanges: korea, asia or ne")],
+    take_over: Annotated[bool, typer.Option(help="from the collector that runs here: no gap, no double")] = False,
+) -> None:
     """Collect a region's exchanges into the raw topics until Ctrl-C."""
     from coin_platform.broker import connect
     from coin_platform.collect.collector import Collector
 
     settings = load()
     set_up(settings.log_level)
-    broker = connect(settings)
+    give_back_memory()
+    broker = connect(settings, guest=take_over)
     try:
         until_signal(lambda stop: Collector(region, settings, broker).run(stop))
     finally:
@@ -71,6 +76,7 @@ def preprocess(region: Annotated[Region, typer.Option(help="which exchanges: kor
 
     settings = load()
     set_up(settings.log_level)
+    give_back_memory()
     broker, lake = connect(settings), open_lake(settings)
     try:
         until_signal(lambda stop: work(region, exchanges_of(region, settings), settings, broker, lake, stop))

@@ -11,6 +11,7 @@ CoinPlatformError
         Crossed
     DeliveryError         a record could not be stored                   -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
+    NotTakenOver          the collector before this one goes on          -> stop with one line
     BrokerUnreachable     the broker does not answer                     -> try again later
     RetentionLoss         wanted offsets were already trimmed            -> the window fails and says so
     LakeError             the lake holds something else than we expect   -> stop with one line
@@ -65,6 +66,10 @@ class DeliveryError(CoinPlatformError):
 
 class PartitionBusy(DeliveryError):
     """Another process already writes this partition."""
+
+
+class NotTakenOver(CoinPlatformError):
+    """A collector could not take over from the one before it, which goes on."""
 
 
 class BrokerUnreachable(CoinPlatformError):

@@ -1,7 +1,8 @@
 """A durable local log in SQLite: append, read a range, offsets for a time, trim.
 
-One file holds one topic-partition. One process writes it, held by a lock file that names its pid; any number of
-processes read it meanwhile. Offsets are 0, 1, 2 ... without holes and are never used twice, whatever is trimmed.
+One file holds one topic-partition. One process writes it, held by a lock file that names its pid, and one guest that
+is to take over; any number of processes read it meanwhile. Offsets are 0, 1, 2 ... without holes and are never used
+twice, whatever is trimmed.
 """
 
 import errno
@@ -24,6 +25,7 @@ from coin_platform.model import SECOND, Microseconds
 from coin_platform.wire import Record
 
 BUFFER_BYTES = 64 << 20
+_WRITER, _GUEST = "lock", "next"  # the lock files: of who writes, and of who will after it
 _CACHE_KIB = 256  # pages in memory of each open file: it is written at its end, and there are dozens of them
 _BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds the file
 
@@ -102,9 +104,9 @@ def explain(path: Path, error: Exception) -> str:
     return f"journal {path}: {error or type(error).__name__}; {_SQLITE_REMEDIES.get(code, 'see the cause above')}"
 
 
-def _hold(path: Path) -> int:
-    """Take the partition's lock file and write our pid into it; the system frees it when the process ends."""
-    lock = path.with_name(f"{path.name}.lock")
+def _hold(path: Path, role: str = _WRITER) -> int:
+    """Take one of the partition's lock files and write our pid into it; the system frees it when the process ends."""
+    lock = path.with_name(f"{path.name}.{role}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -115,10 +117,28 @@ def _hold(path: Path) -> int:
     except BlockingIOError:
         pid = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(file)
-        raise PartitionBusy(f"journal {path} is being written by process {pid}: end that one first") from None
+        does = "is being written" if role == _WRITER else "is about to be taken over"
+        raise PartitionBusy(f"journal {path} {does} by process {pid}: end that one first") from None
     os.ftruncate(file, 0)
     os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
     return file
+
+
+def _holder(path: Path, role: str) -> int | None:
+    """Return the process that holds one of the partition's lock files; `None` if nobody does."""
+    try:
+        file = os.open(path.with_name(f"{path.name}.{role}"), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        while not (pid := os.pread(file, 32, 0).strip()):
+            time.sleep(0.001)  # it is just being written
+        return int(pid)
+    finally:
+        os.close(file)
+    return None
 
 
 def _create(path: Path) -> None:
@@ -164,8 +184,7 @@ class _File:
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // _PAGE_BYTES)}")
-        head: tuple[int, Microseconds] = self._db.execute("SELECT next_offset, last_time FROM head").fetchone()
-        self._end, self._last_time = head
+        self._db.execute("SELECT next_offset FROM head").fetchone()
         self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)  # or a power cut could take the new names
@@ -179,15 +198,15 @@ class _File:
         if self._is_careful and not self._has_room(sum(len(header) + len(value) for header, value in batch)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with self._transaction():
-            moment = max(self._last_time, self._clock())
-            rows = [(offset, moment, *record) for offset, record in enumerate(batch, self._end)]
-            end = self._end + len(rows)
+            head: tuple[int, Microseconds] = self._db.execute("SELECT next_offset, last_time FROM head").fetchone()
+            moment = max(head[1], self._clock())
+            rows = [(offset, moment, *record) for offset, record in enumerate(batch, head[0])]
+            end = head[0] + len(rows)
             while rows:
                 size = min(_LARGEST_INSERT, 1 << (len(rows).bit_length() - 1))
                 self._db.execute(_INSERTS[size], tuple(chain.from_iterable(rows[:size])))
                 del rows[:size]
             self._db.execute("UPDATE head SET next_offset = ?, last_time = ?", (end, moment))
-        self._end, self._last_time = end, moment
         return end
 
     def sync(self) -> None:
@@ -262,7 +281,10 @@ class Journal:
     A failure to write ends the writer; every later call raises `DeliveryError`, one line with file and remedy. With
     `on_drop` a full disk is none: the writer holds what it cannot write in memory, tries again, and if that becomes
     too much hands the oldest to `on_drop`; whoever can make room by `trim` looks at `needs_room`.
-    Raises `PartitionBusy` if another process writes this partition.
+
+    A `guest` appends beside the process that writes this partition, and trims nothing; it becomes the writer when that
+    one has ended, as soon as `host` is asked. Raises `PartitionBusy` if another process writes this partition, or is
+    its guest.
     """
 
     def __init__(
@@ -278,6 +300,7 @@ class Journal:
         buffer_bytes: int = BUFFER_BYTES,
         on_append: Callable[[int], None] | None = None,
         on_drop: Callable[[list[tuple[str, bytes]]], None] | None = None,
+        guest: bool = False,
     ) -> None:
         self.path = path
         self._clock = clock
@@ -301,7 +324,14 @@ class Journal:
         self._held: Exception | None = None  # why what waits is not written
         self._is_trimming = False
         self._is_stuck = False  # even trimming found no room
-        self._lock: int | None = _hold(path)
+        self._seat: int | None = None  # the lock file of a guest
+        self._lock: int | None = None  # of the writer
+        try:
+            self._lock = _hold(path)
+        except PartitionBusy:
+            if not guest:
+                raise
+            self._seat = _hold(path, _GUEST)
         self._thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
         self._thread.start()
 
@@ -325,6 +355,23 @@ class Journal:
             self._appended += 1
             if len(self._buffer) in (1, _EARLY):
                 self._changed.notify_all()
+
+    def host(self) -> int | None:
+        """Return the process whose guest we are; `None` once this partition is ours, which it becomes here."""
+        with self._changed:
+            if self._seat is None:
+                return None
+            try:
+                self._lock = _hold(self.path)
+            except PartitionBusy:
+                return _holder(self.path, _WRITER)
+            os.close(self._seat)
+            self._seat = None
+            return None
+
+    def guest(self) -> int | None:
+        """Return the process that is our guest, and will write this partition when we have ended; `None` for none."""
+        return _holder(self.path, _GUEST)
 
     @property
     def needs_room(self) -> Exception | None:
@@ -358,10 +405,12 @@ class Journal:
             self._changed.notify_all()
         self._thread.join()
         with self._changed:
-            if self._lock is None:
+            locks = [lock for lock in (self._lock, self._seat) if lock is not None]
+            if not locks:
                 return
-            os.close(self._lock)
-            self._lock = None
+            for lock in locks:
+                os.close(lock)
+            self._lock = self._seat = None
             if self._failure:
                 self._check()
 
@@ -493,7 +542,7 @@ class Journal:
         """Take one step of trimming, or of giving what is free back to the disk; return whether more remain."""
         has_more = is_stuck = False
         try:
-            has_more = self._trim(file, limit) or (not is_last and file.vacuum())
+            has_more = self._lock is not None and (self._trim(file, limit) or (not is_last and file.vacuum()))
         except sqlite3.Error as error:
             self._hold_back(error, [])
             is_stuck = True

@@ -117,10 +117,13 @@ class KafkaBroker:
         spool_bytes: int = 2 << 30,
         patience: float = PATIENCE,
         on_loss: Callable[[Loss], None] | None = None,
+        guest: bool = False,
     ) -> None:
         """`keys` names the exchange of each partition; the other arguments are those of `Shipper`."""
         self._servers, self._patience = list(servers), patience
-        self.shipper = Shipper(spool, lambda: _Producer(servers, keys or {}), limit=spool_bytes, on_loss=on_loss)
+        self.shipper = Shipper(
+            spool, lambda: _Producer(servers, keys or {}), limit=spool_bytes, on_loss=on_loss, guest=guest
+        )
         self._asking = threading.Lock()  # for the next three
         self._admin: KafkaAdminClient | None = None
         self._offsets: KafkaConsumer | None = None
@@ -199,6 +202,12 @@ class KafkaBroker:
                 raise result[place](f"group {group}")
 
         self._ask(topic, partition, ask)
+
+    def host(self, topic: str, partition: int) -> int | None:
+        return self.shipper.spool(topic, partition).journal.host()
+
+    def guest(self, topic: str, partition: int) -> int | None:
+        return self.shipper.spool(topic, partition).journal.guest()
 
     def close(self) -> None:
         with ExitStack() as stack:
@@ -284,10 +293,11 @@ class KafkaBroker:
         return BrokerUnreachable(f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {error}")
 
 
-def connect(settings: Settings) -> KafkaBroker:
+def connect(settings: Settings, *, guest: bool = False) -> KafkaBroker:
     """Return the broker of COIN_BROKER_URL, also while it is away; what is appended waits on disk then.
 
-    Raises `SettingsError` if it is there, but topics are missing or wrong.
+    A `guest` appends to the spools of another process, which sends them until it ends. Raises `SettingsError` if Kafka
+    is there, but topics are missing or wrong.
     """
     addresses = topics.servers(settings)
     try:
@@ -317,7 +327,7 @@ def connect(settings: Settings) -> KafkaBroker:
             broker.append(GAPS, exchange.gap_partition, "", pack_gap(gap))
 
     folder, limit = spool_folder(settings), settings.spool_bytes
-    broker = KafkaBroker(addresses, folder, keys=keys, spool_bytes=limit, on_loss=tell)
+    broker = KafkaBroker(addresses, folder, keys=keys, spool_bytes=limit, on_loss=tell, guest=guest)
     return broker
 
 

@@ -81,9 +81,14 @@ def waiting(folder: Path) -> dict[tuple[str, int], int]:
 
 
 class Spool:
-    """What one partition still has to send: a journal whose first record is the first that Kafka has not taken."""
+    """What one partition still has to send: a journal whose first record is the first that Kafka has not taken.
 
-    def __init__(self, folder: Path, topic: str, partition: int, on_commit: Callable[[], None]) -> None:
+    That of a guest is sent by the process whose guest it is, until that one has ended.
+    """
+
+    def __init__(
+        self, folder: Path, topic: str, partition: int, on_commit: Callable[[], None], *, guest: bool = False
+    ) -> None:
         """Raises `PartitionBusy` if another process writes this partition."""
         self.topic, self.partition = topic, partition
         self.path = path_of(folder, topic, partition)
@@ -91,7 +96,8 @@ class Spool:
         self._on_commit = on_commit
         self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
         self._dropped: deque[Loss] = deque()  # that is not on the disk yet
-        self.journal = Journal(self.path, on_append=self._appended, on_drop=self._drop)
+        self.journal = Journal(self.path, on_append=self._appended, on_drop=self._drop, guest=guest)
+        self._is_ours = self.journal.host() is None
         bounds = self.reader.bounds()
         self.next = self._trimmed = bounds.begin
         self.end = max(self.end, bounds.end)
@@ -107,6 +113,15 @@ class Spool:
     def name(self) -> str:
         """What the log calls it."""
         return f"{self.topic}[{self.partition}]"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is us who send this; where others did until now, from what they left on."""
+        if not self._is_ours and self.journal.host() is None:
+            bounds = self.reader.bounds()
+            self.next, self.end = bounds.begin, max(self.end, bounds.end)
+            self._trimmed, self._is_ours = self.next, True
+        return self._is_ours
 
     @property
     def waiting(self) -> int:
@@ -201,6 +216,7 @@ class Shipper:
         limit: int = 2 << 30,
         in_flight: int = IN_FLIGHT,
         on_loss: Callable[[Loss], None] | None = None,
+        guest: bool = False,
     ) -> None:
         """Have `in_flight` bytes on their way at most, or a single record of any size.
 
@@ -208,6 +224,7 @@ class Shipper:
         """
         self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
         self._on_loss = on_loss or (lambda _: None)
+        self._is_guest = guest
         self._changed = threading.Condition()  # guards all that follows
         self._spools: dict[tuple[str, int], Spool] = {}
         self._hurried = 0  # how many wait in `flush`
@@ -228,12 +245,15 @@ class Shipper:
 
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         """Take a record, without waiting for anything. Raises `DeliveryError` if earlier ones could not be stored."""
-        spool = self._spools.get((topic, partition)) or self._open(topic, partition)
-        spool.journal.append(header, value)
+        self.spool(topic, partition).journal.append(header, value)
+
+    def spool(self, topic: str, partition: int) -> Spool:
+        """Return a partition's spool. Raises `PartitionBusy` or another `DeliveryError`."""
+        return self._spools.get((topic, partition)) or self._open(topic, partition)
 
     def claim(self, topic: str, partition: int, patience: float) -> None:
         """Become the partition's writer and send what earlier ones left. Raises `DeliveryError` if it takes longer."""
-        spool = self._spools.get((topic, partition)) or self._open(topic, partition)
+        spool = self.spool(topic, partition)
         if not self._sent({spool: spool.end}, patience):
             raise DeliveryError(f"{spool.name}: {spool.waiting} records of earlier writers still wait for kafka")
 
@@ -277,7 +297,7 @@ class Shipper:
             if self._closing:
                 raise DeliveryError(f"{topic}[{partition}]: the broker is closed: connect again to append")
             if (topic, partition) not in self._spools:
-                spool = Spool(self._folder, topic, partition, self._wake)
+                spool = Spool(self._folder, topic, partition, self._wake, guest=self._is_guest)
                 with self._changed:
                     self._spools = self._spools | {(topic, partition): spool}  # others iterate over the former one
                     self._changed.notify_all()
@@ -305,7 +325,7 @@ class Shipper:
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, _OFTEN)
         self._discard()
-        for spool in self._spools.values():
+        for spool in self._ours():
             spool.trim()
 
     def _wait(self) -> list[Spool]:
@@ -317,16 +337,19 @@ class Shipper:
 
     def _due(self) -> list[Spool]:
         moment = time.monotonic()
-        due = [spool for spool in self._spools.values() if spool.waiting and moment >= spool.retry_time]
+        due = [spool for spool in self._ours() if spool.waiting and moment >= spool.retry_time]
         accused = [spool for spool in due if spool.is_accused]
         return accused[:1] or due  # an accused one goes alone
+
+    def _ours(self) -> list[Spool]:
+        return [spool for spool in self._spools.values() if spool.is_ours]
 
     def _is_behind(self) -> bool:
         return any(spool.waiting >= _CHUNK_RECORDS for spool in self._due())
 
     def _patience(self) -> float:
         moment = time.monotonic()
-        retries = [spool.retry_time - moment for spool in self._spools.values() if spool.waiting]
+        retries = [spool.retry_time - moment for spool in self._ours() if spool.waiting]
         return min([_TICK, *(retry for retry in retries if retry > 0)])
 
     def _round(self, spools: Sequence[Spool]) -> None:
@@ -435,12 +458,12 @@ class Shipper:
         if moment - self._tick_time < _TICK:
             return
         self._tick_time = moment
-        for spool in self._spools.values():
+        for spool in self._ours():
             spool.trim()
         for spool in self._spools.values():
             for loss in spool.dropped():
                 self._on_loss(loss)
-        sizes = {spool: spool.unsent_bytes() for spool in self._spools.values() if spool.waiting}
+        sizes = {spool: spool.unsent_bytes() for spool in self._ours() if spool.waiting}
         largest = max(sizes, key=lambda spool: sizes[spool], default=None)
         is_full = self._look_for_full_disks()
         excess = sum(sizes.values()) - self._limit

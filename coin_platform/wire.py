@@ -151,7 +151,7 @@ class End(StrEnum):
     """Why we ended a connection, as `Facts.reason` has it; beside `unheard`, other reasons are others' own words."""
 
     STOPPED = "stopped"  # the collector was told to
-    REPLACED = "replaced"  # its successor had data before
+    REPLACED = "replaced"  # its successor had data before, maybe that of another collector
     NO_PAIRS = "no pairs"  # are wanted of it any more
     STREAMED = "a connection is live"  # so it is not polled any more
     BROKEN_OFF = "broken off"  # by an error of ours
@@ -184,6 +184,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pairs: list[str] = []
     code: str = ""
     reason: str = ""  # of `c`: see `End`
+    beside: bool = False  # the collector before this one still collects, too, until this one takes over
     clock_suspect: bool = False  # from here on: by this exchange's times, our wall clock is more than 5 s wrong
     book: Checkpoint | None = None  # of `k`, for exchanges whose books come as changes
 

@@ -1,7 +1,10 @@
 """All connections of one region."""
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,17 +15,19 @@ from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.tape import Route, now
-from coin_platform.errors import CoinPlatformError, SettingsError
+from coin_platform.errors import CoinPlatformError, NotTakenOver, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.model import Channel, Instant, Pair, Region
 from coin_platform.pairs import wanted
 from coin_platform.settings import PREFIX, Mode, Settings
-from coin_platform.wire import raw_topic
+from coin_platform.wire import GAPS, raw_topic
 
 logger = logging.getLogger(__name__)
 
 PROGRESS = 10.0  # seconds between two lines of progress
+SERVED, GONE = 45.0, 30.0  # seconds that a collector who takes over waits: until all is live, until the other has ended
+_BEAT = 0.1  # seconds between two looks at either
 
 
 def exchanges_of(region: Region | None, settings: Settings) -> list[Exchange]:
@@ -48,7 +53,11 @@ def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -
 
 
 class Collector:
-    """The connections of one region, as long as they are wanted."""
+    """The connections of one region, as long as they are wanted.
+
+    With a broker that is a guest it takes over from another collector of this machine: it connects beside it, asks it
+    to end once all that is wanted comes, and neither a gap nor a double is left.
+    """
 
     def __init__(
         self,
@@ -102,6 +111,7 @@ class Collector:
                 for feed in self.feeds:
                     group.create_task(feed.run(stop))
                 group.create_task(self._progress())
+                group.create_task(self._take_over())
         except BaseExceptionGroup as errors:
             ours = next(_errors(errors, CoinPlatformError), None)
             if ours is None:
@@ -116,6 +126,42 @@ class Collector:
     def _resume(self) -> None:
         for (_, channel), gaps in self._gaps.items():
             gaps.resume(raw_topic(self._settings.topic_prefix(self.region), channel))
+
+    async def _take_over(self) -> None:
+        """End the collector that is there, if any, once we have all that is wanted. Raises `NotTakenOver`."""
+        before = await asyncio.to_thread(self._hosts)
+        if not before:
+            return
+        names = ", ".join(f"process {pid}" for pid in sorted(before))
+        logger.info("%s: %s collects, too; it is asked to end when all of ours is live", self.region, names)
+        is_live = await self._wait(lambda: all(feed.is_served for feed in self.feeds), SERVED)
+        if self._stop.is_set():
+            return
+        if not is_live:
+            missing = ", ".join(f"{feed.route} is {feed.status.state}" for feed in self.feeds if not feed.is_served)
+            raise NotTakenOver(f"{self.region}: not live after {SERVED:g} s: {missing}; {names} goes on")
+        await asyncio.to_thread(self._broker.flush)
+        for pid in self._hosts():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        if not await self._wait(lambda: not self._hosts(), GONE) and not self._stop.is_set():
+            raise NotTakenOver(f"{self.region}: {names} has not ended {GONE:g} s after SIGTERM: end it, start again")
+        for feed in self.feeds:
+            feed.settle()
+        logger.info("%s: taken over from %s", self.region, names)
+
+    def _hosts(self) -> set[int]:
+        """Return the processes beside which we append."""
+        places = {(feed.route.topic, feed.route.exchange.partition) for feed in self.feeds}
+        places |= {(GAPS, kind.gap_partition) for kind in self._exchanges.values()}
+        return {pid for place in places if (pid := self._broker.host(*place)) is not None}
+
+    async def _wait(self, is_true: Callable[[], bool], patience: float) -> bool:
+        """Wait until something is true; return whether it became so in time, and we are not to stop."""
+        deadline = time.monotonic() + patience
+        while not (found := is_true()) and time.monotonic() < deadline and not self._stop.is_set():
+            await unless(self._stop, asyncio.sleep(_BEAT))
+        return found
 
     def _bucket(self, kind: Exchange) -> TokenBucket:
         return TokenBucket(kind.limits.connects_per_minute / 60, burst=len(self._settings.channels) + 1)

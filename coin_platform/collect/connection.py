@@ -121,6 +121,11 @@ class Connection:
         self.reason = self.reason or reason
         self._ending.set()
 
+    def settle(self) -> None:
+        """Log what the connection is: the collector before ours has ended."""
+        if self.is_open:
+            self._tape.log(Kind.PAIRS, self.session.pairs)
+
     def refill(self) -> None:
         """Ask over REST for what was missed before this connection, once."""
         self._refilling.set()

@@ -128,6 +128,19 @@ class Feed:
         if self.poller is not None and self.pairs:
             self.poller.follow(self.pairs)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether all that is wanted comes: a collector that takes over may then end the one before it."""
+        is_carried = any(one.is_live and one.ready.is_set() for one in self.connections)
+        is_polled = self.poller is not None and self.poller.state == "live"
+        return not self.pairs or is_carried or is_polled
+
+    def settle(self) -> None:
+        """Log what there is now: the collector before ours has ended."""
+        for carrier in (*self.connections, self.poller):
+            if carrier is not None:
+                carrier.settle()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the feed alive until `stop`. Raises `DeliveryError`, in a group, when a frame could not be stored."""
         async with asyncio.TaskGroup() as group:
@@ -159,8 +172,17 @@ class Feed:
                 if connection.has_ended:
                     logger.warning("%s: ended, %s; again in %.1f s", self.route, self._last_error, delay)
                 await unless(stop, asyncio.sleep(delay))
+        reason = self._farewell()
         for connection in self.connections:
-            connection.end(End.STOPPED)
+            connection.end(reason)
+
+    def _farewell(self) -> End:
+        """Return why our connections end: another collector may have live ones already."""
+        if self._broker.guest(self.route.topic, self.route.exchange.partition) is None:
+            return End.STOPPED
+        if self._gaps is not None:
+            self._gaps.hand_over(self._clock().wall)
+        return End.REPLACED
 
     async def _may_connect(self) -> None:
         await self._has_pairs.wait()
@@ -208,7 +230,7 @@ class Feed:
                     self.poller.end(End.STREAMED if is_live else End.NO_PAIRS)
                 await unless(stop, asyncio.sleep(_BEAT))
             if self.poller is not None:
-                self.poller.end(End.STOPPED)
+                self.poller.end(self._farewell())
 
     async def _poll(self) -> None:
         self.poller = Poller(

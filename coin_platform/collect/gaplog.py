@@ -27,6 +27,7 @@ class GapLog:
         self._exchange, self._channel, self._broker = exchange, channel, broker
         self._ledger = self._new(State())
         self._told_by = ""  # header of the last record
+        self._is_over = False
 
     def resume(self, topic: str) -> None:
         """Go on from the newest records of a raw topic, so that our first one ends what is missing since."""
@@ -60,10 +61,15 @@ class GapLog:
         self._ledger.state.told.pop(str(pair), None)  # that was its first row, long ago
         self._tell(self._ledger.lost(pair, cause, reason, time))
 
+    def hand_over(self, time: Microseconds) -> None:
+        """Another collector takes over: what is missing from now on, it tells."""
+        self._tell(self._ledger.handed_over(time))
+        self._is_over = True
+
     def _new(self, state: State) -> Ledger:
         has_books = self._channel is Channel.ORDERBOOK and self._exchange.has_deltas
         return Ledger(self._exchange, self._channel, state, books=has_books)
 
     def _tell(self, gaps: Iterable[Gap]) -> None:
-        for gap in gaps:
+        for gap in () if self._is_over else gaps:
             self._broker.append(GAPS, self._exchange.gap_partition, self._told_by, pack_gap(gap))

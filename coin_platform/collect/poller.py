@@ -74,6 +74,11 @@ class Poller:
         if self.name:
             self._tape.log(Kind.PAIRS, self.rota.pairs)
 
+    def settle(self) -> None:
+        """Log what is polled: the collector before ours has ended."""
+        if self.name:
+            self._tape.log(Kind.PAIRS, self.rota.pairs)
+
     def end(self, reason: str) -> None:
         """Ask no more; an answer that is under way is not waited for."""
         self.reason = self.reason or reason

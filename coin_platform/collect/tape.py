@@ -105,6 +105,7 @@ class Tape:
             url=exchange.rest_url if is_rest else exchange.socket_url(self._route.channel),
             pairs=[str(pair) for pair in pairs],
             code=__version__,
+            beside=self._is_beside(),
             clock_suspect=self._is_suspect,
             book=book,
         ).pack()
@@ -117,7 +118,13 @@ class Tape:
 
     def close(self, reason: str) -> None:
         """Log the end of the connection."""
-        facts = Facts(transport=self._transport, reason=reason, code=__version__, clock_suspect=self._drift.is_suspect)
+        facts = Facts(
+            transport=self._transport,
+            reason=reason,
+            code=__version__,
+            beside=self._is_beside(),
+            clock_suspect=self._drift.is_suspect,
+        )
         self._append(self._header(Kind.CLOSED, self._clock()), facts.pack())
 
     @property
@@ -132,6 +139,9 @@ class Tape:
 
     def _window_of(self, wall: Microseconds) -> int:
         return (wall + BEFORE_BOUNDARY) // self._route.window
+
+    def _is_beside(self) -> bool:
+        return self._broker.host(self._route.topic, self._route.exchange.partition) is not None
 
     def _header(self, kind: Kind, moment: Instant) -> Header:
         return Header(kind, self._route.epoch, self.name, self.number, moment.wall)

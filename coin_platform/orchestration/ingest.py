@@ -15,8 +15,10 @@ import psutil
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
 from coin_platform.collect.collector import Collector, exchanges_of
+from coin_platform.memory import give_back_memory
 from coin_platform.model import Region
 from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.version import version
 from coin_platform.preprocess.worker import preprocess
 from coin_platform.settings import load
 from coin_platform.telemetry import set_up
@@ -27,6 +29,9 @@ Status = dg.DagsterRunStatus
 ALIVE = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CANCELING]
 BEAT, STALE, BOOT = 5.0, 45.0, 120.0  # seconds: between heartbeats, without one until dead, until the first one
 BRIEF, LONGEST = 60.0, 300.0  # a run this short is a failure to back off from; the longest back-off
+HANDOVER = 180.0  # seconds for which two runs of a job may be alive: the one, and who takes over from it
+
+LONG_RUN, VERSION, TAKES_OVER = "coin/long_run", "coin/version", "coin/takes_over"  # tags
 
 
 class StopFlag:
@@ -149,7 +154,9 @@ def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
     """Collect a region's exchanges into its raw topics until told to stop."""
     settings, region = load(), Region(context.run_tags["coin/region"])
     set_up(settings.log_level)
-    with contextlib.closing(topics.open()) as broker:
+    give_back_memory()
+    takes_over = TAKES_OVER in context.run_tags
+    with contextlib.closing(topics.open(guest=True) if takes_over else topics.open()) as broker:
         hold(context, lambda stop: Collector(region, settings, broker).run(stop))
 
 
@@ -158,6 +165,7 @@ def preprocess_region(context: dg.OpExecutionContext, topics: Topics, lake: Lake
     """Turn a region's raw topics into processed records, dead letters and landing objects until told to stop."""
     settings, region = load(), Region(context.run_tags["coin/region"])
     set_up(settings.log_level)
+    give_back_memory()
     with contextlib.closing(topics.open()) as broker:
         exchanges, store = exchanges_of(region, settings), lake.open()
         hold(context, lambda stop: preprocess(region, exchanges, settings, broker, store, stop))
@@ -177,7 +185,8 @@ def _long_job(name: str, region: Region, op: dg.OpDefinition, *, priority: int) 
     """Return a job of one op in one process, so that one pid has one fate."""
     tags = {
         "coin/region": region.value,
-        "coin/long_run": name,
+        LONG_RUN: name,
+        VERSION: version(),
         "dagster/priority": str(priority),
         "dagster/max_retries": "0",  # the watchdog starts the next run
         "dagster/max_runtime": "0",
@@ -191,7 +200,10 @@ def _long_job(name: str, region: Region, op: dg.OpDefinition, *, priority: int) 
 
 
 def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
-    """Return the sensor that keeps exactly one run of a job alive; its switch is the desired state."""
+    """Return the sensor that keeps exactly one run of a job alive; its switch is the desired state.
+
+    A run of another version is replaced: a collector once its successor has everything, others by ending it.
+    """
 
     @dg.sensor(
         job=job,
@@ -205,10 +217,12 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
         found = instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=20)  # newest first
         alive = [record for record in found if record.dagster_run.status in ALIVE]
         alive = [record for record in alive if not _bury(instance, job.name, record)]
+        if len(alive) == 2 and _is_taking_over(alive[0]):
+            return dg.SkipReason("a run is taking over from another")
         for extra in alive[:-1]:
             instance.run_coordinator.cancel_run(extra.dagster_run.run_id)
         if alive:
-            return dg.SkipReason("one run is alive")
+            return _replace(instance, job, alive[-1].dagster_run)
         wait = _back_off(found)
         if wait > 0:
             return dg.SkipReason(f"the last runs ended at once; the next one starts in {wait:.0f} s")
@@ -217,6 +231,27 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{job.name}:after:{before}")])
 
     return keep_alive
+
+
+def _is_taking_over(record: dg.RunRecord) -> bool:
+    age = time.time() - record.create_timestamp.timestamp()
+    return TAKES_OVER in record.dagster_run.tags and age < HANDOVER
+
+
+def _replace(
+    instance: dg.DagsterInstance, job: dg.JobDefinition, run: dg.DagsterRun
+) -> dg.SensorResult | dg.SkipReason:
+    """See to it that a run has the version of the code that was loaded now; that is tried once."""
+    ours = job.tags[VERSION]
+    if run.status is not Status.STARTED or run.tags.get(VERSION, ours) == ours:
+        return dg.SkipReason("one run is alive")
+    if not job.name.startswith("collect_"):
+        instance.run_coordinator.cancel_run(run.run_id)  # it loses nothing: the next one goes on where it stopped
+        return dg.SkipReason("a run of another version is asked to end")
+    # A name of its own for the queue, which lets only one of a name run.
+    tags = {LONG_RUN: f"{job.name}@{ours}", TAKES_OVER: run.run_id}
+    key = f"{job.name}:{ours}:after:{run.run_id}"
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=tags)])
 
 
 def _bury(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:

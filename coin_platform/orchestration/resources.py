@@ -10,9 +10,9 @@ from coin_platform.settings import load
 class Topics(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The topics of COIN_BROKER_URL."""
 
-    def open(self) -> Broker:
-        """Connect."""
-        return connect(load())
+    def open(self, *, guest: bool = False) -> Broker:
+        """Connect; as a guest to take over from the process that appends now."""
+        return connect(load(), guest=guest)
 
 
 class LakeFolder(dg.ConfigurableResource):  # type: ignore[type-arg]

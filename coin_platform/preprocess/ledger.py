@@ -65,6 +65,7 @@ class State(msgspec.Struct):
 
     epoch: int = 0
     epoch_time: Microseconds = 0  # when its first connection opened
+    beside: int = 0  # the oldest one that may still collect beside it; 0: none
     lines: dict[str, Line] = {}
     pending: dict[str, list[Pending]] = {}  # by pair, oldest first; only the last one can be open
     told: dict[str, Microseconds] = {}  # received, of each pair's last row: of books that come as changes
@@ -97,9 +98,9 @@ class Ledger:
 
     def record(self, header: Header, value: bytes) -> list[Gap]:
         """Take one record in the order of the log. Raises `DecodeError` for one of ours that cannot be read."""
-        if header.epoch < self.state.epoch:
+        if header.epoch < (self.state.beside or self.state.epoch):
             return []  # a collector that was thought dead: its successor counts
-        return [*self._succeed(header), *self._take(header, value), *self._forget_the_moved(header)]
+        return [*self._succeed(header, value), *self._take(header, value), *self._forget_the_moved(header)]
 
     def row(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
         """A book is right, and told: what its pair lacked ends here."""
@@ -121,6 +122,10 @@ class Ledger:
         if line is not None and str(pair) in line.bookless:
             return []
         return self.lost(pair, Cause.NO_BOOK, "no checkpoint and no snapshot tells how the book began", time)
+
+    def handed_over(self, time: Microseconds) -> list[Gap]:
+        """Another ledger goes on from here: what is still missing ends for this one."""
+        return [gap for name in list(self.state.pending) for gap in self._close(name, time)]
 
     def trimmed(self, reason: str, start: Microseconds, stop: Microseconds) -> list[Gap]:
         """Records of this time were trimmed before anyone stored them."""
@@ -194,13 +199,26 @@ class Ledger:
         for name in self._uncovered(line):
             yield from self._open(name, time, cause, reason)
 
-    def _succeed(self, header: Header) -> Iterator[Gap]:
-        """A new collector has begun: the one before it has ended, if it said so or not."""
-        if header.epoch == self.state.epoch:
+    def _succeed(self, header: Header, value: bytes) -> Iterator[Gap]:
+        """A new collector has begun: the one before it has ended, if it said so or not, unless it collects beside.
+
+        Then it has ended with the first of our records that does not say so any more.
+        """
+        state, is_new = self.state, header.epoch > self.state.epoch
+        if not is_new and (header.epoch < state.epoch or not state.beside or header.kind.is_frame):
             return
-        self.state.epoch, self.state.epoch_time = header.epoch, header.received_time
-        for connection, line in list(self.state.lines.items()):
-            del self.state.lines[connection]
+        is_beside = not header.kind.is_frame and unpack_facts(value).beside
+        if is_new:
+            state.beside = (state.beside or state.epoch) if is_beside else 0
+            state.epoch, state.epoch_time = header.epoch, header.received_time
+        elif not is_beside:
+            state.beside = 0
+        if state.beside:
+            return
+        for connection, line in list(state.lines.items()):
+            if line.epoch == state.epoch:
+                continue
+            del state.lines[connection]
             if line.is_feed:
                 for name in self._uncovered(line):
                     yield from self._open(name, line.time, Cause.KILLED, f"{connection} was never closed")

@@ -1,5 +1,6 @@
 """Our processes killed and ended: the simulated exchanges know what they sent, the history checker compares."""
 
+import json
 import os
 import random
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,11 +21,13 @@ from coin_platform import topics
 from coin_platform.broker import Broker, LocalBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.kafka import KafkaBroker
-from coin_platform.model import SECOND, Gap, Microseconds
+from coin_platform.model import SECOND, BookUpdate, Event, Gap, Microseconds, Ticker, Trade
 from coin_platform.preprocess.gap import Gaps
-from coin_platform.preprocess.transform import Source
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
+from coin_platform.simulator.log import digest
 from coin_platform.sources import sources
+from coin_platform.wire import GAPS, Record, frame, time_text, unpack
 from infra.stack import ROOT, free_ports
 from tests.kit.delivery import until
 from tests.kit.figures import figure
@@ -36,14 +40,14 @@ UNWRITTEN: Microseconds = SECOND // 20  # K2: what a killed collector may not ha
 class Platform:
     """Simulated exchanges of Asia and what collects them, each in a process of its own."""
 
-    def __init__(self, home: Path, broker_url: str, spool: Path) -> None:
+    def __init__(self, home: Path, broker_url: str, spool: Path, channels: str) -> None:
         self.home = home
         self.values: dict[str, Any] = {
             "home": home,
             "broker_url": broker_url,
             "exchanges_mode": "simulated",
             "exchanges": ",".join(NAMES),
-            "channels": "ticker,trade",
+            "channels": channels,
             "simulator_port": free_ports(1)[0],
             "topic_asia": f"asia{uuid.uuid4().hex}",
         }
@@ -104,12 +108,21 @@ class Platform:
             found += gaps_from(source.exchange.name, table)
         return found
 
+    def told_gaps(self) -> list[dict[str, Any]]:
+        """Return what topic `MarketGaps` says."""
+        places = [(GAPS, EXCHANGES[name].gap_partition) for name in NAMES]
+        return [
+            json.loads(record.value)
+            for place in places
+            for record in self.broker.read(*place, 0, self.broker.end_offset(*place))
+        ]
+
 
 @contextmanager
-def running(home: Path, broker_url: str) -> Iterator[Platform]:
+def running(home: Path, broker_url: str, channels: str = "ticker,trade") -> Iterator[Platform]:
     """Run the exchanges; whatever else was started is killed in the end."""
     home.mkdir(parents=True)
-    platform = Platform(home, broker_url, home / "reader")
+    platform = Platform(home, broker_url, home / "reader", channels)
     if broker_url != "local:":
         topics.create(platform.settings)
     with closing(platform.broker):
@@ -123,8 +136,12 @@ def running(home: Path, broker_url: str) -> Iterator[Platform]:
 
 
 @pytest.fixture(params=["local", pytest.param("kafka", marks=pytest.mark.kafka)])
-def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platform]:
-    url = "local:" if request.param == "local" else f"kafka://{request.getfixturevalue('kafka').address}"
+def url(request: pytest.FixtureRequest) -> str:
+    return "local:" if request.param == "local" else f"kafka://{request.getfixturevalue('kafka').address}"
+
+
+@pytest.fixture
+def platform(url: str, tmp_path: Path) -> Iterator[Platform]:
     with running(tmp_path / "home", url) as made:
         yield made
 
@@ -190,6 +207,54 @@ def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platfor
     for name, seconds in times.items():
         assert seconds < 10
         figure("S1", f"until `coin {name}` has ended", round(seconds, 2), "s")
+
+
+def key(record: Record, event: Event) -> object:
+    """Return what makes two events the same."""
+    match event:
+        case Trade():
+            return (event.pair, event.id)
+        case BookUpdate():
+            return (event.pair, event.last_sequence)
+    return digest(record.value)
+
+
+def events(platform: Platform, source: Source) -> tuple[set[object], Counter[object]]:
+    """Return what was stored of a source, and how often each of it is a row."""
+    transform, stored, told = Transform(source), set(), Counter[object]()
+    end = platform.broker.end_offset(source.topic, source.partition)
+    for record in platform.broker.read(source.topic, source.partition, 0, end):
+        told.update(key(record, entry.event) for entry in transform.entries(record))
+        header = unpack(record.header)
+        if header.kind.is_frame:
+            decoded = source.exchange.decode(frame(source.exchange.name, source.channel, header, record.value))
+            stored |= {key(record, event) for event in decoded if isinstance(event, Ticker | Trade | BookUpdate)}
+    return stored, told
+
+
+def test_F5_a_collector_that_takes_over_leaves_no_gap_and_no_double(url: str, tmp_path: Path) -> None:
+    with running(tmp_path / "home", url, "ticker,orderbook,trade") as platform:
+        platform.start("collect", "--region", "asia")
+        platform.until_more()
+        old = platform.processes.pop("collect")
+        started = time.monotonic()
+        platform.start("collect", "--region", "asia", "--take-over")
+        assert old.wait(60) == 0, (platform.home / "collect.log").read_text()[-2000:]
+        seconds = round(time.monotonic() - started, 1)
+        figure("F5", "from the start of a collector that takes over to the end of the other", seconds, "s")
+        platform.until_more()
+        ended = time.time_ns() // 1000
+        platform.end("simulate")
+        platform.end("collect")
+        sent, stored = platform.sent(), platform.stored()
+        assert len({record.epoch for record in stored}) == 2
+        assert check(sent, stored).counts == CLEAN
+        assert [gap for gap in platform.gaps() if gap.start < ended] == []
+        assert [gap for gap in platform.told_gaps() if gap["from"] < time_text(ended)] == []
+        for source in platform.sources:
+            found, told = events(platform, source)
+            assert set(told) == found, f"{source}: events without a row"
+            assert [event for event, times in told.items() if times > 1] == [], f"{source}: rows told twice"
 
 
 def test_S8_A16_a_full_disk_of_the_local_log_ends_the_collector_with_a_line_and_a_gap(tmp_path: Path) -> None:

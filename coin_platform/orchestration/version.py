@@ -1,0 +1,17 @@
+"""What long runs were started with: they are replaced when the code or the settings are others."""
+
+import hashlib
+from pathlib import Path
+
+import coin_platform
+from coin_platform.settings import load
+
+
+def version() -> str:
+    """Return a short digest of this package's code as it is on the disk and of the settings, secrets left out."""
+    digest = hashlib.blake2b(digest_size=6)
+    for folder in coin_platform.__path__:
+        for path in sorted(Path(folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    digest.update(load().model_dump_json().encode())
+    return digest.hexdigest()
