@@ -35,6 +35,7 @@ _SPARE_PAGES = 512  # free pages that stay in the file for the next appends: 4 M
 _RESERVE = 64 << 20  # bytes of the disk that a careful writer leaves: what makes room needs some itself
 _SMALL = 16  # as many small files may share the reserve
 _HELD_BYTES = 8 << 20  # that wait in memory for a full disk, at most
+_PAUSE = 0.001  # seconds between two looks at what another process is just doing
 _AGAIN = 0.25  # seconds between two looks whether a full disk has room
 
 _EARLY = 1_000  # so many waiting records are committed before the 20 ms are over
@@ -134,7 +135,7 @@ def _holder(path: Path, role: str) -> int | None:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         while not (pid := os.pread(file, 32, 0).strip()):
-            time.sleep(0.001)  # it is just being written
+            time.sleep(_PAUSE)  # it is just being written
         return int(pid)
     finally:
         os.close(file)
@@ -424,6 +425,8 @@ class Journal:
 
     def _run(self) -> None:
         try:
+            while self.host() is not None and not self.path.exists():
+                time.sleep(_PAUSE)  # the writer is about to make it
             with closing(_File(self.path, self._clock, is_careful=self._on_drop is not None)) as file:
                 syncing = threading.Thread(target=self._sync, args=(file,), name=f"sync {self.path}", daemon=True)
                 syncing.start()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -348,6 +349,52 @@ def test_a_second_writer_is_told_who_the_first_one_is(path: Path) -> None:
         with pytest.raises(PartitionBusy, match=rf"journal {path} is being written by process {child.pid}: end"):
             Journal(path)
         assert JournalReader(path).end_offset() == 0  # readers do not mind
+
+
+def test_a_guest_appends_beside_the_writer_and_follows_it(path: Path) -> None:
+    writer = Journal(path)
+    with closing(Journal(path, guest=True)) as guest:
+        assert guest.host() == writer.guest() == os.getpid()
+        for number in range(40):
+            (writer, guest)[number % 2].append("h", b"%d" % number)
+            if number % 7 == 0:
+                writer.flush()
+                guest.flush()
+        guest.flush()
+        guest.trim(10)  # that is up to the writer
+        guest.flush()
+        writer.close()
+        assert [record.offset for record in JournalReader(path).read(0)] == list(range(40))
+        assert sorted(int(record.value) for record in JournalReader(path).read(0)) == list(range(40))
+        assert guest.host() is None
+        with pytest.raises(PartitionBusy, match="is being written by process"):
+            Journal(path)
+        guest.append("h", b"40")
+        guest.flush()
+        assert JournalReader(path).end_offset() == 41
+        with closing(Journal(path, guest=True)) as next_one:
+            assert next_one.host() == guest.guest() == os.getpid()
+    with closing(Journal(path, guest=True)) as alone:
+        assert alone.host() is None and alone.guest() is None
+
+
+def test_there_is_one_guest_and_the_second_is_told_who(path: Path) -> None:
+    busy = rf"journal {path} is about to be taken over by process {os.getpid()}: end that one first"
+    with closing(Journal(path)), closing(Journal(path, guest=True)), pytest.raises(PartitionBusy, match=busy):
+        Journal(path, guest=True)
+
+
+def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
+    options: Any = {"retention_bytes": 1, "retain_every": 0.01}
+    with closing(Journal(path)) as writer, closing(Journal(path, guest=True, **options)) as guest:
+        for _ in range(20):
+            guest.append("h", b"value")
+            guest.flush()
+        time.sleep(0.1)
+        assert JournalReader(path).begin_offset() == 0
+        writer.close()
+        assert guest.host() is None
+        until(lambda: JournalReader(path).begin_offset() > 0)
 
 
 def test_all_that_was_flushed_survives_kill_9_and_the_partition_is_free(path: Path) -> None:

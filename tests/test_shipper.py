@@ -340,6 +340,26 @@ def test_a_claim_fails_while_another_writes_or_while_something_is_left_to_send(
         successor.claim(TOPIC, 0, 0.1)
 
 
+def test_F5_the_records_of_a_guest_are_sent_by_its_host_and_then_by_itself(tmp_path: Path, cluster: Cluster) -> None:
+    with shipping(tmp_path, cluster, guest=True) as guest:
+        with shipping(tmp_path, cluster) as host:
+            append(host, range(10))
+            host.flush(5)
+            for number in range(10, 50, 2):
+                append(guest, range(number, number + 1))
+                guest.spool(TOPIC, 0).journal.flush()
+                append(host, range(number + 1, number + 2))
+                host.flush(5)
+            assert cluster.taken() == list(range(50))
+            assert not guest.spool(TOPIC, 0).is_ours
+            append(guest, range(50, 60))
+            guest.spool(TOPIC, 0).journal.flush()
+        assert guest.spool(TOPIC, 0).is_ours
+        append(guest, range(60, 70))
+        guest.flush(5)
+        assert cluster.taken() == list(range(70))
+
+
 # With a real Kafka
 
 _ENDLESS = """

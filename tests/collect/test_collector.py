@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector, assign, exchanges_of
 from coin_platform.collect.feed import Status
-from coin_platform.errors import DeliveryError, SettingsError
+from coin_platform.errors import DeliveryError, NotTakenOver, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import Channel, Kind, Pair, Region
@@ -255,3 +255,75 @@ def test_pairs_stay_on_their_connection_and_each_is_carried_once(changes: list[l
         assert sorted(chain.from_iterable(shards)) == sorted(pairs)
         assert all(len(shard) <= size for shard in shards)
         assert all(after[pair] == number for pair, number in before.items() if pair in after)
+
+
+class Guest(MemoryBroker):
+    """A broker beside another process, for as long as that is there."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__()
+        self.pid = pid
+
+    def host(self, topic: str, partition: int) -> int | None:
+        return self.pid
+
+
+def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
+    """Return whom the collector asks to end."""
+    asked: list[int] = []
+
+    def kill(pid: int, number: int) -> None:
+        asked.append(pid)
+        broker.pid = None if obeys else pid
+
+    monkeypatch.setattr("coin_platform.collect.collector.os.kill", kill)
+    return asked
+
+
+def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        broker = Guest(1234)
+        asked = ending(broker, monkeypatch)
+        async with fake_kraken() as fake:
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
+            async with running(collector):
+                await until(lambda: asked == [1234])
+                assert states(collector) == {"live"}
+                await until(lambda: [facts.beside for facts in own(broker)][-1:] == [False])
+                assert own(broker)[0].beside
+
+    asyncio.run(scenario())
+
+
+def own(broker: MemoryBroker) -> list[Any]:
+    """Return what the records of ours say that are no frames."""
+    return [unpack_facts(value) for header, value in records(broker, TICKERS) if not header.kind.is_frame]
+
+
+def test_F5_who_does_not_get_live_leaves_the_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        broker = Guest(1234)
+        asked = ending(broker, monkeypatch)
+        monkeypatch.setattr("coin_platform.collect.collector.SERVED", 0.3)
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC,))
+            await fake.fall()
+            collector = Collector(Region.NE, settings, broker, exchanges=[Quick()])
+            with pytest.raises(NotTakenOver, match=r"not live after 0\.3 s: kraken \w+ 0 is .*; process 1234"):
+                await collector.run(asyncio.Event())
+        assert asked == []
+
+    asyncio.run(scenario())
+
+
+def test_who_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        broker = Guest(1234)
+        ending(broker, monkeypatch, obeys=False)
+        monkeypatch.setattr("coin_platform.collect.collector.GONE", 0.3)
+        async with fake_kraken() as fake:
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
+            with pytest.raises(NotTakenOver, match=r"process 1234 has not ended 0\.3 s after SIGTERM"):
+                await collector.run(asyncio.Event())
+
+    asyncio.run(scenario())

@@ -38,6 +38,21 @@ def collector(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
     return Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, epoch=epoch, exchanges=[Quick()])
 
 
+def test_F5_what_a_collector_lacks_when_another_takes_over_ends_for_it() -> None:
+    broker = MemoryBroker()
+    gaps = GapLog(KRAKEN, Channel.TICKER, broker)
+    gaps.record(Header(Kind.OPENED, 1, "a", 0, SECOND), Facts(pairs=["BTC-USD"]).pack())
+    gaps.record(Header(Kind.SOCKET, 1, "a", 1, 2 * SECOND), b"{}")
+    gaps.record(Header(Kind.CLOSED, 1, "a", 1, 3 * SECOND), Facts(reason="reset").pack())
+    gaps.record(Header(Kind.OPENED, 1, "b", 0, 4 * SECOND), Facts(pairs=["BTC-USD"]).pack())
+    gaps.hand_over(5 * SECOND)
+    gaps.record(Header(Kind.CLOSED, 1, "b", 0, 6 * SECOND), Facts(reason="replaced").pack())
+    assert [(gap["from"][17:19], gap["to"] and gap["to"][17:19]) for gap in told(broker)] == [
+        ("03", None),
+        ("03", "05"),
+    ]
+
+
 def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_one_before() -> None:
     async def scenario() -> MemoryBroker:
         broker = MemoryBroker()

@@ -29,7 +29,7 @@ def test_closed_windows_are_launched_once_and_failed_ones_again() -> None:
     class MemoryTopics(Topics):
         """The log of this test."""
 
-        def open(self) -> Broker:
+        def open(self, *, guest: bool = False) -> Broker:
             return broker
 
     sensor = close_windows(Region.KOREA, "tables_korea", found, settings)

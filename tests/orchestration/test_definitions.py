@@ -1,15 +1,27 @@
 """What Dagster is given: a snapshot of the names, and the watchdog's decisions."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
+import coin_platform
 from coin_platform.model import Region
 from coin_platform.orchestration.definitions import definitions
-from coin_platform.orchestration.ingest import BRIEF, Lease, collect_job, watchdog
+from coin_platform.orchestration.ingest import (
+    BRIEF,
+    LONG_RUN,
+    TAKES_OVER,
+    VERSION,
+    Lease,
+    collect_job,
+    preprocess_job,
+    watchdog,
+)
+from coin_platform.orchestration.version import version
 from coin_platform.settings import Settings
 
 REGIONS = {"upbit": "korea", "okx": "asia", "kraken": "ne"}
@@ -76,6 +88,44 @@ def test_a_watchdog_starts_one_run_and_then_rests(job: dg.JobDefinition) -> None
         run = instance.create_run_for_job(job, status=Status.STARTED)
         Lease(instance, job.name).renew(run.run_id)
         assert tick(job, instance) == []
+
+
+def of_another_version(job: dg.JobDefinition, instance: dg.DagsterInstance) -> dg.DagsterRun:
+    run = instance.create_run_for_job(job, status=Status.STARTED, tags={VERSION: "other"})
+    Lease(instance, job.name).renew(run.run_id)
+    return run
+
+
+def test_F5_a_collector_of_another_version_is_taken_over_from_once(job: dg.JobDefinition) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        old, ours = of_another_version(job, instance), job.tags[VERSION]
+        result: Any = watchdog(job)(dg.build_sensor_context(instance=instance))
+        [request] = result.run_requests
+        assert request.run_key == f"collect_korea:{ours}:after:{old.run_id}"
+        assert request.tags[LONG_RUN] == f"collect_korea@{ours}" and request.tags[TAKES_OVER] == old.run_id
+        instance.create_run_for_job(job, status=Status.STARTED, tags={**job.tags, **request.tags})
+        assert tick(job, instance) == []
+        assert {run.status for run in instance.get_runs()} == {Status.STARTED}, "both go on for now"
+
+
+def test_a_worker_of_another_version_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = preprocess_job(Region.KOREA)
+    with dg.DagsterInstance.ephemeral() as instance:
+        old = of_another_version(job, instance)
+        ended: list[str] = []
+        monkeypatch.setattr(instance.run_coordinator, "cancel_run", ended.append)
+        assert tick(job, instance) == []
+        assert ended == [old.run_id]
+
+
+def test_a_version_is_that_of_code_and_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = version()
+    assert version() == before
+    monkeypatch.setattr("coin_platform.orchestration.version.load", lambda: Settings(log_level="WARNING"))
+    changed = version()
+    (tmp_path / "more.py").write_text("more")
+    monkeypatch.setattr("coin_platform.__path__", [*coin_platform.__path__, str(tmp_path)])
+    assert len({before, changed, version()}) == 3
 
 
 def test_a_run_that_ended_gets_one_successor_named_after_it(job: dg.JobDefinition) -> None:

@@ -13,10 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import psutil
 import pytest
 
 from coin_platform.broker import LocalBroker
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Channel
+from coin_platform.orchestration.ingest import TAKES_OVER, VERSION
+from coin_platform.preprocess.gap import Gaps
+from coin_platform.preprocess.transform import Source
 from coin_platform.simulator.server import digest
 from coin_platform.wire import Header, unpack
 from infra.stack import free_ports
@@ -36,14 +42,18 @@ def until(what: str, is_true: Callable[[], object], patience: float = PATIENCE) 
 
 
 class Deployment:
-    """`dagster dev` and a simulated Upbit, each in a session of its own."""
+    """`dagster dev` with a copy of our code, and a simulated Upbit, each in a session of its own."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.ui = home, free_ports(1)[0]
         (home / "dagster_home").mkdir(parents=True)
         shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home / "dagster_home")
+        self.code = home / "code"
+        shutil.copytree(ROOT / "coin_platform", self.code / "coin_platform")
+        shutil.copy(ROOT / "workspace.yaml", self.code)
         self.environment = {
             **os.environ,
+            "PYTHONPATH": str(self.code),
             "COIN_HOME": str(home),
             "COIN_EXCHANGES_MODE": "simulated",
             "COIN_EXCHANGES": "upbit",
@@ -59,12 +69,25 @@ class Deployment:
     def start(self, name: str, *arguments: str) -> None:
         with (self.home / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *arguments], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, *arguments],
+                cwd=self.code,  # it comes before PYTHONPATH
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def start_dagster(self) -> None:
-        workspace = str(ROOT / "workspace.yaml")
+        workspace = str(self.code / "workspace.yaml")
         self.start("dagster", "-m", "dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(self.ui))
+
+    def deploy(self) -> None:
+        """Change the code and load it, as the button "Reload" does."""
+        with (self.code / "coin_platform" / "__init__.py").open("a") as file:
+            file.write("\n# another version\n")
+        reload = 'mutation { reloadRepositoryLocation(repositoryLocationName: "coin_platform") { __typename } }'
+        answer = httpx.post(f"http://127.0.0.1:{self.ui}/graphql", json={"query": reload}, timeout=60)
+        assert answer.json()["data"]["reloadRepositoryLocation"]["__typename"] == "WorkspaceLocationEntry", answer.text
 
     def headers(self) -> list[Header]:
         end = self.broker.end_offset(TOPIC, 0)
@@ -194,6 +217,23 @@ def test_a_second_launch_by_hand_never_produces(deployment: Deployment) -> None:
         "the second run is called off", lambda: [r.status.value for r in deployment.runs()] == ["CANCELED", "STARTED"]
     )
     assert deployment.producers() == known
+    deployment.settle()
+
+
+def test_F5_a_deploy_leaves_no_gap_and_no_double(deployment: Deployment) -> None:
+    known = deployment.producers()
+    deployment.deploy()
+    until("one has taken over", lambda: [run.status.value for run in deployment.runs()] == ["STARTED", "SUCCESS"])
+    newest, oldest = deployment.runs()
+    assert newest.tags[TAKES_OVER] == oldest.run_id
+    assert newest.tags[VERSION] != oldest.tags[VERSION]
+    assert len(deployment.producers()) == len(known) + 1
+    before = len(deployment.frames())
+    until("frames of the new one alone", lambda: len(deployment.frames()) > before + 200)
+    source = Source(EXCHANGES["upbit"], Channel.TICKER, TOPIC, 0)
+    gaps = Gaps(source, None)
+    gaps.read(deployment.broker.read(TOPIC, 0, 0, deployment.broker.end_offset(TOPIC, 0)))
+    assert gaps.table().is_empty()
     deployment.settle()
 
 

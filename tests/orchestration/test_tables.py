@@ -47,7 +47,7 @@ class MemoryTopics(Topics):
 
     broker: ClassVar[MemoryBroker]
 
-    def open(self) -> Broker:
+    def open(self, *, guest: bool = False) -> Broker:
         return type(self).broker
 
 

@@ -32,8 +32,16 @@ class Feed:
         header = Header(kind, self.epoch, name, self.numbers.get(name, 0), TIME + int(at * SECOND), pair)
         return self.keep(self.ledger.record(header, value))
 
-    def open(self, at: float, name: str = "a", pairs: tuple[Pair, ...] = (BTC,), transport: str = "ws") -> None:
-        facts = Facts(transport=transport, pairs=[str(pair) for pair in pairs])
+    def open(
+        self,
+        at: float,
+        name: str = "a",
+        pairs: tuple[Pair, ...] = (BTC,),
+        transport: str = "ws",
+        *,
+        beside: bool = False,
+    ) -> None:
+        facts = Facts(transport=transport, pairs=[str(pair) for pair in pairs], beside=beside)
         assert self.say(Kind.OPENED, at, name, facts.pack()) == [] or self.epoch > 1
 
     def frame(self, at: float, name: str = "a", skip: int = 0) -> list[Gap]:
@@ -149,6 +157,54 @@ def test_what_a_collector_thought_dead_still_says_counts_no_more() -> None:
     feed.epoch = 1
     assert feed.close(5, "stopped") == [] and feed.frame(6, skip=10) == []
     assert feed.gaps == [("BTC-KRW", 1, 4, "killed", None)]
+
+
+def taking_over() -> Feed:
+    """A collector of two pairs, and another beside it that has one of them."""
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    feed.epoch = 2
+    feed.open(3, "b", beside=True)
+    feed.frame(4, "b")
+    feed.epoch = 1
+    assert feed.frame(5) == []
+    feed.carry(6, BTC, ETH)
+    return feed
+
+
+def test_F5_a_collector_that_took_over_leaves_no_gap_of_what_it_has() -> None:
+    feed = taking_over()
+    feed.close(7, "replaced")
+    assert feed.gaps == [("ETH-KRW", 7, None, "disconnect", None)]
+    feed.epoch = 2
+    assert feed.carry(8, BTC, name="b") == []  # not beside any more
+    feed.epoch = 1
+    assert feed.frame(9, "c") == [], "who was thought gone counts no more"
+
+
+def test_S8_one_that_ends_without_a_word_while_another_takes_over_is_a_gap_of_what_that_one_lacks() -> None:
+    feed = taking_over()
+    feed.epoch = 2
+    feed.carry(8, BTC, name="b")
+    assert feed.gaps == [("ETH-KRW", 6, None, "killed", None)]
+
+
+def test_F5_a_collector_that_could_not_take_over_leaves_the_other_as_it_was() -> None:
+    feed = taking_over()
+    feed.epoch = 2
+    facts = Facts(reason="stopped", beside=True).pack()
+    assert feed.say(Kind.CLOSED, 7, "b", facts) == []
+    feed.epoch = 1
+    assert feed.close(8, "connection reset")
+    assert feed.gaps == [("BTC-KRW", 8, None, "disconnect", None), ("ETH-KRW", 8, None, "disconnect", None)]
+    feed.open(9, "c", pairs=(BTC, ETH))
+    assert len(feed.frame(10, "c")) == 2
+    feed.epoch = 3
+    feed.open(11, "d", pairs=(BTC, ETH), beside=True)
+    feed.frame(12, "d")
+    feed.epoch = 1
+    assert feed.close(13, "replaced", "c") == []
 
 
 def test_S8_frames_that_never_reached_the_log_are_seen_by_their_numbers() -> None:
