@@ -46,14 +46,22 @@ class Member:
         self._command, self._environment, self._log = command, environment, log
         self.is_wanted, self._is_doomed = True, False
         self._process: subprocess.Popen[bytes] | None = None
+        self._leaving: subprocess.Popen[bytes] | None = None  # while another one takes over
 
-    def start(self) -> None:
-        """Start a process."""
+    def start(self, *more: str) -> None:
+        """Start a process; `more` follows its command."""
+        command = [sys.executable, *self._command, *more]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self._command], env=self._environment, stdout=log, stderr=log, start_new_session=True
+                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         self.lives.append(Life(time.monotonic(), []))
+
+    def hand_over(self) -> None:
+        """Start a process that takes over from the one of now, and then asks that one to end."""
+        assert self._leaving is None
+        self._leaving = self._process
+        self.start("--take-over")
 
     def send(self, number: signal.Signals) -> None:
         """Send the process of now a signal, if there is one."""
@@ -76,10 +84,15 @@ class Member:
             self._process.kill()
             self._process.wait()
         self._note(self._process.returncode)
+        if self._leaving is not None:
+            self.ends.append((self._leaving.wait(_PATIENCE), True))
 
     def beat(self) -> None:
         """Start it again if it has ended but is wanted."""
         assert self._process is not None
+        if self._leaving is not None and self._leaving.poll() is not None:
+            self.ends.append((self._leaving.returncode, True))
+            self._leaving = None
         if self.is_wanted and self._process.poll() is not None:
             self._note(self._process.returncode)
             self._is_doomed = False

@@ -32,7 +32,10 @@ QUIET = 20.0  # seconds before the end without a new fault
 DRAIN = 120.0  # seconds in which all must arrive at the end
 LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
 PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
-FAULTS = ("collector", "worker", "deploy", "freeze", "kafka", "lake", "close", "refuse", "silence", "drop", "swap")
+FAULTS = (
+    *("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake"),
+    *("close", "refuse", "silence", "drop", "swap"),
+)
 PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
 
 
@@ -85,7 +88,8 @@ class Soak:
         self._makers: dict[str, Callable[[], tuple[str, Iterator[float]]]] = {
             "collector": lambda: self._signal("collect-", signal.SIGKILL),
             "worker": lambda: self._signal("preprocess-", signal.SIGKILL),
-            "deploy": lambda: self._signal("", signal.SIGTERM),
+            "deploy": self._deploy,
+            "restart": lambda: self._signal("", signal.SIGTERM),
             "freeze": lambda: self._signal("", signal.SIGSTOP, signal.SIGCONT),
             "kafka": lambda: self._away(self.kafka),
             "lake": lambda: self._away(self.lake),
@@ -152,6 +156,15 @@ class Soak:
             for number in numbers:
                 self.fleet.members[name].send(number)
                 yield 5.0
+
+        return name, steps()
+
+    def _deploy(self) -> tuple[str, Iterator[float]]:
+        name = self._random.choice(sorted(name for name in self.fleet.members if name.startswith("collect-")))
+
+        def steps() -> Iterator[float]:
+            self.fleet.members[name].hand_over()
+            yield 10.0
 
         return name, steps()
 
