@@ -1,5 +1,6 @@
 """Why a stored frame has no row of its own: told otherwise, older than its book, or in a gap; nothing else counts."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,16 +29,23 @@ class Accounts:
         opened = pl.col("open_time").to_physical()
         self._minutes = set(table.select("pair", opened).iter_rows()) if source.channel is Channel.CANDLE else set()
         self._sequences = _sequences(source, table)
+        self._books = _books(self._sequences)
         self._reached: dict[tuple[str, str], int] = {}  # sequence of a book, by connection and pair, as its rows say
         self._begun: set[str] = set()  # pairs that have had a row
         self._bytes: set[bytes] = set()  # of frames with rows
+        records = list(records)
+        if source.channel is Channel.ORDERBOOK:  # who comes first may have no book yet, then the other has the row
+            self._bytes = {record.value for record in records if self._identity(unpack(record.header)) in self._told}
         self._go_through(records)
+
+    def _identity(self, header: Header) -> Identity:
+        return (self._source.exchange.name, header.epoch, header.connection, header.number)
 
     def _go_through(self, records: Iterable[Record]) -> None:
         seen: set[Identity] = set()
         for record in records:
             header = unpack(record.header)
-            identity = (self._source.exchange.name, header.epoch, header.connection, header.number)
+            identity = self._identity(header)
             if not header.kind.is_frame or identity in seen:
                 continue
             seen.add(identity)
@@ -74,8 +82,16 @@ class Accounts:
             case BookUpdate():
                 last = self._reached.get((header.connection, pair))
                 is_old = last is not None and event.last_sequence is not None and event.last_sequence <= last
-                return is_old or pair not in self._begun  # before the first book of all there is none to lack
+                is_new = pair not in self._begun  # before the first book of all there is none to lack
+                return is_old or is_new or self._is_book_of_another(event, pair)
         return not isinstance(event, Ticker)  # all others are about no row
+
+    def _is_book_of_another(self, event: BookUpdate, pair: str) -> bool:
+        """Whether another connection told this book; a whole one may lie between two that were told."""
+        books = self._books.get(pair, [])
+        at = bisect_left(books, event.last_sequence or 0)
+        is_exact = books[at : at + 1] == [event.last_sequence]
+        return is_exact or (event.is_snapshot and event.last_sequence is not None and 0 < at < len(books))
 
     def _is_in_gap(self, pair: str, time: Microseconds) -> bool:
         return any(
@@ -84,6 +100,15 @@ class Accounts:
             and (gap.stop is None or time <= gap.stop + TOLERANCE)
             for gap in self._gaps
         )
+
+
+def _books(sequences: dict[Identity, list[tuple[str, int | None]]]) -> dict[str, list[int]]:
+    """Return the sequences of each pair's rows, in order."""
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for books in sequences.values():
+        for pair, sequence in books:
+            found[pair] |= {sequence} if sequence is not None else set()
+    return {pair: sorted(each) for pair, each in found.items()}
 
 
 def _sequences(source: Source, table: pl.DataFrame) -> dict[Identity, list[tuple[str, int | None]]]:

@@ -21,7 +21,7 @@ from coin_platform.preprocess.gap import is_book
 from coin_platform.preprocess.ledger import Cause
 from coin_platform.preprocess.transform import Source
 from coin_platform.sources import sources
-from coin_platform.wire import Record, dead_letter_topic, processed_topic, unpack
+from coin_platform.wire import Header, Record, dead_letter_topic, processed_topic, unpack
 from tests.faults.accounts import TOLERANCE, Accounts
 from tests.faults.exchanges import Truth, top_of
 from tests.faults.soak import Event, Soak
@@ -188,16 +188,21 @@ def _holes_of_books(gaps: Iterable[Gap], times: Mapping[str, Sequence[Microsecon
 
 
 def _holes_of_polls(source: Source, records: Iterable[Record]) -> Iterator[Hole]:
-    """Yield the stretches between two lives of what is only asked over REST, which no log of sent messages tells."""
-    last = end = 0
-    connection = ""
+    """Yield the stretches between two lives of what is only asked over REST, which no log of sent messages tells.
+
+    Who takes over asks beside the other for a while.
+    """
+    lives: dict[str, list[Header]] = {}
     for header in (unpack(record.header) for record in records):
-        if header.connection != connection and header.kind.is_frame:
-            if connection:
-                yield Hole(source.exchange.name, source.channel, None, last, end, header.received_time)
-            connection = header.connection
-        last = header.received_time if header.kind.is_frame else last
-        end = header.received_time
+        if header.kind.is_frame or header.connection in lives:
+            lives.setdefault(header.connection, []).append(header)
+    last = end = 0
+    for headers in lives.values():  # in the order of their first answers
+        first = headers[0].received_time
+        if end and first > end:
+            yield Hole(source.exchange.name, source.channel, None, last, end, first)
+        last = max(last, *(header.received_time for header in headers if header.kind.is_frame))
+        end = max(end, headers[-1].received_time)
     yield Hole(source.exchange.name, source.channel, None, last, end, None, is_end=True)
 
 
