@@ -70,8 +70,8 @@ class Broker(Protocol):
         Raises `PartitionBusy` or another `DeliveryError`.
         """
 
-    def guest(self, topic: str, partition: int) -> int | None:
-        """Return the process that appends beside us, and takes over when we end; `None` where there is none."""
+    def has_guest(self, topic: str, partition: int) -> bool:
+        """Whether another process appends beside us, and takes over when we end."""
 
     def close(self) -> None:
         """Store what waits and let go of everything."""
@@ -141,8 +141,8 @@ class LocalBroker:
     def host(self, topic: str, partition: int) -> int | None:
         return self._journal(topic, partition).host()
 
-    def guest(self, topic: str, partition: int) -> int | None:
-        return self._journal(topic, partition).guest()
+    def has_guest(self, topic: str, partition: int) -> bool:
+        return self._journal(topic, partition).has_guest
 
     def close(self) -> None:
         with ExitStack() as stack:  # closes all of them, even if one could not write
@@ -261,8 +261,8 @@ class MemoryBroker:
     def host(self, topic: str, partition: int) -> int | None:
         return None
 
-    def guest(self, topic: str, partition: int) -> int | None:
-        return None
+    def has_guest(self, topic: str, partition: int) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import resource
+import socket
 import sqlite3
 import threading
 import time
@@ -106,7 +107,7 @@ def explain(path: Path, error: Exception) -> str:
 
 
 def _hold(path: Path, role: str = _WRITER) -> int:
-    """Take one of the partition's lock files and write our pid into it; the system frees it when the process ends."""
+    """Take one of the partition's lock files and write who we are; the system frees it when the process ends."""
     lock = path.with_name(f"{path.name}.{role}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,30 +117,23 @@ def _hold(path: Path, role: str = _WRITER) -> int:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(file)
+        pid, host = _holder(path, role)
         does = "is being written" if role == _WRITER else "is about to be taken over"
-        raise PartitionBusy(f"journal {path} {does} by process {pid}: end that one first") from None
+        who = f"process {pid}" if host == socket.gethostname() else f"process {pid} of {host}"
+        raise PartitionBusy(f"journal {path} {does} by {who}: end that one first") from None
     os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+    os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
     return file
 
 
-def _holder(path: Path, role: str) -> int | None:
-    """Return the process that holds one of the partition's lock files; `None` if nobody does."""
-    try:
-        file = os.open(path.with_name(f"{path.name}.{role}"), os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        while not (pid := os.pread(file, 32, 0).strip()):
-            time.sleep(_PAUSE)  # it is just being written
-        return int(pid)
-    finally:
-        os.close(file)
-    return None
+def _holder(path: Path, role: str) -> tuple[int, str]:
+    """Return the process and the host that hold one of the partition's lock files, which somebody does."""
+    lock = path.with_name(f"{path.name}.{role}")
+    while not (text := lock.read_text()).endswith("\n"):
+        time.sleep(_PAUSE)  # it is just being written
+    pid, host = text.split()
+    return int(pid), host
 
 
 def _create(path: Path) -> None:
@@ -333,6 +327,11 @@ class Journal:
             if not guest:
                 raise
             self._seat = _hold(path, _GUEST)
+            try:
+                self.host()
+            except PartitionBusy:
+                os.close(self._seat)
+                raise
         self._thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
         self._thread.start()
 
@@ -358,21 +357,32 @@ class Journal:
                 self._changed.notify_all()
 
     def host(self) -> int | None:
-        """Return the process whose guest we are; `None` once this partition is ours, which it becomes here."""
+        """Return the process whose guest we are; `None` once this partition is ours, which it becomes here.
+
+        Raises `PartitionBusy` if that process is not of this machine (containers may share a folder).
+        """
         with self._changed:
             if self._seat is None:
                 return None
             try:
                 self._lock = _hold(self.path)
             except PartitionBusy:
-                return _holder(self.path, _WRITER)
+                pid, host = _holder(self.path, _WRITER)
+                if host != socket.gethostname():
+                    raise
+                return pid
             os.close(self._seat)
             self._seat = None
             return None
 
-    def guest(self) -> int | None:
-        """Return the process that is our guest, and will write this partition when we have ended; `None` for none."""
-        return _holder(self.path, _GUEST)
+    @property
+    def has_guest(self) -> bool:
+        """Whether a process appends beside us, that will write this partition when we have ended."""
+        try:
+            os.close(_hold(self.path, _GUEST))
+        except PartitionBusy:
+            return True
+        return False
 
     @property
     def needs_room(self) -> Exception | None:

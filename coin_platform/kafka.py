@@ -206,8 +206,8 @@ class KafkaBroker:
     def host(self, topic: str, partition: int) -> int | None:
         return self.shipper.spool(topic, partition).journal.host()
 
-    def guest(self, topic: str, partition: int) -> int | None:
-        return self.shipper.spool(topic, partition).journal.guest()
+    def has_guest(self, topic: str, partition: int) -> bool:
+        return self.shipper.spool(topic, partition).journal.has_guest
 
     def close(self) -> None:
         with ExitStack() as stack:

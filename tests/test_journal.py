@@ -354,7 +354,8 @@ def test_a_second_writer_is_told_who_the_first_one_is(path: Path) -> None:
 def test_a_guest_appends_beside_the_writer_and_follows_it(path: Path) -> None:
     writer = Journal(path)
     with closing(Journal(path, guest=True)) as guest:
-        assert guest.host() == writer.guest() == os.getpid()
+        assert guest.host() == os.getpid()
+        assert writer.has_guest
         for number in range(40):
             (writer, guest)[number % 2].append("h", b"%d" % number)
             if number % 7 == 0:
@@ -373,15 +374,26 @@ def test_a_guest_appends_beside_the_writer_and_follows_it(path: Path) -> None:
         guest.flush()
         assert JournalReader(path).end_offset() == 41
         with closing(Journal(path, guest=True)) as next_one:
-            assert next_one.host() == guest.guest() == os.getpid()
+            assert next_one.host() == os.getpid()
+            assert guest.has_guest
     with closing(Journal(path, guest=True)) as alone:
-        assert alone.host() is None and alone.guest() is None
+        assert alone.host() is None and not alone.has_guest
 
 
 def test_there_is_one_guest_and_the_second_is_told_who(path: Path) -> None:
     busy = rf"journal {path} is about to be taken over by process {os.getpid()}: end that one first"
     with closing(Journal(path)), closing(Journal(path, guest=True)), pytest.raises(PartitionBusy, match=busy):
         Journal(path, guest=True)
+
+
+def test_a_guest_does_not_take_the_process_of_another_machine_for_one_of_ours(path: Path) -> None:
+    with closing(Journal(path)):
+        lock = path.with_name("0.db.lock")
+        lock.write_text("17 elsewhere\n")
+        busy = rf"journal {path} is being written by process 17 of elsewhere: end that one first"
+        for _ in range(2):
+            with pytest.raises(PartitionBusy, match=busy):
+                Journal(path, guest=True)
 
 
 def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:

@@ -178,7 +178,7 @@ class Feed:
 
     def _farewell(self) -> End:
         """Return why our connections end: another collector may have live ones already."""
-        if self._broker.guest(self.route.topic, self.route.exchange.partition) is None:
+        if not self._broker.has_guest(self.route.topic, self.route.exchange.partition):
             return End.STOPPED
         if self._gaps is not None:
             self._gaps.hand_over(self._clock().wall)

@@ -110,8 +110,8 @@ SABOTAGES = (
     Sabotage(
         *("K1", "what is appended waits on disk"),
         "coin_platform/shipper.py",
-        "spool.journal.append(header, value)",
-        "self.flush(60)\n        spool.journal.append(header, value)",
+        "self.spool(topic, partition).journal.append(header, value)",
+        "self.flush(60)\n        self.spool(topic, partition).journal.append(header, value)",
         ("tests/test_shipper.py",),
     ),
     Sabotage(
@@ -190,6 +190,20 @@ SABOTAGES = (
         "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:",
         "if copy.offset < 0:",
         ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("F5", "who takes over waits until all is live"),
+        "coin_platform/collect/collector.py",
+        "lambda: all(feed.is_served for feed in self.feeds)",
+        "lambda: True",
+        ("tests/collect/test_collector.py",),
+    ),
+    Sabotage(
+        *("F5", "a collector beside another does not end it"),
+        "coin_platform/preprocess/ledger.py",
+        "is_beside = not header.kind.is_frame and unpack_facts(value).beside",
+        "is_beside = False",
+        ("tests/preprocess/test_ledger.py",),
     ),
     Sabotage(
         *("F6", "time-outs are measured by the clock that never jumps"),
