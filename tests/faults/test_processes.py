@@ -59,13 +59,13 @@ class Platform:
         self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, *arguments: str, module: str = "coin_platform") -> None:
-        """Start `coin NAME`."""
+    def start(self, name: str, *arguments: str, module: str = "coin_platform", log: Path | None = None) -> None:
+        """Start `coin NAME`; its log is in `home` unless said otherwise."""
         environment = {**os.environ, **{f"COIN_{key.upper()}": str(value) for key, value in self.values.items()}}
         environment["WITNESS"] = str(self.witness)
         command = [sys.executable, "-W", "ignore", "-m", module, name, *arguments]
-        with (self.home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+        with (log or self.home / f"{name}.log").open("ab") as file:
+            self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=file)
 
     def end(self, name: str) -> float:
         """End a process as its supervisor does; return how long that took. Raises `AssertionError` if not clean."""
@@ -262,6 +262,36 @@ def test_F5_a_collector_that_takes_over_leaves_no_gap_and_no_double(url: str, tm
             found, rows = events(platform, source)
             assert set(rows) == found, f"{source}: events without a row"
             assert [event for event, times in rows.items() if times > 1] == [], f"{source}: rows told twice"
+
+
+def test_S1_S8_A3_who_was_frozen_goes_on_and_what_that_cost_is_recorded(platform: Platform) -> None:
+    for name in ("collect", "preprocess"):
+        platform.start(name, "--region", "asia")
+    platform.until_more()
+    for name in ("collect", "preprocess"):
+        platform.processes[name].send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    for name in ("preprocess", "collect"):
+        platform.processes[name].send_signal(signal.SIGCONT)
+    platform.until_more()
+    for name in ("simulate", "collect", "preprocess"):
+        platform.end(name)
+    assert check(platform.sent(), platform.stored(), gaps=platform.gaps()).counts == CLEAN
+
+
+def test_S1_A16_a_log_that_takes_no_line_stops_nobody(tmp_path: Path) -> None:
+    with running(tmp_path / "home", "local:") as platform:
+        platform.start("collect", "--region", "asia", log=Path("/dev/full"))
+        platform.until_more()
+        for sign in (signal.SIGSTOP, signal.SIGCONT):
+            platform.processes["simulate"].send_signal(sign)
+        platform.until_more()
+        assert platform.processes["collect"].poll() is None
+        platform.end("simulate")
+        process = platform.processes.pop("collect")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, 120)  # 120: Python could not flush its log either
+        assert check(platform.sent(), platform.stored(), gaps=platform.gaps()).counts == CLEAN
 
 
 def test_S8_A16_a_full_disk_of_the_local_log_ends_the_collector_with_a_line_and_a_gap(tmp_path: Path) -> None:

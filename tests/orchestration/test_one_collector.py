@@ -180,7 +180,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         made.end()
 
 
-def test_a_frozen_worker_is_replaced_and_ended(deployment: Deployment) -> None:
+def test_A3_a_frozen_worker_is_replaced_and_ended(deployment: Deployment) -> None:
     frozen, known = deployment.pid(), deployment.producers()
     os.kill(frozen, signal.SIGSTOP)
     deployment.until_frames_of_a_new_producer(known)
