@@ -132,8 +132,8 @@ def _holder(path: Path, role: str) -> tuple[int, str]:
     lock = path.with_name(f"{path.name}.{role}")
     while not (text := lock.read_text()).endswith("\n"):
         time.sleep(_PAUSE)  # it is just being written
-    pid, host = text.split()
-    return int(pid), host
+    pid, *host = text.split()
+    return int(pid), host[0] if host else socket.gethostname()  # former versions wrote the process only
 
 
 def _create(path: Path) -> None:

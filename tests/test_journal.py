@@ -396,6 +396,13 @@ def test_a_guest_does_not_take_the_process_of_another_machine_for_one_of_ours(pa
                 Journal(path, guest=True)
 
 
+def test_the_lock_of_a_former_version_names_its_process(path: Path) -> None:
+    with closing(Journal(path)):
+        path.with_name("0.db.lock").write_text("17\n")
+        with closing(Journal(path, guest=True)) as guest:
+            assert guest.host() == 17
+
+
 def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
     options: Any = {"retention_bytes": 1, "retain_every": 0.01}
     with closing(Journal(path)) as writer, closing(Journal(path, guest=True, **options)) as guest:
