@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -18,6 +19,7 @@ import psutil
 _BEAT = 0.25  # seconds between two looks at who has ended
 _SAMPLE = 5.0  # seconds between two measurements
 _FEW = 6  # of them
+_DRAIN = 60.0  # seconds in which what piled up in an outage is worked off
 _PATIENCE = 40.0  # seconds in which a process must end that was asked to
 MIB = 1 << 20
 
@@ -163,17 +165,30 @@ def member(name: str, arguments: Sequence[str], environment: Mapping[str, str], 
     return Member(name, ["-m", "coin_platform", *arguments], {**os.environ, **environment}, logs / f"{name}.log")
 
 
-def slope(lives: Sequence[Life], settling: float) -> float | None:
-    """Return by how many MiB in 10 minutes a member's memory grows, `settling` seconds after each start.
+def stretches(lives: Sequence[Life], settling: float, outages: Sequence[float] = ()) -> Iterator[list[Sample]]:
+    """Yield what each process was measured to hold, `settling` seconds after its start, from outage to outage.
 
-    Least squares with one slope for all its processes, but a level for each. None where nothing lived so long.
+    What piles up in an outage raises what a process has held at most, and that level stays. `outages` are when (on the
+    clock of the samples) each was over; the `_DRAIN` seconds after it belong to none.
+    """
+    for life in lives:
+        begin = life.started + settling
+        cuts = [begin, *(over for over in sorted(outages) if over + _DRAIN > begin), float("inf")]
+        for number, (start, stop) in enumerate(pairwise(cuts)):
+            first = start + _DRAIN if number else start
+            found = [sample for sample in life.samples if max(begin, first) <= sample.time < stop]
+            if len(found) >= _FEW:
+                yield found
+
+
+def slope(stretches: Iterable[Sequence[Sample]]) -> float | None:
+    """Return by how many MiB in 10 minutes a member's memory grows.
+
+    Least squares with one slope for all stretches, but a level for each. None where there are none.
     """
     up = down = 0.0
-    for life in lives:
-        settled = [sample for sample in life.samples if sample.time - life.started >= settling]
-        if len(settled) < 3:
-            continue
-        times, sizes = [sample.time for sample in settled], [sample.memory / MIB for sample in settled]
+    for stretch in stretches:
+        times, sizes = [sample.time for sample in stretch], [sample.memory / MIB for sample in stretch]
         middle, level = statistics.fmean(times), statistics.fmean(sizes)
         up += sum((at - middle) * (size - level) for at, size in zip(times, sizes, strict=True))
         down += sum((at - middle) ** 2 for at in times)

@@ -10,7 +10,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Pair, Side
 from coin_platform.simulator.market import Listing, Market
 from tests.faults.exchanges import Top, Truth, top_of
-from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, growth_of_files, slope
+from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, growth_of_files, slope, stretches
 from tests.kit.delivery import until
 
 TIME = 1_795_478_400 * SECOND
@@ -24,9 +24,20 @@ def life(start: float, level: float, a_minute: float) -> Life:
 
 
 def test_memory_that_grows_is_seen_through_a_restart() -> None:
-    assert slope([life(0, 100, 0.2), life(600, 50, 0.2)], 60) == pytest.approx(2.0, abs=0.01)
-    assert slope([life(0, 100, 0.0), life(600, 150, 0.0)], 60) == 0
-    assert slope([life(0, 100, 0.2)], 600) is None, "nothing lived for so long"
+    assert slope(stretches([life(0, 100, 0.2), life(600, 50, 0.2)], 60)) == pytest.approx(2.0, abs=0.01)
+    assert slope(stretches([life(0, 100, 0.0), life(600, 150, 0.0)], 60)) == 0
+    assert slope(stretches([life(0, 100, 0.2)], 600)) is None, "nothing lived for so long"
+
+
+def test_what_an_outage_left_is_a_step_and_no_growth() -> None:
+    before, after = life(0, 100, 0.2), life(0, 120, 0.2)
+    one = Life(0, [*before.samples[:60], *after.samples[60:]])  # 20 MiB more after 300 s
+    found = list(stretches([one], 60, [300, 20]))
+    assert [(each[0].time, each[-1].time) for each in found] == [(80, 295), (360, 595)]
+    assert slope(found) == pytest.approx(2.0, abs=0.01)
+    known = slope(stretches([one], 60))
+    assert known is not None and known > 10
+    assert list(stretches([one], 60, [80, 110])) == list(stretches([one], 170, []))
 
 
 def test_descriptors_are_counted_from_when_a_process_has_settled() -> None:

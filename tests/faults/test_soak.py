@@ -6,14 +6,18 @@
 
 import os
 import random
+import statistics
+import time
+from collections.abc import Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND
-from tests.faults.fleet import growth_of_files, slope, write_samples
+from tests.faults.fleet import MIB, growth_of_files, slope, stretches, write_samples
 from tests.faults.soak import FAULTS, Event, Plan, Soak
 from tests.faults.verdict import Verdict, judge, make_tables
 from tests.kit.figures import ROOT, figure
@@ -25,6 +29,7 @@ RATE = 16.0  # steps of the market a second: 2,150 messages
 HALF_RATE = 8.0  # of the short one, for its tables are made and judged within five minutes, too
 SETTLED = 300.0  # seconds after its start until a process has seen all that it will hold
 MOST_GROWTH = 1.0  # MiB in 10 minutes
+MOST_LEFT = 32.0  # MiB, of what piled up in an outage
 MOST_FILES = 8
 
 
@@ -88,13 +93,24 @@ def test_S1_A1_A4_minutes_of_random_faults_lose_and_double_nothing(tmp_path: Pat
 def test_S1_S8_hours_of_random_faults_lose_double_and_leak_nothing(tmp_path: Path) -> None:
     soak = Soak(plan(MINUTES, RATE, every=30, seed=random.SystemRandom().randrange(1 << 16)), tmp_path)
     examine(soak, "soak")
-    members = soak.fleet.members.values()
-    growth = {member.name: slope(member.lives, SETTLED) for member in members}
+    members, outages = soak.fleet.members.values(), ends(soak.events)
+    held = {member.name: list(stretches(member.lives, SETTLED, outages)) for member in members}
+    growth = {name: slope(found) for name, found in held.items()}
     files = {member.name: growth_of_files(member.lives, SETTLED) for member in members}
     print(growth, files)
     known = [found for found in growth.values() if found is not None]
     if known:
         figure("S1", "soak: fastest growth of a process's memory", round(max(known), 2), "MiB in 10 minutes")
+    levels = [[statistics.median(each.memory for each in found) / MIB for found in member] for member in held.values()]
+    steps = [after - before for member in levels for before, after in pairwise(member)]
+    figure("S1", "soak: most memory that a process held more after an outage", round(max(steps, default=0.0), 1), "MiB")
     figure("S1", "soak: descriptors that a process gained", max(files.values()), "files")
     assert {name: found for name, found in growth.items() if found is not None and found >= MOST_GROWTH} == {}
+    assert max(steps, default=0.0) < MOST_LEFT
     assert {name: found for name, found in files.items() if found > MOST_FILES} == {}
+
+
+def ends(events: Sequence[Event]) -> list[float]:
+    """Return when outages were over in which records piled up, on the monotonic clock."""
+    moved = time.monotonic() - time.time()
+    return [event.stop / SECOND + moved for event in events if event.fault in ("kafka", "lake", "freeze")]
