@@ -77,13 +77,14 @@ def has_lead(broker: Broker, lake: Lake, source: Source, window: Window, start: 
 def lead(
     broker: Broker, lake: Lake, source: Source, window: Window, start: int, length: Microseconds
 ) -> Iterator[Record]:
-    """Yield the records of the `length` µs before a window: from the topic or, once trimmed, from the raw table."""
+    """Yield the records of the `length` µs before a window: from the topic or, once trimmed, from the raw tables."""
     since = window.start - length
     first = broker.offset_for_time(source.topic, source.partition, since)
     if first > broker.begin_offset(source.topic, source.partition) or first == 0:
         yield from broker.read(source.topic, source.partition, first, start)
         return
     size = window.stop - window.start
-    before = lake.read(f"raw_{source.channel}", source.exchange.name, Window(window.start - size, window.start))
-    if before is not None:
-        yield from records(before.filter(pl.col("log_time").to_physical() >= since))
+    for begin in range(window.start - -(-length // size) * size, window.start, size):
+        before = lake.read(f"raw_{source.channel}", source.exchange.name, Window(begin, begin + size))
+        if before is not None:
+            yield from records(before.filter(pl.col("log_time").to_physical() >= since))

@@ -12,7 +12,7 @@ from coin_platform.broker import Broker
 from coin_platform.errors import RetentionLoss
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Commit, Lake
-from coin_platform.model import Channel, Window
+from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.pictures import pictures
 from coin_platform.orchestration.reading import has_lead, lead, span
 from coin_platform.preprocess import schema
@@ -25,6 +25,7 @@ from coin_platform.settings import Settings
 
 Rule: TypeAlias = Callable[[pl.DataFrame], quality.Finding]
 
+LATEST: Microseconds = 24 * 3600 * SECOND  # that a frame may wait for the broker and still find its book's begin
 RULES: dict[Channel, dict[str, Rule]] = {  # what must hold for one table only
     Channel.ORDERBOOK: {"crossed_book": quality.crossed},
     Channel.TRADE: {"one_row_a_trade": quality.one_row_a_trade},
@@ -79,9 +80,13 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
 
 
 def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
-    """Doubles need the 30 s before to be seen; books of changes too, or the window before where that does not do."""
-    result = None
-    for length in (LEAD, max(LEAD, window.stop - window.start)):
+    """Doubles need the 30 s before to be seen; books of changes too, or what lies before their last checkpoint.
+
+    The first frame may have waited long for the broker, and its checkpoint may have been logged before all that.
+    """
+    received = [window.start, *raw["received_time"].drop_nulls().to_physical().bottom_k(1)]
+    late, result = min(window.start - min(received), LATEST), None
+    for length in (LEAD, late + window.stop - window.start + LEAD):
         before = lead(broker, lake, source, window, start, length)
         result = batch(source, (record for part in (before, records(raw)) for record in part), start)
         if not result.counts["frames_invalid"]:

@@ -159,6 +159,29 @@ def test_windows_tile_and_a_book_goes_on_where_the_window_before_ended(
     assert pl.concat([one, two])["offset"].n_unique() == 1129
 
 
+@pytest.mark.parametrize("is_trimmed", [False, True])
+def test_F1_a_book_goes_on_in_a_window_long_after_its_last_checkpoint_when_the_broker_was_away(
+    platform: tuple[Clock, MemoryBroker, Lake], is_trimmed: bool
+) -> None:
+    clock, broker, lake = platform
+    place = source("kraken", Channel.ORDERBOOK)
+    later = Window(SECOND.stop + MINUTE, SECOND.stop + 2 * MINUTE)
+    for number, frame in enumerate(frames("kraken", "book_sequence_2"), 1):
+        if number == 600:
+            clock.time = later.start  # but received before
+        header = Header(Kind.SOCKET, 1, "c", number, min(clock.time, FIRST.stop - 1))
+        broker.append(place.topic, place.partition, header.pack(), frame.payload)
+    for window in (FIRST, later):
+        keep_raw(place, window, broker, lake, SETTINGS)
+    keep_rows(place, FIRST, broker, lake)
+    if is_trimmed:
+        broker.trim(place.topic, place.partition, 599)
+    keep_rows(place, later, broker, lake)
+    one, two = (lake.read("orderbook", "kraken", window) for window in (FIRST, later))
+    assert one is not None and two is not None
+    assert one.height + two.height == 1129
+
+
 def test_a_malformed_frame_is_a_dead_letter_and_the_rest_of_the_window_is_unharmed(
     platform: tuple[Clock, MemoryBroker, Lake],
 ) -> None:
