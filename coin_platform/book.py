@@ -31,7 +31,7 @@ class Side:
         self._best_of = max if is_bid else min
         self._first = heapq.nlargest if is_bid else heapq.nsmallest
         self._sign = 1.0 if is_bid else -1.0
-        self._units = 0
+        self._units: int | None = None  # until somebody asks for the total
         self._top: list[float] = []
         self._top_is_known = False
 
@@ -39,7 +39,7 @@ class Side:
         """Hold exactly these levels."""
         self.levels = {level.price: level for level in levels if level.size}
         self.best = self._best_of(self.levels, default=None)
-        self._units = sum(int(level.size * _UNIT) for level in self.levels.values())
+        self._units = None
         self._top_is_known = False
 
     def set(self, level: Level) -> None:
@@ -48,15 +48,14 @@ class Side:
         old = self.levels.get(price)
         if level.size:
             self.levels[price] = level
-            self._units += int(level.size * _UNIT)
             if self.best is None or price * self._sign > self.best * self._sign:
                 self.best = price
         elif old is not None:
             del self.levels[price]
             if price == self.best:
                 self.best = self._best_of(self.levels, default=None)
-        if old is not None:
-            self._units -= int(old.size * _UNIT)
+        if self._units is not None:
+            self._units += int(level.size * _UNIT) - (int(old.size * _UNIT) if old is not None else 0)
         if (old is None) == bool(level.size):  # the set of prices changed
             self._forget_top(price)
 
@@ -78,6 +77,8 @@ class Side:
     @property
     def total(self) -> float:
         """Sum of all sizes, correctly rounded."""
+        if self._units is None:
+            self._units = sum(int(level.size * _UNIT) for level in self.levels.values())
         return self._units / int(_UNIT)
 
 

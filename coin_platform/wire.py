@@ -1,6 +1,7 @@
 """Frames <-> log records, and the names of the topics."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -126,8 +127,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return the checkpoint of a whole book."""
         return cls(
             pair=str(update.pair),
-            bids=[_text_level(level) for level in update.bids],
-            asks=[_text_level(level) for level in update.asks],
+            bids=_text_levels(update.bids),
+            asks=_text_levels(update.asks),
             sequence=update.last_sequence,
             exchange_time=update.exchange_time,
             depth=update.depth,
@@ -204,8 +205,8 @@ def unpack_facts(value: bytes) -> Facts:
 _decode_facts = msgspec.json.Decoder(Facts).decode
 
 
-def _text_level(level: Level) -> TextLevel:
-    return level if isinstance(level, TextLevel) else TextLevel(level.price, level.size)
+def _text_levels(levels: Iterable[Level]) -> list[TextLevel]:
+    return [level if isinstance(level, TextLevel) else TextLevel(level.price, level.size) for level in levels]
 
 
 def pack_gap(gap: Gap) -> bytes:

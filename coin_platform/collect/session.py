@@ -206,9 +206,10 @@ class Session:
         return fresh
 
     def checkpoints(self, pairs: frozenset[Pair] | None = None) -> Iterator[Checkpoint]:
-        """Return the books that can be trusted now, of all pairs or of these."""
-        for pair, book in self._books.items():
-            if book.is_valid and (pairs is None or pair in pairs):
+        """Return the books that can be trusted, of all pairs or of these, each as it is when it is asked for."""
+        for pair in [*self._books]:
+            book = self._books.get(pair)
+            if book is not None and book.is_valid and (pairs is None or pair in pairs):
                 yield Checkpoint.of(book.snapshot(pair))
 
     def _subscribe(self, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:

@@ -18,7 +18,7 @@ from coin_platform.collect.session import Session
 from coin_platform.collect.tape import BEFORE_BOUNDARY, Route
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import SECOND, BookUpdate, Channel, Event, Frame, Kind, Level, Notice, Pair
-from coin_platform.wire import frame, unpack_facts
+from coin_platform.wire import frame, unpack, unpack_facts
 from tests.kit.bench import BTC, ETH, MINUTE, XRP, bench
 from tests.kit.kraken import (
     BOOKS,
@@ -370,6 +370,34 @@ def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
             checkpoints.append((pair, last))
     assert [pair for pair, _ in checkpoints] == [BTC, ETH, BTC, ETH]  # after their snapshots, and before the boundary
     assert checkpoints[2][1] == checkpoints[3][1] > checkpoints[1][1]
+
+
+def test_F7_each_of_the_books_at_a_boundary_is_logged_in_a_turn_of_the_loop_of_its_own() -> None:
+    clock, broker, turns, seen = MovedClock(wall=1_800_000_000 * SECOND), MemoryBroker(), 0, list[tuple[Kind, int]]()
+    clock.wall -= BEFORE_BOUNDARY + SECOND // 2
+    append = broker.append
+
+    def noting(topic: str, partition: int, header: str, value: bytes) -> None:
+        seen.append((unpack(header).kind, turns))
+        append(topic, partition, header, value)
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        broker.append = noting  # type: ignore[method-assign]
+        async with bench(BTC, ETH, XRP, clock=clock, broker=broker) as it:
+            await it.live()
+            turning = asyncio.create_task(turn())
+            await until(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 6)
+            turning.cancel()
+
+    asyncio.run(scenario())
+    logged = [at for kind, at in seen if kind is Kind.CHECKPOINT][3:]  # without those after the snapshots
+    assert len(set(logged)) == 3
 
 
 def test_where_books_are_always_whole_a_checkpoint_only_says_what_the_connection_is() -> None:

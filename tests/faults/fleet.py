@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     """What a process holds at a moment of the monotonic clock."""
 
     time: float
-    memory: int  # resident, bytes
+    memory: int  # bytes of its own: resident, without the pages of files that the system can take back
     files: int  # descriptors
 
 
@@ -105,8 +105,8 @@ class Member:
         assert self._process is not None
         with suppress(psutil.Error):
             process = psutil.Process(self._process.pid)
-            held = Sample(time.monotonic(), process.memory_info().rss, process.num_fds())
-            self.lives[-1].samples.append(held)
+            memory = process.memory_info()
+            self.lives[-1].samples.append(Sample(time.monotonic(), memory.rss - memory.shared, process.num_fds()))
 
     def _note(self, code: int) -> None:
         self.ends.append((code, self._is_doomed))
