@@ -13,7 +13,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks.compare import Outcome, in_turns, paused_gc, same
 from coin_platform import topics
-from coin_platform.journal import Journal, JournalReader
+from coin_platform.journal import Journal
+from coin_platform.journal_reader import JournalReader
 from infra.stack import Kafka, StackError
 
 WRITERS, COUNT, SIZE = 3, 60_000, 400

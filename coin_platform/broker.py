@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coin_platform.errors import RetentionLoss, SettingsError
-from coin_platform.journal import Journal, JournalReader, Positions, now, path_of
+from coin_platform.journal import Journal, now
+from coin_platform.journal_file import path_of
+from coin_platform.journal_reader import JournalReader, Positions
 from coin_platform.model import Microseconds
 from coin_platform.settings import PREFIX, Settings
 from coin_platform.wire import Record

@@ -14,7 +14,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote
 
 from coin_platform.errors import DecodeError, DeliveryError, RetentionLoss
-from coin_platform.journal import Journal, JournalReader, explain, now, path_of
+from coin_platform.journal import Journal, now
+from coin_platform.journal_file import explain, path_of
+from coin_platform.journal_reader import JournalReader
 from coin_platform.model import Microseconds
 from coin_platform.wire import Record, unpack
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
-from coin_platform.journal import Journal, JournalReader, Positions
+from coin_platform.journal import Journal
+from coin_platform.journal_reader import JournalReader, Positions
 from coin_platform.model import SECOND
 
 MIB = 1 << 20
@@ -49,7 +50,8 @@ def offsets(path: Path, start: int = 0) -> list[int]:
 def process(code: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
     """Run Python code in a process of its own, with the journal's names at hand; it is killed in the end."""
     preamble = (
-        "import sys, time\nfrom pathlib import Path\nfrom coin_platform.journal import *\npath = Path(sys.argv[1])\n"
+        "import sys, time\nfrom pathlib import Path\nfrom coin_platform.journal import *\n"
+        "from coin_platform.journal_reader import *\npath = Path(sys.argv[1])\n"
     )
     command = [sys.executable, "-c", preamble + code, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

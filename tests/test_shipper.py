@@ -25,7 +25,7 @@ from kafka.errors import (
 )
 
 from coin_platform.errors import DeliveryError, PartitionBusy
-from coin_platform.journal import path_of
+from coin_platform.journal_file import path_of
 from coin_platform.kafka import KafkaBroker
 from coin_platform.shipper import Answer, Loss, Producer, Shipper, losses
 from coin_platform.wire import Record

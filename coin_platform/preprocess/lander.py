@@ -6,11 +6,13 @@ A consumer of its own, so that a lake that is away stops only this: positions wa
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import polars as pl
 
 from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.lake import Lake
 from coin_platform.model import Microseconds, Region, Window
 from coin_platform.preprocess.lane import prepared
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 MOST = 20_000  # raw records of one object, and bytes of them: bounds memory after an outage
 MOST_BYTES = 16 << 20
+SLICE = 1_000  # records whose rows are Python's objects at once: it keeps the memory of the most it ever had
 LONGEST = 10.0  # seconds that rows wait for more of them
 BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
 TIDY = 60.0  # seconds between two looks for objects whose windows are committed
@@ -84,9 +87,7 @@ class Landing:
             return
         if not records:
             return
-        rows = rows_table(self.source.channel, [row for record in records for row in self._transform.feed(record)])
-        self._transform.dead.clear()
-        self._transform.faults.clear()
+        rows = pl.concat([self._rows(some) for some in chunks(records, SLICE)])
         try:
             if rows.height:
                 name = f"{topic}-{partition}-{records[0].offset}"
@@ -97,6 +98,12 @@ class Landing:
         self.position = records[-1].offset + 1
         self._last, self._waiting_since = moment, None
         self._broker.commit(self._group, topic, partition, self.position)
+
+    def _rows(self, records: Iterable[Record]) -> pl.DataFrame:
+        rows = [row for record in records for row in self._transform.feed(record)]
+        self._transform.dead.clear()
+        self._transform.faults.clear()
+        return rows_table(self.source.channel, rows)
 
     def _waiting(self, stop: int) -> Iterator[Record]:
         size = 0

@@ -1,0 +1,208 @@
+"""The file of one partition's journal, in SQLite: its place, its tables, what its failures mean, and its one writer."""
+
+import errno
+import os
+import resource
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from urllib.parse import quote
+
+from coin_platform.model import Microseconds
+
+PAGE_BYTES = 8192
+CACHE_KIB = 256  # pages in memory of each open file: it is written at its end, and there are dozens of them
+BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds the file
+
+_WAL_BYTES = 8 << 20  # the write-ahead log is cut back to this after a checkpoint
+_SPARE_PAGES = 512  # free pages that stay in the file for the next appends: 4 MiB
+_RESERVE = 64 << 20  # bytes of the disk that a careful writer leaves: what makes room needs some itself
+_SMALL = 16  # as many small files may share the reserve
+_TRIM_RECORDS, _TRIM_BYTES, _VACUUM_PAGES = 10_000, 16 << 20, 1_024  # one small step, so that appends never wait long
+
+# Many rows a statement, not executemany: that takes Python's global lock anew for each row, and beside a busy
+# thread each taking costs 5 ms. Powers of two, so that the few statements stay prepared.
+_INSERTS = {
+    size: "INSERT INTO record VALUES " + ",".join(["(?, ?, ?, ?)"] * size) for size in (1 << n for n in range(11))
+}
+_LARGEST_INSERT = max(_INSERTS)
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE record (offset INTEGER PRIMARY KEY, time INTEGER NOT NULL, header TEXT NOT NULL, value BLOB NOT NULL);
+CREATE TABLE head (next_offset INTEGER NOT NULL, last_time INTEGER NOT NULL);
+INSERT INTO head VALUES (0, 0);
+"""
+
+_FULL = "free space on that disk, or let less be kept: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES, COIN_SPOOL_BYTES"
+_DENIED = "make the file and its folder writable for this user, or choose another COIN_JOURNAL_DIR"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: _DENIED,
+    errno.ENOTDIR: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
+    errno.EEXIST: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
+}
+_SQLITE_REMEDIES = {
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: f"the disk refused: check its health, quotas and limits; {_FULL}",
+    sqlite3.SQLITE_READONLY: _DENIED,
+    sqlite3.SQLITE_PERM: _DENIED,
+    sqlite3.SQLITE_CANTOPEN: _DENIED,
+    sqlite3.SQLITE_BUSY: "end the program that has this file open for writing",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: move it away, a new one will be begun",
+    sqlite3.SQLITE_NOTADB: "this is not a journal: move it away, a new one will be begun",
+}
+_FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)  # the second for quotas and limits of file sizes
+
+
+def path_of(folder: Path, topic: str, partition: int) -> Path:
+    """Return where a partition's journal lives: nothing in a topic's name leads elsewhere, and no two share a file."""
+    name = quote(topic, safe="")
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    return folder / (name or "%") / f"{partition}.db"  # no other topic becomes "%"
+
+
+def explain(path: Path, error: Exception) -> str:
+    """Return the one line for a writer's failure: the file, what happened, what to do."""
+    if isinstance(error, OSError):
+        return f"journal {path}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'check the disk')}"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell kinds of the same error apart
+    return f"journal {path}: {error or type(error).__name__}; {_SQLITE_REMEDIES.get(code, 'see the cause above')}"
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a failure of a writer means that the disk, a quota or a limit is full."""
+    return getattr(error, "sqlite_errorcode", 0) in _FULL_CODES or getattr(error, "errno", 0) == errno.ENOSPC
+
+
+class File:
+    """The SQLite side of a journal, for the one thread that writes it."""
+
+    def __init__(self, path: Path, clock: Callable[[], Microseconds], *, is_careful: bool = False) -> None:
+        if not path.exists():
+            _create(path)
+        self._path, self._clock, self._is_careful = path, clock, is_careful
+        total = _space(path)[1]
+        wal_bytes = min(_WAL_BYTES, total // _SMALL)
+        self._reserve = min(_RESERVE, total // 8)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+        self._db.execute("PRAGMA synchronous = NORMAL")  # no sync in a commit: `sync` has its own beat
+        self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // PAGE_BYTES)}")
+        self._db.execute("SELECT next_offset FROM head").fetchone()
+        self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)  # or a power cut could take the new names
+        os.close(folder)
+
+    def append(self, batch: list[tuple[str, bytes]]) -> int:
+        """Commit records in one transaction and return the end offset; the clock is read inside it.
+
+        A careful writer raises `OSError` before the disk is full, and nothing is changed then.
+        """
+        if self._is_careful and not self._has_room(sum(len(header) + len(value) for header, value in batch)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self._transaction():
+            head: tuple[int, Microseconds] = self._db.execute("SELECT next_offset, last_time FROM head").fetchone()
+            moment = max(head[1], self._clock())
+            rows = [(offset, moment, *record) for offset, record in enumerate(batch, head[0])]
+            end = head[0] + len(rows)
+            while rows:
+                size = min(_LARGEST_INSERT, 1 << (len(rows).bit_length() - 1))
+                self._db.execute(_INSERTS[size], tuple(chain.from_iterable(rows[:size])))
+                del rows[:size]
+            self._db.execute("UPDATE head SET next_offset = ?, last_time = ?", (end, moment))
+        return end
+
+    def sync(self) -> None:
+        """Bring what is committed to the disk. Raises `OSError`, also when someone deleted the file meanwhile."""
+        if os.fstat(self._wal).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was being written")
+        os.fsync(self._wal)
+
+    def trim(self, before: int, horizon: Microseconds, most_bytes: int | None) -> bool:
+        """Drop some of the records that are older than an offset or a time, or too much; return whether it did."""
+        excess = 0 if most_bytes is None else self._used_bytes() - most_bytes
+        freed, stop = 0, None
+        query = "SELECT offset, time, length(header) + length(value) FROM record ORDER BY offset LIMIT ?"
+        with closing(self._db.execute(query, (_TRIM_RECORDS,))) as oldest:
+            for offset, accepted, size in oldest:
+                if (offset >= before and accepted >= horizon and freed >= excess) or freed > _TRIM_BYTES:
+                    break
+                freed, stop = freed + size, offset + 1
+        if stop is None:
+            return False
+        self._db.execute("DELETE FROM record WHERE offset < ?", (stop,))
+        return True
+
+    def vacuum(self) -> bool:
+        """Give some free pages back to the disk; return whether there are more."""
+        if self._pragma("freelist_count") <= _SPARE_PAGES:
+            return False
+        self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        if self._pragma("freelist_count") > _SPARE_PAGES:
+            return True
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only this shortens the file
+        return False
+
+    def close(self) -> None:
+        """Close the file; what is committed stays."""
+        os.close(self._wal)
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # a full disk may have rolled back already
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the disk keeps its reserve, or the records go where others were, or this file is still small."""
+        needed = 2 * size + 4 * PAGE_BYTES  # once in the write-ahead log, once in their place
+        if _space(self._path)[0] - needed >= self._reserve:
+            return True
+        pages, free = self._pragma("page_count"), self._pragma("freelist_count")
+        return needed <= free * PAGE_BYTES or pages * PAGE_BYTES + needed <= self._reserve // _SMALL
+
+    def _used_bytes(self) -> int:
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * PAGE_BYTES
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _create(path: Path) -> None:
+    """Make an empty journal beside its place, then move it there: readers never see half of one."""
+    for stale in path.parent.glob(f"{path.name}.new*"):
+        stale.unlink()
+    fresh = path.with_name(f"{path.name}.new")
+    with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # must precede the first table
+        db.executescript(_SCHEMA)
+    fresh.replace(path)
+
+
+def _space(path: Path) -> tuple[int, int]:
+    """Return the bytes that a file may still grow by, and how large it could be on an empty disk."""
+    disk = os.statvfs(path.parent)
+    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return (
+        (free, total)
+        if limit == resource.RLIM_INFINITY
+        else (min(free, limit - path.stat().st_size), min(total, limit))
+    )
