@@ -27,7 +27,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Gap, Microseconds, Region
 from coin_platform.preprocess.ledger import Cause
 from coin_platform.settings import Settings
-from coin_platform.shipper import Loss, Shipper
+from coin_platform.shipper import Shipper
+from coin_platform.spool import Loss
 from coin_platform.wire import GAPS, Record, pack_gap, raw_topic
 
 logger = logging.getLogger(__name__)

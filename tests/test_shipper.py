@@ -27,7 +27,8 @@ from kafka.errors import (
 from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal_file import path_of
 from coin_platform.kafka import KafkaBroker
-from coin_platform.shipper import Answer, Loss, Producer, Shipper, losses
+from coin_platform.shipper import Answer, Producer, Shipper
+from coin_platform.spool import Loss, losses
 from coin_platform.wire import Record
 from infra.stack import Kafka
 from tests.kit.delivery import Writer, first_seen, stored, until

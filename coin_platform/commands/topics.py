@@ -26,7 +26,7 @@ def describe() -> None:
     """List the topics: what each holds, what waits on this machine's disk for it, and what is wrong with it."""
     from coin_platform import topics
     from coin_platform.kafka import spool_folder
-    from coin_platform.shipper import waiting
+    from coin_platform.spool import waiting
 
     settings = load()
     left = waiting(spool_folder(settings))

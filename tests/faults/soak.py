@@ -17,10 +17,10 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.kafka import KafkaBroker, spool_folder
 from coin_platform.model import Microseconds, Region
 from coin_platform.settings import Settings
-from coin_platform.shipper import waiting
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.client import now
 from coin_platform.sources import sources
+from coin_platform.spool import waiting
 from coin_platform.wire import group
 from infra.stack import Kafka, SeaweedFS, Service, free_ports
 from infra.stack import settings as addresses

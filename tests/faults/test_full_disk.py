@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coin_platform.kafka import KafkaBroker
-from coin_platform.shipper import losses, waiting
+from coin_platform.spool import losses, waiting
 from infra.stack import Kafka, free_ports
 from tests.kit.delivery import stored
 from tests.kit.topics import fresh_topic

@@ -116,7 +116,7 @@ SABOTAGES = (
     ),
     Sabotage(
         *("K2", "a successor begins with what was left to send"),
-        "coin_platform/shipper.py",
+        "coin_platform/spool.py",
         "self.next = self._trimmed = bounds.begin",
         "self.next = self._trimmed = bounds.end",
         ("tests/test_shipper.py",),

@@ -1,0 +1,165 @@
+"""What one partition still has to send to Kafka, on disk, and what had to be given up before it was sent."""
+
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from coin_platform.errors import DecodeError, DeliveryError
+from coin_platform.journal import Journal, now
+from coin_platform.journal_file import path_of
+from coin_platform.journal_reader import JournalReader
+from coin_platform.model import Microseconds
+from coin_platform.wire import Record, unpack
+
+logger = logging.getLogger(__name__)
+
+CHUNK_RECORDS = 2_000  # of one partition in one round
+_CHUNK_BYTES = 1 << 20
+OVERHEAD = 64  # bytes of a record besides header and value
+
+
+class Loss(NamedTuple):
+    """Records that were given up before Kafka took them. Times (µs) are when they were appended or received."""
+
+    topic: str
+    partition: int
+    cause: str  # `overflow` of the limit, `disk_full`, or `too_large` for Kafka
+    records: int
+    from_time: Microseconds
+    to_time: Microseconds
+
+
+def losses(folder: Path) -> Iterator[Loss]:
+    """Yield what was ever given up in a folder of spools."""
+    for path in sorted(folder.glob("*/*.lost")):
+        with path.open(encoding="utf-8") as lines:
+            yield from (Loss(**json.loads(line)) for line in lines)
+
+
+def waiting(folder: Path) -> dict[tuple[str, int], int]:
+    """Return how many records wait in each spool of a folder, by topic and partition; those of other processes too."""
+    bounds = {path: JournalReader(path).bounds() for path in folder.glob("*/*.db")}
+    return {(unquote(path.parent.name), int(path.stem)): held.end - held.begin for path, held in bounds.items()}
+
+
+class Spool:
+    """What one partition still has to send: a journal whose first record is the first that Kafka has not taken.
+
+    That of a guest is sent by the process whose guest it is, until that one has ended.
+    """
+
+    def __init__(
+        self, folder: Path, topic: str, partition: int, on_commit: Callable[[], None], *, guest: bool = False
+    ) -> None:
+        """Raises `PartitionBusy` if another process writes this partition."""
+        self.topic, self.partition = topic, partition
+        self.path = path_of(folder, topic, partition)
+        self.reader = JournalReader(self.path)
+        self._on_commit = on_commit
+        self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
+        self._dropped: deque[Loss] = deque()  # that is not on the disk yet
+        self.journal = Journal(self.path, on_append=self._appended, on_drop=self._drop, guest=guest)
+        self._is_ours = self.journal.host() is None
+        bounds = self.reader.bounds()
+        self.next = self._trimmed = bounds.begin
+        self.end = max(self.end, bounds.end)
+        self._stride = CHUNK_RECORDS
+        self.tries = 0
+        self.retry_time = 0.0  # monotonic, as the next one
+        self.failing_since: float | None = None
+        self.turn = 0.0  # monotonic, of its last round
+        self.is_accused = False  # its next record may be too large for Kafka
+        self.is_full = False  # its disk is
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f"{self.topic}[{self.partition}]"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is us who send this; where others did until now, from what they left on."""
+        if not self._is_ours and self.journal.host() is None:
+            bounds = self.reader.bounds()
+            self.next, self.end = bounds.begin, max(self.end, bounds.end)
+            self._trimmed, self._is_ours = self.next, True
+        return self._is_ours
+
+    @property
+    def waiting(self) -> int:
+        """How many records Kafka has not taken."""
+        return self.end - self.next
+
+    def chunk(self, most: int) -> list[Record]:
+        """Return the next records to send: some of no more than `most` bytes together, or a single one of any size."""
+        records: list[Record] = []
+        size = 0
+        stride = 1 if self.is_accused else self._stride
+        for record in self.reader.read(self.next, min(self.end, self.next + stride)):
+            size += len(record.header) + len(record.value) + OVERHEAD
+            if records and size > min(most, _CHUNK_BYTES):
+                self._stride = len(records) + 1  # large ones: do not read again and again what is not sent
+                return records
+            records.append(record)
+        self._stride = min(CHUNK_RECORDS, 2 * self._stride)
+        return records
+
+    def close(self) -> None:
+        """End the writer; what a full disk did not take is recorded as lost."""
+        try:
+            self.journal.close()
+        finally:
+            deque(self.dropped(), maxlen=0)
+
+    def trim(self) -> None:
+        """Forget what Kafka has taken."""
+        if self.next > self._trimmed:
+            with suppress(DeliveryError):  # its writer has failed: who appends is told
+                self.journal.trim(self.next)
+            self._trimmed = self.next
+
+    def unsent_bytes(self) -> int:
+        """Return about how much disk space the waiting records take."""
+        begin = self.reader.begin_offset()
+        return self.reader.size() * self.waiting // max(1, self.end - begin)
+
+    def give_up(self, records: Sequence[Record], cause: str) -> Loss:
+        """Drop the next records to send; that they are lost is on the disk before they are."""
+        loss = Loss(self.topic, self.partition, cause, len(records), records[0].time, records[-1].time)
+        self._record(loss)
+        self.next += len(records)
+        return loss
+
+    def dropped(self) -> Iterator[Loss]:
+        """Yield what a full disk never took, each as soon as it is recorded. Raises `OSError` while it cannot be."""
+        while self._dropped:
+            self._record(self._dropped[0])
+            yield self._dropped.popleft()
+
+    def _record(self, loss: Loss) -> None:
+        with self.path.with_suffix(".lost").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(loss._asdict()) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        logger.error("%s: %d records given up, %s: nobody will ever read them", self.name, loss.records, loss.cause)
+
+    def _appended(self, end: int) -> None:
+        self.end = end
+        self._on_commit()
+
+    def _drop(self, records: list[tuple[str, bytes]]) -> None:
+        first, last = (_received(header) for header, _ in (records[0], records[-1]))
+        self._dropped.append(Loss(self.topic, self.partition, "disk_full", len(records), first, last))
+
+
+def _received(header: str) -> Microseconds:
+    try:
+        return unpack(header).received_time
+    except DecodeError:  # not a frame's: then the moment at which it was given up
+        return now()
