@@ -18,7 +18,7 @@ from coin_platform.lake import Lake, open_lake
 from coin_platform.preprocess.transform import Outcome
 from coin_platform.report import Summary, write
 from coin_platform.settings import Settings, load
-from coin_platform.simulator.server import digest
+from coin_platform.simulator.log import digest
 from coin_platform.sources import sources
 from coin_platform.wire import processed_topic
 
