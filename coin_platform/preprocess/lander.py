@@ -123,7 +123,7 @@ class Lander:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
         self.landings = [Landing(source, broker, lake, settings) for source in found]
-        self._windows: dict[str, frozenset[Microseconds]] = {}  # of each object: the begins of those it has rows of
+        self._windows: dict[str, tuple[Microseconds, ...]] = {}  # of each object: the begins of those it has rows of
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
 
     def run(self, stop: threading.Event) -> None:
@@ -166,7 +166,7 @@ class Lander:
             times = self._lake.landing.times(key)
             if times is None:
                 return
-            self._windows[key] = frozenset(time // self._window * self._window for time in times)
+            self._windows[key] = tuple({time // self._window * self._window for time in times})
         since = [self._since(table, exchange, start, moment) for start in self._windows[key]]
         if all(known is not None and moment - known >= KEPT for known in since):
             self._lake.landing.delete(key)

@@ -106,10 +106,10 @@ class Worker:
         if moment - self._watched >= WATCH:
             self._watched = moment
             self.watch(moment)
+            trim_memory()
         if moment - self._surveyed >= SURVEY:
             self._surveyed = moment
             self.survey()
-            trim_memory()
         if moment - self._told >= PROGRESS:
             logger.info("%s: %s", self._region, self.progress(moment - self._told))
             self._told = moment

@@ -7,9 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -19,7 +18,6 @@ import psutil
 _BEAT = 0.25  # seconds between two looks at who has ended
 _SAMPLE = 5.0  # seconds between two measurements
 _FEW = 6  # of them
-_DRAIN = 60.0  # seconds in which what piled up in an outage is worked off
 _PATIENCE = 40.0  # seconds in which a process must end that was asked to
 MIB = 1 << 20
 
@@ -165,47 +163,24 @@ def member(name: str, arguments: Sequence[str], environment: Mapping[str, str], 
     return Member(name, ["-m", "coin_platform", *arguments], {**os.environ, **environment}, logs / f"{name}.log")
 
 
-def stretches(lives: Sequence[Life], settling: float, outages: Sequence[float] = ()) -> Iterator[list[Sample]]:
-    """Yield what each process was measured to hold, `settling` seconds after its start, from outage to outage.
-
-    What piles up in an outage raises what a process has held at most, and that level stays. `outages` are when (on the
-    clock of the samples) each was over; the `_DRAIN` seconds after it belong to none.
-    """
+def settled(lives: Iterable[Life], settling: float) -> Iterator[list[Sample]]:
+    """Yield what each process was measured to hold from `settling` seconds after its start on, if that was for long."""
     for life in lives:
-        begin = life.started + settling
-        cuts = [begin, *(over for over in sorted(outages) if over + _DRAIN > begin), float("inf")]
-        for number, (start, stop) in enumerate(pairwise(cuts)):
-            first = start + _DRAIN if number else start
-            found = [sample for sample in life.samples if max(begin, first) <= sample.time < stop]
-            if len(found) >= _FEW:
-                yield found
+        samples = [sample for sample in life.samples if sample.time - life.started >= settling]
+        if len(samples) >= 2 * _FEW:
+            yield samples
 
 
-def slope(stretches: Iterable[Sequence[Sample]]) -> float | None:
-    """Return by how many MiB in 10 minutes a member's memory grows.
-
-    Least squares with one slope for all stretches, but a level for each. None where there are none.
-    """
-    up = down = 0.0
-    for stretch in stretches:
-        times, sizes = [sample.time for sample in stretch], [sample.memory / MIB for sample in stretch]
-        middle, level = statistics.fmean(times), statistics.fmean(sizes)
-        up += sum((at - middle) * (size - level) for at, size in zip(times, sizes, strict=True))
-        down += sum((at - middle) ** 2 for at in times)
-    return 600 * up / down if down else None
+def slope(samples: Sequence[Sample]) -> float:
+    """Return by how many MiB in 10 minutes a process's memory grows: least squares."""
+    fit = statistics.linear_regression([at for at, _, _ in samples], [memory / MIB for _, memory, _ in samples])
+    return 600 * fit.slope
 
 
-def growth_of_files(lives: Sequence[Life], settling: float) -> int:
-    """Return how many more descriptors any process of a member holds at its end than once it had settled.
-
-    Medians of half a minute: while a connection is made or closed there are a few more or fewer.
-    """
-    growth = 0
-    for life in lives:
-        files = [sample.files for sample in life.samples if sample.time - life.started >= settling]
-        if len(files) >= 2 * _FEW:
-            growth = max(growth, round(abs(statistics.median(files[-_FEW:]) - statistics.median(files[:_FEW]))))
-    return growth
+def gain(samples: Sequence[Sample], held: Callable[[Sample], float]) -> float:
+    """Return how much more of something a process holds at its end than at first, by the medians of half a minute."""
+    first, last = ([held(sample) for sample in some] for some in (samples[:_FEW], samples[-_FEW:]))
+    return statistics.median(last) - statistics.median(first)
 
 
 def write_samples(members: Iterable[Member], path: Path) -> None:

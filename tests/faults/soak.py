@@ -32,10 +32,8 @@ QUIET = 20.0  # seconds before the end without a new fault
 DRAIN = 120.0  # seconds in which all must arrive at the end
 LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
 PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
-FAULTS = (
-    *("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake"),
-    *("close", "refuse", "silence", "drop", "swap"),
-)
+UNEASY = ("close", "refuse", "silence", "drop", "swap")  # of an exchange
+FAULTS = ("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake", *UNEASY)
 PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
 
 

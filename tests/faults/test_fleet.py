@@ -10,7 +10,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Pair, Side
 from coin_platform.simulator.market import Listing, Market
 from tests.faults.exchanges import Top, Truth, top_of
-from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, growth_of_files, slope, stretches
+from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, gain, settled, slope
 from tests.kit.delivery import until
 
 TIME = 1_795_478_400 * SECOND
@@ -23,26 +23,20 @@ def life(start: float, level: float, a_minute: float) -> Life:
     return Life(start, samples)
 
 
-def test_memory_that_grows_is_seen_through_a_restart() -> None:
-    assert slope(stretches([life(0, 100, 0.2), life(600, 50, 0.2)], 60)) == pytest.approx(2.0, abs=0.01)
-    assert slope(stretches([life(0, 100, 0.0), life(600, 150, 0.0)], 60)) == 0
-    assert slope(stretches([life(0, 100, 0.2)], 600)) is None, "nothing lived for so long"
-
-
-def test_what_an_outage_left_is_a_step_and_no_growth() -> None:
-    before, after = life(0, 100, 0.2), life(0, 120, 0.2)
-    one = Life(0, [*before.samples[:60], *after.samples[60:]])  # 20 MiB more after 300 s
-    found = list(stretches([one], 60, [300, 20]))
-    assert [(each[0].time, each[-1].time) for each in found] == [(80, 295), (360, 595)]
+def test_memory_that_grows_is_seen_and_only_once_a_process_has_settled() -> None:
+    grown = life(0, 100, 0.2)
+    early = Life(0, [*life(0, 50, 30).samples[:12], *grown.samples[12:]])  # 30 MiB more in the first minute
+    [found] = settled([early], 60)
     assert slope(found) == pytest.approx(2.0, abs=0.01)
-    known = slope(stretches([one], 60))
-    assert known is not None and known > 10
-    assert list(stretches([one], 60, [80, 110])) == list(stretches([one], 170, []))
+    assert slope(life(0, 100, 0.0).samples) == 0
+    assert list(settled([grown], 590)) == [], "too few to say anything"
 
 
-def test_descriptors_are_counted_from_when_a_process_has_settled() -> None:
-    assert growth_of_files([life(0, 100, 0)], 120) == 7  # one a minute, from the third minute to the tenth
-    assert growth_of_files([], 120) == 0
+def test_what_a_process_gained_is_told_by_medians() -> None:
+    samples = life(0, 100, 0.2).samples
+    odd = [samples[0]._replace(memory=0), *samples[1:-1], samples[-1]._replace(memory=1 << 40)]
+    assert gain(odd, lambda sample: sample.memory / MIB) == pytest.approx(1.9, abs=0.02)
+    assert gain(samples, lambda sample: sample.files) == 9  # one a minute
 
 
 @pytest.mark.parametrize("name", ["okx", "bithumb"])
