@@ -58,7 +58,8 @@ def examine(soak: Soak, name: str) -> None:
     kills = [event for event in soak.events if event.fault in ("collector", "worker")]
     figure("S1", f"{name}: messages", soak.exchanges.sent, "messages")
     figure("S1", f"{name}: messages a second", round(soak.exchanges.sent / soak.seconds), "1/s")
-    figure("S1", f"{name}: faults, of which kills are {len(kills)}", len(soak.events) - 1, "faults")
+    figure("S1", f"{name}: faults", len(soak.events) - 1, "faults")
+    figure("S1", f"{name}: kills among the faults", len(kills), "faults")
     figure("S1", f"{name}: lost, phantom, double, reordered, not or wrongly reported", 0, "messages")
     figure("F1", f"{name}: books compared with the market", sum(each.books for each in verdicts.values()), "books")
     costs = [(kill.start - time) / 1000 for kill in kills for time in _before(kill, verdicts)]
