@@ -74,7 +74,7 @@ def page(found: Iterable[Proof], measured: Sequence[Figure], root: Path = ROOT) 
         lines += [f"## {promise}", "", sentence, ""]
         figures_here = [each for each in measured if each["promise"] == promise]
         lines += [
-            f"- **{each['value']:,g} {each['unit']}** {each['name']} ({each['time'][:10]})" for each in figures_here
+            f"- **{each['value']:,.10g} {each['unit']}** {each['name']} ({each['time'][:10]})" for each in figures_here
         ]
         lines += [_line(test, root) for test in of[promise]] or ["- no test has its name"]
         lines.append("")
