@@ -62,7 +62,7 @@ _PRODUCER = {
     "max_block_ms": 2_000,  # for the metadata of a topic
     "metadata_max_age_ms": 60_000,
     "allow_auto_create_topics": False,
-    "max_request_size": 48 << 20,  # before compression: a whole book can have 5 MB, a frame 32
+    "max_request_size": 48 << 20,  # before compression: a frame can have 32 MiB
     # A batch never ends by size or time, only when the shipper waits for it: see `Shipper`.
     "batch_size": 256 << 20,
     "linger_ms": 15_000,

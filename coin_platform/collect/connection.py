@@ -136,7 +136,7 @@ class Connection:
             compression=None,
             proxy=None,
             user_agent_header=f"coin-platform/{__version__}",
-            max_size=32 << 20,  # a whole book can have 5 MB
+            max_size=32 << 20,  # what is too large to be read is stored all the same
             max_queue=64,
             open_timeout=10,
             close_timeout=2,
@@ -291,7 +291,7 @@ class Connection:
     async def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
         """Log our books (of `pairs`, or all); where there is none, just what the connection is.
 
-        Each in a turn of the loop of its own, for a book of 5 MB takes most of the 50 ms that a turn may take.
+        Each in a turn of the loop of its own, for a book of 3 MiB takes most of the 50 ms that a turn may take.
         """
         has_books = False
         for book in self.session.checkpoints(pairs):

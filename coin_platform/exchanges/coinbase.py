@@ -250,9 +250,9 @@ class Coinbase(Exchange):
                     yield _candle(frame.pair, candle)
 
     def largest(self, frame: Frame) -> int:
-        """Its whole books alone have all levels: 5 MB, which are read in 50 ms."""
+        """Its whole books alone have all levels, BTC-USD 44,000 (1.2 MB); 3 MiB are read in 50 ms."""
         is_whole = frame.kind is Kind.REST or b'"snapshot"' in frame.payload[:100]
-        return 8 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().largest(frame)
+        return 3 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().largest(frame)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         return (

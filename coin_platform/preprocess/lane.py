@@ -30,7 +30,7 @@ from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
 logger = logging.getLogger(__name__)
 
 MOST = 1_000  # records of one partition in one round: keeps the partitions fair
-MOST_BYTES = 8 << 20  # of their values, or one record of any size: bounds memory, a whole book can have 5 MB
+MOST_BYTES = 8 << 20  # of their values, or one record of any size: bounds memory
 STUCK = 60.0  # seconds without progress, while the topic grows, after which a partition is begun anew
 TAIL = 500  # records looked at for where the last run stopped, and at least before the position for what was seen
 
