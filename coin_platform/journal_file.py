@@ -13,7 +13,7 @@ from urllib.parse import quote
 from coin_platform.model import Microseconds
 
 PAGE_BYTES = 8192
-CACHE_KIB = 256  # pages in memory of each open file: it is written at its end, and there are dozens of them
+CACHE_KIB = 64  # pages in memory of each open file: it is written at its end, and there are dozens of them
 BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds the file
 
 _WAL_BYTES = 8 << 20  # the write-ahead log is cut back to this after a checkpoint

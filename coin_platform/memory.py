@@ -1,27 +1,31 @@
-"""What a process that runs for weeks holds of its machine's memory. Both functions do something with glibc alone."""
+"""What a process that runs for weeks holds of its machine's memory."""
 
 import ctypes
+import threading
+import time
+from functools import cache
 
+EVERY = 5.0  # seconds between two looks for what is free
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _LARGE = 256 << 10  # bytes
 
 
+@cache
 def give_back_memory() -> None:
-    """Have the C library return every large block to the system when it is freed.
+    """Have the C library (glibc, else nothing is done) return what is free to the system, from now on.
 
-    By default glibc takes blocks of up to 32 MiB from its heap as soon as one of that size was freed. Between the many
-    small things of a collector they leave holes that fit nothing: 18 MiB more in 10 minutes, though no more was in use.
+    Large blocks at once: by default it takes blocks of up to 32 MiB from its heap as soon as one of that size was
+    freed, and between a collector's many small things they leave holes that fit nothing, 18 MiB more in 10 minutes.
+    Free pages between others every 5 seconds, which takes 3 ms: of itself it returns those at a heap's end only, and
+    each thread of a worker has a heap, with holes of 13 MiB after 10 minutes of uneven batches.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        threading.Thread(target=_trim, args=(library,), name="memory", daemon=True).start()
 
 
-def trim_memory() -> None:
-    """Return the pages that nothing in the C library's heaps uses, in 3 ms: of itself it returns those at the end only.
-
-    Each of a worker's threads has a heap of its own, with holes of 13 MiB after 10 minutes of uneven batches.
-    """
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
+def _trim(library: ctypes.CDLL) -> None:
+    while True:
+        time.sleep(EVERY)
+        library.malloc_trim(0)

@@ -6,24 +6,26 @@ import sys
 import pytest
 
 HOLDING = """
-import gc
-from coin_platform.memory import give_back_memory, trim_memory
+import time
+from coin_platform import memory
 
 def held():
     [line] = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]
     return int(line.split()[1]) >> 10
+
+memory.EVERY = 0.2
+if {is_wanted}:
+    memory.give_back_memory()
 """
-TRIM = """
+SMALL = """
 blocks = [bytes(1_000) for _ in range(100_000)]
 kept = blocks[::16]  # of every four pages something
 full = held()
 del blocks
-before = held()
-{}
-print(full, before, held())
+time.sleep(1)
+print(full, held())
 """
-GIVE_BACK = """
-{}
+LARGE = """
 b"x" * (16 << 20)  # freed at once: from now on the C library takes blocks of this size from its heap
 blocks, kept = [], []
 for _ in range(60):
@@ -31,27 +33,23 @@ for _ in range(60):
     kept.append(bytes(2_000))
 full = held()
 blocks.clear()
-print(full, held(), held())
+print(full, held())
 """
 
-
-def run(code: str) -> tuple[int, int, int]:
-    """Run code in a process of its own; return the MiB that it held at most, then, and in the end."""
-    done = subprocess.run([sys.executable, "-c", HOLDING + code], capture_output=True, text=True, check=True)
-    full, before, after = map(int, done.stdout.split())
-    return full, before, after
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc alone")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone")
-def test_holes_between_small_blocks_are_returned() -> None:
-    full, before, after = run(TRIM.format("trim_memory()"))
-    assert before > full - 20, "not of itself"
+def run(code: str, *, is_wanted: bool) -> tuple[int, int]:
+    """Run code in a process of its own; return the MiB that it held at most, and in the end."""
+    program = HOLDING.format(is_wanted=is_wanted) + code
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    full, after = map(int, done.stdout.split())
+    return full, after
+
+
+@pytest.mark.parametrize("code", [SMALL, LARGE], ids=["small", "large"])
+def test_what_is_free_between_what_is_in_use_is_returned(code: str) -> None:
+    full, after = run(code, is_wanted=True)
     assert after < full - 50
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone")
-def test_large_blocks_are_returned_as_soon_as_they_are_free() -> None:
-    full, _, after = run(GIVE_BACK.format("give_back_memory()"))
-    assert after < full - 50
-    full, _, after = run(GIVE_BACK.format(""))
+    full, after = run(code, is_wanted=False)
     assert after > full - 20, "not of itself"

@@ -15,7 +15,6 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.journal import now
 from coin_platform.lake import Lake
-from coin_platform.memory import trim_memory
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.lane import Lane
@@ -102,11 +101,10 @@ class Worker:
         self._commit()
 
     def look(self, moment: float) -> None:
-        """Do what is due beside the records: watch the partitions, give memory back, tell how it goes."""
+        """Do what is due beside the records: watch the partitions, tell how it goes."""
         if moment - self._watched >= WATCH:
             self._watched = moment
             self.watch(moment)
-            trim_memory()
         if moment - self._surveyed >= SURVEY:
             self._surveyed = moment
             self.survey()
