@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,10 @@ from rich.table import Table
 
 from coin_platform.broker import connect
 from coin_platform.collect.collector import exchanges_of
-from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake, open_lake
-from coin_platform.preprocess.transform import Outcome
+from coin_platform.preprocess.transform import Outcome, Source
 from coin_platform.report import Summary, write
-from coin_platform.settings import Settings, load
+from coin_platform.settings import Settings
 from coin_platform.simulator.log import digest
 from coin_platform.sources import sources
 from coin_platform.wire import processed_topic
@@ -48,12 +47,12 @@ class Balance(NamedTuple):
     declared: int
 
 
-def balance(lake: Lake, kind: Exchange, sent: Counter[str], data: Counter[str]) -> Balance:
-    """Compare the hashes of sent messages with the stored frames, and sent market data with the rows made of it."""
+def balance(lake: Lake, found: Sequence[Source], sent: Counter[str], data: Counter[str]) -> Balance:
+    """Compare the hashes of messages that an exchange sent with the stored frames, and its data with the rows of it."""
     stored: Counter[str] = Counter()
     without = declared = 0
-    for source in sources(kind, load()):
-        channel = source.channel.value
+    for source in found:
+        kind, channel = source.exchange, source.channel.value
         frames = lake.scan(f"raw_{channel}", exchanges=[kind.name]).filter(pl.col("kind") == "w").collect()
         names = [digest(payload) for payload in frames["payload"]]
         stored.update(names)
@@ -91,7 +90,7 @@ def report(settings: Settings, home: Path, ended: datetime, failed: list[str], c
     is_right = not failed
     for kind in exchanges_of(None, settings):
         name, found = kind.name, list(sources(kind, settings))
-        balanced = balance(lake, kind, sent.get(name, Counter()), data.get(name, Counter()))
+        balanced = balance(lake, found, sent.get(name, Counter()), data.get(name, Counter()))
         channels = [source.channel.value for source in found]
         rows = sum(lake.scan(channel, exchanges=[name]).select(pl.len()).collect().item() for channel in channels)
         windows = {t: lake.windows(t, name) for t in (*channels, *(f"raw_{c}" for c in channels), "dead", "gap")}

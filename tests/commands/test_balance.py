@@ -6,27 +6,33 @@ import pytest
 
 from coin_platform.balance import Balance, balance
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.lake import Lake
 from coin_platform.model import Channel
+from coin_platform.preprocess.transform import Source
 from coin_platform.simulator.log import digest
+from coin_platform.sources import sources
 from tests.commands.conftest import FIRST, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:01")
-UPBIT = EXCHANGES["upbit"]
 TICKERS = [digest(payload) for payload in recorded("upbit", "ticker")]
 
 
-def stored(platform: Platform, payloads: list[bytes]) -> Platform:
-    """Bring frames into the tables."""
+def upbit(platform: Platform) -> list[Source]:
+    return list(sources(EXCHANGES["upbit"], platform.settings))
+
+
+def stored(platform: Platform, payloads: list[bytes]) -> Lake:
+    """Bring frames into the tables, and return those."""
     platform.time = FIRST.start
     platform.log("upbit", Channel.TICKER, payloads)
     done = platform.coin("lake", "backfill", *RANGE)
     assert done.exit_code == 0, done.output
-    return platform
+    return platform.opened()
 
 
 def test_what_was_sent_and_is_stored_adds_up(platform: Platform) -> None:
-    lake = stored(platform, recorded("upbit", "ticker")).opened()
-    found = balance(lake, UPBIT, Counter(TICKERS), Counter(TICKERS))
+    lake = stored(platform, recorded("upbit", "ticker"))
+    found = balance(lake, upbit(platform), Counter(TICKERS), Counter(TICKERS))
     assert found == Balance(len(TICKERS), missing=0, double=0, without_rows=0, declared=0)
 
 
@@ -37,14 +43,14 @@ def test_what_was_sent_and_is_stored_adds_up(platform: Platform) -> None:
 def test_what_is_missing_or_was_never_sent_is_counted(
     platform: Platform, sent: list[str], missing: int, double: int
 ) -> None:
-    lake = stored(platform, recorded("upbit", "ticker")).opened()
-    found = balance(lake, UPBIT, Counter(sent), Counter(sent))
+    lake = stored(platform, recorded("upbit", "ticker"))
+    found = balance(lake, upbit(platform), Counter(sent), Counter(sent))
     assert (found.missing, found.double) == (missing, double)
 
 
 def test_a_frame_of_the_market_that_gave_no_row_is_counted_unless_it_is_a_double(platform: Platform) -> None:
     silent = b'{"status":"UP"}'
-    lake = stored(platform, [*recorded("upbit", "ticker"), silent]).opened()
+    lake = stored(platform, [*recorded("upbit", "ticker"), silent])
     names = Counter([*TICKERS, digest(silent)])
-    assert balance(lake, UPBIT, names, names).without_rows == 1
-    assert balance(lake, UPBIT, names, Counter(TICKERS)).without_rows == 0
+    assert balance(lake, upbit(platform), names, names).without_rows == 1
+    assert balance(lake, upbit(platform), names, Counter(TICKERS)).without_rows == 0

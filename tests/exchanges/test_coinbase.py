@@ -1,8 +1,5 @@
 """Coinbase: recorded messages and every value they hold, checked by hand; books whose changes bear no numbers."""
 
-import sys
-import time
-
 import msgspec
 import pytest
 
@@ -28,10 +25,7 @@ from coin_platform.model import (
     Trade,
 )
 from coin_platform.recording import Replay
-from coin_platform.wire import Checkpoint, Facts
 from tests.exchanges.sequences import folded, sides, updates
-from tests.exchanges.test_fuzz import LONGEST
-from tests.kit.figures import figure
 from tests.recordings import cut, events, frames, say, spoilt
 
 COINBASE = Coinbase()
@@ -111,29 +105,6 @@ def test_a_whole_book_has_no_time() -> None:
     timed = frames("coinbase", "orderbook")[22].payload.replace(b"}", b',"time":"2025-08-18T07:41:57.816974Z"}')
     [book] = say("coinbase", Channel.ORDERBOOK, timed)
     assert isinstance(book, BookUpdate) and book.exchange_time == 1_755_502_917_816_974
-
-
-def test_F7_the_largest_whole_book_that_is_read_takes_no_longer_than_any_frame_may() -> None:
-    """Reading it is one turn of a collector's loop, its checkpoint another."""
-    book, count = Coinbase().book(), 58_000
-    sides = [[[f"{60_000 + 0.01 * n * sign:.2f}", f"0.{n:08}"] for n in range(1, count)] for sign in (-1, 1)]
-    payload = msgspec.json.encode({"type": "snapshot", "product_id": "BTC-USD", "bids": sides[0], "asks": sides[1]})
-    assert 0.9 < len(payload) / (3 << 20) < 1
-    [frame] = frames("coinbase", "book_sequence_1")[:1]
-    reading, logging = [], []
-    for _ in range(3):
-        start = time.thread_time()
-        [update] = Coinbase().decode(msgspec.structs.replace(frame, payload=payload))
-        assert isinstance(update, BookUpdate)
-        Coinbase().apply(book, update)
-        reading.append(time.thread_time() - start)
-        start = time.thread_time()
-        Facts(transport="ws", book=Checkpoint.of(book.snapshot(update.pair))).pack()
-        logging.append(time.thread_time() - start)
-    if sys.gettrace() is None:  # coverage takes as long again
-        figure("F7", f"to read a whole book of {2 * count:,} levels", round(1000 * min(reading)), "ms")
-        figure("F7", f"to make a checkpoint of {2 * count:,} levels", round(1000 * min(logging)), "ms")
-    assert max(min(reading), min(logging)) < LONGEST
 
 
 def test_changes_are_bids_to_buy_and_asks_to_sell() -> None:

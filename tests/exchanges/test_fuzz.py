@@ -17,8 +17,10 @@ from coin_platform.collect.session import Session
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import Channel, Frame, Instant, Kind, Pair
+from coin_platform.model import BookUpdate, Channel, Frame, Instant, Kind, Pair
 from coin_platform.recording import read
+from coin_platform.wire import Checkpoint, Facts
+from tests.kit.figures import figure
 from tests.recordings import files, frames
 
 LONGEST = 0.05 if sys.gettrace() is None else 0.25  # seconds of the processor for a frame; coverage takes some too
@@ -255,3 +257,27 @@ def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_oth
                 assert cost(huge)[0] is False
                 tried += 1
     assert tried > 5
+
+
+def test_F7_the_largest_whole_book_that_is_read_takes_no_longer_than_any_frame_may() -> None:
+    """Reading it is one turn of a collector's loop, its checkpoint another."""
+    kind, count = EXCHANGES["coinbase"], 58_000
+    book = kind.book()
+    sides = [[[f"{60_000 + 0.01 * n * sign:.2f}", f"0.{n:08}"] for n in range(count)] for sign in (-1, 1)]
+    payload = msgspec.json.encode({"type": "snapshot", "product_id": "BTC-USD", "bids": sides[0], "asks": sides[1]})
+    assert 0.9 < len(payload) / (3 << 20) < 1
+    frame = msgspec.structs.replace(frames("coinbase", "book_sequence_1")[0], payload=payload)
+    reading, logging = [], []
+    for _ in range(3):
+        start = time.thread_time()
+        [update] = kind.decode(frame)
+        assert isinstance(update, BookUpdate)
+        kind.apply(book, update)
+        reading.append(time.thread_time() - start)
+        start = time.thread_time()
+        Facts(transport="ws", book=Checkpoint.of(book.snapshot(update.pair))).pack()
+        logging.append(time.thread_time() - start)
+    if sys.gettrace() is None:  # coverage takes as long again
+        figure("F7", f"to read a whole book of {2 * count:,} levels", round(1000 * min(reading)), "ms")
+        figure("F7", f"to make a checkpoint of {2 * count:,} levels", round(1000 * min(logging)), "ms")
+    assert max(min(reading), min(logging)) < LONGEST

@@ -30,13 +30,13 @@ MOST_LEFT = 32.0  # MiB, of what piled up in outages
 MOST_FILES = 8
 
 
-def plan(minutes: float, rate: float, every: float, seed: int) -> Plan:
-    """Return what the environment wants: the same seed gives the same faults."""
-    seed = int(os.environ.get("SOAK_SEED") or seed)
+def plan(minutes: float, rate: float, every: float, seed: int | None = None, among: tuple[str, ...] = FAULTS) -> Plan:
+    """Return what the environment wants: the same seed gives the same faults; without one, they are always others."""
+    seed = int(os.environ.get("SOAK_SEED") or (random.SystemRandom().randrange(1 << 16) if seed is None else seed))
     faults = tuple(filter(None, os.environ.get("SOAK_FAULTS", "").split(",")))
     every = float(os.environ.get("SOAK_EVERY") or every)
     print(f"SOAK_SEED={seed}", flush=True)
-    return Plan(minutes, seed, rate, every, () if faults == ("none",) else faults or FAULTS)
+    return Plan(minutes, seed, rate, every, () if faults == ("none",) else faults or among)
 
 
 def examine(soak: Soak, name: str) -> None:
@@ -90,7 +90,7 @@ def test_S1_A1_A4_minutes_of_random_faults_lose_and_double_nothing(tmp_path: Pat
 @pytest.mark.long
 @pytest.mark.timeout(900 + 300 * MINUTES)
 def test_S1_S8_hours_of_random_faults_lose_double_and_leak_nothing(tmp_path: Path) -> None:
-    soak = Soak(plan(MINUTES, RATE, every=30, seed=random.SystemRandom().randrange(1 << 16)), tmp_path)
+    soak = Soak(plan(MINUTES, RATE, every=30), tmp_path)
     examine(soak, "soak")
     lives = [samples for member in soak.fleet.members.values() for samples in settled(member.lives, SETTLED)]
     memory = max((gain(samples, lambda sample: sample.memory / MIB) for samples in lives), default=0.0)
@@ -105,8 +105,7 @@ def test_S1_S8_hours_of_random_faults_lose_double_and_leak_nothing(tmp_path: Pat
 @pytest.mark.timeout(300 + 90 * MINUTES)
 def test_S1_exchanges_that_are_uneasy_for_long_let_no_process_grow(tmp_path: Path) -> None:
     """No service and no process ends, so each is measured in one stretch: short ones tell noise from growth badly."""
-    seed = random.SystemRandom().randrange(1 << 16)
-    soak = Soak(plan(MINUTES, RATE, every=30, seed=seed)._replace(faults=UNEASY), tmp_path)
+    soak = Soak(plan(MINUTES, RATE, every=30, among=UNEASY), tmp_path)
     try:
         soak.run()
     finally:
