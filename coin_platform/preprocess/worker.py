@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import psutil
 from prometheus_client import Gauge, start_http_server
@@ -34,6 +35,8 @@ SURVEY = 60.0  # seconds between two looks for partitions that have come or gone
 PROGRESS = 10.0  # seconds between two lines of progress
 DRAIN = 5.0  # seconds for what waits at the end; the rest waits in its topics
 MEMORY = Gauge("coin_memory_bytes", "resident memory of this process")
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -220,12 +223,22 @@ class Worker:
 async def preprocess(
     region: Region, exchanges: Sequence[Exchange], settings: Settings, broker: Broker, lake: Lake, stop: asyncio.Event
 ) -> None:
-    """Preprocess a region until `stop`. Raises `DeliveryError` when results cannot be stored."""
+    """Preprocess a region until `stop`; also its start waits for a broker that does not answer.
+
+    Raises `DeliveryError` when results cannot be stored.
+    """
     metrics = start_http_server(settings.metrics_port, "127.0.0.1") if settings.metrics_port else None
     halt = threading.Event()
-    worker = Worker(region, exchanges, settings, broker)
-    lander = Lander(region, exchanges, settings, broker, lake)
-    work = [asyncio.ensure_future(asyncio.to_thread(part.run, halt)) for part in (worker, lander)]
+
+    def run(part: Callable[[], Worker | Lander]) -> None:
+        if (made := _made(part, region, halt)) is not None:
+            made.run(halt)
+
+    parts: list[Callable[[], Worker | Lander]] = [
+        lambda: Worker(region, exchanges, settings, broker),
+        lambda: Lander(region, exchanges, settings, broker, lake),
+    ]
+    work = [asyncio.ensure_future(asyncio.to_thread(run, part)) for part in parts]
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([*work, stopping], return_when=asyncio.FIRST_COMPLETED)
     halt.set()
@@ -238,3 +251,14 @@ async def preprocess(
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+def _made(part: Callable[[], T], region: Region, stop: threading.Event) -> T | None:
+    """Return a part, made as soon as the broker answers; `None` if `stop` comes first."""
+    while True:
+        try:
+            return part()
+        except BrokerUnreachable as error:
+            logger.warning("%s: start waits: %s", region, error)
+            if stop.wait(PAUSE):
+                return None

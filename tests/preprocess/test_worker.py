@@ -12,11 +12,11 @@ import pytest
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.demo import free_port
-from coin_platform.errors import DecodeError, DeliveryError, PartitionBusy
+from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Subscribed
-from coin_platform.preprocess import dead_letters
+from coin_platform.preprocess import dead_letters, worker
 from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane
 from coin_platform.preprocess.processed import encode
 from coin_platform.preprocess.redrive import TRIED, redrive, request
@@ -373,6 +373,38 @@ def test_a_region_without_metrics_needs_no_port() -> None:
     log.append(b"{half")
     asyncio.run(work())
     assert len(log.letters) == 1
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_start_waits_for_a_broker_that_does_not_answer(
+    is_back: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "PAUSE", 0.01)
+    log, lake = Log("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
+    log.append(b"{half")
+    claim, answers = log.broker.claim, threading.Event()
+
+    def away(topic: str, partition: int) -> None:
+        if not answers.is_set():
+            raise BrokerUnreachable("nobody answers")
+        claim(topic, partition)
+
+    monkeypatch.setattr(log.broker, "claim", away)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        working = asyncio.create_task(preprocess(log.region, [log.source.exchange], SETTINGS, log.broker, lake, stop))
+        while caplog.messages.count("korea: start waits: nobody answers") < 2:
+            await asyncio.sleep(0.005)
+        if is_back:
+            answers.set()
+            while not log.letters:
+                await asyncio.sleep(0.005)
+        stop.set()
+        await working
+
+    asyncio.run(work())
+    assert len(log.letters) == is_back
 
 
 def test_a_batch_is_due_by_count_or_by_time() -> None:
