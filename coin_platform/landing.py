@@ -51,9 +51,13 @@ class Landing:
         stored = self._store.get(key)
         if stored is None:
             return None
-        rows = pl.read_parquet(io.BytesIO(stored.data), columns=["log_time"])
-        return set(rows["log_time"].to_physical().to_list())
+        return times_of(pl.read_parquet(io.BytesIO(stored.data), columns=["log_time"]))
 
     def delete(self, key: str) -> None:
         """Remove an object whose rows are in a committed window."""
         self._store.delete(key)
+
+
+def times_of(rows: pl.DataFrame) -> set[Microseconds]:
+    """Return when the log accepted rows."""
+    return set(rows["log_time"].unique().to_physical().to_list())

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -14,6 +15,7 @@ from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
 from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.lake import Lake
+from coin_platform.landing import times_of
 from coin_platform.model import Microseconds, Region, Window
 from coin_platform.preprocess.lane import prepared
 from coin_platform.preprocess.transform import Source, rows_table
@@ -29,8 +31,17 @@ SLICE = 1_000  # records whose rows are Python's objects at once: it keeps the m
 LONGEST = 10.0  # seconds that rows wait for more of them
 BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
 TIDY = 60.0  # seconds between two looks for objects whose windows are committed
-LOOKS = 1_000  # objects that are opened in one such look; after a start that is all of them
+SURVEY = 3600.0  # seconds between two listings of the lake, for objects that are not this process's own
+LOOKS = 1_000  # of those are opened in one look
 KEPT = 3600.0  # seconds that an object outlives the commit of its window: readers may hold its name
+
+
+class Landed(NamedTuple):
+    """What a landing object holds rows of: a table and exchange, and the begins of some windows."""
+
+    table: str
+    exchange: str
+    starts: tuple[Microseconds, ...]
 
 
 class Landing:
@@ -74,8 +85,8 @@ class Landing:
             return False
         return lag >= self._size or moment - self._waiting_since >= LONGEST
 
-    def work(self, moment: float, end: int) -> None:
-        """Store the rows of what waits before `end` and remember how far that is.
+    def work(self, moment: float, end: int) -> dict[str, Landed]:
+        """Store the rows of what waits before `end` and remember how far that is; return what the new object holds.
 
         Raises `LakeError`; nothing is lost then.
         """
@@ -84,20 +95,23 @@ class Landing:
             records = list(self._waiting(min(end, self.position + MOST)))
         except RetentionLoss:
             self.open()
-            return
+            return {}
         if not records:
-            return
+            return {}
         rows = pl.concat([self._rows(some) for some in chunks(records, SLICE)])
+        landed = {}
         try:
             if rows.height:
-                name = f"{topic}-{partition}-{records[0].offset}"
-                self._lake.landing.put(self.source.channel.value, self.source.exchange.name, name, rows)
+                table, exchange = self.source.channel.value, self.source.exchange.name
+                key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{records[0].offset}", rows)
+                landed[key] = Landed(table, exchange, starts(times_of(rows), self._window))
         except LakeError:
             self._transform = prepared(self.source, self._broker, self.position, self._window)  # it is fed again
             raise
         self.position = records[-1].offset + 1
         self._last, self._waiting_since = moment, None
         self._broker.commit(self._group, topic, partition, self.position)
+        return landed
 
     def _rows(self, records: Iterable[Record]) -> pl.DataFrame:
         rows = [row for record in records for row in self._transform.feed(record)]
@@ -123,8 +137,9 @@ class Lander:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
         self.landings = [Landing(source, broker, lake, settings) for source in found]
-        self._windows: dict[str, tuple[Microseconds, ...]] = {}  # of each object: the begins of those it has rows of
+        self._objects: dict[str, Landed] = {}  # that are to be removed one day
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
+        self._surveyed: float | None = None  # when the lake was listed last
 
     def run(self, stop: threading.Event) -> None:
         """Land until `stop`; a lake or a broker that is away is waited for."""
@@ -144,38 +159,48 @@ class Lander:
         ends = self._broker.end_offsets([landing.place for landing in self.landings])
         for landing in self.landings:
             if landing.is_due(moment, ends[landing.place]):
-                landing.work(moment, ends[landing.place])
+                self._objects |= landing.work(moment, ends[landing.place])
 
     def tidy(self, moment: float) -> None:
         """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.
 
         After a start that hour begins anew: an object may live longer then, never shorter. Raises `LakeError`.
         """
+        if self._surveyed is None or moment - self._surveyed >= SURVEY:
+            self._survey(moment)
+        for key, landed in list(self._objects.items()):
+            since = [self._since((landed.table, landed.exchange, start), moment) for start in landed.starts]
+            if all(known is not None and moment - known >= KEPT for known in since):
+                self._lake.landing.delete(key)
+                del self._objects[key]
+        wanted = {(each.table, each.exchange, start) for each in self._objects.values() for start in each.starts}
+        self._committed = {place: since for place, since in self._committed.items() if place in wanted}
+
+    def _survey(self, moment: float) -> None:
+        """Look for objects that another process stored, of our exchanges. Raises `LakeError`."""
         looks = LOOKS
-        for channel in {landing.source.channel.value for landing in self.landings}:
-            ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == channel}
-            for exchange, keys in self._lake.landing.keys(channel).items():
+        for table in dict.fromkeys(landing.source.channel.value for landing in self.landings):
+            ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == table}
+            for exchange, keys in self._lake.landing.keys(table).items():
                 for key in keys if exchange in ours else ():
-                    looks -= key not in self._windows
+                    if key in self._objects:
+                        continue
+                    looks -= 1
                     if looks < 0:
-                        return
-                    self._tidy(channel, exchange, key, moment)
+                        return  # the next look goes on
+                    if (times := self._lake.landing.times(key)) is not None:
+                        self._objects[key] = Landed(table, exchange, starts(times, self._window))
+        self._surveyed = moment
 
-    def _tidy(self, table: str, exchange: str, key: str, moment: float) -> None:
-        if key not in self._windows:
-            times = self._lake.landing.times(key)
-            if times is None:
-                return
-            self._windows[key] = tuple({time // self._window * self._window for time in times})
-        since = [self._since(table, exchange, start, moment) for start in self._windows[key]]
-        if all(known is not None and moment - known >= KEPT for known in since):
-            self._lake.landing.delete(key)
-            del self._windows[key]
-
-    def _since(self, table: str, exchange: str, start: Microseconds, moment: float) -> float | None:
+    def _since(self, place: tuple[str, str, Microseconds], moment: float) -> float | None:
         """Return since when a window is known to be committed; `None` if it is not yet."""
-        place = (table, exchange, start)
+        table, exchange, start = place
         window = Window(start, start + self._window)
         if place not in self._committed and self._lake.provenance(table, exchange, window) is not None:
             self._committed[place] = moment
         return self._committed.get(place)
+
+
+def starts(times: Iterable[Microseconds], length: Microseconds) -> tuple[Microseconds, ...]:
+    """Return the begins of the windows that times are in."""
+    return tuple(sorted({time // length * length for time in times}))

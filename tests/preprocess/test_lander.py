@@ -269,8 +269,38 @@ def test_a_look_opens_no_more_objects_than_it_may(monkeypatch: pytest.MonkeyPatc
     known = []
     for moment in range(4):
         landing.tidy(float(moment))
-        known.append(len(landing._windows))
+        known.append(len(landing._objects))
     assert known == [1, 2, 3, 3]
+
+
+def test_a_lander_knows_its_own_objects_without_listing_or_opening_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    landing = place.lander()
+    landing.tidy(0.0)  # the look after a start
+    monkeypatch.setattr(place.lake.landing, "keys", None)
+    monkeypatch.setattr(place.lake.landing, "times", None)
+    monkeypatch.setattr(landing.landings[0], "_size", 1)
+    place.log.recorded("ticker")
+    landing.step(1.0)
+    place.commit(len(place.log.raw()))
+    landing.tidy(2.0)
+    assert list(place.store.list("landing/"))
+    monkeypatch.setattr(lander, "SURVEY", 2 * KEPT)
+    landing.tidy(2.0 + KEPT)
+    assert not list(place.store.list("landing/"))
+    assert not landing._objects and not landing._committed
+
+
+def test_an_object_of_another_process_is_found_within_an_hour() -> None:
+    place = Place()
+    landing = place.lander()
+    landing.tidy(0.0)
+    place.log.append(frames("upbit", "ticker")[0].payload)
+    place.work(place.landing(), 0.0)
+    landing.tidy(lander.SURVEY - 1)
+    assert not landing._objects
+    landing.tidy(lander.SURVEY)
+    assert len(landing._objects) == 1
 
 
 def test_an_object_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +374,7 @@ def test_a_lander_lands_tidies_and_outlives_a_lake_that_is_away(
         while "landing waits, the lake is away" not in caplog.text:
             assert not waiting.wait(0.005)
         place.store.is_away = False
-        while not working._windows:
+        while not working._objects:
             assert not waiting.wait(0.005)
     finally:
         stop.set()
