@@ -172,9 +172,15 @@ def settled(lives: Iterable[Life], settling: float) -> Iterator[list[Sample]]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """Return by how many MiB in 10 minutes a process's memory grows: least squares."""
-    fit = statistics.linear_regression([at for at, _, _ in samples], [memory / MIB for _, memory, _ in samples])
-    return 600 * fit.slope
+    """Return by how many MiB in 10 minutes a process's memory grows: least squares over the least of each minute.
+
+    What is held above that is a batch on its way, some MiB for a second; what is never given up lies below.
+    """
+    least: dict[int, int] = {}
+    for at, memory, _ in samples:
+        minute = int((at - samples[0].time) // 60)
+        least[minute] = min(memory, least.get(minute, memory))
+    return 10 * statistics.linear_regression(list(least), [memory / MIB for memory in least.values()]).slope
 
 
 def gain(samples: Sequence[Sample], held: Callable[[Sample], float]) -> float:

@@ -29,6 +29,8 @@ def test_memory_that_grows_is_seen_and_only_once_a_process_has_settled() -> None
     [found] = settled([early], 60)
     assert slope(found) == pytest.approx(2.0, abs=0.01)
     assert slope(life(0, 100, 0.0).samples) == 0
+    batches = [each._replace(memory=each.memory + (index % 3) * 9 * MIB) for index, each in enumerate(found)]
+    assert slope(batches) == pytest.approx(2.0, abs=0.1), "what comes and goes is no growth"
     assert list(settled([grown], 590)) == [], "too few to say anything"
 
 
