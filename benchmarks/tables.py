@@ -12,7 +12,8 @@ from benchmarks.compare import Outcome, in_turns, same
 from benchmarks.messages import START, books, data
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Window
-from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source
 from coin_platform.wire import Record
 
 COUNT, BOOKS = 20_000, 2_000

@@ -4,7 +4,6 @@
 `minute=<MM>`. A table of all exchanges together has no level `exchange=`.
 """
 
-import hashlib
 import io
 import json
 import re
@@ -17,6 +16,7 @@ import polars as pl
 
 from coin_platform import __version__
 from coin_platform.errors import Conflict, LakeError, SettingsError
+from coin_platform.lake_object import content_hash, encode
 from coin_platform.landing import Landing
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
 from coin_platform.preprocess import candle, gap
@@ -33,7 +33,6 @@ HOUR: Microseconds = 60 * MINUTE
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=24)
 LAKE_FILE = "_lake.json"
-ROW_GROUP = 50_000
 OWN_FACTS = frozenset(
     ("table", "exchange", "window_start", "window_stop", "rows", "schema", "content_hash", "code", "generation")
 )
@@ -120,7 +119,7 @@ class Lake:
             "rows": rows.height,
             "schema": digest(str(list(rows.schema.items())).encode())[:12],
         }
-        facts["content_hash"] = _content_hash(rows, facts)
+        facts["content_hash"] = content_hash(rows, facts)
         before = self._version(key)
         if before and before.holds(facts):
             return self._unchanged(key, before)
@@ -129,7 +128,7 @@ class Lake:
             raise Conflict(
                 f"{self._store.uri(key)}: generation {seen} was committed meanwhile; compute again and retry"
             )
-        data = _encode(rows, {**facts, "code": __version__, "generation": seen + 1})
+        data = encode(rows, {**facts, "code": __version__, "generation": seen + 1})
         try:
             self._store.put(key, data, before.stored.etag if before else None)
         except Conflict:
@@ -387,47 +386,3 @@ def _conditions(
         yield pl.col(first) < end
     if pairs is not None and "pair" in schema:
         yield pl.col("pair").is_in([str(pair) for pair in pairs])
-
-
-def _encode(rows: pl.DataFrame, facts: dict[str, Any]) -> bytes:
-    """Return the Parquet file: the same bytes for the same arguments and version of polars."""
-    file = io.BytesIO()
-    rows.write_parquet(
-        file,
-        compression="zstd",
-        compression_level=3,
-        statistics=True,
-        row_group_size=ROW_GROUP,
-        metadata={"coin": json.dumps(facts, sort_keys=True, default=str)},
-    )
-    return file.getvalue()
-
-
-def _content_hash(rows: pl.DataFrame, facts: dict[str, Any]) -> str:
-    """Return the sha256 of the facts and of every value: equal in every version of polars, unlike the file's bytes."""
-    hasher = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, dtype in rows.schema.items():
-        hasher.update(f"\n{name} {dtype}\n".encode())
-        for part in _values(rows[name]):
-            hasher.update(part)
-    return hasher.hexdigest()
-
-
-def _values(column: pl.Series) -> Iterator[bytes]:
-    """Yield a column as bytes that can be mistaken for no other column's: which are null, lengths, values."""
-    dtype = column.dtype
-    yield column.is_null().cast(pl.UInt8).to_numpy().tobytes()
-    if isinstance(dtype, pl.List):
-        lengths = column.list.len().fill_null(0)
-        yield lengths.to_numpy().tobytes()
-        yield from _values(column.filter(lengths > 0).explode())
-    elif isinstance(dtype, pl.Struct):
-        for field in dtype.fields:
-            yield from _values(column.struct.field(field.name))
-    elif dtype == pl.Binary:
-        yield column.bin.size().fill_null(0).to_numpy().tobytes()
-        yield b"".join(column.drop_nulls())
-    elif dtype.is_temporal() or dtype.is_float() or dtype.is_integer() or dtype == pl.Boolean:
-        yield column.to_physical().drop_nulls().to_numpy().tobytes()
-    else:
-        yield from _values(column.cast(pl.String).cast(pl.Binary))

@@ -9,7 +9,8 @@ from coin_platform import quality
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel
 from coin_platform.preprocess import schema
-from coin_platform.preprocess.transform import Batch, Source, batch
+from coin_platform.preprocess.tables import Batch, batch
+from coin_platform.preprocess.transform import Source
 from tests.preprocess.logs import recorded
 
 

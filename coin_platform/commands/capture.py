@@ -69,7 +69,7 @@ def logged(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "
 
 def _trimmed(source: "Source", asked: Window, lake: "Lake", before: int) -> "Iterator[Record]":
     """Yield the records of a stretch of time from the raw tables, up to an offset."""
-    from coin_platform.preprocess.transform import records
+    from coin_platform.preprocess.tables import records
 
     table, name, length = f"raw_{source.channel}", source.exchange.name, lake.window
     for start in range(asked.start // length * length, asked.stop, length):

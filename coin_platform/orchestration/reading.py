@@ -10,7 +10,8 @@ from coin_platform.broker import Broker
 from coin_platform.errors import WindowOpen
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, Microseconds, Window
-from coin_platform.preprocess.transform import Source, records
+from coin_platform.preprocess.tables import records
+from coin_platform.preprocess.transform import Source
 from coin_platform.wire import Record
 
 

@@ -20,7 +20,8 @@ from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seco
 from coin_platform.preprocess.ledger import State
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.transform import Batch, Source, Transform, batch, dead_table, raw_table, records
+from coin_platform.preprocess.tables import Batch, batch, dead_table, raw_table, records
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
 
 Rule: TypeAlias = Callable[[pl.DataFrame], quality.Finding]

@@ -18,7 +18,8 @@ from coin_platform.lake import Lake
 from coin_platform.landing import times_of
 from coin_platform.model import Microseconds, Region, Window
 from coin_platform.preprocess.lane import prepared
-from coin_platform.preprocess.transform import Source, rows_table
+from coin_platform.preprocess.tables import rows_table
+from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.wire import Record, group

@@ -1,19 +1,16 @@
-"""Records of one partition -> rows, dead letters and counts: the one way from the log to a table."""
+"""Records of one partition -> rows, dead letters and counts: the one way from the log to what tables hold."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-import polars as pl
-
-from coin_platform import __version__
 from coin_platform.book import Applied
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
-from coin_platform.preprocess import candle, schema, ticker, trade
-from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
+from coin_platform.preprocess import candle, ticker, trade
+from coin_platform.preprocess.orderbook import Books, Fault
 from coin_platform.preprocess.overlap import LEAD, Overlap
 from coin_platform.wire import Header, Record, frame, unpack, unpack_facts
 
@@ -234,7 +231,7 @@ class Transform:
             header.received_time,
             record.time,
             *values,
-            *_origin(self.source, record, header, index),
+            *origin(self.source, record, header, index),
         )
 
     _READERS: ClassVar[dict[Channel, tuple[type, Callable[["Transform", Record, Header, int, Any], Found]]]] = {
@@ -245,106 +242,10 @@ class Transform:
     }
 
 
-class Batch(NamedTuple):
-    """The result of one window or one poll."""
-
-    rows: pl.DataFrame
-    dead: pl.DataFrame
-    transform: Transform
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many frames came to which end, and what else was counted; all deterministic."""
-        counted = self.transform
-        return {
-            "frames": sum(counted.frames.values()),
-            **{f"frames_{outcome}": counted.frames[outcome] for outcome in Outcome},
-            "rows_emitted": counted.emitted,
-            "rows_repeated": counted.repeated,
-            "rows_replaced": counted.replaced,
-            "own_records": counted.own_records,
-            "missing": counted.missing,
-            "faults": sum(fault.kind is not FaultKind.NO_BOOK for _, fault in counted.faults),
-        }
-
-
-def batch(source: Source, records: Iterable[Record], start: int = 0) -> Batch:
-    """Return the rows of the records from offset `start` on; earlier ones prepare the books.
-
-    By pair and offset; candles are one row per pair and minute, the last one told, by pair and minute.
-    """
-    transform = Transform(source, start)
-    rows = [row for record in records for row in transform.feed(record)]
-    table = rows_table(source.channel, rows)
-    if source.channel is Channel.CANDLE:
-        table = candle.latest(table.lazy(), *candle.KEY).collect()
-    else:
-        table = table.sort("pair", "offset", "index")
-    return Batch(table, dead_table(source, transform.dead), transform)
-
-
-def rows_table(channel: Channel, rows: Sequence[Row]) -> pl.DataFrame:
-    """Return rows as a table of a channel, in their order."""
-    return _table(rows, schema.CURATED[channel])
-
-
-def raw_table(records: Iterable[Record]) -> pl.DataFrame:
-    """Return records as they are, one row each."""
-    return _table([_raw(record) for record in records], schema.RAW)
-
-
-def records(table: pl.DataFrame) -> Iterator[Record]:
-    """Return the records that a raw table holds: the inverse of `raw_table`."""
-    columns = table.with_columns(pl.col("log_time", "received_time").to_physical()).select(schema.RAW.names())
-    for offset, time, kind, epoch, connection, number, received_time, pair, payload in columns.iter_rows():
-        text = connection
-        if kind is not None:
-            text = f"{kind},{epoch},{connection},{number},{received_time}" + (f",{pair}" if pair else "")
-        yield Record(offset, time, text, payload)
-
-
-def dead_table(source: Source, dead: Sequence[Dead]) -> pl.DataFrame:
-    """Return dead letters as rows."""
-    rows = [
-        (
-            source.channel.value,
-            letter.header.received_time if letter.header else None,
-            letter.record.time,
-            type(letter.error).__name__,
-            str(letter.error)[:1000],
-            __version__,
-            *_origin(source, letter.record, letter.header, 0),
-            letter.record.value,
-        )
-        for letter in dead
-    ]
-    return _table(rows, schema.DEAD)
-
-
-def _raw(record: Record) -> Row:
-    try:
-        header = unpack(record.header)
-    except DecodeError:
-        return (record.offset, record.time, None, None, record.header, None, None, None, record.value)
-    pair = str(header.pair) if header.pair else None
-    kind, epoch, connection, number, received_time, _ = header
-    return (record.offset, record.time, kind.value, epoch, connection, number, received_time, pair, record.value)
-
-
-def _origin(source: Source, record: Record, header: Header | None, index: int) -> Row:
+def origin(source: Source, record: Record, header: Header | None, index: int) -> Row:
+    """Return the columns that say where a row comes from."""
     place = (source.topic, source.partition, record.offset, index)
     if header is None:
         return (None, None, None, None, *place)
     transport = "rest" if header.kind is Kind.REST else "ws"
     return (transport, header.epoch, header.connection, header.number, *place)
-
-
-def _table(rows: Sequence[Row], columns: pl.Schema) -> pl.DataFrame:
-    # columns, not rows: building from tuples takes half as long again
-    values = zip(*rows, strict=True) if rows else ([] for _ in columns)
-    return pl.DataFrame(
-        [
-            pl.Series(name, list(column), dtype=kind)
-            for (name, kind), column in zip(columns.items(), values, strict=True)
-        ]
-    )

@@ -14,7 +14,8 @@ from coin_platform.collect.rota import OUTAGE
 from coin_platform.collect.tape import Route
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Kind, Pair
-from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source
 from coin_platform.wire import unpack_facts
 from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, MovedClock, Quick, fake_kraken, frames, records, until
 

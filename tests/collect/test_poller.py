@@ -23,7 +23,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Level, Pair
 from coin_platform.preprocess.orderbook import Books
-from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source
 from coin_platform.recording import read
 from coin_platform.wire import Facts, Header, raw_topic, unpack_facts
 from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, until, values

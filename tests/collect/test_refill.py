@@ -12,7 +12,8 @@ from coin_platform.collect.collector import Collector
 from coin_platform.collect.refill import ATTEMPTS
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import Channel, Kind, Pair, Region
-from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Mode, Settings
 from coin_platform.wire import End, Header, raw_topic, unpack_facts
 from tests.kit.bench import BTC, ETH, XRP, Bench, bench

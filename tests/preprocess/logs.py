@@ -2,7 +2,7 @@
 
 from coin_platform import quality
 from coin_platform.model import Kind, Pair
-from coin_platform.preprocess.transform import Batch
+from coin_platform.preprocess.tables import Batch
 from coin_platform.wire import Facts, Header, Record
 from tests.recordings import frames
 

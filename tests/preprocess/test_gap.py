@@ -9,7 +9,8 @@ from coin_platform.model import SECOND, Channel, Kind
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.gap import Fault, Gaps, latest, listing, seconds, together
 from coin_platform.preprocess.orderbook import FaultKind
-from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.wire import Facts, Header, Record

@@ -19,7 +19,8 @@ from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Channel, Instant, Region
 from coin_platform.preprocess import dead_letters
 from coin_platform.preprocess.processed import encode
-from coin_platform.preprocess.transform import Source, Transform, rows_table
+from coin_platform.preprocess.tables import rows_table
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.wire import dead_letter_topic, group, processed_topic
 from tests.kit.hour import Clock, World

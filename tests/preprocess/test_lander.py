@@ -13,7 +13,7 @@ from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Kind, Window
 from coin_platform.preprocess import lander
 from coin_platform.preprocess.lander import KEPT, LONGEST, Lander, Landing
-from coin_platform.preprocess.transform import batch
+from coin_platform.preprocess.tables import batch
 from coin_platform.wire import Header
 from tests.preprocess.test_worker import SETTINGS, Log
 from tests.recordings import frames

@@ -24,7 +24,8 @@ from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Microse
 from coin_platform.orchestration.tables import keep_raw, keep_rows
 from coin_platform.pairs import wanted
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.transform import Batch, Source, Transform, batch
+from coin_platform.preprocess.tables import Batch, batch
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.simulator.log import open_log
 from coin_platform.simulator.server import Simulator

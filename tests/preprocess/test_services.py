@@ -21,7 +21,8 @@ from coin_platform.model import Channel, Kind
 from coin_platform.preprocess import worker
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.lane import Lane
-from coin_platform.preprocess.transform import Source, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source
 from coin_platform.preprocess.worker import Worker
 from coin_platform.s3 import S3Store
 from coin_platform.settings import Settings

@@ -11,7 +11,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Pair
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.transform import Source, Transform, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.wire import Record
 from tests.preprocess.logs import TIME, answer, conserves, log, recorded
 from tests.recordings import files

@@ -13,7 +13,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import BookUpdate, Channel, Kind, Pair, Subscribed, Ticker
 from coin_platform.preprocess import schema, ticker
 from coin_platform.preprocess.orderbook import FaultKind, spread
-from coin_platform.preprocess.transform import Source, Transform, batch, raw_table, records
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.wire import Checkpoint, Facts, Header, Record, raw_topic
 from tests.preprocess.logs import TIME, conserves, log, own, recorded
 from tests.recordings import frames
@@ -158,18 +159,6 @@ def test_an_own_record_that_cannot_be_read_is_a_dead_letter() -> None:
     record = Record(0, TIME, Header(Kind.CHECKPOINT, 1, "c", 0, TIME).pack(), b"?")
     assert batch(UPBIT, [record]).counts["frames_dead"] == 1
     assert batch(UPBIT, [record], 1).counts["frames"] == 0
-
-
-def test_raw_tables_keep_every_record_as_it_was() -> None:
-    rest = Record(9, TIME, Header(Kind.REST, 1, "c", 9, TIME, Pair("BTC", "KRW")).pack(), b"{}")
-    whole = [
-        *recorded("upbit", "ticker"),
-        own(8, Kind.OPENED, Facts(pairs=["BTC-KRW"])),
-        rest,
-        Record(10, TIME, "?", b""),
-    ]
-    assert list(records(raw_table(whole))) == whole
-    assert raw_table([]).schema == schema.RAW
 
 
 def test_an_acknowledgement_without_a_depth_leaves_the_books_alone() -> None:

@@ -20,7 +20,8 @@ from coin_platform.preprocess import dead_letters, worker
 from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane
 from coin_platform.preprocess.processed import encode
 from coin_platform.preprocess.redrive import TRIED, redrive, request
-from coin_platform.preprocess.transform import Source, Transform, batch
+from coin_platform.preprocess.tables import batch
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.preprocess.worker import Worker, preprocess
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
