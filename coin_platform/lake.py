@@ -159,10 +159,11 @@ class Lake:
         version = self._version(self.key(table, exchange, window))
         return version.facts if version else None
 
-    def windows(self, table: str, exchange: str | None) -> list[Window]:
-        """Return the committed windows, oldest first."""
+    def windows(self, table: str, exchange: str | None, start: Microseconds | None = None) -> list[Window]:
+        """Return the committed windows, oldest first, from the one that holds `start` on."""
         self._check()
-        return [window for window, _ in self._objects(table, exchange)]
+        begin = None if start is None else EPOCH + timedelta(microseconds=start)
+        return [window for window, _ in self._objects(table, exchange, begin)]
 
     def contents(self, table: str) -> Iterator[Content]:
         """Yield what there is of a table, by exchange, oldest first. Every footer is read."""

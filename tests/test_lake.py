@@ -120,6 +120,7 @@ def test_windows_shorter_than_an_hour_are_listed_in_order(store: Store) -> None:
     for window in windows:
         commit(lake, window=window)
     assert lake.windows("ticker", "upbit") == sorted(windows)
+    assert lake.windows("ticker", "upbit", sorted(windows)[1].stop - 1) == sorted(windows)[1:]
     assert lake.windows("ticker", "okx") == []
 
 

@@ -16,7 +16,7 @@ from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
 from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.lake import Lake
 from coin_platform.landing import times_of
-from coin_platform.model import Microseconds, Region, Window
+from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lane import prepared
 from coin_platform.preprocess.tables import rows_table
 from coin_platform.preprocess.transform import Source
@@ -31,7 +31,7 @@ MOST_BYTES = 16 << 20
 SLICE = 1_000  # records whose rows are Python's objects at once: it keeps the memory of the most it ever had
 LONGEST = 10.0  # seconds that rows wait for more of them
 BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
-TIDY = 60.0  # seconds between two looks for objects whose windows are committed
+TIDY = 300.0  # seconds between two looks for objects whose windows are committed
 SURVEY = 3600.0  # seconds between two listings of the lake, for objects that are not this process's own
 LOOKS = 1_000  # of those are opened in one look
 KEPT = 3600.0  # seconds that an object outlives the commit of its window: readers may hold its name
@@ -169,13 +169,12 @@ class Lander:
         """
         if self._surveyed is None or moment - self._surveyed >= SURVEY:
             self._survey(moment)
+        self._see_commits(moment)
         for key, landed in list(self._objects.items()):
-            since = [self._since((landed.table, landed.exchange, start), moment) for start in landed.starts]
+            since = [self._committed.get((landed.table, landed.exchange, start)) for start in landed.starts]
             if all(known is not None and moment - known >= KEPT for known in since):
                 self._lake.landing.delete(key)
                 del self._objects[key]
-        wanted = {(each.table, each.exchange, start) for each in self._objects.values() for start in each.starts}
-        self._committed = {place: since for place, since in self._committed.items() if place in wanted}
 
     def _survey(self, moment: float) -> None:
         """Look for objects that another process stored, of our exchanges. Raises `LakeError`."""
@@ -193,13 +192,17 @@ class Lander:
                         self._objects[key] = Landed(table, exchange, starts(times, self._window))
         self._surveyed = moment
 
-    def _since(self, place: tuple[str, str, Microseconds], moment: float) -> float | None:
-        """Return since when a window is known to be committed; `None` if it is not yet."""
-        table, exchange, start = place
-        window = Window(start, start + self._window)
-        if place not in self._committed and self._lake.provenance(table, exchange, window) is not None:
-            self._committed[place] = moment
-        return self._committed.get(place)
+    def _see_commits(self, moment: float) -> None:
+        """Note which windows are committed by now, of each table and exchange from the oldest that has objects on."""
+        oldest: dict[tuple[str, str], Microseconds] = {}
+        for table, exchange, begins in self._objects.values():
+            oldest[table, exchange] = min(*begins, oldest.get((table, exchange), begins[0]))
+        places = [
+            (table, exchange, window.start)
+            for (table, exchange), start in oldest.items()
+            for window in self._lake.windows(table, exchange, start)
+        ]
+        self._committed = {place: self._committed.get(place, moment) for place in places}
 
 
 def starts(times: Iterable[Microseconds], length: Microseconds) -> tuple[Microseconds, ...]:

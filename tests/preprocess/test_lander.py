@@ -288,6 +288,7 @@ def test_a_lander_knows_its_own_objects_without_listing_or_opening_any(monkeypat
     monkeypatch.setattr(lander, "SURVEY", 2 * KEPT)
     landing.tidy(2.0 + KEPT)
     assert not list(place.store.list("landing/"))
+    landing.tidy(3.0 + KEPT)
     assert not landing._objects and not landing._committed
 
 
@@ -338,7 +339,7 @@ def test_an_object_that_someone_else_removed_is_no_matter(monkeypatch: pytest.Mo
     landing.tidy(0.0)
 
 
-def test_a_lander_looks_for_what_can_go_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lander_looks_for_what_can_go_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     class Twice(threading.Event):
         count = 0
 
