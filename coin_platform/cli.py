@@ -53,12 +53,12 @@ def collect(
     take_over: Annotated[bool, typer.Option(help="from the collector that runs here: no gap, no double")] = False,
 ) -> None:
     """Collect a region's exchanges into the raw topics until Ctrl-C."""
+    give_back_memory()
     from coin_platform.broker import connect
     from coin_platform.collect.collector import Collector
 
     settings = load()
     set_up(settings.log_level)
-    give_back_memory()
     broker = connect(settings, guest=take_over)
     try:
         until_signal(lambda stop: Collector(region, settings, broker).run(stop))
@@ -69,6 +69,7 @@ def collect(
 @app.command()
 def preprocess(region: Annotated[Region, typer.Option(help="which exchanges: korea, asia or ne")]) -> None:
     """Turn a region's raw topics into processed records, dead letters and landing objects until Ctrl-C."""
+    give_back_memory()
     from coin_platform.broker import connect
     from coin_platform.collect.collector import exchanges_of
     from coin_platform.lake import open_lake
@@ -76,7 +77,6 @@ def preprocess(region: Annotated[Region, typer.Option(help="which exchanges: kor
 
     settings = load()
     set_up(settings.log_level)
-    give_back_memory()
     broker, lake = connect(settings), open_lake(settings)
     try:
         until_signal(lambda stop: work(region, exchanges_of(region, settings), settings, broker, lake, stop))

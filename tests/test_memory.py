@@ -53,3 +53,16 @@ def test_what_is_free_between_what_is_in_use_is_returned(code: str) -> None:
     assert after < full - 50
     full, after = run(code, is_wanted=False)
     assert after > full - 20, "not of itself"
+
+
+def test_what_was_there_at_first_is_not_looked_through_for_garbage_again() -> None:
+    code = """
+import gc
+early = [[] for _ in range(10_000)]
+time.sleep(1)
+print(gc.get_freeze_count(), len(gc.get_objects()))
+"""
+    frozen, left = run(code, is_wanted=True)
+    assert frozen > 10_000 > left
+    frozen, _ = run(code, is_wanted=False)
+    assert frozen < 10_000

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MOST = 20_000  # raw records of one object, and bytes of them: bounds memory after an outage
 MOST_BYTES = 16 << 20
-SLICE = 1_000  # records whose rows are Python's objects at once: it keeps the memory of the most it ever had
+SLICE = 200  # records whose rows are Python's objects at once: it keeps the memory of the most it ever had
 LONGEST = 10.0  # seconds that rows wait for more of them
 BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
 TIDY = 300.0  # seconds between two looks for objects whose windows are committed
