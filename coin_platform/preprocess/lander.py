@@ -196,7 +196,8 @@ class Lander:
         """Note which windows are committed by now, of each table and exchange from the oldest that has objects on."""
         oldest: dict[tuple[str, str], Microseconds] = {}
         for table, exchange, begins in self._objects.values():
-            oldest[table, exchange] = min(*begins, oldest.get((table, exchange), begins[0]))
+            for start in begins:
+                oldest[table, exchange] = min(start, oldest.get((table, exchange), start))
         places = [
             (table, exchange, window.start)
             for (table, exchange), start in oldest.items()
