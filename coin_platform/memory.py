@@ -8,7 +8,7 @@ from functools import cache
 
 EVERY = 5.0  # seconds between two looks for what is free
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of mallopt(3)
-_LARGE = 256 << 10  # bytes
+_LARGE = 128 << 10  # bytes; what it begins with by default
 
 
 @cache

@@ -6,6 +6,7 @@ A consumer of its own, so that a lake that is away stops only this: positions wa
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -138,7 +139,7 @@ class Lander:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
         self.landings = [Landing(source, broker, lake, settings) for source in found]
-        self._objects: dict[str, Landed] = {}  # that are to be removed one day
+        self._objects: defaultdict[Landed, set[str]] = defaultdict(set)  # the keys of those to be removed one day
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
         self._surveyed: float | None = None  # when the lake was listed last
 
@@ -160,7 +161,8 @@ class Lander:
         ends = self._broker.end_offsets([landing.place for landing in self.landings])
         for landing in self.landings:
             if landing.is_due(moment, ends[landing.place]):
-                self._objects |= landing.work(moment, ends[landing.place])
+                for key, landed in landing.work(moment, ends[landing.place]).items():
+                    self._objects[landed].add(key)
 
     def tidy(self, moment: float) -> None:
         """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.
@@ -170,32 +172,33 @@ class Lander:
         if self._surveyed is None or moment - self._surveyed >= SURVEY:
             self._survey(moment)
         self._see_commits(moment)
-        for key, landed in list(self._objects.items()):
+        for landed, keys in list(self._objects.items()):
             since = [self._committed.get((landed.table, landed.exchange, start)) for start in landed.starts]
             if all(known is not None and moment - known >= KEPT for known in since):
-                self._lake.landing.delete(key)
-                del self._objects[key]
+                for key in keys:  # after a failure all once more
+                    self._lake.landing.delete(key)
+                del self._objects[landed]
 
     def _survey(self, moment: float) -> None:
         """Look for objects that another process stored, of our exchanges. Raises `LakeError`."""
-        looks = LOOKS
+        looks, known = LOOKS, set[str]().union(*self._objects.values())
         for table in dict.fromkeys(landing.source.channel.value for landing in self.landings):
             ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == table}
             for exchange, keys in self._lake.landing.keys(table).items():
                 for key in keys if exchange in ours else ():
-                    if key in self._objects:
+                    if key in known:
                         continue
                     looks -= 1
                     if looks < 0:
                         return  # the next look goes on
                     if (times := self._lake.landing.times(key)) is not None:
-                        self._objects[key] = Landed(table, exchange, starts(times, self._window))
+                        self._objects[Landed(table, exchange, starts(times, self._window))].add(key)
         self._surveyed = moment
 
     def _see_commits(self, moment: float) -> None:
         """Note which windows are committed by now, of each table and exchange from the oldest that has objects on."""
         oldest: dict[tuple[str, str], Microseconds] = {}
-        for table, exchange, begins in self._objects.values():
+        for table, exchange, begins in self._objects:
             for start in begins:
                 oldest[table, exchange] = min(start, oldest.get((table, exchange), start))
         places = [

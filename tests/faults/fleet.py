@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import psutil
 _BEAT = 0.25  # seconds between two looks at who has ended
 _SAMPLE = 5.0  # seconds between two measurements
 _FEW = 6  # of them
+_MINUTE = 10  # of them, or it was none
 _PATIENCE = 40.0  # seconds in which a process must end that was asked to
 MIB = 1 << 20
 
@@ -176,11 +178,11 @@ def slope(samples: Sequence[Sample]) -> float:
 
     What is held above that is a batch on its way, some MiB for a second; what is never given up lies below.
     """
-    least: dict[int, int] = {}
+    minutes: defaultdict[int, list[float]] = defaultdict(list)
     for at, memory, _ in samples:
-        minute = int((at - samples[0].time) // 60)
-        least[minute] = min(memory, least.get(minute, memory))
-    return 10 * statistics.linear_regression(list(least), [memory / MIB for memory in least.values()]).slope
+        minutes[int((at - samples[0].time) // 60)].append(memory / MIB)
+    whole = {minute: min(held) for minute, held in minutes.items() if len(held) >= _MINUTE}
+    return 10 * statistics.linear_regression(list(whole), list(whole.values())).slope
 
 
 def gain(samples: Sequence[Sample], held: Callable[[Sample], float]) -> float:

@@ -269,7 +269,7 @@ def test_a_look_opens_no_more_objects_than_it_may(monkeypatch: pytest.MonkeyPatc
     known = []
     for moment in range(4):
         landing.tidy(float(moment))
-        known.append(len(landing._objects))
+        known.append(sum(map(len, landing._objects.values())))
     assert known == [1, 2, 3, 3]
 
 
