@@ -20,7 +20,7 @@ from coin_platform.landing import times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lane import prepared
 from coin_platform.preprocess.tables import rows_table
-from coin_platform.preprocess.transform import Source
+from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.wire import Record, group
@@ -56,6 +56,7 @@ class Landing:
         self._group = f"Landing_{group(source.exchange.region, source.channel)}"
         self._last: float | None = None  # when the last object was stored
         self._waiting_since: float | None = None
+        self._transform: Transform | None = None  # that was fed all before `position`; none: it is to be made
         self.position = 0
         self.open()
 
@@ -66,7 +67,7 @@ class Landing:
         self.position = position if begin <= position <= end else begin
         if self.position != position > 0:
             logger.error("%s[%d]: landing goes on at offset %d, not %d", *self.place, self.position, position)
-        self._transform = prepared(self.source, self._broker, self.position, self._window)
+        self._transform = None
 
     @property
     def place(self) -> tuple[str, int]:
@@ -95,30 +96,29 @@ class Landing:
         topic, partition = self.place
         try:
             records = list(self._waiting(min(end, self.position + MOST)))
+            transform = self._transform or prepared(self.source, self._broker, self.position, self._window)
         except RetentionLoss:
             self.open()
             return {}
         if not records:
             return {}
-        rows = pl.concat([self._rows(some) for some in chunks(records, SLICE)])
+        self._transform = None  # until all went well: what was fed in vain is fed to another one
+        rows = pl.concat([self._rows(transform, some) for some in chunks(records, SLICE)])
         landed = {}
-        try:
-            if rows.height:
-                table, exchange = self.source.channel.value, self.source.exchange.name
-                key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{records[0].offset}", rows)
-                landed[key] = Landed(table, exchange, starts(times_of(rows), self._window))
-        except LakeError:
-            self._transform = prepared(self.source, self._broker, self.position, self._window)  # it is fed again
-            raise
+        if rows.height:
+            table, exchange = self.source.channel.value, self.source.exchange.name
+            key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{records[0].offset}", rows)
+            landed[key] = Landed(table, exchange, starts(times_of(rows), self._window))
+        self._transform = transform
         self.position = records[-1].offset + 1
         self._last, self._waiting_since = moment, None
         self._broker.commit(self._group, topic, partition, self.position)
         return landed
 
-    def _rows(self, records: Iterable[Record]) -> pl.DataFrame:
-        rows = [row for record in records for row in self._transform.feed(record)]
-        self._transform.dead.clear()
-        self._transform.faults.clear()
+    def _rows(self, transform: Transform, records: Iterable[Record]) -> pl.DataFrame:
+        rows = [row for record in records for row in transform.feed(record)]
+        transform.dead.clear()
+        transform.faults.clear()
         return rows_table(self.source.channel, rows)
 
     def _waiting(self, stop: int) -> Iterator[Record]:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from coin_platform.errors import Conflict, LakeError
+from coin_platform.errors import BrokerUnreachable, Conflict, LakeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Kind, Window
@@ -182,6 +182,24 @@ def test_a_lake_that_is_away_costs_nothing_but_time(caplog: pytest.LogCaptureFix
         with pytest.raises(LakeError):
             place.work(landing, 0.0)
     assert landing.position == 0
+    place.store.is_away = False
+    place.work(landing, 1.0)
+    assert place.scan().height == batch(place.log.source, place.log.raw()).rows.height
+
+
+def test_a_lake_and_a_broker_that_are_away_at_once_cost_no_rows_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    place.log.recorded("ticker")
+    landing = place.landing()
+    place.store.is_away = True
+
+    def away(*_: object) -> int:
+        raise BrokerUnreachable("nobody answers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place.log.broker, "begin_offset", away)
+        with pytest.raises((LakeError, BrokerUnreachable)):
+            place.work(landing, 0.0)
     place.store.is_away = False
     place.work(landing, 1.0)
     assert place.scan().height == batch(place.log.source, place.log.raw()).rows.height
