@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +28,30 @@ from infra.stack import settings as addresses
 from tests.faults.exchanges import Exchanges
 from tests.faults.fleet import Fleet, member
 
+
+class Spoil(NamedTuple):
+    """What exchanges may do wrong."""
+
+    among: tuple[str, ...]
+    seconds: float
+    fields: dict[str, Any]  # of the simulator's faults
+    cut: bool = False  # all its connections end first
+
+
 PROGRESS = 10.0  # seconds between two lines
 QUIET = 20.0  # seconds before the end without a new fault
 DRAIN = 120.0  # seconds in which all must arrive at the end
 LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
-PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
-UNEASY = ("close", "refuse", "silence", "drop", "swap")  # of an exchange
-FAULTS = ("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake", *UNEASY)
 PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
+PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
+UNEASY = {  # what an exchange does wrong: which of them, for how many seconds, how
+    "close": Spoil(tuple(VENUES), 4.0, {"close": True}, cut=True),
+    "refuse": Spoil(tuple(VENUES), 5.0, {"status": 429, "retry_after": "4"}, cut=True),
+    "silence": Spoil(PROMPT, 18.0, {"silent": True}),
+    "drop": Spoil(PROVED, 8.0, {"drop": 0.02}),
+    "swap": Spoil(PROVED, 8.0, {"swap": 0.02}),
+}
+FAULTS = ("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake", *UNEASY)
 
 
 class Plan(NamedTuple):
@@ -45,6 +62,7 @@ class Plan(NamedTuple):
     rate: float  # steps of the market a second
     every: float  # seconds between two faults
     faults: tuple[str, ...]  # some of `FAULTS`; none: no faults
+    all_first: bool = False  # begin with all that each exchange can do wrong, one after the other: 206 s
 
 
 class Event(NamedTuple):
@@ -91,11 +109,7 @@ class Soak:
             "freeze": lambda: self._signal("", signal.SIGSTOP, signal.SIGCONT),
             "kafka": lambda: self._away(self.kafka),
             "lake": lambda: self._away(self.lake),
-            "close": lambda: self._spoil(tuple(VENUES), 4.0, cut=True, close=True),
-            "refuse": lambda: self._spoil(tuple(VENUES), 5.0, cut=True, status=429, retry_after="4"),
-            "silence": lambda: self._spoil(PROMPT, 18.0, silent=True),
-            "drop": lambda: self._spoil(PROVED, 8.0, drop=0.02),
-            "swap": lambda: self._spoil(PROVED, 8.0, swap=0.02),
+            **{name: partial(self._uneasy, spoil) for name, spoil in UNEASY.items()},
         }
 
     def run(self) -> None:
@@ -126,7 +140,12 @@ class Soak:
     def _let_happen(self) -> None:
         self.started = time.time()
         end = round((self.started + 60 * self.plan.minutes - LAST) / 60) * 60 + LAST
-        for due in itertools.count(1):
+        if self.plan.all_first:
+            known = {name: UNEASY[name] for name in self.plan.faults if name in UNEASY}
+            every = [(name, exchange) for name, spoil in known.items() for exchange in spoil.among]
+            for name, exchange in self._random.sample(every, len(every)):
+                self._make(name, exchange, self._spoil(known[name], exchange))
+        for due in itertools.count(1 + int((time.time() - self.started) / self.plan.every)):
             quiet = min(end, self.started + due * self.plan.every)
             time.sleep(max(0.0, quiet - time.time()))
             if time.time() > end - QUIET:
@@ -140,7 +159,9 @@ class Soak:
             return
         self._deck = self._deck or self._random.sample(self.plan.faults, len(self.plan.faults))
         fault = self._deck.pop()
-        victim, steps = self._makers[fault]()
+        self._make(fault, *self._makers[fault]())
+
+    def _make(self, fault: str, victim: str, steps: Iterator[float]) -> None:
         start, self._under_way = now(), f"{fault} {victim}"
         for pause in steps:
             time.sleep(pause)
@@ -174,20 +195,16 @@ class Soak:
 
         return service.name, steps()
 
-    def _spoil(
-        self, among: Sequence[str], seconds: float, *, cut: bool = False, **fields: object
-    ) -> tuple[str, Iterator[float]]:
-        exchange = self._random.choice(among)
-        healed = {name: type(value)() for name, value in fields.items()}
+    def _uneasy(self, spoil: Spoil) -> tuple[str, Iterator[float]]:
+        exchange = self._random.choice(spoil.among)
+        return exchange, self._spoil(spoil, exchange)
 
-        def steps() -> Iterator[float]:
-            self.exchanges.fault(exchange, **fields)
-            if cut:
-                self.exchanges.disconnect(exchange)
-            yield seconds
-            self.exchanges.fault(exchange, **healed)
-
-        return exchange, steps()
+    def _spoil(self, spoil: Spoil, exchange: str) -> Iterator[float]:
+        self.exchanges.fault(exchange, **spoil.fields)
+        if spoil.cut:
+            self.exchanges.disconnect(exchange)
+        yield spoil.seconds
+        self.exchanges.fault(exchange, **{name: type(value)() for name, value in spoil.fields.items()})
 
     def _drain(self) -> None:
         """End collectors, then workers once they have all that was collected."""

@@ -21,7 +21,6 @@ from tests.kit.figures import ROOT, figure
 pytestmark = [pytest.mark.kafka, pytest.mark.s3]
 
 MINUTES = float(os.environ.get("SOAK_MINUTES") or 20)
-LONGER = 1.5 * MINUTES  # where memory is measured: a step of 1 MiB is no growth yet
 RATE = 16.0  # steps of the market a second: 2,150 messages
 HALF_RATE = 8.0  # of the short one, for its tables are made and judged within five minutes, too
 SETTLED = 300.0  # seconds after its start until a process has seen all that it will hold
@@ -103,10 +102,13 @@ def test_S1_S8_hours_of_random_faults_lose_double_and_leak_nothing(tmp_path: Pat
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300 + 60 * LONGER)
+@pytest.mark.timeout(300 + 90 * MINUTES)
 def test_S1_exchanges_that_are_uneasy_for_long_let_no_process_grow(tmp_path: Path) -> None:
-    """No service and no process ends, so each is measured in one stretch: short ones tell noise from growth badly."""
-    soak = Soak(plan(LONGER, RATE, every=30, among=UNEASY), tmp_path)
+    """No service and no process ends, so each is measured in one stretch: short ones tell noise from growth badly.
+
+    All that can happen happens in the first four minutes once: what a first time takes, a step of 1 MiB, is no growth.
+    """
+    soak = Soak(plan(MINUTES, RATE, every=30, among=tuple(UNEASY))._replace(all_first=True), tmp_path)
     try:
         soak.run()
     finally:
