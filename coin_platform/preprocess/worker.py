@@ -230,21 +230,23 @@ async def preprocess(
     metrics = start_http_server(settings.metrics_port, "127.0.0.1") if settings.metrics_port else None
     halt = threading.Event()
 
-    def run(part: Callable[[], Worker | Lander]) -> None:
-        if (made := _made(part, region, halt)) is not None:
-            made.run(halt)
+    def make() -> tuple[Worker, Lander]:
+        return Worker(region, exchanges, settings, broker), Lander(region, exchanges, settings, broker, lake)
 
-    parts: list[Callable[[], Worker | Lander]] = [
-        lambda: Worker(region, exchanges, settings, broker),
-        lambda: Lander(region, exchanges, settings, broker, lake),
-    ]
-    work = [asyncio.ensure_future(asyncio.to_thread(run, part)) for part in parts]
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait([*work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    async def run() -> None:
+        parts = await asyncio.to_thread(_made, make, region, halt)
+        work = [asyncio.ensure_future(asyncio.to_thread(part.run, halt)) for part in parts or ()]
+        if work:
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            halt.set()  # one that failed ends the other, too
+            await asyncio.gather(*work)
+
+    running, stopping = asyncio.ensure_future(run()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     halt.set()
     stopping.cancel()
     try:
-        await asyncio.gather(*work)
+        await running
     finally:
         if metrics is not None:
             server, thread = metrics
@@ -253,11 +255,11 @@ async def preprocess(
             thread.join()
 
 
-def _made(part: Callable[[], T], region: Region, stop: threading.Event) -> T | None:
-    """Return a part, made as soon as the broker answers; `None` if `stop` comes first."""
+def _made(make: Callable[[], T], region: Region, stop: threading.Event) -> T | None:
+    """Return what is made as soon as the broker answers; `None` if `stop` comes first."""
     while True:
         try:
-            return part()
+            return make()
         except BrokerUnreachable as error:
             logger.warning("%s: start waits: %s", region, error)
             if stop.wait(PAUSE):

@@ -71,7 +71,8 @@ class Platform:
         """End a process as its supervisor does; return how long that took. Raises `AssertionError` if not clean."""
         started = time.monotonic()
         self.processes[name].send_signal(signal.SIGTERM)
-        code = self.processes.pop(name).wait(30)
+        code = self.processes[name].wait(30)
+        del self.processes[name]
         assert code == 0, f"{name} ended with {code}: {(self.home / f'{name}.log').read_text()[-2000:]}"
         return time.monotonic() - started
 
@@ -268,6 +269,7 @@ def test_S1_S8_A3_who_was_frozen_goes_on_and_what_that_cost_is_recorded(platform
     for name in ("collect", "preprocess"):
         platform.start(name, "--region", "asia")
     platform.until_more()
+    until(lambda: "first records" in (platform.home / "preprocess.log").read_text(), 40)  # all have started
     for name in ("collect", "preprocess"):
         platform.processes[name].send_signal(signal.SIGSTOP)
     time.sleep(6)
