@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
 
 import psutil
 from prometheus_client import Gauge, start_http_server
@@ -35,8 +34,6 @@ SURVEY = 60.0  # seconds between two looks for partitions that have come or gone
 PROGRESS = 10.0  # seconds between two lines of progress
 DRAIN = 5.0  # seconds for what waits at the end; the rest waits in its topics
 MEMORY = Gauge("coin_memory_bytes", "resident memory of this process")
-
-T = TypeVar("T")
 
 
 class Worker:
@@ -235,7 +232,7 @@ async def preprocess(
 
     async def run() -> None:
         parts = await asyncio.to_thread(_made, make, region, halt)
-        work = [asyncio.ensure_future(asyncio.to_thread(part.run, halt)) for part in parts or ()]
+        work = [asyncio.ensure_future(asyncio.to_thread(part.run, halt)) for part in parts]
         if work:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             halt.set()  # one that failed ends the other, too
@@ -255,12 +252,14 @@ async def preprocess(
             thread.join()
 
 
-def _made(make: Callable[[], T], region: Region, stop: threading.Event) -> T | None:
-    """Return what is made as soon as the broker answers; `None` if `stop` comes first."""
+def _made(
+    make: Callable[[], tuple[Worker, Lander]], region: Region, stop: threading.Event
+) -> tuple[Worker, Lander] | tuple[()]:
+    """Return what is made as soon as the broker answers; nothing if `stop` comes first."""
     while True:
         try:
             return make()
         except BrokerUnreachable as error:
             logger.warning("%s: start waits: %s", region, error)
             if stop.wait(PAUSE):
-                return None
+                return ()
