@@ -88,8 +88,8 @@ class Landing:
             return False
         return lag >= self._size or moment - self._waiting_since >= LONGEST
 
-    def work(self, moment: float, end: int) -> dict[str, Landed]:
-        """Store the rows of what waits before `end` and remember how far that is; return what the new object holds.
+    def work(self, moment: float, end: int) -> tuple[str, Landed] | None:
+        """Store the rows of what waits before `end`, remember how far that is; return the new object and what it holds.
 
         Raises `LakeError`; nothing is lost then.
         """
@@ -99,21 +99,21 @@ class Landing:
             transform = self._transform or prepared(self.source, self._broker, self.position, self._window)
         except RetentionLoss:
             self.open()
-            return {}
+            return None
         if not records:
-            return {}
+            return None
         self._transform = None  # until all went well: what was fed in vain is fed to another one
         rows = pl.concat([self._rows(transform, some) for some in chunks(records, SLICE)])
-        landed = {}
+        stored = None
         if rows.height:
             table, exchange = self.source.channel.value, self.source.exchange.name
             key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{records[0].offset}", rows)
-            landed[key] = Landed(table, exchange, starts(times_of(rows), self._window))
+            stored = key, Landed(table, exchange, starts(times_of(rows), self._window))
         self._transform = transform
         self.position = records[-1].offset + 1
         self._last, self._waiting_since = moment, None
         self._broker.commit(self._group, topic, partition, self.position)
-        return landed
+        return stored
 
     def _rows(self, transform: Transform, records: Iterable[Record]) -> pl.DataFrame:
         rows = [row for record in records for row in transform.feed(record)]
@@ -160,9 +160,10 @@ class Lander:
         """Store the objects that are due. Raises `LakeError`."""
         ends = self._broker.end_offsets([landing.place for landing in self.landings])
         for landing in self.landings:
-            if landing.is_due(moment, ends[landing.place]):
-                for key, landed in landing.work(moment, ends[landing.place]).items():
-                    self._objects[landed].add(key)
+            end = ends[landing.place]
+            if landing.is_due(moment, end) and (stored := landing.work(moment, end)):
+                key, landed = stored
+                self._objects[landed].add(key)
 
     def tidy(self, moment: float) -> None:
         """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.

@@ -193,6 +193,7 @@ def gain(samples: Sequence[Sample], held: Callable[[Sample], float]) -> float:
 
 def write_samples(members: Iterable[Member], path: Path) -> None:
     """Write all measurements as lines of comma separated values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         file.write("member,process,seconds,memory_mib,files\n")
         for each in members:

@@ -10,7 +10,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Pair, Side
 from coin_platform.simulator.market import Listing, Market
 from tests.faults.exchanges import Top, Truth, top_of
-from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, gain, settled, slope
+from tests.faults.fleet import MIB, Fleet, Life, Member, Sample, gain, settled, slope, write_samples
 from tests.kit.delivery import until
 
 TIME = 1_795_478_400 * SECOND
@@ -39,6 +39,13 @@ def test_what_a_process_gained_is_told_by_medians() -> None:
     odd = [samples[0]._replace(memory=0), *samples[1:-1], samples[-1]._replace(memory=1 << 40)]
     assert gain(odd, lambda sample: sample.memory / MIB) == pytest.approx(1.9, abs=0.02)
     assert gain(samples, lambda sample: sample.files) == 9  # one a minute
+
+
+def test_measurements_are_written_where_there_was_no_folder(tmp_path: Path) -> None:
+    member = Member("worker", [], os.environ, tmp_path / "worker.log")
+    member.lives = [Life(1.0, [Sample(3.0, 3 * MIB, 7)])]
+    write_samples([member], tmp_path / "reports" / "memory.csv")
+    assert (tmp_path / "reports" / "memory.csv").read_text().splitlines()[1:] == ["worker,0,2,3.00,7"]
 
 
 @pytest.mark.parametrize("name", ["okx", "bithumb"])
