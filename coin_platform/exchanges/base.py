@@ -1,9 +1,10 @@
 """What an exchange is: the contract that every file of this folder fulfils."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -300,7 +301,8 @@ def difference(one: str | None, other: str | None) -> str | None:
     return f"{Decimal(one) - Decimal(other):f}"
 
 
-def chunks(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
-    """Cut a sequence into tuples of at most `size`."""
-    for start in range(0, len(items), size):
-        yield tuple(items[start : start + size])
+def chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Cut what comes into tuples of at most `size`."""
+    rest = iter(items)
+    while some := tuple(islice(rest, size)):
+        yield some

@@ -94,25 +94,28 @@ class Landing:
         Raises `LakeError`; nothing is lost then.
         """
         topic, partition = self.place
+        offsets: list[int] = []  # the first and the last of each slice
+        parts: list[pl.DataFrame] = []
         try:
-            records = list(self._waiting(min(end, self.position + MOST)))
             transform = self._transform or prepared(self.source, self._broker, self.position, self._window)
+            self._transform = None  # until all went well: what was fed in vain is fed to another one
+            for some in chunks(self._waiting(min(end, self.position + MOST)), SLICE):
+                offsets += [some[0].offset, some[-1].offset]
+                parts.append(self._rows(transform, some))
         except RetentionLoss:
             self.open()
             return None
-        if not records:
-            return None
-        self._transform = None  # until all went well: what was fed in vain is fed to another one
-        rows = pl.concat([self._rows(transform, some) for some in chunks(records, SLICE)])
         stored = None
-        if rows.height:
-            table, exchange = self.source.channel.value, self.source.exchange.name
-            key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{records[0].offset}", rows)
-            stored = key, Landed(table, exchange, starts(times_of(rows), self._window))
+        if offsets:
+            rows, name = pl.concat(parts), f"{topic}-{partition}-{offsets[0]}"
+            if rows.height:
+                table, exchange = self.source.channel.value, self.source.exchange.name
+                key = self._lake.landing.put(table, exchange, name, rows)
+                stored = key, Landed(table, exchange, starts(times_of(rows), self._window))
+            self.position = offsets[-1] + 1
+            self._last, self._waiting_since = moment, None
+            self._broker.commit(self._group, topic, partition, self.position)
         self._transform = transform
-        self.position = records[-1].offset + 1
-        self._last, self._waiting_since = moment, None
-        self._broker.commit(self._group, topic, partition, self.position)
         return stored
 
     def _rows(self, transform: Transform, records: Iterable[Record]) -> pl.DataFrame:

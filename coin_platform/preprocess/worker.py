@@ -26,6 +26,7 @@ from coin_platform.sources import sources
 logger = logging.getLogger(__name__)
 
 IDLE = 0.05  # seconds to wait when no partition has a batch
+UNSTORED = 2_000  # records whose results may be on their way at once: bounds memory while we are behind
 PAUSE = 1.0  # seconds to wait when the broker does not answer
 PROBE = 10.0  # seconds without an answer after which we look who is missing
 COMMIT = 1.0  # seconds between two commits: what a crash repeats is left out by its place
@@ -171,7 +172,13 @@ class Worker:
     def _round(self, due: Iterable[Lane], ends: dict[Place, int]) -> int:
         """Process a batch of each lane and see it stored; what an earlier round left on its way comes first."""
         self._settle()
-        worked = sum(lane.work(ends[lane.place]) for lane in due)
+        worked = unstored = 0
+        for lane in due:
+            done = lane.work(ends[lane.place])
+            worked, unstored = worked + done, unstored + done
+            if unstored >= UNSTORED:
+                self._settle()
+                unstored = 0
         self._settle()
         self._done += worked
         return worked

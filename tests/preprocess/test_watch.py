@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import pytest
@@ -19,7 +20,7 @@ from coin_platform.preprocess import worker
 from coin_platform.preprocess.lane import MOST, STUCK
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.redrive import WANTED
-from coin_platform.preprocess.worker import PROGRESS, SURVEY, WATCH, Worker
+from coin_platform.preprocess.worker import PROGRESS, SURVEY, UNSTORED, WATCH, Worker
 from coin_platform.wire import Header, Record, dead_letter_topic, group, raw_topic
 from tests.preprocess.test_worker import SETTINGS, Log
 from tests.recordings import frames
@@ -312,6 +313,25 @@ def test_a_partition_that_another_worker_took_ends_this_one() -> None:
     log.append(GOOD)
     with pytest.raises(PartitionBusy, match="process 7"):
         working(log).drain()
+
+
+def test_a_worker_that_is_behind_has_little_on_its_way_at_once() -> None:
+    stored = [0]
+
+    class Counting(MemoryBroker):
+        def flush(self) -> None:
+            stored.append(sum(lane.position for lane in region.lanes))
+
+    log = Log("upbit", Channel.TICKER)
+    log.broker = Counting(clock=lambda: log.time)
+    region = working(log, "upbit", "bithumb", "coinone", "korbit")
+    for lane in region.lanes:
+        if lane.source.channel is Channel.TICKER:
+            for number in range(1, MOST + 1):
+                log.broker.append(*lane.place, Header(Kind.SOCKET, 1, "c", number, log.time).pack(), b"{half")
+    region.drain()
+    assert stored[-1] == 4 * MOST
+    assert max(after - before for before, after in pairwise(stored)) < UNSTORED + MOST
 
 
 def test_what_waits_at_the_end_has_its_time_and_no_more() -> None:
