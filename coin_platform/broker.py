@@ -28,9 +28,10 @@ class Broker(Protocol):
     """
 
     def claim(self, topic: str, partition: int) -> None:
-        """Become the partition's writer, and return when all that earlier writers took is stored.
+        """Become the partition's writer, and return when all that it and earlier writers took is stored.
 
-        The first `append` claims too, but does not wait. Raises `PartitionBusy` or another `DeliveryError`.
+        The first `append` claims too, but does not wait. Raises `PartitionBusy` or another `DeliveryError`, and
+        `BrokerUnreachable` while records are only on this disk, on their way to a broker that is away.
         """
 
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from coin_platform.errors import DeliveryError, RetentionLoss
+from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
 from coin_platform.journal_file import explain
 from coin_platform.spool import CHUNK_RECORDS, OVERHEAD, Loss, Spool
 from coin_platform.wire import Record
@@ -105,10 +105,13 @@ class Shipper:
         return self._spools.get((topic, partition)) or self._open(topic, partition)
 
     def claim(self, topic: str, partition: int, patience: float) -> None:
-        """Become the partition's writer and send what earlier ones left. Raises `DeliveryError` if it takes longer."""
+        """Become the partition's writer, all sent within `patience` seconds that it and earlier ones left.
+
+        Raises `PartitionBusy` or another `DeliveryError`, and `BrokerUnreachable` if it takes longer.
+        """
         spool = self.spool(topic, partition)
         if not self._sent({spool: spool.end}, patience):
-            raise DeliveryError(f"{spool.name}: {spool.waiting} records of earlier writers still wait for kafka")
+            raise BrokerUnreachable(f"{spool.name}: {spool.waiting} records still wait for kafka")
 
     def flush(self, patience: float) -> None:
         """Bring all that was appended to the disk and, if it answers within `patience` seconds, to Kafka."""

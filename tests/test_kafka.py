@@ -249,6 +249,8 @@ def test_a_broker_that_is_away_stops_nobody_who_appends(tmp_path: Path, caplog: 
         assert broker.shipper.waiting == 1
         with pytest.raises(BrokerUnreachable, match=rf"topic {topic} partition 0: kafka at {NOBODY}: .*bootstrap"):
             broker.end_offset(topic, 0)
+        with pytest.raises(BrokerUnreachable, match="1 records still wait for kafka"):
+            broker.claim(topic, 0)  # what a killed worker left is there, so its successor waits and does not end
     assert f"kafka at {NOBODY}" in caplog.text
     assert "what is appended waits on disk" in caplog.text
 

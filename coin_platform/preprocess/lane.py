@@ -17,7 +17,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from coin_platform.broker import Broker
-from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy, RetentionLoss
+from coin_platform.errors import DecodeError, RetentionLoss
 from coin_platform.journal import now
 from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, processed, schema
@@ -194,12 +194,7 @@ class Lane:
         Raises `BrokerUnreachable` while it is only on its way: nothing more must be read then, or it would pile up.
         """
         for topic in (self.out, self.letters):
-            try:
-                self._broker.claim(topic, self.source.partition)
-            except PartitionBusy:
-                raise
-            except DeliveryError as error:
-                raise BrokerUnreachable(str(error)) from error
+            self._broker.claim(topic, self.source.partition)
         self.is_stored = True
         for stage, found in ages(self._times, self._clock()).items():
             if found:

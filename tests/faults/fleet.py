@@ -20,6 +20,7 @@ _BEAT = 0.25  # seconds between two looks at who has ended
 _SAMPLE = 5.0  # seconds between two measurements
 _FEW = 6  # of them
 _MINUTE = 10  # of them, or it was none
+_LINE = 1_000  # bytes of a log's last line that are told
 _PATIENCE = 40.0  # seconds in which a process must end that was asked to
 MIB = 1 << 20
 
@@ -39,12 +40,25 @@ class Life(NamedTuple):
     samples: list[Sample]
 
 
+class End(NamedTuple):
+    """How one process of a member came to its end."""
+
+    code: int
+    is_wanted: bool  # by somebody here
+    words: str  # the last line of the log
+
+    @property
+    def is_accident(self) -> bool:
+        """Whether nobody wanted that end, or it was not clean."""
+        return not self.is_wanted or self.code not in (0, -signal.SIGKILL)
+
+
 class Member:
     """One long run: the process that does it now, and those before."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self.lives = name, list[Life]()
-        self.ends: list[tuple[int, bool]] = []  # exit codes, and whether somebody wanted that end
+        self.ends = list[End]()
         self._command, self._environment, self._log = command, environment, log
         self.is_wanted, self._is_doomed = True, False
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,18 +99,18 @@ class Member:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._note(self._process.returncode)
+        self._note(self._process.returncode, is_wanted=self._is_doomed)
         if self._leaving is not None:
-            self.ends.append((self._leaving.wait(_PATIENCE), True))
+            self._note(self._leaving.wait(_PATIENCE), is_wanted=True)
 
     def beat(self) -> None:
         """Start it again if it has ended but is wanted."""
         assert self._process is not None
         if self._leaving is not None and self._leaving.poll() is not None:
-            self.ends.append((self._leaving.returncode, True))
+            self._note(self._leaving.returncode, is_wanted=True)
             self._leaving = None
         if self.is_wanted and self._process.poll() is not None:
-            self._note(self._process.returncode)
+            self._note(self._process.returncode, is_wanted=self._is_doomed)
             self._is_doomed = False
             self.start()
 
@@ -108,8 +122,11 @@ class Member:
             memory = process.memory_info()
             self.lives[-1].samples.append(Sample(time.monotonic(), memory.rss - memory.shared, process.num_fds()))
 
-    def _note(self, code: int) -> None:
-        self.ends.append((code, self._is_doomed))
+    def _note(self, code: int, *, is_wanted: bool) -> None:
+        with self._log.open("rb") as log:
+            log.seek(-min(_LINE, self._log.stat().st_size), os.SEEK_END)
+            words = log.read().decode(errors="replace").strip().rpartition("\n")[2]
+        self.ends.append(End(code, is_wanted, words))
 
 
 class Fleet:
@@ -144,9 +161,8 @@ class Fleet:
     @property
     def accidents(self) -> list[str]:
         """The ends of processes that nobody wanted, or that were not clean."""
-        clean = (0, -signal.SIGKILL)
-        ends = [(member.name, *end) for member in self.members.values() for end in member.ends]
-        return [f"{name} ended with {code}" for name, code, is_ours in ends if not is_ours or code not in clean]
+        ends = [(member.name, end) for member in self.members.values() for end in member.ends]
+        return [f"{name} ended with {end.code}: {end.words}" for name, end in ends if end.is_accident]
 
     def _run(self) -> None:
         measured = 0.0

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from coin_platform.broker import MemoryBroker, Place
-from coin_platform.errors import BrokerUnreachable, DeliveryError, PartitionBusy, SettingsError
+from coin_platform.errors import BrokerUnreachable, PartitionBusy, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind
 from coin_platform.preprocess import worker
@@ -273,7 +273,7 @@ class Slow(MemoryBroker):
 
     def claim(self, topic: str, partition: int) -> None:
         if self.is_behind:
-            raise DeliveryError("5 records still wait for kafka")
+            raise BrokerUnreachable("5 records still wait for kafka")
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         self.reads += 1
