@@ -2,11 +2,16 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from infra.stack import Kafka, SeaweedFS, Service, StackError
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in the background of a script: Dagster would then have SIGTERM ignored, too, also by what we start from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -142,7 +142,7 @@ class Lander:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
         self.landings = [Landing(source, broker, lake, settings) for source in found]
-        self._objects: defaultdict[Landed, set[str]] = defaultdict(set)  # the keys of those to be removed one day
+        self._objects: defaultdict[Landed, list[str]] = defaultdict(list)  # the keys of those to be removed one day
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
         self._surveyed: float | None = None  # when the lake was listed last
 
@@ -166,7 +166,7 @@ class Lander:
             end = ends[landing.place]
             if landing.is_due(moment, end) and (stored := landing.work(moment, end)):
                 key, landed = stored
-                self._objects[landed].add(key)
+                self._objects[landed].append(key)
 
     def tidy(self, moment: float) -> None:
         """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.
@@ -196,7 +196,7 @@ class Lander:
                     if looks < 0:
                         return  # the next look goes on
                     if (times := self._lake.landing.times(key)) is not None:
-                        self._objects[Landed(table, exchange, starts(times, self._window))].add(key)
+                        self._objects[Landed(table, exchange, starts(times, self._window))].append(key)
         self._surveyed = moment
 
     def _see_commits(self, moment: float) -> None:

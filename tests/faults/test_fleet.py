@@ -78,4 +78,5 @@ def test_a_member_that_ends_is_started_again_and_an_end_that_nobody_wanted_is_to
         until(lambda: len(sleeper.lives) > 1 and len(faulty.lives) > 1)
     assert sleeper.ends[0][:2] == (-signal.SIGKILL, True)
     assert "faulty ended with 1: no way" in fleet.accidents
+    assert "sleeper ended with -15: " in fleet.accidents, "SIGTERM is ignored"
     assert not [accident for accident in fleet.accidents if "-9" in accident]
