@@ -80,7 +80,7 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
 
 
 def stay_up() -> int:
-    """Run `dagster dev` and, unless live, the simulated exchanges until Ctrl-C or until one of them ends."""
+    """Run `dagster dev` and, unless live, the simulated exchanges until Ctrl-C, SIGTERM, or until one of them ends."""
     settings = load()
     home, port = settings.home, free_port(UI_PORT)
     environment = {"DAGSTER_HOME": str(home / "dagster_home"), **os.environ}
@@ -138,7 +138,12 @@ def _environment(root: Path, home: Path, addresses: dict[str, str]) -> dict[str,
 def _children(
     home: Path, environment: dict[str, str], port: int, *, simulated: bool = True
 ) -> Iterator[tuple[subprocess.Popen[bytes], ...]]:
-    """Start the simulator and `dagster dev`, each with its log; end them, and all they started, on exit."""
+    """Start the simulator and `dagster dev`, each with its log; end them, and all they started, on exit.
+
+    SIGTERM is as Ctrl-C from here on, also where a script's background ignores that, or who is started would, too.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     logs = home / "data" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     workspace = Path(__file__).resolve().parent.parent / "workspace.yaml"

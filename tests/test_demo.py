@@ -1,0 +1,46 @@
+"""What `coin up` starts ends with it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.stack import free_ports
+from tests.kit.delivery import until
+from tests.kit.figures import ROOT
+
+_BACKGROUND = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_ends_all_that_it_started_also_in_the_background_of_a_script(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "dagster_home").mkdir()
+    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", tmp_path / "dagster_home")
+    place = {"COIN_HOME": str(tmp_path), "COIN_EXCHANGES_MODE": "simulated", "COIN_EXCHANGES": "upbit"}
+    place["COIN_SIMULATOR_PORT"] = str(free_ports(1)[0])
+    environment = {name: text for name, text in os.environ.items() if name != "DAGSTER_HOME"} | place
+    command = [sys.executable, "-c", _BACKGROUND, sys.executable, "-m", "coin_platform", "up"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and b"Dagster UI" in process.stdout.readline()
+            until(lambda: len(psutil.Process(process.pid).children(recursive=True)) > 2, 60)  # also Dagster's own
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(number)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    until(lambda: not any(_runs(child) for child in children))
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
