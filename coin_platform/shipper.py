@@ -23,7 +23,7 @@ _SLICE = 0.25  # seconds after which one who waits for Kafka looks whether it sh
 _SOON, _OFTEN, _SELDOM = 0.1, 1.0, 30.0  # seconds before the next try: the first, the most, the most of an odd one
 _SLOW = 3.0  # seconds without an answer after which the log is told
 _ANSWER = 12.0  # seconds after which a producer that has not answered is given up; its requests end after 10
-_LONG, _SHORT = 5.0, 1.0  # seconds: a round that takes longer was too large for the line, one that does not may grow
+_LONG, _SHORT = 5.0, 1.0  # seconds that a round may take, and below which the next one may be larger
 _LEAST = 64 << 10  # bytes of a round, however narrow the line
 
 
@@ -248,10 +248,12 @@ class Shipper:
 
     def _fit(self, seconds: float, size: int) -> None:
         """Make the next round as large as the line allows: one that outlasts a request would be sent for ever."""
-        if seconds > _LONG:
-            self._room = max(_LEAST, min(size, self._room) // 4)
-        elif seconds < _SHORT:
+        if seconds < _SHORT:
             self._room = min(self._in_flight, 2 * self._room)
+        elif seconds <= _LONG:  # what just fits says as much about the line as what does not
+            self._room = min(self._room, max(_LEAST, int(size * _LONG / seconds)))
+        else:
+            self._room = max(_LEAST, min(size, self._room) // 4)
 
     def _settle(self, spool: Spool, answers: Sequence[Answer]) -> Exception | None:
         """Move a spool on by what was taken, up to the first failure; return that."""

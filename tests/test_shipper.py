@@ -59,6 +59,7 @@ class Cluster:
         self.misuses: list[str] = []
         self.is_up = True
         self.verdict: Callable[[str, int, list[bytes]], Exception | None] = lambda *_: None
+        self.speed = float("inf")  # bytes a second that a line carries
 
     def connect(self) -> Producer:
         if not self.is_up:
@@ -79,6 +80,7 @@ class Line:
         self._cluster = cluster
         self._fatal: Exception | None = None
         self._held: dict[tuple[str, int], list[tuple[bytes, Reply]]] = {}
+        self._arrival = 0.0
 
     def send(self, topic: str, partition: int, record: Record) -> Answer:
         if self.is_over or self.has_failed:
@@ -91,7 +93,13 @@ class Line:
         if not self._cluster.is_up:
             time.sleep(min(seconds, 0.01))
             return
-        self.largest = max(self.largest, sum(len(value) for batch in self._held.values() for value, _ in batch))
+        size = sum(len(value) for batch in self._held.values() for value, _ in batch)
+        self.largest = max(self.largest, size)
+        self._arrival = self._arrival or time.monotonic() + size / self._cluster.speed
+        time.sleep(max(0.0, min(seconds, self._arrival - time.monotonic())))
+        if time.monotonic() < self._arrival:
+            return
+        self._arrival = 0.0
         for (topic, partition), batch in self._held.items():
             values = [value for value, _ in batch]
             error = self._fatal or self._cluster.verdict(topic, partition, values)
@@ -252,6 +260,22 @@ def test_no_more_is_on_its_way_than_the_bound_and_nobody_starves(tmp_path: Path,
         shipper.flush(10)
         assert [cluster.taken(partition) for partition in range(4)] == [list(range(21)), *[list(range(20))] * 3]
         assert max(line.largest for line in cluster.producers) <= 1_000_000
+
+
+def test_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carries(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next round has all that waits, and the line carries it, in vain, until Kafka's client gives it up."""
+    for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.25, "_ANSWER": 0.6, "_LEAST": 256}.items():
+        monkeypatch.setattr(f"coin_platform.shipper.{name}", value)
+    cluster.speed = 4_000
+    with shipping(tmp_path, cluster) as shipper:
+        append(shipper, range(1_000, 1_200))  # 0.2 s
+        until(lambda: shipper.waiting > 0 and bool(cluster.producers) and cluster.producers[0].largest > 0)
+        append(shipper, range(1_200, 3_000))  # 1.8 s, more than an answer may take
+        shipper.flush(10)
+    assert cluster.taken() == list(range(1_000, 3_000))
+    assert len(cluster.producers) == 1, "none was thrown away with what it held"
 
 
 def test_beyond_the_limit_the_oldest_are_given_up_and_that_is_recorded(
