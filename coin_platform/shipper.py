@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
 from coin_platform.journal_file import explain
-from coin_platform.spool import CHUNK_RECORDS, OVERHEAD, Loss, Spool
+from coin_platform.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
 from coin_platform.wire import Record
 
 logger = logging.getLogger(__name__)
@@ -217,19 +217,20 @@ class Shipper:
             return
         sent: list[_Sent] = []
         outcome: dict[Spool, Exception | None] = {}
-        room = self._room
+        size = 0
         for spool in sorted(spools, key=lambda spool: spool.turn):
             try:
                 records = spool.chunk(self._room)
             except (OSError, sqlite3.Error, RetentionLoss) as error:  # its file: the others are none the worse
                 outcome[spool] = error
                 continue
-            room -= sum(len(record.value) for record in records)
-            if room < 0 and sent:
+            more = sum(map(bytes_of, records))
+            if sent and size + more > self._room:
                 break
+            size += more
             spool.turn = time.monotonic()
             sent.append((spool, records, list(_hand_over(producer, spool, records))))
-        self._fit(self._await_answers(producer, sent), self._room - room)
+        self._fit(self._await_answers(producer, sent), size)
         outcome |= {spool: self._settle(spool, answers) for spool, _, answers in sent}
         self._look_for_too_large(producer, sent, outcome)
         if not self._closing:  # then answers may be due still: no reason for alarm
@@ -250,8 +251,8 @@ class Shipper:
         """Make the next round as large as the line allows: one that outlasts a request would be sent for ever."""
         if seconds < _SHORT:
             self._room = min(self._in_flight, 2 * self._room)
-        elif seconds <= _LONG:  # what just fits says as much about the line as what does not
-            self._room = min(self._room, max(_LEAST, int(size * _LONG / seconds)))
+        elif seconds <= _LONG:  # what just fits bounds the next one, but where only the answers are late, it grows
+            self._room = max(_LEAST, min(self._in_flight, int(size * _LONG / seconds)))
         else:
             self._room = max(_LEAST, min(size, self._room) // 4)
 
@@ -346,7 +347,7 @@ class Shipper:
         for record in spool.reader.read(spool.next, spool.end):
             if records and size >= most:
                 break
-            size += len(record.header) + len(record.value) + OVERHEAD
+            size += bytes_of(record)
             records.append(record._replace(value=b""))
         self._on_loss(spool.give_up(records, cause))
         spool.trim()

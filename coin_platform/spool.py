@@ -21,7 +21,12 @@ logger = logging.getLogger(__name__)
 
 CHUNK_RECORDS = 2_000  # of one partition in one round
 _CHUNK_BYTES = 1 << 20
-OVERHEAD = 64  # bytes of a record besides header and value
+_OVERHEAD = 64  # bytes of a record besides header and value
+
+
+def bytes_of(record: Record) -> int:
+    """Return about how many bytes a record takes on its way."""
+    return len(record.header) + len(record.value) + _OVERHEAD
 
 
 class Loss(NamedTuple):
@@ -102,7 +107,7 @@ class Spool:
         size = 0
         stride = 1 if self.is_accused else self._stride
         for record in self.reader.read(self.next, min(self.end, self.next + stride)):
-            size += len(record.header) + len(record.value) + OVERHEAD
+            size += bytes_of(record)
             if records and size > min(most, _CHUNK_BYTES):
                 self._stride = len(records) + 1  # large ones: do not read again and again what is not sent
                 return records

@@ -60,6 +60,7 @@ class Cluster:
         self.is_up = True
         self.verdict: Callable[[str, int, list[bytes]], Exception | None] = lambda *_: None
         self.speed = float("inf")  # bytes a second that a line carries
+        self.latency = 0.0  # seconds until its answers come
 
     def connect(self) -> Producer:
         if not self.is_up:
@@ -77,6 +78,7 @@ class Line:
     def __init__(self, cluster: Cluster) -> None:
         self.is_over = self.has_failed = False
         self.largest = 0  # bytes that were on their way at once
+        self.rounds = 0  # that were answered
         self._cluster = cluster
         self._fatal: Exception | None = None
         self._held: dict[tuple[str, int], list[tuple[bytes, Reply]]] = {}
@@ -95,11 +97,12 @@ class Line:
             return
         size = sum(len(value) for batch in self._held.values() for value, _ in batch)
         self.largest = max(self.largest, size)
-        self._arrival = self._arrival or time.monotonic() + size / self._cluster.speed
+        self._arrival = self._arrival or time.monotonic() + self._cluster.latency + size / self._cluster.speed
         time.sleep(max(0.0, min(seconds, self._arrival - time.monotonic())))
         if time.monotonic() < self._arrival:
             return
         self._arrival = 0.0
+        self.rounds += 1
         for (topic, partition), batch in self._held.items():
             values = [value for value, _ in batch]
             error = self._fatal or self._cluster.verdict(topic, partition, values)
@@ -262,7 +265,7 @@ def test_no_more_is_on_its_way_than_the_bound_and_nobody_starves(tmp_path: Path,
         assert max(line.largest for line in cluster.producers) <= 1_000_000
 
 
-def test_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carries(
+def test_K1_A6_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carries(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the next round has all that waits, and the line carries it, in vain, until Kafka's client gives it up."""
@@ -276,6 +279,22 @@ def test_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carries(
         shipper.flush(10)
     assert cluster.taken() == list(range(1_000, 3_000))
     assert len(cluster.producers) == 1, "none was thrown away with what it held"
+
+
+def test_K1_A6_late_answers_are_no_narrow_line(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a line with seconds of latency carries the least that a round may have, and ever more waits."""
+    for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.4, "_LEAST": 256}.items():
+        monkeypatch.setattr(f"coin_platform.shipper.{name}", value)
+    cluster.latency = 0.1
+    with shipping(tmp_path, cluster) as shipper:
+        append(shipper, range(1_000, 1_001))
+        shipper.flush(5)
+        append(shipper, range(1_001, 2_000))  # 300 rounds of the least size
+        shipper.flush(10)
+    assert cluster.taken() == list(range(1_000, 2_000))
+    assert sum(line.rounds for line in cluster.producers) < 20
 
 
 def test_beyond_the_limit_the_oldest_are_given_up_and_that_is_recorded(

@@ -193,6 +193,7 @@ def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and_recon
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = MovedClock()
+    clock.wall = 0  # as the exchange's
 
     async def scenario() -> tuple[list[bool], list[bool], int, list[str], list[int]]:
         async with bench(channel=Channel.TICKER, clock=clock) as it:

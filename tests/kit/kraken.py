@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges.base import Limits
 from coin_platform.exchanges.kraken import Kraken
-from coin_platform.model import Channel, Instant, Kind
+from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds
 from coin_platform.wire import Header, raw_topic, unpack
 
 DATA = Path(__file__).parent.parent / "data" / "kraken"
@@ -166,10 +166,10 @@ async def fake_kraken() -> AsyncIterator[FakeKraken]:
 
 
 class MovedClock:
-    """Both clocks, moved as a test likes."""
+    """Both clocks, moved as a test likes; they begin at a whole minute, so that no boundary comes unasked."""
 
-    def __init__(self, wall: int | None = None) -> None:
-        self.wall = 0 if wall is None else wall - time.time_ns() // 1000
+    def __init__(self, wall: Microseconds = 1_800_000_000 * SECOND) -> None:
+        self.wall = wall - time.time_ns() // 1000
         self.monotonic = 0.0
 
     def __call__(self) -> Instant:
