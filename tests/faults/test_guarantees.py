@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.figures import ROOT, figure, figures, versions
-from tests.kit.guarantees import PROMISES, page, proofs
+from tests.kit.guarantees import PAGE, PROMISES, page, proofs, told
 
 
 def test_the_newest_figure_of_a_name_replaces_the_former(tmp_path: Path) -> None:
@@ -38,6 +38,15 @@ def test_the_page_has_each_promise_with_its_figures_and_tests(tmp_path: Path) ->
     assert "- no test has its name\n" in sections["F7"]
     assert text.count("test_a.py") == 2
     assert f"Apache Kafka {versions()['Apache Kafka']}" in text
+
+
+def test_what_was_measured_elsewhere_stays_on_the_page() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    measured = told(text)
+    assert len(measured) > 20
+    assert {each["promise"] for each in measured} <= PROMISES.keys()
+    assert page(proofs(ROOT / "tests"), measured) == text, "`make guarantees` is due"
+    assert told("# Guarantees\n") == []
 
 
 @pytest.mark.parametrize("promise", PROMISES)

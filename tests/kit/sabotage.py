@@ -115,6 +115,13 @@ SABOTAGES = (
         ("tests/test_shipper.py",),
     ),
     Sabotage(
+        *("K1", "no round is larger than the line carries"),
+        "coin_platform/shipper.py",
+        "self._room = max(_LEAST, min(self._in_flight, int(size * _LONG / seconds)))",
+        "pass",
+        ("tests/test_shipper.py",),
+    ),
+    Sabotage(
         *("K2", "a successor begins with what was left to send"),
         "coin_platform/spool.py",
         "self.next = self._trimmed = bounds.begin",
@@ -256,7 +263,7 @@ def survives(sabotage: Sabotage) -> str | None:
         line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED ")
     ]
     if done.returncode == 1 and failed:
-        console.print(f"  noticed by {failed[0]}", highlight=False)
+        console.print(f"  noticed by {failed[0]}", highlight=False, soft_wrap=True)
         return None
     return f"no test noticed; pytest ended with {done.returncode}: {done.stdout.strip().splitlines()[-1:]}"
 
