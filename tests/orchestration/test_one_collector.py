@@ -242,7 +242,8 @@ def test_ctrl_c_of_dagster_dev_drains_the_run(deployment: Deployment) -> None:
     os.killpg(deployment.processes["dagster"].pid, signal.SIGINT)
     until("everything has ended", lambda: not deployment.descendants(), 60)
     deployment.processes["dagster"].wait()
-    assert [run.status.value for run in deployment.runs()] == ["SUCCESS"]
+    *later, drained = [run.status.value for run in deployment.runs()]
+    assert (drained, later) in [("SUCCESS", []), ("SUCCESS", ["QUEUED"])]  # the sensor may have asked for the next one
     assert not deployment.lost()
     deployment.start_dagster()
     deployment.until_frames_of_a_new_producer(known)
