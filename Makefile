@@ -13,9 +13,12 @@ demo: $(READY) ## the main job, with a report that must add up; BROKER=kafka LAK
 up: $(READY) ## Dagster's UI and the simulated exchanges, until Ctrl-C (COIN_EXCHANGES_MODE=live: the real ones)
 	COIN_EXCHANGES_MODE=$${COIN_EXCHANGES_MODE:-simulated} $(BIN)/coin up
 
-test: $(READY) lint ## all tests, with reports/junit.xml and reports/tests.html
-	$(BIN)/pytest --junitxml=reports/junit.xml --html=reports/tests.html --self-contained-html \
+test: $(READY) lint ## all tests; those of faults and in the browser one by one, and the others side by side
+	$(BIN)/pytest --ignore=tests/faults --ignore=tests/ui -n logical --dist loadgroup \
+		--junitxml=reports/junit.xml --html=reports/tests.html --self-contained-html \
 		--cov --cov-branch --cov-report=term --cov-report=html:reports/coverage
+	$(BIN)/pytest tests/faults tests/ui \
+		--junitxml=reports/junit-faults.xml --html=reports/tests-faults.html --self-contained-html
 	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/wire.py,coin_platform/errors.py,coin_platform/quality.py,coin_platform/collect/session.py,coin_platform/exchanges/*,coin_platform/preprocess/*' --fail-under=100
 
 stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka and an S3 server on loopback, kept under data/stack

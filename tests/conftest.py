@@ -24,6 +24,13 @@ def pytest_runtest_setup() -> None:
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one of the processes that share the tests run all that need a real service, so that each starts once."""
+    for item in items:
+        if any(map(item.get_closest_marker, ("kafka", "s3"))):
+            item.add_marker(pytest.mark.xdist_group("services"))
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """What a command sets up in this process, as `coin` does, is no matter of the tests that follow."""

@@ -167,6 +167,7 @@ def plain(found: list[Level]) -> list[Level]:
     return [Level(level.price, level.size) for level in found]
 
 
+@pytest.mark.no_cover  # much work, all of it covered by small tests
 def test_books_hold_over_two_thousand_steps(name: str) -> None:
     talk = Talk(name)
     outs, digits = [*talk.ask(), *talk.step()], DIGITS.get(name, 6)
@@ -342,6 +343,7 @@ def test_okx_keeps_a_book_alive_with_an_empty_change() -> None:
     assert empty == 2
 
 
+@pytest.mark.no_cover  # much work, all of it covered by small tests
 @pytest.mark.parametrize(
     ("name", "channel"),
     [(n, channel) for n in VENUES for channel in Channel if EXCHANGES[n].request_url(channel, pair_of(n))],

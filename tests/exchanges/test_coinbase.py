@@ -181,6 +181,13 @@ def test_answers_list_all_that_is_subscribed_on_the_connection() -> None:
     assert found[7:] == [[listed]] * 2  # tickers, on a connection for books; and nothing at all
 
 
+def test_an_answer_that_lists_more_than_anyone_can_ask_for_is_a_dead_letter() -> None:
+    listed = b",".join([b'"BTC-USD"'] * 2001)
+    payload = b'{"type":"subscriptions","channels":[{"name":"ticker","product_ids":[%s]}]}' % listed
+    with pytest.raises(DecodeError, match="more subscriptions than anyone has"):
+        say("coinbase", Channel.TICKER, payload)
+
+
 @pytest.mark.parametrize(
     ("channel", "pairs"),
     [

@@ -145,14 +145,14 @@ def test_partitions_are_unique_within_a_region() -> None:
     assert {kind.region for kind in EXCHANGES.values()} == set(Region)
 
 
-@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=str)
+@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
 def test_symbols_read_back_as_the_pair_they_were_written_from(kind: Exchange) -> None:
     for base in ("BTC", "1INCH", "USDC"):
         pair = Pair(base, kind.quote)
         assert kind.pair(kind.symbol(pair)) == pair
 
 
-@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=str)
+@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
 def test_every_channel_can_be_asked_for(kind: Exchange) -> None:
     pairs = [Pair(f"A{number}", kind.quote) for number in range(3)]
     for channel in kind.channels:

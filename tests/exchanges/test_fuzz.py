@@ -3,7 +3,6 @@
 import gzip
 import json
 import random
-import sys
 import time
 import tracemalloc
 import zlib
@@ -23,7 +22,9 @@ from coin_platform.wire import Checkpoint, Facts
 from tests.kit.figures import figure
 from tests.recordings import files, frames
 
-LONGEST = 0.05 if sys.gettrace() is None else 0.25  # seconds of the processor for a frame; coverage takes some too
+pytestmark = pytest.mark.no_cover  # of time and memory that coverage would take, too
+
+STEPS = 3_000_000  # a frame takes no longer than so many additions, 0.15 s of a fast processor; the largest 0.05 s
 MOST = 64 << 20  # bytes
 FAILED = Path("reports/fuzz")
 
@@ -109,6 +110,16 @@ def hearing(kind: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
     return hear
 
 
+def is_long(seconds: float) -> bool:
+    """Whether the processor makes `STEPS` additions in less, now: its speed is not the same everywhere and always."""
+    if seconds < 0.05:
+        return False  # on any machine
+    start, total = time.thread_time(), 0
+    for step in range(STEPS):
+        total += step
+    return time.thread_time() - start < seconds
+
+
 def kept(frame: Frame, seed: int) -> Path:
     """Keep a frame that did harm, so that it can become a recording."""
     FAILED.mkdir(parents=True, exist_ok=True)
@@ -130,7 +141,7 @@ def test_F7_S7_mutated_messages_are_dead_letters_or_values_and_take_no_time_and_
     try:
         stop = time.monotonic() + seconds
         for frame in mutations(random.Random(seed), originals):
-            if time.monotonic() > stop:
+            if time.monotonic() > stop and heard > 500:
                 break
             if heard % 500 == 0:
                 hear = hearing(kind, originals)
@@ -140,13 +151,13 @@ def test_F7_S7_mutated_messages_are_dead_letters_or_values_and_take_no_time_and_
             except Exception as error:
                 pytest.fail(f"seed {seed}: {error!r} for {kept(frame, seed)}")
             longest, heard = max(longest, time.thread_time() - start), heard + 1
-            assert longest < LONGEST, f"seed {seed}: {longest:.3f} s for {kept(frame, seed)}"
+            assert not is_long(longest), f"seed {seed}: {longest:.3f} s for {kept(frame, seed)}"
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     print(f"{exchange}: {heard} frames, {dead} dead letters, {longest * 1000:.1f} ms at most, {peak >> 20} MiB")
     assert peak < MOST
-    assert heard > 500 and 0.2 * heard < dead < heard
+    assert 0.2 * heard < dead < heard
 
 
 M = 16 << 20  # bytes: more than any exchange has ever sent at once
@@ -210,7 +221,7 @@ def test_B10_F7_what_is_no_message_is_a_dead_letter_and_takes_no_time_and_no_mem
                 tracemalloc.stop()
             assert peak < MOST, f"{channel} {source}: {peak >> 20} MiB"
             _, seconds = cost(asked)  # without the tracing
-            assert seconds < LONGEST, f"{channel} {source}: {seconds:.3f} s"
+            assert not is_long(seconds), f"{channel} {source}: {seconds:.3f} s"
             assert not is_read or (source is Kind.REST and name not in HUGE), f"{channel} {source}"
 
 
@@ -252,7 +263,7 @@ def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_oth
                 large = msgspec.structs.replace(frame, payload=grown(body, place, 500_000))
                 assert len(large.payload) < kind.largest(large)
                 seconds = min(cost(large)[1] for _ in range(2))
-                assert seconds < LONGEST, f"{path.stem} {place}: {seconds:.3f} s"
+                assert not is_long(seconds), f"{path.stem} {place}: {seconds:.3f} s"
                 huge = msgspec.structs.replace(large, payload=large.payload + b" " * kind.largest(large))
                 assert cost(huge)[0] is False
                 tried += 1
@@ -277,7 +288,6 @@ def test_F7_the_largest_whole_book_that_is_read_takes_no_longer_than_any_frame_m
         start = time.thread_time()
         Facts(transport="ws", book=Checkpoint.of(book.snapshot(update.pair))).pack()
         logging.append(time.thread_time() - start)
-    if sys.gettrace() is None:  # coverage takes as long again
-        figure("F7", f"to read a whole book of {2 * count:,} levels", round(1000 * min(reading)), "ms")
-        figure("F7", f"to make a checkpoint of {2 * count:,} levels", round(1000 * min(logging)), "ms")
-    assert max(min(reading), min(logging)) < LONGEST
+    figure("F7", f"to read a whole book of {2 * count:,} levels", round(1000 * min(reading)), "ms")
+    figure("F7", f"to make a checkpoint of {2 * count:,} levels", round(1000 * min(logging)), "ms")
+    assert not is_long(max(min(reading), min(logging)))

@@ -38,6 +38,7 @@ def live(broker: MemoryBroker, source: Source) -> list[dict[str, object]]:
     return [json.loads(record.value) for record in broker.read(topic, source.partition, 0, end)]
 
 
+@pytest.mark.no_cover  # much work, all of it covered by small tests
 @pytest.mark.parametrize("region", Region)
 def test_S6_a_simulated_hour_is_the_same_live_and_in_windows(region: Region) -> None:
     clock = Clock(START)

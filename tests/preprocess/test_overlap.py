@@ -770,12 +770,14 @@ def assert_each_event_is_one_row(stored: dict[Source, list[Record]]) -> Counter[
 NAMES = [("upbit", "bithumb", "coinone", "korbit", "coinbase"), ("okx", "bybit", "gateio", "binance", "kraken")]
 
 
+@pytest.mark.no_cover  # much work, all of it covered by small tests
 @pytest.mark.parametrize("names", NAMES, ids=" ".join)
 def test_F5_a_rotation_gives_no_row_twice(tmp_path: Path, names: tuple[str, ...]) -> None:
     copies = assert_each_event_is_one_row(collected(tmp_path, names, (1,), 0.5))
     assert copies.total() > 0
 
 
+@pytest.mark.no_cover  # much work, all of it covered by small tests
 @pytest.mark.parametrize("names", NAMES, ids=" ".join)
 def test_L4_two_collectors_at_once_give_the_rows_of_one(tmp_path: Path, names: tuple[str, ...]) -> None:
     copies = assert_each_event_is_one_row(collected(tmp_path, names, (1, 2), 2.0))

@@ -70,6 +70,7 @@ def test_recorded_books_become_rows_whose_totals_are_exact() -> None:
     assert last["total_bid_size"] >= math.fsum(last["bid_sizes"])
 
 
+@pytest.mark.no_cover  # much work, all of it covered by small tests
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(1, 1169), max_size=4))
 def test_a_table_does_not_depend_on_how_the_log_was_cut(cuts: list[int]) -> None:

@@ -271,7 +271,7 @@ def test_the_book_that_bybit_lists_over_rest_is_numbered_apart_from_the_socket()
     assert (update.last_sequence, update.exchange_time) == (None, talk.time)
 
 
-@pytest.mark.parametrize("channel", EXCHANGES["bybit"].channels)
+@pytest.mark.parametrize("channel", sorted(EXCHANGES["bybit"].channels))
 def test_bybit_refuses_unknown_symbols_over_rest_with_http_200(channel: Channel) -> None:
     talk = Talk("bybit", channel)
     answer = rest(talk, channel, Pair("NOPE", "USDT"))
