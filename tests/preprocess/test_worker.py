@@ -342,7 +342,7 @@ def test_a_record_without_a_header_of_ours_is_a_dead_letter() -> None:
 
 
 def test_a_region_is_preprocessed_until_it_is_to_stop(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"batch_interval": 0.0, "metrics_port": free_port(8799)})
+    settings = SETTINGS.model_copy(update={"batch_interval": 0.0, "metrics_port": free_port(0)})
     log, lake = Log("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
     log.recorded("ticker")
 

@@ -41,7 +41,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 def replayed(folder: Path, log: Log, *, speed: float = 1.0, loop: bool = False) -> Replay:
     """Return the replay of a folder, on a free port."""
-    settings = Settings(exchanges_mode=Mode.SIMULATED, simulator_port=free_port(8700))
+    settings = Settings(exchanges_mode=Mode.SIMULATED, simulator_port=free_port(0))
     return Replay(settings, folder, log, speed=speed, loop=loop)
 
 
