@@ -103,7 +103,7 @@ def simulate(
 
 @app.command()
 def demo(
-    seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 480,
+    seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 900,
     broker: Annotated[BrokerKind, typer.Option(help="the embedded journal, or an Apache Kafka of its own")] = "local",
     lake: Annotated[LakeKind, typer.Option(help="a folder, or an S3 server of its own")] = "folder",
 ) -> None:
