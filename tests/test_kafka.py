@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from statistics import median
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -109,10 +110,12 @@ def test_reads_that_change_between_topics_cost_no_tenth_of_a_second_each(kafka: 
     broker.flush()
     for name in names:
         assert [record.value for record in broker.read(name, 0, 0, 1)] == [name.encode()]
-    started = time.monotonic()
+    took = []
     for name in 10 * names:
+        started = time.monotonic()
         assert [record.value for record in broker.read(name, 0, 0, 1)] == [name.encode()]
-    assert time.monotonic() - started < 2  # 30 times a tenth is 3
+        took.append(time.monotonic() - started)
+    assert median(took) < 0.1
 
 
 @pytest.mark.kafka
