@@ -19,7 +19,7 @@ from coin_platform.broker import connect
 from coin_platform.collect.collector import exchanges_of
 from coin_platform.errors import CoinPlatformError, SettingsError
 from coin_platform.lake import open_lake
-from coin_platform.model import Microseconds, Region, Window
+from coin_platform.model import Region, Window
 from coin_platform.orchestration.reading import has_records
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Mode, Settings, load
@@ -29,6 +29,7 @@ from coin_platform.sources import sources
 console = Console(force_terminal=False, width=140, highlight=False)
 
 DRAIN = 20.0  # seconds that Dagster has to end its runs
+BEAT = 5.0  # seconds between two looks at the tables: to look takes time from those that fill them
 UI_PORT = 3000
 RATE = 2  # steps of the market a second: ten exchanges, collectors, workers and windows share two cores
 
@@ -74,7 +75,7 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
         simulator.send_signal(signal.SIGTERM)
         simulator.wait(10)
         watch.fix_end()
-        watch.until("all windows materialised", watch.is_complete)
+        watch.until("all windows materialised", watch.is_complete, BEAT)
         failed = failures(home)
     return report(settings, home, ended, failed, console)
 
@@ -189,12 +190,13 @@ class _Watch:
         self._settings, self._home, self._deadline = settings, home, deadline
         self._simulator, self._dagster = processes
         self._lake, self._broker = open_lake(settings), connect(settings)
-        self._end_time: Microseconds = 0
+        self._missing: dict[Source, set[Window]] = {}
+        self._wanted = 0  # windows, of all sources
         self._sources = [source for kind in exchanges_of(None, settings) for source in sources(kind, settings)]
         self.regions = [region for region in Region if exchanges_of(region, settings)]
 
-    def until(self, what: str, is_done: Callable[[], bool]) -> None:
-        """Wait until `is_done()`. Raises `DemoError` when the time is over or Dagster ended."""
+    def until(self, what: str, is_done: Callable[[], bool], beat: float = 0.5) -> None:
+        """Wait until `is_done()`, asked every `beat` seconds. Raises `DemoError` when time is over or Dagster ended."""
         console.print(f"waiting for: {what}")
         shown = 0.0
         while not is_done():
@@ -202,12 +204,11 @@ class _Watch:
                 raise DemoError(f"{what}: not within the time; the logs are in {self._home / 'data' / 'logs'}")
             if self._dagster.poll() is not None:
                 raise DemoError(f"dagster dev ended by itself; its log is {self._home / 'data/logs/dagster.log'}")
-            if time.monotonic() - shown > 5:
+            if time.monotonic() - shown >= BEAT:
                 shown = time.monotonic()
-                console.print(
-                    f"  {datetime.now(UTC):%H:%M:%S}  {self._frames()} records, {self.finished()} windows done"
-                )
-            time.sleep(0.5)
+                windows = f", {self._wanted - self._open()} of {self._wanted} windows done" if self._wanted else ""
+                console.print(f"  {datetime.now(UTC):%H:%M:%S}  {self._frames()} records{windows}")
+            time.sleep(beat)
 
     def regions_with_frames(self) -> int:
         """Return how many regions have stored something from each of their exchanges and channels."""
@@ -220,27 +221,26 @@ class _Watch:
             for region in self.regions
         )
 
-    def finished(self) -> int:
-        """Return how many windows of an exchange's channel are in their tables."""
-        return sum(len(self._done(source)) for source in self._sources)
-
     def fix_end(self) -> None:
         """Want no windows later than now: collectors go on logging that they are there."""
-        self._end_time = self._last_time()
+        length = self._settings.window_length
+        first, last = int(self._settings.start.timestamp() * 1e6), self._last_time() // length * length
+        found = [Window(start, start + length) for start in range(first, last + length, length)]
+        for source in self._sources:
+            self._missing[source] = {window for window in found if has_records(self._broker, source, window)}
+        self._wanted = self._open()
 
     def is_complete(self) -> bool:
         """Whether every window that holds records of a source, up to the last one, is in that source's tables."""
-        return all(self._wanted(source) <= self._done(source) for source in self._sources)
+        for name in {source.exchange.name for source, windows in self._missing.items() if windows}:
+            stored = set(self._lake.windows("dead", name)).intersection(self._lake.windows("gap", name))
+            for source, windows in self._missing.items():
+                if windows and source.exchange.name == name:
+                    windows -= stored.intersection(self._lake.windows(source.channel.value, name))
+        return not self._open()
 
-    def _wanted(self, source: Source) -> set[Window]:
-        length = self._settings.window_length
-        first, last = int(self._settings.start.timestamp() * 1e6), self._end_time // length * length
-        found = (Window(start, start + length) for start in range(first, last + length, length))
-        return {window for window in found if has_records(self._broker, source, window)}
-
-    def _done(self, source: Source) -> set[Window]:
-        tables = (source.channel.value, "dead", "gap")
-        return set.intersection(*(set(self._lake.windows(table, source.exchange.name)) for table in tables))
+    def _open(self) -> int:
+        return sum(map(len, self._missing.values()))
 
     def _last_time(self) -> int:
         newest = 0

@@ -1,5 +1,6 @@
 """The tables of each exchange as assets: raw records first, then what is made of them."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ from coin_platform.preprocess.gap import is_book
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
+
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)  # 500 of them
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 

@@ -1,5 +1,8 @@
 """What ops and assets are given: the topics and the lake. Tests give in-memory twins instead."""
 
+from functools import cache
+from typing import Any
+
 import dagster as dg
 
 from coin_platform.broker import Broker, connect
@@ -23,9 +26,14 @@ class LakeFolder(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = load()
         if not settings.lake_url.startswith("s3:"):
             return open_lake(settings)
-        from dagster_aws.s3 import S3Resource  # with boto3 it doubles the time that definitions take to load
-
         from coin_platform.s3 import access
 
-        # no attempts but the first: a repeat inside boto3 would hide a lost answer from the lake
-        return open_lake(settings, S3Resource(**access(settings), max_attempts=0).get_client())
+        return open_lake(settings, _s3_client(tuple(access(settings).items())))
+
+
+@cache  # to make one takes a tenth of a second, and every table of a run opens the lake
+def _s3_client(options: tuple[tuple[str, Any], ...]) -> Any:
+    from dagster_aws.s3 import S3Resource  # with boto3 it doubles the time that definitions take to load
+
+    # no attempts but the first: a repeat inside boto3 would hide a lost answer from the lake
+    return S3Resource(**dict(options), max_attempts=0).get_client()

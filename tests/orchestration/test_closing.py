@@ -48,3 +48,9 @@ def test_closed_windows_are_launched_once_and_failed_ones_again() -> None:
         for _ in range(ATTEMPTS):
             instance.create_run_for_job(job, tags=tags | {"coin/window": wanted[1]}, status=Status.FAILURE)
         assert tick(instance) == wanted[2:], "given up after three attempts"
+        instance.create_run_for_job(
+            job, tags=tags | {"coin/window": wanted[2]}, status=Status.SUCCESS, parent_run_id="1", root_run_id="1"
+        )
+        assert tick(instance) == wanted[2:], "a part that was run again need not be all"
+        instance.create_run_for_job(job, tags=tags | {"coin/window": wanted[2]}, status=Status.SUCCESS)
+        assert tick(instance) == []
