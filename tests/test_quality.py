@@ -19,7 +19,7 @@ def result(exchange: str, channel: Channel) -> Batch:
     return batch(Source(EXCHANGES[exchange], channel, "t", 0), recorded(exchange, channel.value))
 
 
-def test_rows_that_vanish_or_come_twice_break_conservation() -> None:
+def test_S6_rows_that_vanish_or_come_twice_break_conservation() -> None:
     found = result("upbit", Channel.TICKER)
     assert quality.conservation(found.rows, found.counts).passed
     assert not quality.conservation(found.rows.head(1), found.counts).passed

@@ -171,7 +171,7 @@ def test_what_is_flushed_has_been_taken_in_order_and_is_forgotten_on_disk(tmp_pa
     ],
 )
 def test_K3_A7_a_fatal_state_is_left_by_another_producer_that_sends_in_order(
-    tmp_path: Path, cluster: Cluster, error: type[Exception]
+    tmp_path: Path, cluster: Cluster, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     errors: Iterator[Exception | None] = iter([None, error("of a test"), error("again"), None])
     cluster.verdict = lambda *_: next(errors, None)
@@ -180,6 +180,7 @@ def test_K3_A7_a_fatal_state_is_left_by_another_producer_that_sends_in_order(
         shipper.flush(5)
         append(shipper, range(10, 4_000))
         shipper.flush(5)
+        assert "wait on disk" not in caplog.text, "within its 5 s"
         assert cluster.taken() == list(range(4_000))
         assert [line.is_over for line in cluster.producers] == [True, True, False]
 

@@ -77,7 +77,7 @@ SABOTAGES = (
         "coin_platform/quality.py",
         'passed = counts["frames"] == ends and',
         'passed = bool(counts) or counts["frames"] == ends and',
-        ("tests/orchestration/test_tables.py",),
+        ("tests/test_quality.py", "tests/orchestration/test_tables.py"),
     ),
     Sabotage(
         *("S7", "what cannot be decoded becomes a dead letter"),

@@ -209,7 +209,9 @@ def test_a_crossed_book_fails_its_check_and_says_which_pair(platform: tuple[Cloc
     assert (failed.check_name, failed.description) == ("crossed_book", "1 rows are crossed: BTC-KRW")
 
 
-def test_S6_rows_that_vanish_fail_the_conservation_check(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+def test_S6_frames_that_come_twice_are_declared_and_their_rows_stored_once(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     append(broker, place, "ticker", clock)
