@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from kafka import KafkaProducer
 from kafka.errors import (
     IllegalStateError,
     InvalidProducerEpochError,
@@ -29,6 +30,7 @@ from coin_platform.journal_file import path_of
 from coin_platform.kafka import KafkaBroker
 from coin_platform.shipper import Answer, Producer, Shipper
 from coin_platform.spool import Loss, losses
+from coin_platform.topics import client
 from coin_platform.wire import Record
 from infra.stack import Kafka
 from tests.kit.delivery import Writer, first_seen, stored, until
@@ -477,6 +479,29 @@ def test_K1_A4_an_outage_of_the_broker_loses_nothing_and_ends_when_it_is_back(
     assert len(lines) == 2, lines
     assert lines[0].startswith(f"kafka does not take {topic}[0]")
     assert lines[1].startswith(f"kafka takes {topic}[0] again")
+
+
+@pytest.mark.kafka
+def test_K1_a_broker_that_is_away_is_asked_for_about_once_a_second(
+    kafka: Kafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = fresh_topic(kafka)
+    with closing(client(KafkaProducer, [kafka.address], 10)) as producer:
+        producer.send(topic, b"1", partition=0).get(10)
+        caplog.set_level(logging.INFO, "kafka.net.manager")
+        try:
+            kafka.stop()
+            due = producer.send(topic, b"2", partition=0)
+            began = time.time()
+            time.sleep(12)
+            ended = time.time()
+        finally:
+            kafka.start()
+        calls = [record.created for record in caplog.records if "Initializing connection" in record.getMessage()]
+        times = [began, *(moment for moment in calls if began < moment < ended), ended]
+        pauses = [round(after - before, 2) for before, after in itertools.pairwise(times)]
+        assert max(pauses) < 3, pauses
+        due.get(20)
 
 
 @pytest.mark.kafka
