@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import Journal
 from coin_platform.journal_reader import JournalReader, Positions
 from coin_platform.model import SECOND
+from tests.kit.delivery import until
 
 MIB = 1 << 20
 
@@ -26,14 +27,6 @@ MIB = 1 << 20
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "topic" / "0.db"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; fail after 10 s."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "waited 10 s in vain"
-        time.sleep(0.005)
 
 
 def write(path: Path, count: int, value: bytes = b"value") -> None:
