@@ -25,7 +25,7 @@ test: $(READY) lint ## all tests; those of faults and in the browser one by one,
 stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka and an S3 server on loopback, kept under data/stack
 	$(BIN)/python -m infra.stack $*
 
-test-long: $(READY) ## what takes minutes: faults against real processes
+test-long: $(READY) ## what takes minutes: faults against real processes, the demo on both kinds of services
 	$(BIN)/pytest -m long --timeout=900 --junitxml=reports/junit-long.xml
 
 sabotage: $(READY) ## are the promises proved? mechanisms switched off one by one, in a copy of the tree

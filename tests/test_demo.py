@@ -1,4 +1,4 @@
-"""What `coin up` starts ends with it."""
+"""What `coin up` starts ends with it, and what the main job was sent is stored."""
 
 import os
 import shutil
@@ -37,6 +37,15 @@ def test_up_ends_all_that_it_started_also_in_the_background_of_a_script(number: 
         finally:
             process.kill()
     until(lambda: not any(_runs(child) for child in children))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)  # the demo gives up after 900 s by itself
+@pytest.mark.parametrize("choice", [(), ("BROKER=kafka", "LAKE=s3")], ids=["embedded", "kafka and s3"])
+def test_the_main_job_adds_up(choice: tuple[str, ...]) -> None:
+    told = subprocess.run(["make", "demo", *choice], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    print(told)
+    assert "everything adds up: sent = stored" in told
 
 
 def _runs(process: psutil.Process) -> bool:
