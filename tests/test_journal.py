@@ -98,7 +98,7 @@ def test_a_trim_beyond_the_end_spares_what_comes_later(path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.append("h", b"old")
         journal.trim(100)
-        until(lambda: JournalReader(path).begin_offset() == 1)
+        until(lambda: JournalReader(path).begin_offset() == 1, 10)
         journal.append("h", b"new")
     assert [(r.offset, r.value) for r in JournalReader(path).read(1)] == [(1, b"new")]
 
@@ -131,7 +131,7 @@ def test_the_offset_for_a_time_is_the_first_record_at_or_after_it(path: Path) ->
         reader = JournalReader(path)
         assert [reader.offset_for_time(t) for t in (0, 100, 101, 200, 201, 300, 301)] == [0, 0, 1, 1, 3, 3, 4]
         journal.trim(2)
-        until(lambda: reader.begin_offset() == 2)
+        until(lambda: reader.begin_offset() == 2, 10)
         assert [reader.offset_for_time(t) for t in (0, 200, 201, 301)] == [2, 2, 3, 4]
 
 
@@ -165,7 +165,7 @@ def test_records_larger_than_a_read_step_come_whole_and_in_order(path: Path) -> 
 def test_a_record_is_readable_soon_without_a_flush(path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.append("h", b"soon")
-        until(lambda: JournalReader(path).end_offset() == 1)
+        until(lambda: JournalReader(path).end_offset() == 1, 10)
         assert [r.value for r in JournalReader(path).read(0)] == [b"soon"]
 
 
@@ -236,7 +236,7 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
             journal.flush()
             journal.trim(trim_to)
             begin = max(begin, min(trim_to, len(written)))
-            until(lambda: JournalReader(path).begin_offset() == begin)  # noqa: B023
+            until(lambda: JournalReader(path).begin_offset() == begin, 10)  # noqa: B023
             if is_restart:
                 journal.close()
                 journal = Journal(path, commit_every=0)
@@ -281,7 +281,7 @@ def test_K2_commits_do_not_wait_for_a_sync_that_takes_long(path: Path, monkeypat
         journal.append("h", b"being synced")
         assert has_begun.wait(10)
         journal.append("h", b"meanwhile")
-        until(lambda: JournalReader(path).end_offset() == 3)
+        until(lambda: JournalReader(path).end_offset() == 3, 10)
         may_end.set()
 
 
@@ -408,7 +408,7 @@ def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
         assert JournalReader(path).begin_offset() == 0
         writer.close()
         assert guest.host() is None
-        until(lambda: JournalReader(path).begin_offset() > 0)
+        until(lambda: JournalReader(path).begin_offset() > 0, 10)
 
 
 def test_all_that_was_flushed_survives_kill_9_and_the_partition_is_free(path: Path) -> None:
@@ -455,7 +455,7 @@ def test_trimmed_space_returns_to_the_disk(path: Path) -> None:
         journal.append("h", b"kept")
         journal.flush()
         journal.trim(40)
-        until(lambda: path.stat().st_size < 6 * MIB)
+        until(lambda: path.stat().st_size < 6 * MIB, 10)
         assert [r.value for r in JournalReader(path).read(40)] == [b"kept"]
 
 
@@ -470,7 +470,7 @@ def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path:
         journal.flush()
         assert JournalReader(path).begin_offset() == 0
         time_ = 3 * hour + 1
-        until(lambda: JournalReader(path).begin_offset() == 1)
+        until(lambda: JournalReader(path).begin_offset() == 1, 10)
         time_ = 4 * hour
         journal.flush()
         assert [r.value for r in JournalReader(path).read(1)] == [b"at 2"]
@@ -480,7 +480,7 @@ def test_the_oldest_records_go_when_there_are_too_many_bytes(path: Path) -> None
     with closing(Journal(path, retention_bytes=4 * MIB, retain_every=0.01)) as journal:
         for n in range(200):
             journal.append("h", bytes([n]) * 100_000)
-        until(lambda: JournalReader(path).begin_offset() > 0)
+        until(lambda: JournalReader(path).begin_offset() > 0, 10)
         journal.flush()
     kept = list(JournalReader(path).read(JournalReader(path).begin_offset()))
     assert kept[-1].offset == 199
