@@ -41,7 +41,13 @@ def test_up_ends_all_that_it_started_also_in_the_background_of_a_script(number: 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)  # the demo gives up after 900 s by itself
-@pytest.mark.parametrize("choice", [(), ("BROKER=kafka", "LAKE=s3")], ids=["embedded", "kafka and s3"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param((), id="embedded"),
+        pytest.param(("BROKER=kafka", "LAKE=s3"), id="kafka and s3", marks=[pytest.mark.kafka, pytest.mark.s3]),
+    ],
+)
 def test_the_main_job_adds_up(choice: tuple[str, ...]) -> None:
     told = subprocess.run(["make", "demo", *choice], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     print(told)
