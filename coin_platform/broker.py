@@ -3,7 +3,7 @@
 import threading
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,13 @@ class Broker(Protocol):
         Raises `RetentionLoss`, while iterating, when wanted offsets have been trimmed.
         """
 
+    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        """Bring records of many partitions here at once, for the `read`s that follow: a question each takes long.
+
+        `wanted` holds a range `[start, stop)` of stored records of each; returned are the stops, less where only the
+        first records are here by now. One thread may do this. It never raises: what fails is told by `read`.
+        """
+
     def begin_offset(self, topic: str, partition: int) -> int:
         """Return the first kept offset; the end offset when nothing is kept."""
 
@@ -66,6 +73,9 @@ class Broker(Protocol):
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """Remember the next offset a group wants; it may go back."""
+
+    def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
+        """Remember the next offsets that a group wants of many partitions, in one question."""
 
     def host(self, topic: str, partition: int) -> int | None:
         """Return the process beside which we append, until it ends; `None` where this partition's writer is us.
@@ -113,7 +123,10 @@ class LocalBroker:
         self._journal(topic, partition).append(header, value)
 
     def flush(self) -> None:
-        for journal in list(self._journals.values()):
+        journals = list(self._journals.values())
+        for journal in journals:
+            journal.hurry()
+        for journal in journals:
             journal.flush()
 
     def trim(self, topic: str, partition: int, before: int) -> None:
@@ -122,6 +135,9 @@ class LocalBroker:
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         return self._reader(topic, partition).read(start, stop)
+
+    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        return {place: stop for place, (_, stop) in wanted.items()}
 
     def begin_offset(self, topic: str, partition: int) -> int:
         return self._reader(topic, partition).begin_offset()
@@ -140,6 +156,10 @@ class LocalBroker:
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         self._positions.commit(group, topic, partition, offset)
+
+    def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
+        for place, offset in offsets.items():
+            self.commit(group, *place, offset)
 
     def host(self, topic: str, partition: int) -> int | None:
         return self._journal(topic, partition).host()
@@ -239,6 +259,9 @@ class MemoryBroker:
             records = log.records[max(0, start - log.begin) : max(0, stop - log.begin)]
         yield from records
 
+    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        return {place: stop for place, (_, stop) in wanted.items()}
+
     def begin_offset(self, topic: str, partition: int) -> int:
         with self._lock:
             return self._logs[topic, partition].begin
@@ -260,6 +283,10 @@ class MemoryBroker:
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         self._positions[group, topic, partition] = offset
+
+    def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
+        for place, offset in offsets.items():
+            self.commit(group, *place, offset)
 
     def host(self, topic: str, partition: int) -> int | None:
         return None

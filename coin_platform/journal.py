@@ -160,16 +160,29 @@ class Journal:
         """Return when everything appended so far is committed and synced. Raises `DeliveryError` if it cannot be."""
         with self._changed:
             self._check()
-            wanted = self._flush_to = self._appended
-            self._changed.notify_all()
+            wanted = self._appended
+            self._hurry()
             self._changed.wait_for(lambda: self._synced >= wanted or self._failure or self._held)
             if self._synced < wanted:
                 self._check()
                 assert self._held is not None
                 raise DeliveryError(explain(self.path, self._held)) from self._held
 
+    def hurry(self) -> None:
+        """Have everything appended so far committed and synced at once: many journals then do it side by side."""
+        with self._changed:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        if self._flush_to < self._appended and self._synced < self._appended:
+            self._flush_to = self._appended
+            self._changed.notify_all()
+
     def trim(self, before: int) -> None:
-        """Drop the records before an offset; the writer's thread does it soon, in small steps."""
+        """Drop the records before an offset; the writer's thread does it soon, in small steps.
+
+        Beyond the end it drops what has come until then, and nothing of what comes later.
+        """
         with self._changed:
             self._check()
             self._trim_to = max(self._trim_to or 0, before)

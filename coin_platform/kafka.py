@@ -39,6 +39,8 @@ PATIENCE = 5.0  # seconds that an answer, or an acknowledgement in `flush`, may 
 
 _POLL_RECORDS = 1_000  # more at once are read no faster, and leave holes in the memory when they go
 _POLL_SECONDS = 0.25
+_AHEAD_BYTES = 8 << 20  # of values, once these or so many records are here others wait for the next time
+_AHEAD_RECORDS = 2_000
 _MILLISECOND: Microseconds = 1_000
 
 _CONSUMER = {
@@ -52,6 +54,7 @@ _CONSUMER = {
     "max_partition_fetch_bytes": 8 << 20,
     "fetch_max_wait_ms": 20,  # we read what is there, never what may come
 }
+_AHEAD = {**_CONSUMER, "fetch_max_bytes": 4 << 20, "max_partition_fetch_bytes": 256 << 10}  # it keeps what is too much
 _PRODUCER = {
     "metrics_enabled": False,
     "enable_idempotence": True,  # said explicitly, what contradicts it raises
@@ -133,6 +136,9 @@ class KafkaBroker:
         self._reader: KafkaConsumer | None = None
         self._place: tuple[TopicPartition, int] | None = None  # where the reader stands
         self._met: dict[str, TopicPartition] = {}  # a partition of each topic that the reader knows
+        self._ahead: KafkaConsumer | None = None  # it, and the next, belong to who calls `prefetch`
+        self._ahead_at: dict[TopicPartition, int] = {}  # where that stands
+        self._held: dict[tuple[str, int], list[Record]] = {}
 
     def claim(self, topic: str, partition: int) -> None:
         self.shipper.claim(topic, partition, self._patience)
@@ -143,7 +149,24 @@ class KafkaBroker:
     def flush(self) -> None:
         self.shipper.flush(self._patience)
 
+    def prefetch(self, wanted: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
+        self._held = {}
+        try:
+            with _paused_gc():
+                self._hold(wanted)
+        except KafkaError:  # whatever it is, the reads that follow meet it, too
+            self._forget()
+        return {
+            place: min(stop, self._held[place][-1].offset + 1) if place in self._held else stop
+            for place, (_, stop) in wanted.items()
+        }
+
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        held = self._held.get((topic, partition))
+        if held and held[0].offset == start and stop <= held[-1].offset + 1:
+            self._held.pop((topic, partition), None)
+            yield from (record for record in held if record.offset < stop)
+            return
         stop = min(stop, self.end_offset(topic, partition))
         deadline = time.monotonic() + 2 * self._patience
         while start < stop:
@@ -197,12 +220,22 @@ class KafkaBroker:
         return self._ask(topic, partition, ask)
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-        def ask(place: TopicPartition) -> None:
-            result = self._administrator().alter_group_offsets(group, {place: OffsetAndMetadata(offset, "", None)})
-            if result[place].errno:
-                raise result[place](f"group {group}")
+        self.commit_all(group, {(topic, partition): offset})
 
-        self._ask(topic, partition, ask)
+    def commit_all(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        if not offsets:
+            return
+
+        def ask(_: TopicPartition) -> None:
+            wanted = {
+                self._found(TopicPartition(*place)): OffsetAndMetadata(offset, "", None)
+                for place, offset in offsets.items()
+            }
+            for error in self._administrator().alter_group_offsets(group, wanted).values():
+                if error.errno:
+                    raise error(f"group {group}")
+
+        self._ask(*next(iter(offsets)), ask)
 
     def host(self, topic: str, partition: int) -> int | None:
         return self.shipper.spool(topic, partition).journal.host()
@@ -212,7 +245,7 @@ class KafkaBroker:
 
     def close(self) -> None:
         with ExitStack() as stack:
-            for client in (self._admin, self._offsets, self._reader):
+            for client in (self._admin, self._offsets, self._reader, self._ahead):
                 if client is not None:
                     stack.callback(client.close)
             stack.callback(self.shipper.close, self._patience)
@@ -269,6 +302,36 @@ class KafkaBroker:
             self._met.clear()
             raise self._unreachable(topic, partition, error) from error
 
+    def _hold(self, wanted: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+        """Hold some of the records that are wanted, as many as the first answers bring."""
+        if self._ahead is None:
+            self._ahead = self._new_consumer(_AHEAD)
+        consumer, places = self._ahead, {TopicPartition(*place): start for place, (start, _) in wanted.items()}
+        if not places.keys() <= self._ahead_at.keys():
+            consumer.assign(list(self._ahead_at | places))  # it only grows: what is not wanted now pauses
+        consumer.pause(*(self._ahead_at.keys() - places.keys()))
+        consumer.resume(*places)
+        for place, start in places.items():
+            if self._ahead_at.get(place) != start:
+                consumer.seek(place, start)
+                self._ahead_at[place] = start
+        records = size = 0
+        while places and records < _AHEAD_RECORDS and size < _AHEAD_BYTES:
+            found = consumer.poll(int(_POLL_SECONDS * 1000))
+            if not found:
+                return
+            for place, some in found.items():
+                self._ahead_at[place] = some[-1].offset + 1
+                self._held.setdefault((place.topic, place.partition), []).extend(map(_record, some))
+                records, size = records + len(some), size + sum(len(each.value or b"") for each in some)
+                places.pop(place, None)
+
+    def _forget(self) -> None:
+        """Begin anew with what is held ahead."""
+        consumer, self._ahead, self._ahead_at, self._held = self._ahead, None, {}, {}
+        if consumer is not None:
+            consumer.close()
+
     def _assign(self, reader: KafkaConsumer, place: TopicPartition) -> None:
         """Turn the reader to a partition; one that changes to a topic that it has forgotten would sleep for 0.1 s."""
         if place.topic not in self._met:
@@ -287,8 +350,8 @@ class KafkaBroker:
             self._offsets = self._new_consumer()
         return self._offsets
 
-    def _new_consumer(self) -> KafkaConsumer:
-        return topics.client(KafkaConsumer, self._servers, self._patience, **_CONSUMER)
+    def _new_consumer(self, options: Mapping[str, Any] = _CONSUMER) -> KafkaConsumer:
+        return topics.client(KafkaConsumer, self._servers, self._patience, **options)
 
     def _unreachable(self, topic: str, partition: int, error: KafkaError) -> BrokerUnreachable:
         return BrokerUnreachable(f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {error}")

@@ -15,6 +15,7 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from coin_platform.broker import Broker, LocalBroker, MemoryBroker, connect
 from coin_platform.errors import PartitionBusy, RetentionLoss, SettingsError
+from coin_platform.journal import Journal
 from coin_platform.kafka import KafkaBroker
 from coin_platform.settings import Settings
 from coin_platform.wire import Record
@@ -263,6 +264,55 @@ def test_a_group_finds_its_own_position_again_and_may_go_back(place: Place) -> N
     assert worker.committed("Ticker_group_id_Korea", topic, 0) == 0
 
 
+def test_positions_of_many_partitions_are_remembered_in_one_question(place: Place) -> None:
+    topic, other = place.fresh(), place.fresh()
+    worker = place.open()
+    append(worker, topic, *[b"x"] * 3)
+    append(worker, other, *[b"x"] * 3, partition=1)
+    worker.commit_all("Ticker_group_id_Korea", {})
+    worker.commit_all("Ticker_group_id_Korea", {(topic, 0): 2, (other, 1): 3})
+    successor = place.open()
+    assert successor.committed("Ticker_group_id_Korea", topic, 0) == 2
+    assert successor.committed("Ticker_group_id_Korea", other, 1) == 3
+
+
+def test_what_was_prefetched_is_read_as_ever(broker: Broker, place: Place) -> None:
+    topics, values = [place.fresh(), place.fresh()], [b"%d" % number for number in range(30)]
+    for topic in topics:
+        for partition in range(2):
+            append(broker, topic, *values, partition=partition)
+    position = {(topic, partition): 0 for topic in topics for partition in range(2)}
+    for most in (5, 1, 12, 30, 30, 30):  # in turns that go on where the last one ended, but for one that is read apart
+        wanted = {each: (start, min(30, start + most)) for each, start in position.items() if start < 30}
+        stops = broker.prefetch(wanted)
+        assert stops.keys() == wanted.keys()
+        for each, (start, stop) in wanted.items():
+            assert start < stops[each] <= stop
+            (topic, partition), end = each, stops[each]
+            assert [record.value for record in broker.read(topic, partition, 0, 2)] == values[:2]
+            found = list(broker.read(topic, partition, start, end))
+            assert [(record.offset, record.value) for record in found] == list(enumerate(values))[start:end]
+            assert list(broker.read(topic, partition, start, end)) == found, "once more"
+            position[each] = end
+    assert set(position.values()) == {30}
+    assert broker.prefetch({}) == {}
+
+
+def test_what_was_trimmed_is_told_by_the_read_after_the_prefetch(broker: Broker, place: Place) -> None:
+    topic, other = place.fresh(), place.fresh()
+    append(broker, topic, *[b"x"] * 10)
+    append(broker, other, *[b"y"] * 10)
+    place.trim(broker, topic, 0, 5)
+    until(lambda: broker.begin_offset(topic, 0) == 5)
+    wanted = {(topic, 0): (0, 10), (other, 0): (0, 10)}
+    stops = broker.prefetch(wanted)
+    with pytest.raises(RetentionLoss, match="offset 0 was trimmed, the first kept one is 5"):
+        list(broker.read(topic, 0, 0, stops[topic, 0]))
+    assert [record.value for record in broker.read(other, 0, 0, stops[other, 0])] == [b"y"] * stops[other, 0]
+    assert broker.prefetch({(topic, 0): (5, 10)}).keys() == {(topic, 0)}
+    assert [record.offset for record in broker.read(topic, 0, 5, 10)] == [5, 6, 7, 8, 9]
+
+
 # The local journal
 
 
@@ -290,6 +340,23 @@ def test_readers_lock_nothing_and_writers_only_the_partition_they_append_to(tmp_
     with closing(LocalBroker(tmp_path)) as successor:
         append(successor, TOPIC, b"c", partition=0)
         assert [r.value for r in everything(successor, TOPIC, 0)] == [b"a", b"c"]
+
+
+def test_a_flush_has_all_journals_synced_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[bool]] = []
+
+    def flush(journal: Journal) -> None:
+        asked.append([each._flush_to == 1 for each in broker._journals.values()])
+        real(journal)
+
+    real = Journal.flush
+    monkeypatch.setattr(Journal, "flush", flush)
+    with closing(LocalBroker(tmp_path)) as broker:
+        for partition in range(4):
+            broker.append(TOPIC, partition, "h", b"x")
+        broker.flush()
+        assert asked[0] == [True] * 4, "all were asked before the first is waited for"
+        assert [broker.end_offset(TOPIC, partition) for partition in range(4)] == [1] * 4
 
 
 @pytest.mark.parametrize("topic", ["../outside", "..", ".", "", "a/b", ".positions.db", "%2E", "코인", "a b?c#d"])

@@ -236,7 +236,8 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
             journal.flush()
             journal.trim(trim_to)
             begin = max(begin, min(trim_to, len(written)))
-            until(lambda: JournalReader(path).begin_offset() == begin, 10)  # noqa: B023
+            until(lambda: journal._trim_to is None, 10)  # or it would trim what comes next  # noqa: B023
+            assert JournalReader(path).begin_offset() == begin
             if is_restart:
                 journal.close()
                 journal = Journal(path, commit_every=0)

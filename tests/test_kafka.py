@@ -119,6 +119,46 @@ def test_reads_that_change_between_topics_cost_no_tenth_of_a_second_each(kafka: 
 
 
 @pytest.mark.kafka
+def test_what_was_prefetched_is_read_without_a_question(
+    kafka: Kafka, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [fresh_topic(kafka) for _ in range(3)]
+    places = [(name, partition) for name in names for partition in range(PARTITIONS)]
+    for name, partition in places:
+        for number in range(4):
+            broker.append(name, partition, "h", b"%d" % number)
+    broker.flush()
+    broker.prefetch(dict.fromkeys(places, (0, 1)))  # the first time may bring only some
+    for place in places:
+        assert [record.value for record in broker.read(*place, 0, 1)] == [b"0"]
+    stops: dict[tuple[str, int], int] = {}
+    while not stops or any(stop < 4 for stop in stops.values()):
+        stops = broker.prefetch(dict.fromkeys(places, (1, 4)))
+    with monkeypatch.context() as deaf:
+        deaf.setattr(KafkaBroker, "_ask", lambda *_: pytest.fail("asked"))
+        deaf.setattr(KafkaBroker, "_poll", lambda *_: pytest.fail("polled"))
+        for place in places:
+            assert [record.value for record in broker.read(*place, 1, 4)] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.kafka
+def test_a_prefetch_holds_no_more_than_it_should(
+    kafka: Kafka, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = fresh_topic(kafka)
+    for partition in range(PARTITIONS):
+        for _ in range(20):
+            broker.append(topic, partition, "h", os.urandom(100_000))
+    broker.flush()
+    monkeypatch.setattr("coin_platform.kafka._AHEAD_BYTES", 3_000_000)
+    stops = broker.prefetch({(topic, partition): (0, 20) for partition in range(PARTITIONS)})
+    held = sum(map(len, broker._held.values()))
+    assert 0 < held <= 20 + 30, "a poll gives one partition's batches, or those of some"
+    for partition in range(PARTITIONS):
+        assert len(list(broker.read(topic, partition, 0, stops[topic, partition]))) == stops[topic, partition]
+
+
+@pytest.mark.kafka
 def test_what_is_not_there_is_named_with_the_remedy(kafka: Kafka, broker: KafkaBroker) -> None:
     with pytest.raises(SettingsError, match=r"kafka has no topic absent partition 0: run `coin topics create`"):
         broker.end_offset("absent", 0)

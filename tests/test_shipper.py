@@ -26,6 +26,7 @@ from kafka.errors import (
 )
 
 from coin_platform.errors import BrokerUnreachable, DeliveryError, PartitionBusy
+from coin_platform.journal import Journal
 from coin_platform.journal_file import path_of
 from coin_platform.kafka import KafkaBroker
 from coin_platform.shipper import Answer, Producer, Shipper
@@ -159,6 +160,26 @@ def test_what_is_flushed_has_been_taken_in_order_and_is_forgotten_on_disk(tmp_pa
     with shipping(tmp_path, cluster) as successor:
         append(successor, range(5_000, 5_001))
     assert cluster.taken() == list(range(5_001)), "a clean end leaves nothing to be sent twice"
+
+
+def test_a_flush_has_all_journals_synced_side_by_side(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[bool]] = []
+    with shipping(tmp_path, cluster) as shipper:
+        spools = [shipper.spool(TOPIC, partition) for partition in range(4)]
+
+        def flush(journal: Journal) -> None:
+            asked.append([each.journal._flush_to == 1 for each in spools])
+            real(journal)
+
+        real = Journal.flush
+        monkeypatch.setattr(Journal, "flush", flush)
+        for partition in range(4):
+            append(shipper, range(1), partition)
+        shipper.flush(5)
+        assert asked[0] == [True] * 4, "all were asked before the first is waited for"
+        assert [cluster.taken(partition) for partition in range(4)] == [[0]] * 4
 
 
 @pytest.mark.parametrize(

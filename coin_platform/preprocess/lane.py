@@ -7,7 +7,7 @@ in between, what the processed topic holds already is left out.
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
@@ -111,7 +111,7 @@ class Lane:
         self.out = processed_topic(source.exchange.region, source.channel)
         self.letters = dead_letter_topic(source.topic)
         self.size = settings.batch_records(source.channel)
-        self.position = self._committed = 0
+        self.position = self.committed = 0
         self.is_stored = True  # all that was appended
         self.ages: dict[Stage, Ages] = {}
         self._broker, self._clock, self._window = broker, clock, settings.window_length
@@ -144,7 +144,7 @@ class Lane:
         self._written, self._buried = written, buried
         letters = self._tries(self.letters, _letter_place) if has_letters else iter(())
         self._given_up = {at.offset for at, _ in takewhile(lambda found: found[0].offset >= position, letters)}
-        self.position = self._committed = position
+        self.position = self.committed = position
         self._stalled = None
 
     def __str__(self) -> str:
@@ -166,15 +166,19 @@ class Lane:
             self._waiting_since = moment
         return lag >= self.size or moment - self._waiting_since >= self._interval
 
+    def batch(self, end: int) -> tuple[int, int]:
+        """Return the range of what waits before `end`, at most `MOST` records."""
+        return self.position, min(end, self.position + MOST)
+
     def work(self, end: int) -> int:
         """Process what waits before `end`, at most `MOST` records and `MOST_BYTES`; return how many.
 
         Nothing is committed yet, nor known to be stored: `settle` comes next.
         """
         try:
-            records = list(self._waiting(min(end, self.position + MOST)))
+            records = list(self._waiting(*self.batch(end)))
         except RetentionLoss:
-            self.commit()
+            commit([self], self._broker)
             self.open()  # names what is lost, and goes on where the topic begins now
             return 0
         self.is_stored = self.is_stored and not records
@@ -202,11 +206,10 @@ class Lane:
                 LATENCIES.ages[self.source.exchange.name, self.source.channel.value, stage].add(found)
         self._times.clear()
 
-    def commit(self) -> None:
-        """Remember that everything before the position is processed and stored."""
-        if self.position != self._committed and self.is_stored:
-            self._broker.commit(self.group, *self.place, self.position)
-            self._committed = self.position
+    @property
+    def is_uncommitted(self) -> bool:
+        """Whether everything before the position is processed and stored, but the group does not know yet."""
+        return self.position != self.committed and self.is_stored
 
     def watch(self, moment: float, end: int) -> None:
         """Begin anew where the topic grows but nothing has come of it for `STUCK` seconds, or where it has shrunk."""
@@ -221,10 +224,10 @@ class Lane:
             logger.error("%s: stuck at offset %d, begun anew", self, self.position)
             self.open()
 
-    def _waiting(self, stop: int) -> Iterator[Record]:
+    def _waiting(self, start: int, stop: int) -> Iterator[Record]:
         """Yield the next records, until there are enough bytes."""
         size = 0
-        for record in self._broker.read(*self.place, self.position, stop):
+        for record in self._broker.read(*self.place, start, stop):
             yield record
             size += len(record.value)
             if size >= MOST_BYTES:
@@ -272,6 +275,18 @@ class Lane:
             ):
                 if (found := place(record.value)) is not None:
                     yield found, record.header
+
+
+def commit(lanes: Iterable[Lane], broker: Broker) -> None:
+    """Have each group remember how far its lanes have come, where all before is processed and stored."""
+    groups: defaultdict[str, list[Lane]] = defaultdict(list)
+    for lane in lanes:
+        if lane.is_uncommitted:
+            groups[lane.group].append(lane)
+    for name, some in groups.items():
+        broker.commit_all(name, {lane.place: lane.position for lane in some})
+        for lane in some:
+            lane.committed = lane.position
 
 
 class _Origin(msgspec.Struct):

@@ -17,7 +17,7 @@ from coin_platform.journal import now
 from coin_platform.lake import Lake
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lander import Lander
-from coin_platform.preprocess.lane import Lane
+from coin_platform.preprocess.lane import Lane, commit
 from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.redrive import redrive
 from coin_platform.settings import Settings
@@ -90,7 +90,7 @@ class Worker:
         )
         if moment - self._committed >= COMMIT:
             self._committed = moment
-            self._commit()
+            commit(self.lanes, self._broker)
         return worked
 
     def drain(self, deadline: float = float("inf")) -> None:
@@ -99,7 +99,7 @@ class Worker:
         while self._round((lane for lane in self.lanes if lane.position < ends.get(lane.place, 0)), ends):
             if time.monotonic() > deadline:
                 break
-        self._commit()
+        commit(self.lanes, self._broker)
 
     def look(self, moment: float) -> None:
         """Do what is due beside the records: watch the partitions, tell how it goes."""
@@ -172,9 +172,11 @@ class Worker:
     def _round(self, due: Iterable[Lane], ends: dict[Place, int]) -> int:
         """Process a batch of each lane and see it stored; what an earlier round left on its way comes first."""
         self._settle()
+        lanes = list(due)
+        stops = self._broker.prefetch({lane.place: lane.batch(ends[lane.place]) for lane in lanes}) if lanes else {}
         worked = unstored = 0
-        for lane in due:
-            done = lane.work(ends[lane.place])
+        for lane in lanes:
+            done = lane.work(stops[lane.place])
             worked, unstored = worked + done, unstored + done
             if unstored >= UNSTORED:
                 self._settle()
@@ -189,10 +191,6 @@ class Worker:
             self._broker.flush()
         for lane in unstored:
             lane.settle()
-
-    def _commit(self) -> None:
-        for lane in self.lanes:
-            lane.commit()
 
     def _ends(self) -> dict[Place, int]:
         return self._broker.end_offsets([lane.place for lane in self.lanes if lane.source.topic not in self._vanished])

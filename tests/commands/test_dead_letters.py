@@ -8,7 +8,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.journal import now
 from coin_platform.model import Channel
-from coin_platform.preprocess.lane import Lane
+from coin_platform.preprocess.lane import Lane, commit
 from coin_platform.wire import processed_topic
 from tests.commands.conftest import Platform, recorded
 
@@ -20,7 +20,7 @@ def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -
     lane.work(platform.broker.end_offset(place.topic, place.partition))
     platform.broker.flush()
     lane.settle()
-    lane.commit()
+    commit([lane], platform.broker)
 
 
 @pytest.fixture

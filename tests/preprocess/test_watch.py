@@ -5,7 +5,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from coin_platform.errors import BrokerUnreachable, PartitionBusy, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind
 from coin_platform.preprocess import worker
-from coin_platform.preprocess.lane import MOST, STUCK
+from coin_platform.preprocess.lane import MOST, STUCK, commit
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.redrive import WANTED
 from coin_platform.preprocess.worker import PROGRESS, SURVEY, UNSTORED, WATCH, Worker
@@ -293,7 +293,7 @@ def test_what_kafka_has_not_taken_is_not_committed_and_nothing_more_is_read() ->
         log.append(GOOD)
         with pytest.raises(BrokerUnreachable):
             region.drain()
-    region.lanes[0].commit()
+    commit(region.lanes, broker)
     assert (broker.reads, broker.committed(*place), len(log.processed)) == (reads, None, 1)
     broker.is_behind = False
     region.drain()
@@ -430,6 +430,53 @@ def test_rest_answers_do_not_tell_how_long_they_took() -> None:
     log.append(frame.payload, kind=Kind.REST, pair=frame.pair)
     lane = log.run()
     assert log.processed and set(lane.ages) == {Stage.LOGGED, Stage.PROCESSED}
+
+
+class Asked(MemoryBroker):
+    """A broker that notes what it is asked, and has only the first record of each partition at hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefetched: list[dict[Place, tuple[int, int]]] = []
+        self.read_ranges: list[tuple[Place, tuple[int, int]]] = []
+        self.told: list[tuple[str, dict[Place, int]]] = []
+
+    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        self.prefetched.append(dict(wanted))
+        return {place: start + 1 for place, (start, _) in wanted.items()}
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        self.read_ranges.append(((topic, partition), (start, stop)))
+        return super().read(topic, partition, start, stop)
+
+    def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
+        self.told.append((group, dict(offsets)))
+        super().commit_all(group, offsets)
+
+
+def test_a_round_asks_for_all_its_records_at_once_and_tells_each_group_once() -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.broker = broker = Asked()
+    region = working(log, "upbit", "bithumb", "korbit")
+    tickers, books = log.source.topic, BOOKS
+    for topic, partition, count in ((tickers, 0, 3), (tickers, 3, 2), (books, 1, 2)):
+        for _ in range(count):
+            broker.append(topic, partition, "h", b"{half")
+    broker.read_ranges.clear()
+    region.drain()
+    first, second, third = broker.prefetched
+    assert first == {(tickers, 0): (0, 3), (tickers, 3): (0, 2), (books, 1): (0, 2)}
+    assert second == {(tickers, 0): (1, 3), (tickers, 3): (1, 2), (books, 1): (1, 2)}
+    assert third == {(tickers, 0): (2, 3)}
+    inputs = [(place, found) for place, found in broker.read_ranges if not place[0].endswith("DLT")]
+    assert all(stop == start + 1 for _, (start, stop) in inputs), "what is at hand, nothing that it would wait for"
+    assert len(inputs) == 7
+    assert sorted(broker.told) == [
+        (group(log.region, Channel.ORDERBOOK), {(books, 1): 2}),
+        (group(log.region, Channel.TICKER), {(tickers, 0): 3, (tickers, 3): 2}),
+    ]
+    region.drain()
+    assert len(broker.told) == 2, "nothing new"
 
 
 def test_a_lookback_ends_at_the_window_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Subscribed
 from coin_platform.preprocess import dead_letters, worker
-from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane
+from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane, commit
 from coin_platform.preprocess.processed import encode
 from coin_platform.preprocess.redrive import TRIED, redrive, request
 from coin_platform.preprocess.tables import batch
@@ -83,7 +83,7 @@ class Log:
         lane = self.lane()
         while self.work(lane):
             lane.settle()
-            lane.commit()
+            commit([lane], self.broker)
         return lane
 
     @property
