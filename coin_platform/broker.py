@@ -53,7 +53,8 @@ class Broker(Protocol):
         """Bring records of many partitions here at once, for the `read`s that follow: a question each takes long.
 
         `wanted` holds a range `[start, stop)` of stored records of each; returned are the stops, less where only the
-        first records are here by now. One thread may do this. It never raises: what fails is told by `read`.
+        first records are here by now. Where there are many, `read` asks for them as ever. One thread may do this. It
+        never raises: what fails is told by `read`.
         """
 
     def begin_offset(self, topic: str, partition: int) -> int:

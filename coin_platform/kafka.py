@@ -41,6 +41,7 @@ _POLL_RECORDS = 1_000  # more at once are read no faster, and leave holes in the
 _POLL_SECONDS = 0.25
 _AHEAD_BYTES = 8 << 20  # of values, once these or so many records are here others wait for the next time
 _AHEAD_RECORDS = 2_000
+_AHEAD_MOST = 100  # of a partition: more are worth a question of their own, and brought all at once leave holes, too
 _MILLISECOND: Microseconds = 1_000
 
 _CONSUMER = {
@@ -306,7 +307,10 @@ class KafkaBroker:
         """Hold some of the records that are wanted, as many as the first answers bring."""
         if self._ahead is None:
             self._ahead = self._new_consumer(_AHEAD)
-        consumer, places = self._ahead, {TopicPartition(*place): start for place, (start, _) in wanted.items()}
+        consumer = self._ahead
+        places = {
+            TopicPartition(*place): start for place, (start, stop) in wanted.items() if stop - start <= _AHEAD_MOST
+        }
         if not places.keys() <= self._ahead_at.keys():
             consumer.assign(list(self._ahead_at | places))  # it only grows: what is not wanted now pauses
         consumer.pause(*(self._ahead_at.keys() - places.keys()))

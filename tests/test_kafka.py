@@ -15,6 +15,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from typer.testing import CliRunner
 
+from coin_platform import kafka as kafka_module
 from coin_platform import topics
 from coin_platform.broker import LocalBroker, connect
 from coin_platform.commands import topics as commands
@@ -139,6 +140,20 @@ def test_what_was_prefetched_is_read_without_a_question(
         deaf.setattr(KafkaBroker, "_poll", lambda *_: pytest.fail("polled"))
         for place in places:
             assert [record.value for record in broker.read(*place, 1, 4)] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.kafka
+def test_many_records_of_a_partition_are_left_to_its_read(kafka: Kafka, broker: KafkaBroker) -> None:
+    topic, most = fresh_topic(kafka), kafka_module._AHEAD_MOST
+    for partition, count in enumerate((most, most + 1)):
+        for number in range(count):
+            broker.append(topic, partition, "h", b"%d" % number)
+    broker.flush()
+    wanted = {(topic, 0): (0, most), (topic, 1): (0, most + 1)}
+    stops = broker.prefetch(wanted)
+    assert (set(broker._held), stops[topic, 1]) == ({(topic, 0)}, most + 1)
+    for place, stop in stops.items():
+        assert [record.value for record in broker.read(*place, 0, stop)] == [b"%d" % number for number in range(stop)]
 
 
 @pytest.mark.kafka
