@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coin_platform.errors import RetentionLoss, SettingsError
-from coin_platform.journal import Journal, now
+from coin_platform.journal import Journal, flush_all, now
 from coin_platform.journal_file import path_of
 from coin_platform.journal_reader import JournalReader, Positions
 from coin_platform.model import Microseconds
@@ -124,11 +124,7 @@ class LocalBroker:
         self._journal(topic, partition).append(header, value)
 
     def flush(self) -> None:
-        journals = list(self._journals.values())
-        for journal in journals:
-            journal.hurry()
-        for journal in journals:
-            journal.flush()
+        flush_all(list(self._journals.values()))
 
     def trim(self, topic: str, partition: int, before: int) -> None:
         """Give up the records before an offset, soon; this makes the process the partition's writer."""

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -169,7 +169,7 @@ class Journal:
                 raise DeliveryError(explain(self.path, self._held)) from self._held
 
     def hurry(self) -> None:
-        """Have everything appended so far committed and synced at once: many journals then do it side by side."""
+        """Have everything appended so far committed and synced at once, and do not wait for it."""
         with self._changed:
             self._hurry()
 
@@ -355,3 +355,11 @@ class Journal:
 
     def _limit(self) -> int | None:
         return self._retention_bytes() if callable(self._retention_bytes) else self._retention_bytes
+
+
+def flush_all(journals: Sequence[Journal]) -> None:
+    """Flush many journals, all syncing side by side. Raises `DeliveryError` if one cannot be."""
+    for journal in journals:
+        journal.hurry()
+    for journal in journals:
+        journal.flush()

@@ -151,16 +151,19 @@ class KafkaBroker:
         self.shipper.flush(self._patience)
 
     def prefetch(self, wanted: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
-        self._held = {}
+        held: dict[tuple[str, int], list[Record]] = {}
         try:
             with _paused_gc():
-                self._hold(wanted)
+                self._fetch(wanted, held)
         except KafkaError:  # whatever it is, the reads that follow meet it, too
             self._forget()
-        return {
-            place: min(stop, self._held[place][-1].offset + 1) if place in self._held else stop
+            held = {}
+        stops = {
+            place: min(stop, held[place][-1].offset + 1) if place in held else stop
             for place, (_, stop) in wanted.items()
         }
+        self._held = held  # last: other threads may read, and take, what is here
+        return stops
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         held = self._held.get((topic, partition))
@@ -303,8 +306,10 @@ class KafkaBroker:
             self._met.clear()
             raise self._unreachable(topic, partition, error) from error
 
-    def _hold(self, wanted: Mapping[tuple[str, int], tuple[int, int]]) -> None:
-        """Hold some of the records that are wanted, as many as the first answers bring."""
+    def _fetch(
+        self, wanted: Mapping[tuple[str, int], tuple[int, int]], held: dict[tuple[str, int], list[Record]]
+    ) -> None:
+        """Add to `held` some of the records that are wanted, as many as the first answers bring."""
         if self._ahead is None:
             self._ahead = self._new_consumer(_AHEAD)
         consumer = self._ahead
@@ -326,13 +331,13 @@ class KafkaBroker:
                 return
             for place, some in found.items():
                 self._ahead_at[place] = some[-1].offset + 1
-                self._held.setdefault((place.topic, place.partition), []).extend(map(_record, some))
+                held.setdefault((place.topic, place.partition), []).extend(map(_record, some))
                 records, size = records + len(some), size + sum(len(each.value or b"") for each in some)
                 places.pop(place, None)
 
     def _forget(self) -> None:
-        """Begin anew with what is held ahead."""
-        consumer, self._ahead, self._ahead_at, self._held = self._ahead, None, {}, {}
+        """Give up the consumer that fetches ahead: the next one begins anew."""
+        consumer, self._ahead, self._ahead_at = self._ahead, None, {}
         if consumer is not None:
             consumer.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
+from coin_platform.journal import flush_all
 from coin_platform.journal_file import explain
 from coin_platform.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
 from coin_platform.wire import Record
@@ -116,10 +117,7 @@ class Shipper:
     def flush(self, patience: float) -> None:
         """Bring all that was appended to the disk and, if it answers within `patience` seconds, to Kafka."""
         spools = list(self._spools.values())
-        for spool in spools:
-            spool.journal.hurry()
-        for spool in spools:
-            spool.journal.flush()
+        flush_all([spool.journal for spool in spools])
         if not self._sent({spool: spool.end for spool in spools}, patience):
             logger.warning("%d records wait on disk: kafka has not taken them within %g s", self.waiting, patience)
 
