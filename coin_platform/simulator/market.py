@@ -79,9 +79,8 @@ class Listing:
 
     def levels(self, side: Side, count: int = LEVELS) -> list[tuple[int, float]]:
         """Return a side's best levels, best first."""
-        return (
-            sorted(self.bids.items(), reverse=True)[:count] if side is Side.BUY else sorted(self.asks.items())[:count]
-        )
+        levels = self.bids if side is Side.BUY else self.asks
+        return [(ticks, levels[ticks]) for ticks in sorted(levels, reverse=side is Side.BUY)[:count]]
 
     def trade(self, deal: Deal) -> None:
         """Let a trade happen: the statistics follow."""
@@ -149,12 +148,13 @@ class Market:
     def _refill(self, listing: Listing, side: Side, middle: int) -> None:
         """Keep every tick near the middle filled, but for one hole; a few sizes change."""
         levels, sign = (listing.bids, -1) if side is Side.BUY else (listing.asks, 1)
-        wanted = [middle + sign * distance for distance in range(1, LEVELS + 1)]
+        wanted = list(range(middle + sign, middle + sign * (LEVELS + 1), sign))
         del wanted[self._random.randrange(1, NEAR)]
-        for ticks in sorted(set(levels).difference(wanted)):
+        kept = set(wanted)
+        for ticks in sorted(levels.keys() - kept):
             del levels[ticks]
             listing.changes.append((side, ticks, 0.0))
-        fresh = [ticks for ticks in wanted if ticks not in levels]
+        fresh = sorted(kept - levels.keys(), reverse=side is Side.BUY)
         for ticks in dict.fromkeys([*fresh, *self._random.sample(wanted[:NEAR], 2)]):
             levels[ticks] = round(self._random.expovariate(2) + 1e-4, 6)
             listing.changes.append((side, ticks, levels[ticks]))
