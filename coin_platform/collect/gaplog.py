@@ -26,7 +26,7 @@ class GapLog:
     def __init__(self, exchange: Exchange, channel: Channel, broker: Broker) -> None:
         self._exchange, self._channel, self._broker = exchange, channel, broker
         self._ledger = self._new(State())
-        self._told_by = ""  # header of the last record
+        self._told_by: Header | None = None  # the last record
         self._is_over = False
 
     def resume(self, topic: str) -> None:
@@ -45,7 +45,7 @@ class GapLog:
 
     def record(self, header: Header, value: bytes) -> None:
         """Take a record that was appended to the raw topic."""
-        self._told_by = header.pack()
+        self._told_by = header
         self._tell(self._ledger.record(header, value))
 
     def served(self, pairs: Iterable[Pair], connection: str, time: Microseconds) -> None:
@@ -72,4 +72,5 @@ class GapLog:
 
     def _tell(self, gaps: Iterable[Gap]) -> None:
         for gap in () if self._is_over else gaps:
-            self._broker.append(GAPS, self._exchange.gap_partition, self._told_by, pack_gap(gap))
+            header = self._told_by.pack() if self._told_by else ""
+            self._broker.append(GAPS, self._exchange.gap_partition, header, pack_gap(gap))

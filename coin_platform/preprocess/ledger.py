@@ -98,6 +98,10 @@ class Ledger:
 
     def record(self, header: Header, value: bytes) -> list[Gap]:
         """Take one record in the order of the log. Raises `DecodeError` for one of ours that cannot be read."""
+        line = self.state.lines.get(header.connection)
+        if line is not None and self._is_next(line, header):
+            line.number, line.time = header.number, max(line.time, header.received_time)
+            return []
         if header.epoch < (self.state.beside or self.state.epoch):
             return []  # a collector that was thought dead: its successor counts
         return [*self._succeed(header, value), *self._take(header, value), *self._forget_the_moved(header)]
@@ -131,6 +135,16 @@ class Ledger:
         """Records of this time were trimmed before anyone stored them."""
         names = self._expected() or [""]
         return [self._gap(name, Pending(start, Cause.RETENTION, reason, stop)) for name in names]
+
+    def _is_next(self, line: Line, header: Header) -> bool:
+        """Whether this is just one more frame of a feed that is heard, as nearly all are."""
+        return (
+            header.kind is Kind.SOCKET
+            and header.number == line.number + 1
+            and header.epoch == self.state.epoch
+            and (line.has_spoken or not line.is_feed)
+            and header.received_time - (self.state.epoch_time or header.received_time) < MOVED
+        )
 
     def _take(self, header: Header, value: bytes) -> Iterator[Gap]:
         if header.kind is Kind.OPENED:
