@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import journals, live, pace, rounds, tables, windows
+from benchmarks import journals, live, pace, rounds, tables, windows, writers
 from benchmarks.compare import Outcome
 
 REPORT = Path("reports/bench.json")
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[Path], Iterator[Outcome]]] = {
     "live": live.run,
     "windows": windows.run,
     "journals": journals.run,
+    "writers": writers.run,
     "rounds": rounds.run,
     "pace": pace.run,
 }

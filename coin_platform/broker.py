@@ -13,6 +13,7 @@ from coin_platform.errors import RetentionLoss, SettingsError
 from coin_platform.journal import Journal, flush_all, now
 from coin_platform.journal_file import path_of
 from coin_platform.journal_reader import JournalReader, Positions
+from coin_platform.journal_writer import Writer
 from coin_platform.model import Microseconds
 from coin_platform.settings import PREFIX, Settings
 from coin_platform.wire import Record
@@ -114,6 +115,7 @@ class LocalBroker:
         self._retention_bytes = retention_bytes
         self._positions = Positions(folder / ".positions.db")  # no topic's folder begins with a dot
         self._journals: dict[tuple[str, int], Journal] = {}
+        self._writer = Writer()
         self._readers: dict[tuple[str, int], JournalReader] = {}
         self._opening = threading.Lock()
 
@@ -179,6 +181,7 @@ class LocalBroker:
                 path = self._path(topic, partition)
                 self._journals[topic, partition] = Journal(
                     path,
+                    writer=self._writer,
                     clock=self._clock,
                     retention_hours=self._retention_hours,
                     retention_bytes=partial(self._share, path, self._retention_bytes)

@@ -11,18 +11,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from math import inf
 from pathlib import Path
 
 from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal_file import File, explain, is_full
 from coin_platform.journal_lock import GUEST, PAUSE, WRITER, hold, holder
+from coin_platform.journal_writer import Writer
 from coin_platform.model import SECOND, Microseconds
 
 BUFFER_BYTES = 64 << 20
 _HELD_BYTES = 8 << 20  # that wait in memory for a full disk, at most
 _AGAIN = 0.25  # seconds between two looks whether a full disk has room
-_EARLY = 1_000  # so many waiting records are committed before the 20 ms are over
+_EARLY = 1_000  # so many waiting records are committed before the writer's 20 ms are over
 _BATCH = 4_096  # records of one transaction, at most
 
 
@@ -32,11 +34,12 @@ def now() -> Microseconds:
 
 
 class Journal:
-    """The writer of one partition: `append` puts into memory, a thread commits and syncs.
+    """The writer of one partition: `append` puts into memory, a thread commits, another syncs.
 
-    A commit follows the first waiting record by at most `commit_every` seconds, a sync to the disk by `sync_every`:
-    `kill -9` costs the first, a power cut the second. Records older than `retention_hours`, and the oldest beyond
-    `retention_bytes` of this file (a number, or a function that is asked every `retain_every` seconds), are trimmed.
+    The first is that of `writer`, which others may share. A commit follows the first waiting record by about its 20 ms,
+    a sync to the disk by `sync_every` seconds: `kill -9` costs the first, a power cut the second. Records older than
+    `retention_hours`, and the oldest beyond `retention_bytes` of this file (a number, or a function that is asked every
+    `retain_every` seconds), are trimmed.
     `on_append` is called on the writer's thread with the new end offset after each commit.
 
     A failure to write ends the writer; every later call raises `DeliveryError`, one line with file and remedy. With
@@ -53,7 +56,7 @@ class Journal:
         path: Path,
         *,
         clock: Callable[[], Microseconds] = now,
-        commit_every: float = 0.02,
+        writer: Writer | None = None,
         sync_every: float = 0.2,
         retention_hours: float | None = None,
         retention_bytes: int | Callable[[], int] | None = None,
@@ -65,7 +68,6 @@ class Journal:
     ) -> None:
         self.path = path
         self._clock = clock
-        self._commit_every = commit_every
         self._sync_every = sync_every
         self._retention_hours = retention_hours
         self._retention_bytes = retention_bytes
@@ -73,7 +75,10 @@ class Journal:
         self._buffer_bytes = buffer_bytes
         self._on_append = on_append
         self._on_drop = on_drop
-        self._changed = threading.Condition()  # guards all that follows
+        self._writer = writer or Writer()
+        guard = self._guard = self._writer.guard  # of all that follows
+        self._unsynced = threading.Condition(guard)  # for the syncing thread: something to sync, or at once
+        self._settled = threading.Condition(guard)  # for who waits: synced, held, failed or ended
         self._buffer: list[tuple[str, bytes]] = []
         self._unwritten_bytes = 0  # of the buffer and of what is being committed
         # counts of records since this writer began
@@ -98,8 +103,15 @@ class Journal:
             except PartitionBusy:
                 os.close(self._seat)
                 raise
-        self._thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
-        self._thread.start()
+        self.name = str(path)
+        self.due_time = -inf  # the file is to be opened
+        self._opened = ExitStack()  # ends what the file needs
+        self._file: File | None = None
+        self._bytes_limit: int | None = None
+        self._limit_time = -inf
+        self._has_more = True  # to trim: an earlier writer may have left something
+        self._has_ended = False
+        self._writer.add(self)
 
     def append(self, header: str, value: bytes) -> None:
         """Take one record; any thread may call this, and it never waits for the disk.
@@ -107,7 +119,7 @@ class Journal:
         Raises `DeliveryError` after a failure of the writer, and when more than `buffer_bytes` wait for the disk:
         who can append faster than a disk writes calls `flush` now and then.
         """
-        with self._changed:
+        with self._guard:
             self._check()
             if self._held and self._unwritten_bytes > min(_HELD_BYTES, self._buffer_bytes):
                 self._drop(1 + len(self._buffer) // 8)
@@ -119,15 +131,15 @@ class Journal:
             self._buffer.append((header, value))
             self._unwritten_bytes += len(header) + len(value)
             self._appended += 1
-            if len(self._buffer) in (1, _EARLY):
-                self._changed.notify_all()
+            if self._writer.is_idle or len(self._buffer) == _EARLY:
+                self._writer.wake()
 
     def host(self) -> int | None:
         """Return the process whose guest we are; `None` once this partition is ours, which it becomes here.
 
         Raises `PartitionBusy` if that process is not of this machine (containers may share a folder).
         """
-        with self._changed:
+        with self._guard:
             if self._seat is None:
                 return None
             try:
@@ -153,16 +165,16 @@ class Journal:
     @property
     def needs_room(self) -> Exception | None:
         """Why records wait in memory, once all has been trimmed that should be; `None` while they can be written."""
-        with self._changed:
+        with self._guard:
             return None if self._is_trimming or self._trim_to is not None else self._held
 
     def flush(self) -> None:
         """Return when everything appended so far is committed and synced. Raises `DeliveryError` if it cannot be."""
-        with self._changed:
+        with self._guard:
             self._check()
             wanted = self._appended
             self._hurry()
-            self._changed.wait_for(lambda: self._synced >= wanted or self._failure or self._held)
+            self._settled.wait_for(lambda: self._synced >= wanted or self._failure or self._held)
             if self._synced < wanted:
                 self._check()
                 assert self._held is not None
@@ -170,31 +182,31 @@ class Journal:
 
     def hurry(self) -> None:
         """Have everything appended so far committed and synced at once, and do not wait for it."""
-        with self._changed:
+        with self._guard:
             self._hurry()
 
     def _hurry(self) -> None:
         if self._flush_to < self._appended and self._synced < self._appended:
             self._flush_to = self._appended
-            self._changed.notify_all()
+            self._writer.wake()
+            self._unsynced.notify()
 
     def trim(self, before: int) -> None:
         """Drop the records before an offset; the writer's thread does it soon, in small steps.
 
         Beyond the end it drops what has come until then, and nothing of what comes later.
         """
-        with self._changed:
+        with self._guard:
             self._check()
             self._trim_to = max(self._trim_to or 0, before)
-            self._changed.notify_all()
+            self._writer.wake()
 
     def close(self) -> None:
         """Write what waits and free the partition. Raises `DeliveryError` if something could not be written."""
-        with self._changed:
+        with self._guard:
             self._closing = True
-            self._changed.notify_all()
-        self._thread.join()
-        with self._changed:
+            self._writer.wake()
+            self._settled.wait_for(lambda: self._has_ended)
             locks = [lock for lock in (self._lock, self._seat) if lock is not None]
             if not locks:
                 return
@@ -210,88 +222,120 @@ class Journal:
         if self._closing:
             raise DeliveryError(f"journal {self.path} is closed: open it again to append")
 
-    # What follows runs on the writer's thread.
+    # What follows is for the writer's thread.
 
-    def _run(self) -> None:
+    @property
+    def has_work(self) -> bool:
+        if self._file is None:
+            return False  # it looks again when it is due
+        if self._held:
+            return self._is_over or (self._trim_to is not None and not self._is_stuck)
+        return bool(self._buffer) or self._trim_to is not None or self.is_urgent
+
+    @property
+    def has_records(self) -> bool:
+        return bool(self._buffer) and not self._held
+
+    @property
+    def is_urgent(self) -> bool:
+        if self._file is None or self._held:
+            return False
+        return self._is_over or self._flush_to > self._taken or len(self._buffer) >= _EARLY
+
+    @property
+    def _is_over(self) -> bool:
+        return self._closing or self._failure is not None
+
+    def work(self) -> bool:
+        is_last = True
         try:
-            while self.host() is not None and not self.path.exists():
-                time.sleep(PAUSE)  # the writer is about to make it
-            with closing(File(self.path, self._clock, is_careful=self._on_drop is not None)) as file:
-                syncing = threading.Thread(target=self._sync, args=(file,), name=f"sync {self.path}", daemon=True)
-                syncing.start()
-                try:
-                    self._write(file)
-                finally:
-                    with self._changed:
-                        self._has_written = True
-                        self._changed.notify_all()
-                    syncing.join()
-            with self._changed:
-                self._failure = self._failure or self._held
-                if self._on_drop is not None:
-                    self._drop(len(self._buffer))
+            with ExitStack() as stack:
+                stack.callback(self._opened.close)
+                is_last = self._step()
+                if not is_last:
+                    stack.pop_all()
+            if is_last:
+                with self._guard:
+                    self._failure = self._failure or self._held
+                    if self._on_drop is not None:
+                        self._drop(len(self._buffer))
         except Exception as error:
             self._fail(error)
+        if is_last:
+            with self._guard:
+                self._has_ended = True
+                self._settled.notify_all()
+        return is_last
+
+    def _step(self) -> bool:
+        """Write what waits, trim; return whether that was the last of it."""
+        if self._file is None:
+            if self.host() is not None and not self.path.exists():
+                self.due_time = time.monotonic() + PAUSE  # the writer is about to make it
+                return False
+            self._file = self._begin()
+        with self._guard:
+            batch, self._buffer = self._buffer, []
+            self._taken += len(batch)
+            is_last = self._is_over
+        self._commit(self._file, batch)
+        if time.monotonic() - self._limit_time >= self._retain_every:
+            self._bytes_limit, self._limit_time = self._limit(), time.monotonic()
+        if self._has_more or self._retains or self._trim_to is not None:
+            self._has_more = self._make_room(self._file, is_last=is_last)
+        self.due_time = self._next_time()
+        return is_last and not self._has_more
+
+    def _begin(self) -> File:
+        file = self._opened.enter_context(closing(File(self.path, self._clock, is_careful=self._on_drop is not None)))
+        syncing = threading.Thread(target=self._sync, args=(file,), name=f"sync {self.path}", daemon=True)
+        syncing.start()
+        self._opened.callback(syncing.join)
+        self._opened.callback(self._stop_syncing)
+        return file
 
     def _fail(self, error: Exception) -> None:
         """End: whatever it was, the next append, flush or close raises it."""
-        with self._changed:
+        with self._guard:
             self._failure = error
-            self._changed.notify_all()
+            self._writer.wake()
+            self._settled.notify_all()
 
     def _sync(self, file: File) -> None:
         """Sync what is committed, on a thread of its own: on a busy disk that takes long, and commits do not wait."""
         synced_time = time.monotonic()
         try:
             while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._written > self._synced or self._has_written)
+                with self._unsynced:
+                    self._unsynced.wait_for(lambda: self._written > self._synced or self._has_written)
                     if self._written == self._synced:
                         return
                     patience = synced_time + self._sync_every - time.monotonic()
-                    self._changed.wait_for(lambda: self._flush_to > self._synced or self._has_written, patience)
+                    self._unsynced.wait_for(lambda: self._flush_to > self._synced or self._has_written, patience)
                     written = self._written
                 file.sync()
                 synced_time = time.monotonic()
-                with self._changed:
+                with self._settled:
                     self._synced = written
-                    self._changed.notify_all()
+                    self._settled.notify_all()
         except OSError as error:
             self._fail(error)
 
-    def _write(self, file: File) -> None:
-        limit, limit_time = self._limit(), time.monotonic()
-        is_last = has_more = False
-        while has_more or not is_last:
-            batch, is_last = self._take(self._patience(has_more))
-            self._commit(file, batch)
-            if time.monotonic() - limit_time >= self._retain_every:
-                limit, limit_time = self._limit(), time.monotonic()
-            has_more = self._make_room(file, limit, is_last=is_last)
+    def _stop_syncing(self) -> None:
+        with self._guard:
+            self._has_written = True
+            self._unsynced.notify()
 
-    def _take(self, patience: float | None) -> tuple[list[tuple[str, bytes]], bool]:
-        """Wait for work and gather a little more of it; return records, and whether to end."""
-        with self._changed:
-            if self._held and patience != 0:
-                self._changed.wait_for(lambda: self._closing or self._can_trim(), _AGAIN)
-            self._changed.wait_for(lambda: self._buffer or self._trim_to is not None or self._is_urgent(), patience)
-            if self._buffer:
-                self._changed.wait_for(self._is_urgent, self._commit_every)
-            batch, self._buffer = self._buffer, []
-            self._taken += len(batch)
-            return batch, self._closing or self._failure is not None
+    def _next_time(self) -> float:
+        if self._has_more:
+            return -inf
+        if self._held:
+            return time.monotonic() + _AGAIN
+        return time.monotonic() + self._retain_every if self._retains else inf
 
-    def _can_trim(self) -> bool:
-        return self._trim_to is not None and not self._is_stuck
-
-    def _is_urgent(self) -> bool:
-        is_over = self._closing or self._failure is not None
-        return is_over or self._flush_to > self._taken or len(self._buffer) >= _EARLY
-
-    def _patience(self, has_more: bool) -> float | None:
-        if has_more:
-            return 0.0
-        return None if self._retention_hours is None and self._retention_bytes is None else self._retain_every
+    @property
+    def _retains(self) -> bool:
+        return self._retention_hours is not None or self._retention_bytes is not None
 
     def _commit(self, file: File, batch: list[tuple[str, bytes]]) -> None:
         """Write records, or hold them until the disk has room."""
@@ -304,21 +348,22 @@ class Journal:
                 return
             if self._on_append:
                 self._on_append(end)
-            with self._changed:
+            with self._guard:
                 self._held = None
+                if self._written == self._synced:  # else it is about to sync already
+                    self._unsynced.notify()
                 self._written += len(records)
                 self._unwritten_bytes -= sum(len(header) + len(value) for header, value in records)
-                self._changed.notify_all()
 
     def _hold_back(self, error: Exception, records: list[tuple[str, bytes]]) -> None:
         """Keep what a full disk did not take. Raises any other error, and every one where nobody makes room."""
         if self._on_drop is None or not is_full(error):
             raise error
-        with self._changed:
+        with self._guard:
             self._held = error
             self._buffer[:0] = records
             self._taken -= len(records)
-            self._changed.notify_all()
+            self._settled.notify_all()
 
     def _drop(self, count: int) -> None:
         """Give up the oldest records that are held."""
@@ -330,25 +375,25 @@ class Journal:
             self._unwritten_bytes -= sum(len(header) + len(value) for header, value in dropped)
             self._on_drop(dropped)
 
-    def _make_room(self, file: File, limit: int | None, *, is_last: bool) -> bool:
+    def _make_room(self, file: File, *, is_last: bool) -> bool:
         """Take one step of trimming, or of giving what is free back to the disk; return whether more remain."""
         has_more = is_stuck = False
         try:
-            has_more = self._lock is not None and (self._trim(file, limit) or (not is_last and file.vacuum()))
+            has_more = self._lock is not None and (self._trim(file) or (not is_last and file.vacuum()))
         except sqlite3.Error as error:
             self._hold_back(error, [])
             is_stuck = True
-        with self._changed:
+        with self._guard:
             self._is_trimming, self._is_stuck = has_more, is_stuck
         return has_more
 
-    def _trim(self, file: File, limit: int | None) -> bool:
+    def _trim(self, file: File) -> bool:
         """Take one step of what was asked for and of the retention; return whether more remain."""
         trim_to = self._trim_to
         hours = self._retention_hours
         horizon = 0 if hours is None else self._clock() - int(hours * 3600 * SECOND)
-        has_more = file.trim(trim_to or 0, horizon, limit)
-        with self._changed:
+        has_more = file.trim(trim_to or 0, horizon, self._bytes_limit)
+        with self._guard:
             if not has_more and self._trim_to == trim_to:
                 self._trim_to = None  # a trim beyond the end does not drop what comes later
         return has_more

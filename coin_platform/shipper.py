@@ -12,13 +12,15 @@ from typing import Protocol, TypeAlias
 from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
 from coin_platform.journal import flush_all
 from coin_platform.journal_file import explain
+from coin_platform.journal_writer import Writer
 from coin_platform.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
 from coin_platform.wire import Record
 
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 64 << 20  # bytes that may be on their way at once
-_LINGER = 0.03  # seconds in which more may come before a round begins
+_LINGER, _LONGEST = 0.03, 0.15  # seconds in which more may come before a round begins, at least and at most
+_SHARE = 4.0  # times what the last round took: the busier the machine, the fewer and larger the batches
 _TICK = 0.5  # seconds between two looks at what may be trimmed, and at the limit
 _SLICE = 0.25  # seconds after which one who waits for Kafka looks whether it should end
 _SOON, _OFTEN, _SELDOM = 0.1, 1.0, 30.0  # seconds before the next try: the first, the most, the most of an odd one
@@ -79,9 +81,11 @@ class Shipper:
         self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
         self._on_loss = on_loss or (lambda _: None)
         self._is_guest = guest
+        self._writer = Writer()
         self._changed = threading.Condition()  # guards all that follows
         self._spools: dict[tuple[str, int], Spool] = {}
         self._hurried = 0  # how many wait in `flush`
+        self._is_idle = False  # the thread waits for something to send
         self._closing = False
         self._thread: threading.Thread | None = None
         self._opening = threading.Lock()
@@ -90,6 +94,7 @@ class Shipper:
         self._room = in_flight  # bytes of a round: what the line carries in time
         self._succeeded_time = 0.0
         self._tick_time = 0.0
+        self._linger = _LINGER
 
     @property
     def waiting(self) -> int:
@@ -155,7 +160,7 @@ class Shipper:
             if self._closing:
                 raise DeliveryError(f"{topic}[{partition}]: the broker is closed: connect again to append")
             if (topic, partition) not in self._spools:
-                spool = Spool(self._folder, topic, partition, self._wake, guest=self._is_guest)
+                spool = Spool(self._folder, topic, partition, self._wake, writer=self._writer, guest=self._is_guest)
                 with self._changed:
                     self._spools = self._spools | {(topic, partition): spool}  # others iterate over the former one
                     self._changed.notify_all()
@@ -165,8 +170,9 @@ class Shipper:
             return self._spools[topic, partition]
 
     def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+        if self._is_idle:  # else it looks again by itself: to be woken by each commit takes more than to send
+            with self._changed:
+                self._changed.notify_all()
 
     # What follows runs on the shipper's thread.
 
@@ -175,7 +181,9 @@ class Shipper:
             try:
                 due = self._wait()
                 if due:
+                    started = time.monotonic()
                     self._round(due)
+                    self._linger = min(max(_LINGER, _SHARE * (time.monotonic() - started)), _LONGEST)
                 self._tick()
             except Exception:  # a fault of ours, or a full disk: nothing is lost by trying again
                 logger.exception("the records that wait for kafka cannot be sent")
@@ -189,8 +197,10 @@ class Shipper:
     def _wait(self) -> list[Spool]:
         """Return the spools that have something to send and may try, once there are some or a tick has passed."""
         with self._changed:
+            self._is_idle = True  # before it looks, or what comes meanwhile might be overlooked
             self._changed.wait_for(lambda: self._closing or self._due(), self._patience())
-            self._changed.wait_for(lambda: self._closing or self._hurried or self._is_behind(), _LINGER)
+            self._is_idle = False
+            self._changed.wait_for(lambda: self._closing or self._hurried or self._is_behind(), self._linger)
             return [] if self._closing else self._due()
 
     def _due(self) -> list[Spool]:

@@ -14,6 +14,7 @@ from coin_platform.errors import DecodeError, DeliveryError
 from coin_platform.journal import Journal, now
 from coin_platform.journal_file import path_of
 from coin_platform.journal_reader import JournalReader
+from coin_platform.journal_writer import Writer
 from coin_platform.model import Microseconds
 from coin_platform.wire import Record, unpack
 
@@ -60,7 +61,14 @@ class Spool:
     """
 
     def __init__(
-        self, folder: Path, topic: str, partition: int, on_commit: Callable[[], None], *, guest: bool = False
+        self,
+        folder: Path,
+        topic: str,
+        partition: int,
+        on_commit: Callable[[], None],
+        *,
+        writer: Writer | None = None,
+        guest: bool = False,
     ) -> None:
         """Raises `PartitionBusy` if another process writes this partition."""
         self.topic, self.partition = topic, partition
@@ -69,7 +77,7 @@ class Spool:
         self._on_commit = on_commit
         self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
         self._dropped: deque[Loss] = deque()  # that is not on the disk yet
-        self.journal = Journal(self.path, on_append=self._appended, on_drop=self._drop, guest=guest)
+        self.journal = Journal(self.path, writer=writer, on_append=self._appended, on_drop=self._drop, guest=guest)
         self._is_ours = self.journal.host() is None
         bounds = self.reader.bounds()
         self.next = self._trimmed = bounds.begin

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import Journal
 from coin_platform.journal_reader import JournalReader, Positions
+from coin_platform.journal_writer import Writer
 from coin_platform.model import SECOND
 from tests.kit.delivery import until
 
@@ -226,7 +227,7 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
     path = tmp_path_factory.mktemp("journal") / "0.db"
     written: list[bytes] = []
     begin = 0
-    journal = Journal(path, commit_every=0)
+    journal = Journal(path, writer=Writer(0))
     try:
         for count, trim_to, is_restart in steps:
             new = [b"%d" % (len(written) + n) for n in range(count)]
@@ -240,7 +241,7 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
             assert JournalReader(path).begin_offset() == begin
             if is_restart:
                 journal.close()
-                journal = Journal(path, commit_every=0)
+                journal = Journal(path, writer=Writer(0))
     finally:
         journal.close()
     start = data.draw(st.integers(begin, len(written)))

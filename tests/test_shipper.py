@@ -287,6 +287,17 @@ def test_no_more_is_on_its_way_than_the_bound_and_nobody_starves(tmp_path: Path,
         assert max(line.largest for line in cluster.producers) <= 1_000_000
 
 
+def test_when_rounds_take_long_more_is_gathered_for_each(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.latency = 0.05
+    with shipping(tmp_path, cluster) as shipper:
+        for value in range(100):
+            shipper.append(TOPIC, 0, "h", b"%d" % value)
+            time.sleep(0.01)
+        until(lambda: len(cluster.taken()) == 100)
+    assert cluster.taken() == list(range(100))
+    assert sum(line.rounds for line in cluster.producers) < 10  # of 0.05 and 0.03 s they would be 13
+
+
 def test_K1_A6_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carries(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
