@@ -1,6 +1,7 @@
 """Rows near real time: the raw topics of one region -> landing objects in the lake, until their windows are committed.
 
 A consumer of its own, so that a lake that is away stops only this: positions wait in the topic, not rows in memory.
+While all goes well it takes over the rows that the lanes of its process have made anyway, and reads nothing.
 """
 
 import logging
@@ -18,7 +19,8 @@ from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.lake import Lake
 from coin_platform.landing import times_of
 from coin_platform.model import Microseconds, Region
-from coin_platform.preprocess.lane import prepared
+from coin_platform.preprocess.handoff import Handoff
+from coin_platform.preprocess.lane import Lane, prepared
 from coin_platform.preprocess.tables import rows_table
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 MOST = 20_000  # raw records of one object, and bytes of them: bounds memory after an outage
 MOST_BYTES = 16 << 20
 SLICE = 200  # records whose rows are Python's objects at once: it keeps the memory of the most it ever had
+PART = 50  # rows handed over that are worth a table
 LONGEST = 10.0  # seconds that rows wait for more of them
 BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
 TIDY = 300.0  # seconds between two looks for objects whose windows are committed
@@ -57,7 +60,9 @@ class Landing:
         self._last: float | None = None  # when the last object was stored
         self._waiting_since: float | None = None
         self._transform: Transform | None = None  # that was fed all before `position`; none: it is to be made
-        self.position = 0
+        self.handoff: Handoff | None = None  # from the lane of the same partition, if this process has it
+        self._handed: list[pl.DataFrame] = []  # rows from `position` to before `_reached`
+        self.position = self._reached = 0
         self.open()
 
     def open(self) -> None:
@@ -68,6 +73,7 @@ class Landing:
         if self.position != position > 0:
             logger.error("%s[%d]: landing goes on at offset %d, not %d", *self.place, self.position, position)
         self._transform = None
+        self._forget()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -88,12 +94,29 @@ class Landing:
             return False
         return lag >= self._size or moment - self._waiting_since >= LONGEST
 
+    def gather(self, least: int = PART) -> None:
+        """Make a table of the rows that the lane of this partition has made since the last time, if so many."""
+        if self.handoff is None or self._reached - self.position >= MOST:
+            return
+        if given := self.handoff.take(self._reached, least):
+            self._handed.append(rows_table(self.source.channel, given.rows))
+            self._reached = given.stop
+
     def work(self, moment: float, end: int) -> tuple[str, Landed] | None:
         """Store the rows of what waits before `end`, remember how far that is; return the new object and what it holds.
 
         Raises `LakeError`; nothing is lost then.
         """
-        topic, partition = self.place
+        self.gather(0)
+        parts, first, stop = self._handed, self.position, self._reached
+        self._forget()
+        if parts:
+            self._transform = None
+            return self._land(moment, first, stop, parts)
+        return self._read(moment, end)
+
+    def _read(self, moment: float, end: int) -> tuple[str, Landed] | None:
+        """Read what waits before `end`, and store its rows."""
         offsets: list[int] = []  # the first and the last of each slice
         parts: list[pl.DataFrame] = []
         try:
@@ -105,18 +128,26 @@ class Landing:
         except RetentionLoss:
             self.open()
             return None
-        stored = None
-        if offsets:
-            rows, name = pl.concat(parts), f"{topic}-{partition}-{offsets[0]}"
-            if rows.height:
-                table, exchange = self.source.channel.value, self.source.exchange.name
-                key = self._lake.landing.put(table, exchange, name, rows)
-                stored = key, Landed(table, exchange, starts(times_of(rows), self._window))
-            self.position = offsets[-1] + 1
-            self._last, self._waiting_since = moment, None
-            self._broker.commit(self._group, topic, partition, self.position)
+        stored = self._land(moment, offsets[0], offsets[-1] + 1, parts) if offsets else None
         self._transform = transform
         return stored
+
+    def _land(self, moment: float, first: int, stop: int, parts: list[pl.DataFrame]) -> tuple[str, Landed] | None:
+        """Store rows of the records from offset `first` to before `stop`."""
+        (topic, partition), stored = self.place, None
+        rows = pl.concat(parts)
+        if rows.height:
+            table, exchange = self.source.channel.value, self.source.exchange.name
+            key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{first}", rows)
+            stored = key, Landed(table, exchange, starts(times_of(rows), self._window))
+        self.position = self._reached = stop
+        self._last, self._waiting_since = moment, None
+        self._broker.commit(self._group, topic, partition, stop)
+        return stored
+
+    def _forget(self) -> None:
+        """Go back to where objects have been stored: what was handed over since is stored now, or made again."""
+        self._handed, self._reached = [], self.position
 
     def _rows(self, transform: Transform, records: Iterable[Record]) -> pl.DataFrame:
         rows = [row for record in records for row in transform.feed(record)]
@@ -146,6 +177,12 @@ class Lander:
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
         self._surveyed: float | None = None  # when the lake was listed last
 
+    def follow(self, lanes: Iterable[Lane]) -> None:
+        """Take over the rows that these make."""
+        known = {lane.place: lane for lane in lanes}
+        for landing in self.landings:
+            landing.handoff = known[landing.place].handoff = Handoff()
+
     def run(self, stop: threading.Event) -> None:
         """Land until `stop`; a lake or a broker that is away is waited for."""
         tidied = time.monotonic()
@@ -163,6 +200,7 @@ class Lander:
         """Store the objects that are due. Raises `LakeError`."""
         ends = self._broker.end_offsets([landing.place for landing in self.landings])
         for landing in self.landings:
+            landing.gather()
             end = ends[landing.place]
             if landing.is_due(moment, end) and (stored := landing.work(moment, end)):
                 key, landed = stored

@@ -21,9 +21,10 @@ from coin_platform.errors import DecodeError, RetentionLoss
 from coin_platform.journal import now
 from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, processed, schema
+from coin_platform.preprocess.handoff import Given, Handoff
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.transform import Entry, Source, Transform
+from coin_platform.preprocess.transform import Entry, Row, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
 
@@ -114,6 +115,7 @@ class Lane:
         self.position = self.committed = 0
         self.is_stored = True  # all that was appended
         self.ages: dict[Stage, Ages] = {}
+        self.handoff: Handoff | None = None  # to who wants the rows, too
         self._broker, self._clock, self._window = broker, clock, settings.window_length
         self._interval = settings.batch_interval
         names = (source.exchange.name, source.channel.value)
@@ -182,12 +184,15 @@ class Lane:
             self.open()  # names what is lost, and goes on where the topic begins now
             return 0
         self.is_stored = self.is_stored and not records
+        rows: list[Row] = []
         for record in records:
-            self._process(record)
+            rows += self._process(record)
         if records:
             if self.position == 0:
                 logger.info("%s: its first records", self)
-            self.position = records[-1].offset + 1
+            start, self.position = self.position, records[-1].offset + 1
+            if self.handoff is not None:
+                self.handoff.give(Given(start, self.position, rows))
             self._waiting_since = None
             self._batch.observe(len(records))
         return len(records)
@@ -233,7 +238,8 @@ class Lane:
             if size >= MOST_BYTES:
                 return
 
-    def _process(self, record: Record) -> None:
+    def _process(self, record: Record) -> list[Row]:
+        """Append what a record gives to its topics; return its rows."""
         transform = self._transform
         entries = dead_letters.entries(transform, record)
         for entry in entries if record.offset not in self._given_up else ():  # or it were here, and redriven, too
@@ -250,6 +256,7 @@ class Lane:
             self._times.append(_times(record, entries))
         transform.dead.clear()
         transform.faults.clear()
+        return [entry.row for entry in entries]
 
     def _last(self, topic: str, place: Callable[[bytes], Place | None], begin: int, end: int) -> tuple[Place, bool]:
         """Return the place of the newest record that was no second try, and whether our topic is still the one named.

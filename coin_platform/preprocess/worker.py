@@ -233,7 +233,9 @@ async def preprocess(
     halt = threading.Event()
 
     def make() -> tuple[Worker, Lander]:
-        return Worker(region, exchanges, settings, broker), Lander(region, exchanges, settings, broker, lake)
+        worker, lander = Worker(region, exchanges, settings, broker), Lander(region, exchanges, settings, broker, lake)
+        lander.follow(worker.lanes)
+        return worker, lander
 
     async def run() -> None:
         parts = await asyncio.to_thread(_made, make, region, halt)

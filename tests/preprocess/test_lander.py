@@ -11,8 +11,10 @@ from coin_platform.errors import BrokerUnreachable, Conflict, LakeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Kind, Window
-from coin_platform.preprocess import lander
+from coin_platform.preprocess import handoff, lander
+from coin_platform.preprocess.handoff import Handoff
 from coin_platform.preprocess.lander import KEPT, LONGEST, Lander, Landing
+from coin_platform.preprocess.lane import Lane
 from coin_platform.preprocess.tables import batch
 from coin_platform.wire import Header
 from tests.preprocess.test_worker import SETTINGS, Log
@@ -42,6 +44,12 @@ class Place:
 
     def landing(self) -> Landing:
         return Landing(self.log.source, self.log.broker, self.lake, SETTINGS)
+
+    def pair(self) -> tuple[Lane, Landing]:
+        """Return a lane, and a landing that takes over its rows."""
+        lane, landing = self.log.lane(), self.landing()
+        lane.handoff = landing.handoff = Handoff()
+        return lane, landing
 
     @property
     def end(self) -> int:
@@ -203,6 +211,85 @@ def test_a_lake_and_a_broker_that_are_away_at_once_cost_no_rows_either(monkeypat
     place.store.is_away = False
     place.work(landing, 1.0)
     assert place.scan().height == batch(place.log.source, place.log.raw()).rows.height
+
+
+@pytest.mark.parametrize(
+    ("exchange", "channel", "stem"),
+    [("upbit", Channel.TICKER, "ticker"), ("kraken", Channel.ORDERBOOK, "book_sequence_2")],
+)
+def test_rows_that_a_lane_has_made_land_without_being_read_or_made_again(
+    exchange: str, channel: Channel, stem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(exchange, channel)
+    lane, landing = place.pair()
+    place.log.recorded(stem)
+    monkeypatch.setattr(landing, "_read", None)
+    for stop in (1, place.end // 2, place.end):
+        lane.work(stop)
+        landing.gather()  # few are not worth a table yet
+        landing.work(0.0, place.end)
+        assert landing.position == lane.position == place.landing().position
+    wanted = batch(place.log.source, place.log.raw()).rows.sort("offset", "index")
+    assert wanted.height and place.scan().drop("exchange").sort("offset", "index").equals(wanted)
+
+
+def test_what_a_lane_made_before_where_landing_stands_does_not_land_again() -> None:
+    place = Place()
+    lane, landing = place.pair()
+    place.log.append(*[frames("upbit", "ticker")[0].payload] * 6)
+    landing.work(0.0, 4)  # read, for no lane has been there
+    lane.work(2)
+    landing.gather(0)
+    lane.work(6)
+    landing.work(1.0, 6)
+    assert landing.position == 6
+    assert place.scan()["offset"].sort().to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_rows_that_nobody_took_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handoff, "MOST", 4)
+    place = Place()
+    lane, landing = place.pair()
+    place.log.append(*[frames("upbit", "ticker")[0].payload] * 9)
+    for stop in (3, 6, 9):  # the second is too much, with the first
+        lane.work(stop)
+    landing.work(0.0, 9)
+    assert landing.position == 9
+    assert place.scan()["offset"].sort().to_list() == list(range(9))
+
+
+def test_a_lane_that_begins_anew_hands_over_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    lane, landing = place.pair()
+    place.log.append(*[frames("upbit", "ticker")[0].payload] * 6)
+    lane.work(4)
+    lane.open()  # nothing was committed
+    assert lane.position == 0
+    lane.work(2)
+    landing.work(0.0, 6)
+    lane.work(6)
+    monkeypatch.setattr(landing, "_read", None)
+    landing.work(1.0, 6)
+    assert place.scan()["offset"].sort().to_list() == list(range(6))
+
+
+def test_rows_handed_over_while_the_lake_is_away_are_read_again_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lander, "MOST", 3)
+    place = Place("kraken", Channel.ORDERBOOK)
+    lane, landing = place.pair()
+    place.log.recorded("book_sequence_2")
+    for stop in range(1, place.end + 1):
+        lane.work(stop)
+        landing.gather(0)
+    assert landing._reached == 3
+    place.store.is_away = True
+    with pytest.raises(LakeError):
+        landing.work(0.0, place.end)
+    place.store.is_away = False
+    while landing.position < place.end:
+        landing.work(1.0, place.end)
+    wanted = batch(place.log.source, place.log.raw()).rows.sort("offset", "index")
+    assert place.scan().drop("exchange").sort("offset", "index").equals(wanted)
 
 
 def test_a_retry_overwrites_its_own_object(monkeypatch: pytest.MonkeyPatch) -> None:
