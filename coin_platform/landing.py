@@ -14,7 +14,8 @@ from coin_platform.model import Microseconds
 from coin_platform.store import Store
 
 FOLDER = "landing"
-NAME = re.compile(r"exchange=([^/]+)/(.+)-(\d+)-(\d+)\.parquet")
+SUFFIX = ".parquet"
+NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d+)\{SUFFIX}")
 
 
 class Landing:
@@ -27,7 +28,7 @@ class Landing:
         """Store rows of one raw partition under `name`, whatever was there; return the key."""
         file = io.BytesIO()
         rows.write_parquet(file, compression="zstd", compression_level=3, statistics=True)
-        key = f"{FOLDER}/{table}/exchange={exchange}/{name}.parquet"
+        key = f"{FOLDER}/{table}/exchange={exchange}/{name}{SUFFIX}"
         while True:
             stored = self._store.get(key, 1)
             try:
@@ -61,3 +62,14 @@ class Landing:
 def times_of(rows: pl.DataFrame) -> set[Microseconds]:
     """Return when the log accepted rows."""
     return set(rows["log_time"].unique().to_physical().to_list())
+
+
+def parted(key: str) -> tuple[str, int]:
+    """Return what the keys of a raw partition have in common, and the first raw offset: less to remember than a key."""
+    common, _, first = key.removesuffix(SUFFIX).rpartition("-")
+    return common, int(first)
+
+
+def key_of(common: str, first: int) -> str:
+    """Return the key that was `parted`."""
+    return f"{common}-{first}{SUFFIX}"

@@ -7,6 +7,7 @@ While all goes well it takes over the rows that the lanes of its process have ma
 import logging
 import threading
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
 from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.lake import Lake
-from coin_platform.landing import times_of
+from coin_platform.landing import key_of, parted, times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.handoff import Handoff
 from coin_platform.preprocess.lane import Lane, prepared
@@ -42,11 +43,12 @@ KEPT = 3600.0  # seconds that an object outlives the commit of its window: reade
 
 
 class Landed(NamedTuple):
-    """What a landing object holds rows of: a table and exchange, and the begins of some windows."""
+    """What landing objects hold rows of: a table and exchange, and the begins of some windows."""
 
     table: str
     exchange: str
     starts: tuple[Microseconds, ...]
+    common: str  # to their keys, see `landing.parted`
 
 
 class Landing:
@@ -102,8 +104,8 @@ class Landing:
             self._handed.append(rows_table(self.source.channel, given.rows))
             self._reached = given.stop
 
-    def work(self, moment: float, end: int) -> tuple[str, Landed] | None:
-        """Store the rows of what waits before `end`, remember how far that is; return the new object and what it holds.
+    def work(self, moment: float, end: int) -> tuple[Landed, int] | None:
+        """Store the rows of what waits before `end`, remember how far that is; return what it holds, and from where.
 
         Raises `LakeError`; nothing is lost then.
         """
@@ -115,7 +117,7 @@ class Landing:
             return self._land(moment, first, stop, parts)
         return self._read(moment, end)
 
-    def _read(self, moment: float, end: int) -> tuple[str, Landed] | None:
+    def _read(self, moment: float, end: int) -> tuple[Landed, int] | None:
         """Read what waits before `end`, and store its rows."""
         offsets: list[int] = []  # the first and the last of each slice
         parts: list[pl.DataFrame] = []
@@ -132,15 +134,17 @@ class Landing:
         self._transform = transform
         return stored
 
-    def _land(self, moment: float, first: int, stop: int, parts: list[pl.DataFrame]) -> tuple[str, Landed] | None:
+    def _land(self, moment: float, first: int, stop: int, parts: list[pl.DataFrame]) -> tuple[Landed, int] | None:
         """Store rows of the records from offset `first` to before `stop`."""
         (topic, partition), stored = self.place, None
         rows = pl.concat(parts)
         if rows.height:
             table, exchange = self.source.channel.value, self.source.exchange.name
             key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{first}", rows)
-            stored = key, Landed(table, exchange, starts(times_of(rows), self._window))
-        self.position = self._reached = stop
+            common, _ = parted(key)
+            stored = Landed(table, exchange, starts(times_of(rows), self._window), common), first
+        self.position = stop
+        self._forget()
         self._last, self._waiting_since = moment, None
         self._broker.commit(self._group, topic, partition, stop)
         return stored
@@ -173,7 +177,8 @@ class Lander:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
         self.landings = [Landing(source, broker, lake, settings) for source in found]
-        self._objects: defaultdict[Landed, list[str]] = defaultdict(list)  # the keys of those to be removed one day
+        # The first offsets of those to be removed one day: with long windows there are tens of thousands.
+        self._objects: defaultdict[Landed, array[int]] = defaultdict(lambda: array("q"))
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
         self._surveyed: float | None = None  # when the lake was listed last
 
@@ -203,8 +208,8 @@ class Lander:
             landing.gather()
             end = ends[landing.place]
             if landing.is_due(moment, end) and (stored := landing.work(moment, end)):
-                key, landed = stored
-                self._objects[landed].append(key)
+                landed, first = stored
+                self._objects[landed].append(first)
 
     def tidy(self, moment: float) -> None:
         """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.
@@ -214,16 +219,17 @@ class Lander:
         if self._surveyed is None or moment - self._surveyed >= SURVEY:
             self._survey(moment)
         self._see_commits(moment)
-        for landed, keys in list(self._objects.items()):
+        for landed, offsets in list(self._objects.items()):
             since = [self._committed.get((landed.table, landed.exchange, start)) for start in landed.starts]
             if all(known is not None and moment - known >= KEPT for known in since):
-                for key in keys:  # after a failure all once more
-                    self._lake.landing.delete(key)
+                for first in offsets:  # after a failure all once more
+                    self._lake.landing.delete(key_of(landed.common, first))
                 del self._objects[landed]
 
     def _survey(self, moment: float) -> None:
         """Look for objects that another process stored, of our exchanges. Raises `LakeError`."""
-        looks, known = LOOKS, set[str]().union(*self._objects.values())
+        looks = LOOKS
+        known = {key_of(landed.common, first) for landed, offsets in self._objects.items() for first in offsets}
         for table in dict.fromkeys(landing.source.channel.value for landing in self.landings):
             ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == table}
             for exchange, keys in self._lake.landing.keys(table).items():
@@ -234,15 +240,17 @@ class Lander:
                     if looks < 0:
                         return  # the next look goes on
                     if (times := self._lake.landing.times(key)) is not None:
-                        self._objects[Landed(table, exchange, starts(times, self._window))].append(key)
+                        common, first = parted(key)
+                        self._objects[Landed(table, exchange, starts(times, self._window), common)].append(first)
         self._surveyed = moment
 
     def _see_commits(self, moment: float) -> None:
         """Note which windows are committed by now, of each table and exchange from the oldest that has objects on."""
         oldest: dict[tuple[str, str], Microseconds] = {}
-        for table, exchange, begins in self._objects:
-            for start in begins:
-                oldest[table, exchange] = min(start, oldest.get((table, exchange), start))
+        for landed in self._objects:
+            place = landed.table, landed.exchange
+            for start in landed.starts:
+                oldest[place] = min(start, oldest.get(place, start))
         places = [
             (table, exchange, window.start)
             for (table, exchange), start in oldest.items()
