@@ -5,12 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
-from coin_platform.simulator.market import Bar, Listing, Market
+from coin_platform.simulator.market import KNOWN, Bar, Listing, Market
 
 
 class Kind(StrEnum):
@@ -124,6 +125,7 @@ def taker(side: Side, buy: str, sell: str) -> str:
     return buy if side is Side.BUY else sell
 
 
+@lru_cache(KNOWN)
 def short(value: str | float) -> str:
     """Write a number without the zeros at its end: 64010, 0.875077."""
     text = f"{value:.6f}" if isinstance(value, float) else value

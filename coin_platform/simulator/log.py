@@ -1,11 +1,13 @@
 """The log of what the simulated exchanges really sent: the checker compares it with what is stored."""
 
 import hashlib
-import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 
 def digest(payload: bytes) -> str:
@@ -24,16 +26,16 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._sent = (folder / "sent.jsonl").open("a", buffering=1, encoding="utf-8")
-        self._closed = (folder / "closed.jsonl").open("a", buffering=1, encoding="utf-8")
+        self._sent = (folder / "sent.jsonl").open("ab", buffering=0)
+        self._closed = (folder / "closed.jsonl").open("ab", buffering=0)
 
     def sent(self, **line: str | int) -> None:
         """Note a message."""
-        self._sent.write(json.dumps({"time": time.time_ns() // 1000, **line}) + "\n")
+        self._sent.write(_line(line))
 
     def closed(self, **line: str | int | None) -> None:
         """Note the end of a connection."""
-        self._closed.write(json.dumps({"time": time.time_ns() // 1000, **line}) + "\n")
+        self._closed.write(_line(line))
 
     def __enter__(self) -> Self:
         return self
@@ -43,6 +45,10 @@ class Log:
     ) -> None:
         self._sent.close()
         self._closed.close()
+
+
+def _line(content: Mapping[str, str | int | None]) -> bytes:
+    return msgspec.json.encode({"time": time.time_ns() // 1000, **content}) + b"\n"
 
 
 def open_log(folder: Path) -> Log:

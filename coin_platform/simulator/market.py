@@ -5,6 +5,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from coin_platform.model import SECOND, Microseconds, Pair, Side
@@ -16,6 +17,7 @@ WON = 1_400.0
 PREMIUM = 0.02
 MINUTE: Microseconds = 60 * SECOND
 DAY: Microseconds = 1440 * MINUTE
+KNOWN = 1 << 15  # numbers whose texts are kept: most are those of the step before
 
 
 class Deal(NamedTuple):
@@ -54,6 +56,7 @@ class Listing:
     tick: Decimal
     bids: dict[int, float] = field(default_factory=dict)  # ticks -> size
     asks: dict[int, float] = field(default_factory=dict)
+    ranked: dict[Side, list[int]] = field(default_factory=dict)  # the ticks of both, best first
     changes: list[tuple[Side, int, float]] = field(default_factory=list)  # BUY: bids; size 0: deleted
     sequence: int = 1_000
     previous: int = 1_000  # the sequence before the last step
@@ -67,20 +70,20 @@ class Listing:
 
     def price(self, ticks: int) -> str:
         """Write a price with the digits of the tick."""
-        return f"{self.tick * ticks:f}"
+        return _text(self.tick, ticks)
 
     def number(self, ticks: int) -> float:
         """Return a price as a number."""
-        return float(self.tick * ticks)
+        return _number(self.tick, ticks)
 
     def best(self) -> tuple[int, int]:
         """Return the best bid and ask, in ticks."""
-        return max(self.bids), min(self.asks)
+        return self.ranked[Side.BUY][0], self.ranked[Side.SELL][0]
 
     def levels(self, side: Side, count: int = LEVELS) -> list[tuple[int, float]]:
         """Return a side's best levels, best first."""
         levels = self.bids if side is Side.BUY else self.asks
-        return [(ticks, levels[ticks]) for ticks in sorted(levels, reverse=side is Side.BUY)[:count]]
+        return [(ticks, levels[ticks]) for ticks in self.ranked[side][:count]]
 
     def trade(self, deal: Deal) -> None:
         """Let a trade happen: the statistics follow."""
@@ -142,7 +145,8 @@ class Market:
         for side in (Side.SELL, Side.BUY):
             self._refill(listing, side, middle)
         side = chance.choice((Side.BUY, Side.SELL))
-        ticks = min(listing.asks) if side is Side.BUY else max(listing.bids)
+        bid, ask = listing.best()
+        ticks = ask if side is Side.BUY else bid
         listing.trade(Deal(listing.sequence, ticks, round(chance.expovariate(20) + 1e-6, 6), side, time))
 
     def _refill(self, listing: Listing, side: Side, middle: int) -> None:
@@ -150,7 +154,7 @@ class Market:
         levels, sign = (listing.bids, -1) if side is Side.BUY else (listing.asks, 1)
         wanted = list(range(middle + sign, middle + sign * (LEVELS + 1), sign))
         del wanted[self._random.randrange(1, NEAR)]
-        kept = set(wanted)
+        listing.ranked[side], kept = wanted, set(wanted)
         for ticks in sorted(levels.keys() - kept):
             del levels[ticks]
             listing.changes.append((side, ticks, 0.0))
@@ -158,6 +162,16 @@ class Market:
         for ticks in dict.fromkeys([*fresh, *self._random.sample(wanted[:NEAR], 2)]):
             levels[ticks] = round(self._random.expovariate(2) + 1e-4, 6)
             listing.changes.append((side, ticks, levels[ticks]))
+
+
+@lru_cache(KNOWN)
+def _text(tick: Decimal, ticks: int) -> str:
+    return f"{tick * ticks:f}"
+
+
+@lru_cache(KNOWN)
+def _number(tick: Decimal, ticks: int) -> float:
+    return float(tick * ticks)
 
 
 def _tick(price: float) -> Decimal:

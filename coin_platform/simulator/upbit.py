@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from coin_platform.exchanges.upbit import TYPES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, taker
-from coin_platform.simulator.market import Bar, Deal, Listing
+from coin_platform.simulator.market import KNOWN, Bar, Deal, Listing
 
 # After tests/data/upbit/{ticker,orderbook,trade,candle,control,error}.jsonl; REST names the code `market`.
 TICKER = (
@@ -132,6 +133,7 @@ class Upbit(Venue):
         return CANDLE.format(code=self.exchange.symbol(listing.pair), utc=utc, **prices(listing, bar), **sums, **head)
 
 
+@lru_cache(KNOWN)
 def _java(text: str) -> str:
     """Write a number as Java's doubles are written: 1.16539E8 from ten million on."""
     number = Decimal(text)

@@ -34,6 +34,12 @@ class Truth:
     def __init__(self) -> None:
         self._tops: defaultdict[tuple[str, str], list[Top]] = defaultdict(list)
 
+    def of(self, exchange: str) -> Self:
+        """Return what is known of one exchange."""
+        part = type(self)()
+        part._tops.update({place: tops for place, tops in self._tops.items() if place[0] == exchange})
+        return part
+
     def see(self, market: Market, time: Microseconds) -> None:
         """Remember the books of now."""
         for exchange, listings in market.listings.items():

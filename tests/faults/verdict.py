@@ -8,18 +8,27 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import polars as pl
 
+from coin_platform import topics
 from coin_platform.broker import Broker
+from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
+from coin_platform.kafka import KafkaBroker
 from coin_platform.lake import Lake, open_lake
 from coin_platform.model import SECOND, Channel, Gap, Microseconds
 from coin_platform.preprocess.gap import is_book
 from coin_platform.preprocess.ledger import Cause
 from coin_platform.preprocess.transform import Source
+from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.wire import Header, Record, dead_letter_topic, processed_topic, unpack
 from tests.faults.accounts import TOLERANCE, Accounts
@@ -88,13 +97,38 @@ def make_tables(soak: Soak) -> list[str]:
     return [line for line in complaints if not line.endswith(": no_gap")]
 
 
-def judge(soak: Soak, exchange: Exchange, broker: Broker) -> Verdict:
+class Evidence(NamedTuple):
+    """What a soak knows of one exchange, for a process of its own."""
+
+    exchange: str
+    settings: Settings
+    home: Path
+    sent: Path  # the folder of the exchanges' log
+    truth: Truth
+    events: Sequence[Event]
+
+
+def judge(soak: Soak) -> dict[str, Verdict]:
+    """Judge all exchanges, each in a process of its own, as many side by side as there are cores."""
+    own = partial(Evidence, settings=soak.settings, home=soak.home, sent=soak.exchanges.folder, events=soak.events)
+    evidence = [own(exchange=name, truth=soak.exchanges.truth.of(name)) for name in EXCHANGES]
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        return dict(zip(EXCHANGES, pool.map(_judge, evidence), strict=True))
+
+
+def _judge(evidence: Evidence) -> Verdict:
     """Compare all that is kept of an exchange with what it sent."""
-    lake, found = open_lake(soak.settings), list(sources(exchange, soak.settings))
+    servers = topics.servers(evidence.settings)
+    with closing(KafkaBroker(servers, evidence.home / f"witness-{evidence.exchange}")) as broker:
+        return _compare(evidence, EXCHANGES[evidence.exchange], broker)
+
+
+def _compare(evidence: Evidence, exchange: Exchange, broker: Broker) -> Verdict:
+    lake, found = open_lake(evidence.settings), list(sources(exchange, evidence.settings))
     gaps = list(gaps_from(exchange.name, lake.scan("gap", exchanges=[exchange.name]).collect()))
     dead = _read(lake, "dead", exchange)
-    parts = {source.channel: _part(source, soak, broker, lake, gaps) for source in found}
-    sent, stored = sent_from(soak.exchanges.folder, exchange.name), once(stored_from(broker, found))
+    parts = {source.channel: _part(source, evidence, broker, lake, gaps) for source in found}
+    sent, stored = sent_from(evidence.sent, exchange.name), once(stored_from(broker, found))
 
     def served(_: str, channel: Channel, time: Microseconds) -> Microseconds:
         return max((_next(times, time) or time for times in parts[channel].times), default=time)
@@ -118,22 +152,22 @@ def judge(soak: Soak, exchange: Exchange, broker: Broker) -> Verdict:
         unsaved=[str(each) for each in unstored if each not in killed],
         untrue=[line for part in parts.values() for line in part.untrue],
         unlike=[line for part in parts.values() for line in part.unlike],
-        baseless=[str(gap) for gap in gaps if not any(_explains(event, gap, exchange) for event in soak.events)],
+        baseless=[str(gap) for gap in gaps if not any(_explains(event, gap, exchange) for event in evidence.events)],
         killed=tuple(each.time for each in killed),
         books=sum(part.books for part in parts.values()),
         repeated=sum(part.repeated for part in parts.values()),
     )
 
 
-def _part(source: Source, soak: Soak, broker: Broker, lake: Lake, gaps: Iterable[Gap]) -> _Part:
+def _part(source: Source, evidence: Evidence, broker: Broker, lake: Lake, gaps: Iterable[Gap]) -> _Part:
     exchange, channel = source.exchange, source.channel
     table, theirs = _read(lake, channel.value, exchange), [gap for gap in gaps if gap.channel is channel]
     records = list(broker.read(source.topic, source.partition, 0, broker.end_offset(source.topic, source.partition)))
     accounts = Accounts(source, records, table, theirs)
     times = _times(table) if is_book(source) else {}
     polled = [] if channel in exchange.channels else list(_holes_of_polls(source, records))
-    untrue, books = _untrue(soak.exchanges.truth, exchange, table) if channel is Channel.ORDERBOOK else ([], 0)
-    unlike, repeated = _unlike(source, broker, table, records, soak.settings.window_length)
+    untrue, books = _untrue(evidence.truth, exchange, table) if channel is Channel.ORDERBOOK else ([], 0)
+    unlike, repeated = _unlike(source, broker, table, records, evidence.settings.window_length)
     return _Part(
         rows=accounts.rows,
         unaccounted=accounts.without,

@@ -4,12 +4,12 @@ All that is wrong is in one of six lists; a platform that keeps its promises lea
 pure function of values; the readers below it make those of a simulator's log, of raw topics and of tables.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import polars as pl
 
 from coin_platform.broker import Broker
@@ -317,11 +317,9 @@ def _accounted(rows: Iterable[Row] | None, stored: Sequence[Stored], found: Find
 def sent_from(folder: Path, exchange: str = "") -> list[Sent]:
     """Read a simulator's log of what it sent (of one exchange); a line that its end cut short is none."""
     found: list[Sent] = []
-    wanted = f'"exchange": "{exchange}'
-    with (folder / "sent.jsonl").open(encoding="utf-8") as lines:
+    with (folder / "sent.jsonl").open("rb") as lines:
         for text in lines:
-            if wanted in text and text.endswith("\n"):
-                line = json.loads(text)
+            if text.endswith(b"\n") and (line := msgspec.json.decode(text))["exchange"].startswith(exchange):
                 found.append(Sent(*(line[name] for name in Sent._fields)))
     return found
 
