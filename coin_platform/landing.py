@@ -15,7 +15,7 @@ from coin_platform.store import Store
 
 FOLDER = "landing"
 SUFFIX = ".parquet"
-NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d+)\{SUFFIX}")
+NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d+){re.escape(SUFFIX)}")
 
 
 class Landing:
