@@ -198,12 +198,26 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
     depth: int | None = None  # of a book
 
 
+class Refusal(StrEnum):
+    """What a refusal concerns, and how long it lasts."""
+
+    FINAL = "final"  # the exchange does not have this pair: it is not asked for again
+    TEMPORARY = "temporary"  # rate limit, internal error, maintenance, no answer: it is asked for again, with back-off
+    CONNECTION = "connection"  # the exchange refuses the whole connection: another one is needed
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The exchange refused a request; which pair or request it names depends on the exchange."""
+    """The exchange refused a request; which pair or request it names depends on the exchange.
+
+    `ban_seconds` is how long the exchange must not be asked anything, as it told or documents it; 0 where the refusal
+    is no rate limit.
+    """
 
     reason: str
     pair: Pair | None = None
     request: int | None = None
+    refusal: Refusal = Refusal.TEMPORARY
+    ban_seconds: float = 0.0
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
