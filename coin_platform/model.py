@@ -37,7 +37,8 @@ class Proof(StrEnum):
 
     CHECKSUM = "checksum"
     SEQUENCE = "sequence"
-    SNAPSHOT = "snapshot"
+    SNAPSHOT = "snapshot"  # each message is the whole book
+    NONE = "none"  # books come as changes that have neither a number nor a checksum: nothing reveals a missing one
 
 
 class Pair(NamedTuple):

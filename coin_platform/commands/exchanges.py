@@ -13,7 +13,12 @@ from coin_platform.wire import REGION_TITLES
 
 COLUMNS = ("exchange", "region", "channels", "depth", "proof", "candles", "limits")
 
-_PROOFS = {Proof.CHECKSUM: "checksum in each message", Proof.SEQUENCE: "sequence: messages are numbered"}
+_PROOFS = {
+    Proof.CHECKSUM: "checksum in each message",
+    Proof.SEQUENCE: "sequence: messages are numbered",
+    Proof.SNAPSHOT: "snapshot: each message is the whole book",
+    Proof.NONE: "none: changes have no number",
+}
 
 
 def exchanges(
@@ -42,14 +47,10 @@ def _row(kind: Exchange) -> tuple[str, ...]:
         REGION_TITLES[kind.region],
         " ".join(channel for channel in Channel if channel in offered),
         "all" if kind.depth is None else str(kind.depth),
-        _PROOFS.get(kind.proof) or _without_proof(kind),
+        _PROOFS[kind.proof],
         "socket" if Channel.CANDLE in kind.channels else "REST" if Channel.CANDLE in kind.polled else "none",
         _limits(kind),
     )
-
-
-def _without_proof(kind: Exchange) -> str:
-    return "none: changes have no number" if kind.has_deltas else "snapshot: each message is the whole book"
 
 
 def _limits(kind: Exchange) -> str:

@@ -85,6 +85,14 @@ class Exchange(ABC):
     is_chained: ClassVar[bool] = False  # each change names its predecessor: see `Book`
     is_bridged: ClassVar[bool] = False  # the snapshot comes over REST: see `Book`
 
+    @property
+    def can_hide_losses(self) -> bool:
+        """Whether a book can go on unnoticed after a change was lost.
+
+        Its changes have no number. A checksum covers only the best levels, so what lies behind them is not proved.
+        """
+        return self.has_deltas and self.proof in (Proof.NONE, Proof.CHECKSUM)
+
     @abstractmethod
     def symbol(self, pair: Pair) -> str:
         """Spell a pair as this exchange does."""

@@ -153,7 +153,7 @@ class Coinbase(Exchange):
     partition = 2
     quote = "USD"
     channels = frozenset({Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE})  # candles are on REST only
-    proof = Proof.SNAPSHOT
+    proof = Proof.NONE
     ws_url = "wss://ws-feed.exchange.coinbase.com"
     rest_url = "https://api.exchange.coinbase.com"
     # 8 connections/s, 100 messages/s, 10 REST requests/s. One pair a request: a bad one would refuse the others with

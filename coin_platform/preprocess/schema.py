@@ -75,7 +75,7 @@ ORDERBOOK_COLUMNS: Columns = {
     **WHEN,
     "is_snapshot": pl.Boolean,  # the frame held the whole book
     "sequence": pl.Int64,  # the exchange's own, after this frame; null where it has none
-    "proof": pl.String,  # checksum | sequence | snapshot: what would reveal a missing message
+    "proof": pl.String,  # checksum | sequence | snapshot | none: what would reveal a missing message
     "best_bid": pl.Float64,
     "best_bid_size": pl.Float64,
     "best_ask": pl.Float64,

@@ -36,7 +36,7 @@ REST = "https://api.exchange.coinbase.com/products"
 
 def test_what_coinbase_is() -> None:
     assert (COINBASE.name, COINBASE.title, COINBASE.region) == ("coinbase", "Coinbase", Region.NE)
-    assert (COINBASE.partition, COINBASE.quote, COINBASE.proof) == (2, "USD", Proof.SNAPSHOT)
+    assert (COINBASE.partition, COINBASE.quote, COINBASE.proof) == (2, "USD", Proof.NONE)
     assert (COINBASE.has_deltas, COINBASE.is_bridged, COINBASE.is_chained) == (True, False, False)
     assert COINBASE.channels == {Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE}  # candles are on REST only
     assert COINBASE.socket_url(Channel.TICKER) == "wss://ws-feed.exchange.coinbase.com"

@@ -172,7 +172,14 @@ def test_what_is_not_streamed_is_polled() -> None:
 def test_a_checksum_is_what_it_takes_to_prove_by_checksum() -> None:
     for kind in EXCHANGES.values():
         if kind.proof is not Proof.SEQUENCE:  # OKX has one for its old messages, Bybit has none
-            assert (kind.checksum(kind.book()) is None) == (kind.proof is Proof.SNAPSHOT)
+            assert (kind.checksum(kind.book()) is None) == (kind.proof is not Proof.CHECKSUM)
+
+
+def test_R13_an_exchange_of_changes_without_a_number_says_that_nothing_proves_its_books() -> None:
+    for kind in EXCHANGES.values():
+        assert (kind.proof is Proof.SNAPSHOT) == (not kind.has_deltas), kind.name
+        assert kind.can_hide_losses == (kind.has_deltas and kind.proof is not Proof.SEQUENCE), kind.name
+    assert EXCHANGES["coinbase"].proof is Proof.NONE
 
 
 @given(st.binary(max_size=200))
