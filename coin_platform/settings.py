@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = Field(None, description="address of an S3 server that is not AWS")
     s3_access_key: SecretStr | None = Field(None, description="S3 access key; empty: the usual AWS sources")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret key")
+    proxy: SecretStr | None = Field(
+        None, description="proxy to the exchanges, http://[user:password@]host:port; empty: none"
+    )
+    ca: Path | None = Field(
+        None, description="PEM file of CA certificates that exchanges (or the proxy) may have, beside the machine's"
+    )
     ping_every: float | None = Field(
         None, gt=0, description="seconds between pings, where an exchange wants them; empty: as it wants, Kraken 5"
     )

@@ -12,6 +12,7 @@ from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
 from coin_platform.collect.feed import Feed, Status
 from coin_platform.collect.gaplog import GapLog
+from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.tape import Route, now
@@ -77,7 +78,7 @@ class Collector:
         self._epoch = time.time_ns() // 1_000_000 if epoch is None else epoch
         kinds = exchanges_of(region, settings) if exchanges is None else exchanges
         self._exchanges = {kind.name: kind for kind in kinds}
-        self._rests = {kind.name: Rest(kind) for kind in kinds}
+        self._rests = {kind.name: Rest(kind, outbound=Outbound.of(settings)) for kind in kinds}
         self._drifts = {kind.name: Drift() for kind in kinds}
         self._gaps: dict[tuple[str, Channel], GapLog] = {}
         self._connects = {kind.name: self._bucket(kind) for kind in kinds}
@@ -188,6 +189,7 @@ class Collector:
             epoch=self._epoch,
             window=settings.window_length,
             ping_every=settings.ping_every,
+            outbound=Outbound.of(settings),
             host=f"127.0.0.1:{settings.simulator_port}" if settings.exchanges_mode is Mode.SIMULATED else None,
         )
         return Feed(

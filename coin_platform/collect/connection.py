@@ -131,10 +131,11 @@ class Connection:
         self._refilling.set()
 
     def _connect(self) -> connect:
+        url = self.route.here(self.route.exchange.socket_url(self.route.channel))
         return connect(
-            self.route.here(self.route.exchange.socket_url(self.route.channel)),
+            url,
+            **self.route.outbound.socket_options(url),
             compression=None,
-            proxy=None,
             user_agent_header=f"coin-platform/{__version__}",
             max_size=32 << 20,  # what is too large to be read is stored all the same
             max_queue=64,

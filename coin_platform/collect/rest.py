@@ -3,6 +3,7 @@
 import httpx
 
 from coin_platform import __version__
+from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket, ban
 from coin_platform.exchanges.base import Exchange
 
@@ -25,10 +26,17 @@ _NO_SUCH_PAIR = (400, 404)  # statuses
 class Rest:
     """One exchange over HTTP. Answers come back as the exact bytes."""
 
-    def __init__(self, exchange: Exchange, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        transport: httpx.AsyncBaseTransport | None = None,
+        outbound: Outbound = Outbound(),  # noqa: B008 - it cannot change
+    ) -> None:
+        """Ask through `transport`, which tests give, or as `outbound` says."""
         self._bucket = TokenBucket(exchange.limits.requests_per_second, burst=2)
         agent = {"User-Agent": f"coin-platform/{__version__}"}
-        self._client = httpx.AsyncClient(timeout=10, headers=agent, transport=transport, trust_env=False)
+        way = outbound.http_options()
+        self._client = httpx.AsyncClient(timeout=10, headers=agent, transport=transport, trust_env=False, **way)
 
     async def get(self, url: str) -> bytes:
         """Return the body of an answer. Raises `httpx.HTTPError`; after a refusal the next waits as long as told."""

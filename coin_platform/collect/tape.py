@@ -9,6 +9,7 @@ from coin_platform import __version__
 from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
 from coin_platform.collect.gaplog import GapLog
+from coin_platform.collect.outbound import Outbound
 from coin_platform.exchanges.base import Exchange, relocate
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Microseconds, Pair
 from coin_platform.wire import Checkpoint, Facts, Header, frame
@@ -35,6 +36,7 @@ class Route(NamedTuple):
     host: str | None = None  # of the simulated exchanges
     lifetime: tuple[float, float] = (83_700.0, 85_500.0)  # seconds, 23 h 30 ± 15 min: exchanges end us at 24 h
     ping_every: float | None = None  # seconds; None: as the exchange wants it
+    outbound: Outbound = Outbound()
 
     def __str__(self) -> str:
         return f"{self.exchange.name} {self.channel} {self.shard}"

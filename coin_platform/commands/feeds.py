@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import httpx
 import typer
 
+from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import retry_after
 from coin_platform.collect.rest import Rest
 from coin_platform.commands.choice import chosen, exchanges_named
@@ -141,7 +142,7 @@ class _Door:
     """Where one exchange, or its simulated twin, answers over REST."""
 
     def __init__(self, exchange: Exchange, settings: Settings, transport: httpx.AsyncBaseTransport | None) -> None:
-        self.rest = Rest(exchange, transport)
+        self.rest = Rest(exchange, transport, Outbound.of(settings))
         self._exchange = exchange
         self._host = f"127.0.0.1:{settings.simulator_port}" if settings.exchanges_mode is Mode.SIMULATED else None
 

@@ -3,19 +3,18 @@
 import asyncio
 import contextlib
 import json
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from coin_platform import tls
 from coin_platform.broker import LocalBroker, MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
@@ -26,6 +25,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair
 from coin_platform.wire import Header, unpack, unpack_facts
 from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
+from tests.kit.certificates import Authority
 from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, until, values
 
 FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]
@@ -314,24 +314,22 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
     assert "127.0.0.1" in error and "::1" in error
 
 
+@pytest.fixture(autouse=True)
+def _trust_as_it_was() -> Iterator[None]:
+    """Make contexts anew, for they keep what SSL_CERT_FILE was when they were made."""
+    tls.trusting.cache_clear()
+    yield
+    tls.trusting.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an authority, and its certificates for localhost, an expired one, and one for another name."""
-    openssl = shutil.which("openssl")
-    assert openssl, "needs openssl"
-    folder = tmp_path_factory.mktemp("certificates")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-
-    def call(*words: str) -> None:
-        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True, timeout=20)
-
-    call("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test authority")
-    for name, host, days in (("good", "localhost", "2"), ("expired", "localhost", "-1"), ("other", "other.test", "2")):
-        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{host}\n")
-        call("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
-        signed = ("-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-        call("x509", *signed, "-days", days, "-extfile", f"{name}.ext", "-out", f"{name}.pem")
-    return folder
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    authority.issue("good", "DNS:localhost")
+    authority.issue("expired", "DNS:localhost", days=-1)
+    authority.issue("other", "DNS:other.test")
+    return authority.folder
 
 
 @contextlib.asynccontextmanager
