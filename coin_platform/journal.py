@@ -17,7 +17,7 @@ from pathlib import Path
 
 from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal_file import File, explain, is_full
-from coin_platform.journal_lock import GUEST, PAUSE, WRITER, hold, holder
+from coin_platform.journal_lock import GUEST, PAUSE, WRITER, busy, hold, holder, take
 from coin_platform.journal_writer import Writer
 from coin_platform.model import SECOND, Microseconds
 
@@ -137,18 +137,17 @@ class Journal:
     def host(self) -> int | None:
         """Return the process whose guest we are; `None` once this partition is ours, which it becomes here.
 
-        Raises `PartitionBusy` if that process is not of this machine (containers may share a folder).
+        Raises `PartitionBusy` if that process is unknown or not of this machine (containers may share a folder).
         """
         with self._guard:
             if self._seat is None:
                 return None
-            try:
-                self._lock = hold(self.path)
-            except PartitionBusy:
-                pid, host = holder(self.path, WRITER)
-                if host != socket.gethostname():
-                    raise
-                return pid
+            self._lock = take(self.path, WRITER)
+            if self._lock is None:
+                owner = holder(self.path, WRITER)
+                if owner is None or owner.host != socket.gethostname():
+                    raise busy(self.path, WRITER, owner)
+                return owner.pid
             os.close(self._seat)
             self._seat = None
             return None
@@ -156,10 +155,10 @@ class Journal:
     @property
     def has_guest(self) -> bool:
         """Whether a process appends beside us, that will write this partition when we have ended."""
-        try:
-            os.close(hold(self.path, GUEST))
-        except PartitionBusy:
+        seat = take(self.path, GUEST)
+        if seat is None:
             return True
+        os.close(seat)
         return False
 
     @property

@@ -49,16 +49,22 @@ _REMEDIES = {
     errno.EROFS: _DENIED,
     errno.ENOTDIR: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
     errno.EEXIST: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
+    errno.EISDIR: "a folder is where a file should be: move it away",
 }
+_DAMAGED = "the file is damaged: move it away, a new one will be begun"
+_FOREIGN = "this is not a journal: move it away, a new one will be begun"
 _SQLITE_REMEDIES = {
+    sqlite3.SQLITE_ERROR: _FOREIGN,  # a table or a column is missing
+    sqlite3.SQLITE_CONSTRAINT: _DAMAGED,
+    sqlite3.SQLITE_MISMATCH: _DAMAGED,
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR: f"the disk refused: check its health, quotas and limits; {_FULL}",
     sqlite3.SQLITE_READONLY: _DENIED,
     sqlite3.SQLITE_PERM: _DENIED,
     sqlite3.SQLITE_CANTOPEN: _DENIED,
     sqlite3.SQLITE_BUSY: "end the program that has this file open for writing",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: move it away, a new one will be begun",
-    sqlite3.SQLITE_NOTADB: "this is not a journal: move it away, a new one will be begun",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _FOREIGN,
 }
 _FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)  # the second for quotas and limits of file sizes
 
@@ -73,10 +79,24 @@ def path_of(folder: Path, topic: str, partition: int) -> Path:
 
 def explain(path: Path, error: Exception) -> str:
     """Return the one line for a writer's failure: the file, what happened, what to do."""
+    if path.is_dir():
+        return f"journal {path}: {error}; {_REMEDIES[errno.EISDIR]}"
     if isinstance(error, OSError):
         return f"journal {path}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'check the disk')}"
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell kinds of the same error apart
-    return f"journal {path}: {error or type(error).__name__}; {_SQLITE_REMEDIES.get(code, 'see the cause above')}"
+    return (
+        f"journal {path}: {error or type(error).__name__}; {_SQLITE_REMEDIES.get(_code(error), 'see the cause above')}"
+    )
+
+
+def is_damaged(error: Exception) -> bool:
+    """Whether a failure means that the content of a file is not what was written to it."""
+    return _SQLITE_REMEDIES.get(_code(error)) in (_DAMAGED, _FOREIGN)
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's code; Python's module raises without one where a value cannot be read."""
+    default = sqlite3.SQLITE_CORRUPT if isinstance(error, sqlite3.DatabaseError) else sqlite3.SQLITE_OK
+    return int(getattr(error, "sqlite_errorcode", default)) & 0xFF  # the upper bits tell kinds of the same error apart
 
 
 def is_full(error: Exception) -> bool:
@@ -99,7 +119,7 @@ class File:
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // PAGE_BYTES)}")
-        self._db.execute("SELECT next_offset FROM head").fetchone()
+        look_at_head(self._db)
         self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)  # or a power cut could take the new names
@@ -181,6 +201,14 @@ class File:
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def look_at_head(db: sqlite3.Connection) -> tuple[int, Microseconds]:
+    """Return the offset after the last record, and when that was accepted. Raises `sqlite3.Error`."""
+    match db.execute("SELECT next_offset, last_time FROM head").fetchall():
+        case [(int(next_offset), int(last_time))]:
+            return next_offset, last_time
+    raise sqlite3.DatabaseError("its head cannot be read")
 
 
 def _create(path: Path) -> None:

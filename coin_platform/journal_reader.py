@@ -1,5 +1,8 @@
 """What others do with journals: read them while they are written, and remember how far they have come."""
 
+import fcntl
+import logging
+import os
 import sqlite3
 import threading
 import time
@@ -7,14 +10,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from coin_platform.errors import DeliveryError, RetentionLoss
-from coin_platform.journal_file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain
+from coin_platform.journal_file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain, is_damaged, look_at_head
 from coin_platform.model import Microseconds
 from coin_platform.wire import Record
 
+logger = logging.getLogger(__name__)
+
 _READ_RECORDS, _READ_BYTES = 5_000, 16 << 20  # one read transaction: a long one would let the write-ahead log grow
+
+T = TypeVar("T")
 
 
 class Bounds(NamedTuple):
@@ -50,7 +57,8 @@ class _Held:
 class JournalReader:
     """A reader of one partition, in any process, also while another one writes, and before the first record.
 
-    Any thread may use it. `name` is what its errors call the partition.
+    Any thread may use it. `name` is what its errors call the partition. A file that cannot be read raises
+    `DeliveryError`, one line with file and remedy.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
@@ -71,10 +79,15 @@ class JournalReader:
             with self._look() as db:
                 records = _chunk(db, start, min(stop, start + _READ_RECORDS))
             if not records or records[0].offset != start:
+                begin = self.bounds().begin
+                if begin <= start:
+                    raise self._damage(f"offset {start} is missing")
                 raise RetentionLoss(
-                    f"{self.name}: offset {start} was trimmed, the first kept one is {self.bounds().begin}; "
+                    f"{self.name}: offset {start} was trimmed, the first kept one is {begin}; "
                     "go on from there, and keep more: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES"
                 )
+            if records[-1].offset != start + len(records) - 1:
+                raise self._damage(f"offsets are missing after {start}")
             start = records[-1].offset + 1
             yield from records
 
@@ -116,14 +129,16 @@ class JournalReader:
             db.execute("COMMIT")
             return found
 
+    def _damage(self, text: str) -> DeliveryError:
+        return DeliveryError(explain(self.path, sqlite3.DatabaseError(text)))
+
     @contextmanager
     def _look(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._held.look() as db:
                 yield db
-        except sqlite3.Error as error:
-            error.add_note(f"while reading {self.path}")
-            raise
+        except (OSError, sqlite3.Error) as error:
+            raise DeliveryError(explain(self.path, error)) from error
 
     def _connect(self) -> sqlite3.Connection:
         address = f"{self.path.absolute().as_uri()}?mode=ro"
@@ -133,9 +148,9 @@ class JournalReader:
 
 
 def _bounds(db: sqlite3.Connection) -> Bounds:
-    query = "SELECT coalesce((SELECT min(offset) FROM record), next_offset), next_offset, last_time FROM head"
-    begin, end, last_time = db.execute(query).fetchone()
-    return Bounds(begin, end, last_time if end else None)
+    end, last_time = look_at_head(db)
+    (begin,) = db.execute("SELECT min(offset) FROM record").fetchone()
+    return Bounds(end if begin is None else begin, end, last_time if end else None)
 
 
 def _chunk(db: sqlite3.Connection, start: int, stop: int) -> list[Record]:
@@ -145,17 +160,31 @@ def _chunk(db: sqlite3.Connection, start: int, stop: int) -> list[Record]:
     query = "SELECT offset, time, header, value FROM record WHERE offset >= ? AND offset < ? ORDER BY offset"
     with closing(db.execute(query, (start, stop))) as cursor:
         while size < _READ_BYTES and (rows := cursor.fetchmany(250)):
+            if not all(map(_is_record, rows)):
+                raise sqlite3.DatabaseError(f"a record after offset {start} cannot be read")
             records += map(Record._make, rows)
             size += sum([len(row[3]) for row in rows])
     return records
 
 
+def _is_record(row: tuple[object, ...]) -> bool:
+    _, time, header, value = row
+    return type(time) is int and type(header) is str and type(value) is bytes
+
+
 def _time(db: sqlite3.Connection, offset: int) -> Microseconds:
-    return int(db.execute("SELECT time FROM record WHERE offset = ?", (offset,)).fetchone()[0])
+    match db.execute("SELECT time FROM record WHERE offset = ?", (offset,)).fetchone():
+        case (int(time),):
+            return time
+    raise sqlite3.DatabaseError(f"the record of offset {offset} cannot be read")
 
 
 class Positions:
-    """How far each group of consumers has come, in a small file beside the journals; any process may write it."""
+    """How far each group of consumers has come, in a small file beside the journals; any process may write it.
+
+    A damaged file is set aside under a name that ends in `.damaged`, and a new one is begun: consumers find in what
+    they have written how far they had come. Raises `DeliveryError`, one line, where that is not possible.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -163,21 +192,52 @@ class Positions:
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
         """Return the next offset the group wants; `None` if it never committed one."""
-        if not self.path.exists():
-            return None
-        with self._held.look() as db:
-            query = "SELECT next_offset FROM position WHERE reader = ? AND topic = ? AND part = ?"
-            row = db.execute(query, (group, topic, partition)).fetchone()
-            return None if row is None else int(row[0])
+        query = "SELECT next_offset FROM position WHERE reader = ? AND topic = ? AND part = ?"
+
+        def ask(db: sqlite3.Connection) -> int | None:
+            match db.execute(query, (group, topic, partition)).fetchone():
+                case None:
+                    return None
+                case (int(offset),):
+                    return offset
+            raise sqlite3.DatabaseError("a position cannot be read")
+
+        return self._ask(ask) if self.path.exists() else None
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """Remember the next offset the group wants. Raises `DeliveryError` if it cannot be stored."""
+        row = (group, topic, partition, offset)
+        self._ask(lambda db: db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", row))
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the answer, once more in a new file where the file is damaged."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._held.look() as db:
-                db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", (group, topic, partition, offset))
+            try:
+                with self._held.look() as db:
+                    return question(db)
+            except sqlite3.Error as error:
+                if not is_damaged(error):
+                    raise
+                self._set_aside(error)
+                with self._held.look() as db:
+                    return question(db)
         except (OSError, sqlite3.Error) as error:
             raise DeliveryError(explain(self.path, error)) from error
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        """Move a damaged file away, unless another process has just done so."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # freed by the close below
+            if not _is_sound(self.path):
+                target = self.path.with_name(f"{self.path.name}.damaged")
+                self.path.replace(target)  # first: who has it open sees that it was moved, and deletes no new log
+                for suffix in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                logger.error("%s; it was moved to %s, and a new one is begun", explain(self.path, error), target)
+        finally:
+            os.close(folder)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -188,6 +248,18 @@ class Positions:
             "next_offset INTEGER NOT NULL, PRIMARY KEY (reader, topic, part)) WITHOUT ROWID"
         )
         return db
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as db:
+            db.execute("SELECT reader, topic, part, next_offset FROM position LIMIT 1").fetchall()
+            strange = "SELECT 1 FROM position WHERE typeof(next_offset) != 'integer'"
+            return db.execute("PRAGMA quick_check").fetchall() == [("ok",)] and not db.execute(strange).fetchall()
+    except sqlite3.DatabaseError as error:
+        if not is_damaged(error):
+            raise
+        return False
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

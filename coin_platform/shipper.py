@@ -1,7 +1,6 @@
 """Sends what waits on disk to Kafka, in order, through any outage: nothing is forgotten before Kafka has taken it."""
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -233,7 +232,7 @@ class Shipper:
         for spool in sorted(spools, key=lambda spool: spool.turn):
             try:
                 records = spool.chunk(self._room)
-            except (OSError, sqlite3.Error, RetentionLoss) as error:  # its file: the others are none the worse
+            except (DeliveryError, RetentionLoss) as error:  # its file: the others are none the worse
                 outcome[spool] = error
                 continue
             more = sum(map(bytes_of, records))

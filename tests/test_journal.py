@@ -1,13 +1,15 @@
 """The journal keeps what it took, in order, through kills, full disks, trims and restarts."""
 
+import errno
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import Journal
+from coin_platform.journal_lock import WRITER, hold, holder
 from coin_platform.journal_reader import JournalReader, Positions
 from coin_platform.journal_writer import Writer
 from coin_platform.model import SECOND
@@ -214,9 +217,107 @@ def test_a_trim_under_a_reader_is_an_error_not_a_hole(path: Path) -> None:
 def test_a_damaged_file_is_named_by_the_error_of_its_reader(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a journal" * 1_000)
-    with pytest.raises(sqlite3.DatabaseError) as caught:
+    with pytest.raises(DeliveryError, match=rf"journal {path}: file is not a database; .*move it away"):
         JournalReader(path).bounds()
-    assert caught.value.__notes__ == [f"while reading {path}"]
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _of_another_kind(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE other (a)")
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _overwritten(path: Path) -> None:
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _without_a_head(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DELETE FROM head")
+
+
+def _of_strange_values(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE head SET next_offset = 'many'")
+        db.execute("UPDATE record SET time = 'noon'")
+
+
+def _with_a_hole(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DELETE FROM record WHERE offset IN (3, 400)")
+
+
+def _of_other_texts(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE record SET header = CAST(x'ff' AS TEXT)")
+
+
+def _of_other_types(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE record SET value = 'text', time = 'noon'")
+
+
+ILLS = (_emptied, _of_another_kind, _cut, _a_folder, _without_a_head, _of_strange_values, _with_a_hole)
+ILLS_OF_RECORDS = (_of_other_texts, _of_other_types)
+
+
+@pytest.mark.parametrize("ill", [*ILLS, *ILLS_OF_RECORDS])
+def test_D25_a_damaged_journal_is_one_line_of_its_readers_with_file_and_remedy(
+    path: Path, ill: Callable[[Path], None]
+) -> None:
+    write(path, 500)
+    ill(path)
+    with pytest.raises(DeliveryError) as caught:
+        list(JournalReader(path).read(0))
+    text = str(caught.value)
+    assert text.startswith(f"journal {path}: ") and text.count("move it away") == 1 and "\n" not in text
+
+
+@pytest.mark.parametrize("ill", [ill for ill in ILLS if ill is not _with_a_hole])
+def test_D25_a_damaged_journal_is_one_line_of_its_writer_with_file_and_remedy(
+    path: Path, ill: Callable[[Path], None]
+) -> None:
+    write(path, 500)
+    ill(path)
+    journal = Journal(path)
+    with pytest.raises(DeliveryError, match=rf"journal {path}: [^\n]+; [^\n]+"):
+        for _ in range(100):
+            journal.append("h", b"value" * 100)
+            journal.flush()
+    with pytest.raises(DeliveryError):
+        journal.close()
+
+
+@settings(max_examples=30, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), size=st.integers(1, 3_000), data=st.data())
+def test_D25_whatever_bytes_a_disk_changes_a_reader_says_one_line(
+    place: float, size: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "0.db"
+    write(path, 50, b"value" * 40)
+    content = bytearray(path.read_bytes())
+    start = int(place * len(content))
+    content[start : start + size] = data.draw(st.binary(min_size=size, max_size=size))
+    path.write_bytes(content)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"0.db{suffix}").unlink(missing_ok=True)
+    reader = JournalReader(path)
+    for look in (reader.bounds, lambda: list(reader.read(0)), lambda: reader.offset_for_time(1), reader.size):
+        with suppress(DeliveryError, RetentionLoss):
+            look()
 
 
 @settings(max_examples=15, deadline=None)
@@ -398,6 +499,44 @@ def test_the_lock_of_a_former_version_names_its_process(path: Path) -> None:
         path.with_name("0.db.lock").write_text("17\n")
         with closing(Journal(path, guest=True)) as guest:
             assert guest.host() == 17
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\n", b"12 \n\n"])
+def test_D28_a_lock_file_that_names_nobody_is_of_an_unknown_process(path: Path, content: bytes) -> None:
+    with closing(Journal(path)):
+        lock = path.with_name("0.db.lock")
+        lock.write_bytes(content)
+        named = holder(path, WRITER, patience=0.01)
+        if named is not None:
+            assert named == (12, socket.gethostname())
+            return
+        for guest in (False, True):
+            with pytest.raises(PartitionBusy, match=rf"journal {path} is being written by an unknown process: end"):
+                Journal(path, guest=guest)
+
+
+def test_D28_a_lock_is_held_also_when_a_full_disk_takes_no_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path.parent.mkdir()
+    path.with_name("0.db.lock").write_text("17 elsewhere\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        lock = hold(path)
+    assert holder(path, WRITER, patience=0.01) is None
+    with pytest.raises(PartitionBusy, match="an unknown process"):
+        hold(path)
+    os.close(lock)
+    os.close(hold(path))
+    assert holder(path, WRITER) == (os.getpid(), socket.gethostname())
+
+
+def test_D28_a_longer_name_of_a_former_holder_leaves_nothing(path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("0.db.lock").write_text("1 " + 200 * "x" + "\n")
+    os.close(hold(path))
+    assert path.with_name("0.db.lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
 
 
 def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
@@ -592,3 +731,44 @@ def test_a_position_that_cannot_be_stored_is_an_error_with_the_file(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(DeliveryError, match=r"file/\.positions\.db: .*COIN_JOURNAL_DIR"):
         Positions(tmp_path / "file" / ".positions.db").commit("g", "t", 0, 1)
+
+
+@pytest.mark.parametrize("ill", [_cut, _overwritten, _emptied])
+def test_D25_a_damaged_positions_file_is_set_aside_and_a_new_one_begun(
+    tmp_path: Path, ill: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / ".positions.db"
+    before = Positions(path)
+    for number in range(200):
+        before.commit(f"group {number}", "t", 0, 5)
+    first, second = Positions(path), Positions(path)
+    assert first.committed("group 1", "t", 0) == second.committed("group 1", "t", 0) == 5
+    del before
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    ill(path)
+    assert first.committed("group 1", "t", 0) is None
+    second.commit("group 1", "t", 0, 7)
+    first.commit("group 2", "t", 0, 8)
+    assert [Positions(path).committed(f"group {number}", "t", 0) for number in (1, 2, 3)] == [7, 8, None]
+    assert caplog.text.count(f"it was moved to {path}.damaged, and a new one is begun") == 1
+    assert path.with_name(".positions.db.damaged").exists()
+
+
+def test_D25_a_position_that_is_no_number_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / ".positions.db"
+    Positions(path).commit("g", "t", 0, 5)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE position SET next_offset = 'five'")
+    assert Positions(path).committed("g", "t", 0) is None
+    assert path.with_name(".positions.db.damaged").exists()
+
+
+def test_D25_a_folder_where_the_positions_should_be_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / ".positions.db"
+    path.mkdir()
+    line = rf"journal {path}: unable to open database file; a folder is [^\n]*move it away"
+    with pytest.raises(DeliveryError, match=line):
+        Positions(path).committed("g", "t", 0)
+    with pytest.raises(DeliveryError, match=line):
+        Positions(path).commit("g", "t", 0, 1)

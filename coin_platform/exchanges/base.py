@@ -1,5 +1,6 @@
 """What an exchange is: the contract that every file of this folder fulfils."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ from coin_platform.model import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_TIME: Microseconds = 1_230_940_800 * SECOND  # 2009-01-03: no market is older than Bitcoin
 _AHEAD: Microseconds = 3600 * SECOND
+_LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # of UTC; zones are whole hours away from it
 _UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
 _LARGEST = 512 << 10  # bytes; the largest answers have a tenth, and to read this much takes 50 ms
 _MOST = 1e15  # no price or size is larger; what is, was misread
@@ -295,11 +297,20 @@ def milliseconds(value: int) -> Microseconds:
 
 
 def rfc3339(text: str) -> Microseconds | None:
-    """Return a time written like `2026-08-02T03:35:51.660084Z`; None for 1970 and before, which mean "unknown"."""
-    time = datetime.fromisoformat(text)
+    """Return a time written like `2026-08-02T03:35:51.660084Z`; None for 1970 and before, which mean "unknown".
+
+    A leap second, `23:59:60`, is the second after it: our times have none. Raises `ValueError`.
+    """
+    try:
+        time, leap = datetime.fromisoformat(text), 0
+    except ValueError:
+        before, leap = _LEAP_SECOND.subn(r"\g<1>59", text)
+        if not leap:
+            raise
+        time = datetime.fromisoformat(before)
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    return (time - _EPOCH) // timedelta(microseconds=1) if time.year > 1970 else None
+    return (time - _EPOCH) // timedelta(microseconds=1) + leap * SECOND if time.year > 1970 else None
 
 
 def difference(one: str | None, other: str | None) -> str | None:

@@ -105,15 +105,18 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
 
 
 def _written(broker: Broker, out: str, topic: str, partition: int, stop: int) -> tuple[set[tuple[int, int]], set[int]]:
-    """Return what a try that was cut off has written already: the places of rows, the raw offsets of letters."""
-    begun = broker.committed(BEGUN, out, partition) or 0
+    """Return what earlier tries have written already: the places of rows, the raw offsets of letters.
+
+    Those are the rows of a try that was cut off. Where no try is known, as when the positions were lost, the whole
+    topic is looked at, since all letters are tried then.
+    """
+    begun = broker.committed(BEGUN, out, partition)
     if not begun:
-        begun = broker.end_offset(out, partition) + 1
+        begun = 1 if begun is None else broker.end_offset(out, partition) + 1
         broker.commit(BEGUN, out, partition, begun)
     first = max(begun - 1, broker.begin_offset(out, partition))
-    bodies = [
-        json.loads(record.value) for record in broker.read(out, partition, first, broker.end_offset(out, partition))
-    ]
+    values = (record.value for record in broker.read(out, partition, first, broker.end_offset(out, partition)))
+    bodies = [json.loads(value) for value in values if b'"redriven"' in value]
     found = [
         dead_letters.unpack(record.value)
         for record in broker.read(topic, partition, stop, broker.end_offset(topic, partition))

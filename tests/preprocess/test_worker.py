@@ -228,6 +228,23 @@ def test_S7_redriven_letters_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request(log.source, log.broker) == (0, 1)  # only what is still dead
 
 
+def test_D25_lost_positions_double_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log("upbit", Channel.TICKER)
+    good = frames("upbit", "ticker")[0].payload
+    with monkeypatch.context() as broken:
+        broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
+        log.append(good, b"{half")
+        log.run()
+    assert request(log.source, log.broker) == (1, 1)
+    log.append(good)
+    log.run()
+    before = log.processed
+    log.broker._positions.clear()
+    log.run()
+    request(log.source, log.broker)
+    assert log.processed == before
+
+
 class Held(MemoryBroker):
     """A broker whose processed partitions another process writes."""
 
