@@ -16,8 +16,8 @@ from coin_platform.collect.drift import Drift
 from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.refill import Refill
-from coin_platform.collect.rest import Rest
-from coin_platform.collect.session import Action, Failed, Fetch, Lost, Restored, Rotate, Send, Session
+from coin_platform.collect.rest import Rest, told
+from coin_platform.collect.session import Action, Banned, Failed, Fetch, Lost, Restored, Rotate, Send, Session
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.model import SECOND, Instant, Kind, Pair
 from coin_platform.wire import End, silent, without_data
@@ -61,6 +61,7 @@ class Connection:
         self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift, gaps=gaps)
         self._gaps = gaps
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
+        rest.share(self._messages)
         self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
         self._fetching: set[Pair] = set()
         self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = clock().monotonic
@@ -212,6 +213,8 @@ class Connection:
                     logger.error("%s: %s is refused, %s; take it out of COIN_PAIRS", self.route, pair, reason)
                 case Rotate(reason):
                     self._leave(reason)
+                case Banned(refusal):
+                    self._rest.heed_events([refusal])
 
     def _say(self, payload: str) -> None:
         try:
@@ -229,15 +232,19 @@ class Connection:
             while True:
                 payload = await self._outbox.get()
                 await self._messages.take()
-                await socket.send(payload)
+                await self._write(socket, payload)
         except ConnectionClosed:
             return  # the reader tells
+
+    async def _write(self, socket: ClientConnection, payload: str) -> None:
+        with contextlib.suppress(ConnectionClosed):  # the reader tells
+            await socket.send(payload)
 
     async def _fetch(self, pair: Pair, url: str) -> None:
         try:
             payload = await self._rest.get(self.route.here(url))
         except httpx.HTTPError as error:
-            logger.warning("%s: book of %s not fetched, %r", self.route, pair, error)  # the session asks again
+            logger.warning("%s: book of %s not fetched, %s", self.route, pair, told(error))  # the session asks again
             return
         finally:
             self._fetching.discard(pair)
@@ -277,7 +284,8 @@ class Connection:
         if self.route.exchange.ping is None:
             self._group.create_task(self._probe(socket))
         else:
-            self._say(self.route.exchange.ping)
+            self._messages.reserve()
+            self._group.create_task(self._write(socket, self.route.exchange.ping))
 
     async def _probe(self, socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):  # the reader tells
@@ -287,7 +295,7 @@ class Connection:
 
     async def _refill(self) -> None:
         await self._refilling.wait()
-        await Refill(self.route, self._tape, self._rest).run(self.session.pairs)
+        await Refill(self.route, self._tape, self._rest, lambda: self.session.pairs).run()
 
     async def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
         """Log our books (of `pairs`, or all); where there is none, just what the connection is.

@@ -11,7 +11,7 @@ from coin_platform.broker import Broker
 from coin_platform.collect.connection import Connection
 from coin_platform.collect.drift import Drift
 from coin_platform.collect.gaplog import GapLog
-from coin_platform.collect.pacing import Backoff, TokenBucket, ban, unless
+from coin_platform.collect.pacing import Backoff, TokenBucket, unless
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.refill import REFILLED
 from coin_platform.collect.rest import Rest
@@ -81,6 +81,7 @@ class Feed:
         self._has_pairs = asyncio.Event()
         self._attempts = 0
         self._last_error = ""
+        rest.share(connects)
         self.follow(pairs)
 
     @property
@@ -208,9 +209,8 @@ class Feed:
             self._last_error = connection.reason
         except InvalidStatus as refusal:
             answer = refusal.response
-            seconds = ban(answer.status_code, answer.headers.get("Retry-After"))
-            self._connects.forbid(seconds)
-            self._rest.forbid(seconds)
+            waits = answer.headers.get_all("Retry-After")
+            self._rest.heed(answer.status_code, ", ".join(waits), bytes(answer.body or b""))
             self._last_error = f"HTTP {answer.status_code}"
         except (OSError, WebSocketException) as error:  # a time-out is an OSError
             self._last_error = str(error) or type(error).__name__

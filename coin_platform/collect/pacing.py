@@ -6,15 +6,12 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import TypeVar
+
+from coin_platform.exchanges.base import plausible_ban
 
 LONGEST = 60.0  # seconds between two attempts
 SETTLED = 60.0  # seconds of data after which failures are forgotten
-_BAN = 10.0  # seconds, where a refusal names none
-_DAY = 86_400.0  # no refusal is believed for longer
-
-_REFUSALS = (HTTPStatus.FORBIDDEN, 418, HTTPStatus.TOO_MANY_REQUESTS)
 
 T = TypeVar("T")
 
@@ -68,25 +65,21 @@ class TokenBucket:
         self._at = now
 
 
-def ban(status: int, header: str | None) -> float:
-    """Return for how many seconds an HTTP status with this Retry-After forbids to ask again."""
-    told = retry_after(header)
-    if status in _REFUSALS:
-        return _BAN if told is None else told
-    return told or 0.0 if status == HTTPStatus.SERVICE_UNAVAILABLE else 0.0
-
-
 def retry_after(text: str | None, now: datetime | None = None) -> float | None:
-    """Return the seconds of a Retry-After header, given in seconds or as a date; None if it says nothing readable."""
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), given in seconds or as a date.
+
+    Return None where the header is missing, cannot be read, or names a time that no exchange means.
+    """
     if not text:
         return None
-    if text.strip().isdecimal():
-        return min(_DAY, float(text))
+    text = text.strip()
+    if text.isascii() and text.replace(".", "", 1).isdigit():
+        return plausible_ban(float(text))
     try:
         seconds = (parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(_DAY, max(0.0, seconds))
+    return plausible_ban(max(0.0, seconds))
 
 
 async def unless(event: asyncio.Event, work: Awaitable[T]) -> T | None:

@@ -12,7 +12,7 @@ from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import unless
 from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.rota import Rota
-from coin_platform.collect.session import Failed, Fetch
+from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.model import Instant, Kind, Pair
 from coin_platform.wire import End
@@ -58,7 +58,7 @@ class Poller:
             return "closing"
         if self._clock().monotonic - self._last_frame > 2 * self.rota.period:
             return "stale"
-        return "live" if self._tape.number else "connecting"
+        return "live" if self.rota.is_served else "connecting"
 
     async def run(self) -> None:
         """Ask and store until `end` is called. Raises `DeliveryError`, in a group, when a frame could not be stored."""
@@ -119,9 +119,13 @@ class Poller:
             logger.warning("%s: no answer over REST, %s; asking on", self.route, reason)
         self.last_error = reason
 
-    def _tell(self, failed: Failed | None) -> None:
-        if failed is not None:
-            logger.error("%s: nothing of %s over REST, %s", self.route, failed.pair, failed.reason)
+    def _tell(self, actions: Iterable[Failed | Banned]) -> None:
+        for action in actions:
+            match action:
+                case Failed(pair, reason):
+                    logger.error("%s: nothing of %s over REST, %s", self.route, pair, reason)
+                case Banned(refusal):
+                    self._rest.heed_events([refusal])
 
     async def _keep(self) -> None:
         """Let every window know the connection."""

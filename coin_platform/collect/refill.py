@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -9,53 +11,69 @@ from coin_platform.collect.pacing import Backoff
 from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.tape import Route, Tape
 from coin_platform.errors import DecodeError
-from coin_platform.model import Channel, Kind, Pair, Refused
+from coin_platform.model import Channel, Kind, Pair, Refusal, Refused
 
 logger = logging.getLogger(__name__)
 
 REFILLED = (Channel.TRADE, Channel.CANDLE)  # of which an answer tells the past
-ATTEMPTS = 3  # for each pair
+
+
+@dataclass
+class _Wish:
+    """A pair whose past is not here yet, and when it is asked for."""
+
+    pair: Pair
+    url: str
+    due: float  # of the loop's clock
+    reason: str = ""  # why the last answer brought nothing
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 class Refill:
     """Asks for one pair after the other, so that one request of the feed is under way; stores what is answered.
 
-    Only the newest page is asked for. Whether it reaches back to what was stored before, the ledger of gaps sees.
+    1. Only the newest page is asked for. Whether it reaches back to what was stored before, the ledger of gaps sees.
+    2. A pair that the exchange refuses for the moment is asked for again, with growing pauses, until its connection
+       ends. The other pairs have their turns meanwhile.
+    3. A ban delays the answer, however long it lasts: `Rest` asks nothing before it is over.
     """
 
-    def __init__(self, route: Route, tape: Tape, rest: Rest) -> None:
+    def __init__(self, route: Route, tape: Tape, rest: Rest, wanted: Callable[[], Collection[Pair]]) -> None:
         self.route = route
-        self._tape, self._rest = tape, rest
+        self._tape, self._rest, self._wanted = tape, rest, wanted
 
-    async def run(self, pairs: tuple[Pair, ...]) -> None:
-        """Ask for each of these pairs that has an address. Raises `DeliveryError` when an answer cannot be stored."""
-        for pair in pairs:
-            url = self.route.exchange.request_url(self.route.channel, pair)
-            if url is not None:
-                await self._fill(pair, self.route.here(url))
+    async def run(self) -> None:
+        """Ask for each wanted pair that has an address. Raises `DeliveryError` when an answer cannot be stored."""
+        clock = asyncio.get_running_loop().time
+        asked = ((pair, self.route.exchange.request_url(self.route.channel, pair)) for pair in self._wanted())
+        wishes = [_Wish(pair, self.route.here(url), clock()) for pair, url in asked if url is not None]
+        while wishes:
+            wish = min(wishes, key=lambda wish: wish.due)
+            await asyncio.sleep(max(0.0, wish.due - clock()))
+            if wish.pair not in self._wanted():
+                wishes.remove(wish)
+                continue
+            reason, is_final = await self._ask(wish)
+            if not reason or is_final:
+                wishes.remove(wish)
+            if reason and (is_final or reason != wish.reason):
+                then = "given up" if is_final else "asking again"
+                logger.warning("%s: no past of %s over REST, %s; %s", self.route, wish.pair, reason, then)
+            wish.reason = reason
+            wish.due = clock() + wish.backoff.next(0.0)
 
-    async def _fill(self, pair: Pair, url: str) -> None:
-        backoff = Backoff()
-        for attempt in range(1, ATTEMPTS + 1):
-            reason, is_final = await self._ask(pair, url)
-            if not reason:
-                return
-            is_final = is_final or attempt == ATTEMPTS
-            then = "given up" if is_final else "asking again"
-            logger.warning("%s: no past of %s over REST, %s; %s", self.route, pair, reason, then)
-            if is_final:
-                return
-            await asyncio.sleep(backoff.next(0.0))
-
-    async def _ask(self, pair: Pair, url: str) -> tuple[str, bool]:
+    async def _ask(self, wish: _Wish) -> tuple[str, bool]:
         """Return what went wrong, if anything, and whether it would do so again."""
         try:
-            payload = await self._rest.get(url)
+            payload = await self._rest.get(wish.url)
         except httpx.HTTPError as error:
             return told(error), knows_no_pair(error)
-        frame, _ = self._tape.take(Kind.REST, payload, pair)
+        frame, _ = self._tape.take(Kind.REST, payload, wish.pair)
         try:
             events = self.route.exchange.decode(frame)
         except DecodeError as error:
             return str(error), True  # in the log it is a dead letter
-        return next((event.reason for event in events if isinstance(event, Refused)), ""), False
+        self._rest.heed_events(events)
+        refusals = [event for event in events if isinstance(event, Refused)]
+        reason = refusals[0].reason if refusals else ""
+        return reason, any(refused.refusal is Refusal.FINAL for refused in refusals)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from coin_platform.collect.session import Failed, Fetch
+from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Frame, Instant, Pair, Refused
@@ -82,25 +82,32 @@ class Rota:
         if pair in self._due:
             self._due[pair] = now.monotonic + self._pause(now)
 
-    def received(self, pair: Pair, frame: Frame) -> Failed | None:
+    @property
+    def is_served(self) -> bool:
+        """Whether the newest answer to at least one pair was no refusal."""
+        return bool(self._answered)
+
+    def received(self, pair: Pair, frame: Frame) -> list[Failed | Banned]:
         """Read an answer that has already been stored; return what is wrong with its pair, when that is new."""
         try:
             events = self.exchange.decode(frame)
         except DecodeError as error:
             self.undecodable += 1
-            return self.failed(pair, str(error))
-        for event in events:
-            if isinstance(event, Refused):
-                return self.failed(pair, event.reason)
+            return [*self.failed(pair, str(error))]
+        refusals = [event for event in events if isinstance(event, Refused)]
+        if refusals:
+            bans = [Banned(refusal) for refusal in refusals if refusal.ban_seconds > 0]
+            return [*bans, *self.failed(pair, refusals[0].reason)]
         self._answered.add(pair)
         self.refused.pop(pair, None)
-        return None
+        return []
 
-    def failed(self, pair: Pair, reason: str) -> Failed | None:
+    def failed(self, pair: Pair, reason: str) -> list[Failed]:
         """Note that a pair is not served; return so when that is new."""
         is_new = pair not in self.refused
         self.refused[pair] = reason
-        return Failed(pair, reason) if is_new else None
+        self._answered.discard(pair)
+        return [Failed(pair, reason)] if is_new else []
 
     def _pause(self, now: Instant) -> float:
         """A period; on the minute, it is measured by the wall clock, once, so that a jump of it delays nothing."""

@@ -68,7 +68,13 @@ class Rotate(NamedTuple):
     reason: str
 
 
-Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Rotate
+class Banned(NamedTuple):
+    """The exchange must not be asked anything for a while, as this refusal of it says."""
+
+    refusal: Refused
+
+
+Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Rotate | Banned
 
 
 class Ask(Protocol):
@@ -174,6 +180,8 @@ class Session:
                 self.drift.note(frame.received_time - error.exchange_time)
             return
         for event in events:
+            if isinstance(event, Refused) and event.ban_seconds > 0:
+                yield Banned(event)
             match event:
                 case Subscribed():
                     self._confirmed(event)

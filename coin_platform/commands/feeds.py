@@ -20,7 +20,7 @@ from coin_platform.commands.choice import chosen, exchanges_named
 from coin_platform.errors import CoinPlatformError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, relocate
-from coin_platform.model import SECOND, Channel, Frame, Kind, Pair, Refused, Ticker
+from coin_platform.model import SECOND, Channel, Event, Frame, Kind, Pair, Refused, Ticker
 from coin_platform.settings import Mode, Settings, load
 
 HEAD = ("exchange", "pair", "last", "change", "best bid", "best ask", "UTC")
@@ -156,6 +156,8 @@ class _Door:
                 raise refusal from error
         except _Refusal as error:
             refusal = NoAnswer(str(error))
+            if self.rest.banned_seconds:  # the list of markets must not be asked for, either
+                raise refusal from error
         # Every exchange words it in its own way that it has no such pair; its list of markets is plain.
         raise refusal if await self._lists(pair) else NoAnswer(f"{pair} is not listed")
 
@@ -191,10 +193,11 @@ class _Door:
         for event in events:
             if isinstance(event, Ticker) and event.pair == pair:
                 return event
+        self.rest.heed_events(events)
         refused = [event.reason for event in events if isinstance(event, Refused)]
         raise _Refusal(", ".join(refused) or "no ticker in the answer")
 
-    def _events(self, pair: Pair, payload: bytes) -> list[object]:
+    def _events(self, pair: Pair, payload: bytes) -> list[Event]:
         frame = Frame(
             exchange=self._exchange.name,
             channel=Channel.TICKER,

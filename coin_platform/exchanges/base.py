@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http import HTTPStatus
 from itertools import islice
 from typing import ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -36,6 +37,9 @@ _AHEAD: Microseconds = 3600 * SECOND
 _LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # of UTC; zones are whole hours away from it
 _UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
 _LARGEST = 512 << 10  # bytes; the largest answers have a tenth, and to read this much takes 50 ms
+_BANS = (HTTPStatus.FORBIDDEN, HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS)
+LONGEST_BAN_SECONDS = 30 * 86_400.0  # the longest documented ban is 3 days: a longer time is a mistake or an attack
+_BAN_TEXT_BYTES = 4096  # of an answer, in which the length of a ban is looked for
 _MOST = 1e15  # no price or size is larger; what is, was misread
 
 T = TypeVar("T")
@@ -79,6 +83,7 @@ class Exchange(ABC):
     ping_every: ClassVar[float] = 20.0  # seconds
     silence: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
     is_sparse: ClassVar[bool] = False  # it may have nothing to say for minutes: a pong of the protocol is a frame too
+    ban_seconds: ClassVar[float] = 10.0  # to ask nothing after HTTP 403, 418 or 429, where the answer tells no length
     flow: ClassVar[float] = 120.0  # seconds without any ticker or book after which it is dead, whatever else comes
     depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
     replaces: ClassVar[bool] = False  # a subscription replaces the former one: always ask for the whole set
@@ -140,6 +145,21 @@ class Exchange(ABC):
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         """Return the REST address of a channel of one pair; None where there is none."""
+        return None
+
+    def read_ban(self, status: int, retry_after: float | None, body: bytes, time: Microseconds) -> float:
+        """Return for how many seconds this exchange must not be asked anything after an HTTP answer; 0 if it may be.
+
+        `retry_after` is what the header of that name says, in seconds; `time` is now, UTC. The longest time that the
+        answer tells counts; where it tells none, a refusal lasts `ban_seconds`.
+        """
+        if status not in _BANS:
+            return retry_after or 0.0 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else 0.0
+        lengths = [seconds for seconds in (retry_after, self.told_ban(body, time)) if seconds is not None]
+        return max(lengths, default=self.ban_seconds)
+
+    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+        """Return for how many seconds the body of a refusal forbids to ask; None where it does not say."""
         return None
 
     @property
@@ -318,6 +338,41 @@ def difference(one: str | None, other: str | None) -> str | None:
     if one is None or other is None:
         return None
     return f"{Decimal(one) - Decimal(other):f}"
+
+
+def plausible_ban(seconds: float) -> float | None:
+    """Return the length of a ban as it is, or None where no exchange means it: negative, or above the longest ban."""
+    return seconds if 0.0 <= seconds <= LONGEST_BAN_SECONDS else None
+
+
+_UNIT_SECONDS = {
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "초"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "분"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours", "시간"), 3600.0),
+    **dict.fromkeys(("d", "day", "days", "일"), 86_400.0),
+}
+_UNITS = "|".join(sorted(_UNIT_SECONDS, key=len, reverse=True))
+_LENGTH = rf"(\d{{1,12}}(?:\.\d{{1,6}})?)[\s-]{{0,3}}({_UNITS})(?![a-z])"
+_LENGTHS = re.compile(rf"{_LENGTH}(?:[\s,]{{0,3}}(?:and\s)?{_LENGTH})*", re.IGNORECASE)
+_ONE_LENGTH = re.compile(_LENGTH, re.IGNORECASE)
+
+
+def seconds_in(body: bytes) -> float | None:
+    """Return the longest length of time that a JSON answer or a text names, like `1 minute 30 seconds` or `30초`.
+
+    Return None where the text names none, or none that an exchange means.
+    """
+    try:
+        text = str(msgspec.json.decode(body))  # Korean may be escaped
+    except _UNREADABLE:
+        text = body.decode(errors="replace")
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text[:_BAN_TEXT_BYTES])
+    totals = [
+        sum(float(amount) * _UNIT_SECONDS[unit.lower()] for amount, unit in _ONE_LENGTH.findall(lengths[0]))
+        for lengths in _LENGTHS.finditer(text)
+    ]
+    return max((total for total in totals if total and plausible_ban(total) is not None), default=None)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

@@ -1,12 +1,14 @@
 """Binance spot: books bridged from a REST snapshot. https://github.com/binance/binance-spot-api-docs/blob/master/web-socket-streams.md"""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from coin_platform.errors import UnknownPair
-from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, milliseconds, number, price
+from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, milliseconds, number, plausible_ban, price
 from coin_platform.model import (
+    SECOND,
     BookUpdate,
     Candle,
     Channel,
@@ -204,6 +206,7 @@ class Binance(Exchange):
     rest_url = "https://data-api.binance.vision"
     # 1024 streams a connection, 5 messages/s, 300 connections in 5 min; REST 6000 a minute, a book of 1000 levels is 50
     limits = Limits(pairs_per_connection=512, messages_per_second=2.5, requests_per_second=1)
+    ban_seconds = 120.0  # bans last from 2 minutes to 3 days, as documented
     is_sparse = True  # quiet books send nothing
     has_deltas = True
     is_bridged = True
@@ -309,6 +312,11 @@ class Binance(Exchange):
                 Channel.CANDLE: f"klines?{market}&interval=1m&limit=1000",
             }[channel]
         )
+
+    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+        """HTTP 418 comes with `IP banned until 1659146400000` (ms), beside its Retry-After."""
+        until = re.search(rb"banned until (\d{13})", body)
+        return plausible_ban((milliseconds(int(until[1])) - time) / SECOND) if until else None
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/api/v3/exchangeInfo?showPermissionSets=false"

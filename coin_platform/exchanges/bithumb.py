@@ -116,6 +116,7 @@ class Bithumb(Exchange):
     rest_url = "https://api.bithumb.com"
     # Of 10 connections a second, over which it bans for 10 minutes, and 150 requests/s
     limits = Limits(connects_per_minute=150, requests_per_second=75)
+    ban_seconds = 600.0  # too many connects: 10 minutes, as documented
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
     replaces = True
 

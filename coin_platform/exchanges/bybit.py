@@ -184,6 +184,7 @@ class Bybit(Exchange):
     rest_url = "https://api.bybit.com"
     # 10 topics a request, 500 connections and 600 REST requests in 5 min and 5 s; no message rate is published
     limits = Limits(pairs_per_request=10, connects_per_minute=50, requests_per_second=60)
+    ban_seconds = 600.0  # "access too frequent": 10 minutes, as documented
     ping = '{"req_id":"ping","op":"ping"}'
     has_deltas = True
     refuses_all = True

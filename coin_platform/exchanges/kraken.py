@@ -206,6 +206,7 @@ class Kraken(Exchange):
     rest_url = "https://api.kraken.com"
     # 150 connections in 10 minutes; requests about 1/s; no limit of subscriptions is published
     limits = Limits(messages_per_second=5, connects_per_minute=7, requests_per_second=0.5)
+    ban_seconds = 600.0  # Cloudflare: 10 minutes
     ping = '{"method":"ping"}'
     ping_every = 5.0
     silence = 15.0  # a heartbeat comes every second

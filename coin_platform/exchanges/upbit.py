@@ -5,7 +5,17 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.base import Exchange, Limits, Request, known, milliseconds, number, price, rfc3339
+from coin_platform.exchanges.base import (
+    Exchange,
+    Limits,
+    Request,
+    known,
+    milliseconds,
+    number,
+    price,
+    rfc3339,
+    seconds_in,
+)
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -152,6 +162,7 @@ class Upbit(Exchange):
     ws_url = "wss://api.upbit.com/websocket/v1"
     rest_url = "https://api.upbit.com"
     limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)  # of 100/min, 5/s, 10/s
+    ban_seconds = 60.0  # the answer says how long; where it cannot be read, a minute
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
     replaces = True
 
@@ -216,6 +227,10 @@ class Upbit(Exchange):
                 Channel.CANDLE: f"/v1/candles/minutes/1?market={symbol}&count=200",
             }[channel]
         )
+
+    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+        """The message of HTTP 418 names the time of the block, which grows with each offence."""
+        return seconds_in(body)
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v1/market/all"

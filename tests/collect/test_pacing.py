@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.collect.pacing import LONGEST, SETTLED, Backoff, TokenBucket, ban, retry_after, unless
+from coin_platform.collect.pacing import LONGEST, SETTLED, Backoff, TokenBucket, retry_after, unless
 
 
 class Clock:
@@ -93,20 +93,24 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         ("Tue, 24 Nov 2026 11:00:00 GMT", 0.0),  # already over
         ("soon", None),
         ("-5", None),
-        ("9" * 400, 86_400.0),  # nobody is believed for longer than a day
+        ("0.5", 0.5),
+        ("259200", 259_200.0),  # three days: the longest that Binance documents
+        ("2592000", 2_592_000.0),
+        ("Tue, 01 Dec 2026 12:00:00 GMT", 604_800.0),
+        ("2592001", None),  # no exchange means more than thirty days
+        ("1" + "0" * 30, None),
+        ("9" * 400, None),
+        ("1e3", None),
+        ("\u0667", None),
+        ("5, 5", None),
+        ("Tue, 24 Nov 9999 12:01:30 GMT", None),
         ("Tue, 24 Nov 2026 12:01:30 -0000", None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date(text: str | None, seconds: float | None) -> None:
+def test_D28_retry_after_is_seconds_or_a_date_and_no_longer_than_any_exchange_means(
+    text: str | None, seconds: float | None
+) -> None:
     assert retry_after(text, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("status", "header", "seconds"),
-    [(429, "7", 7), (418, "120", 120), (403, None, 10), (503, "5", 5), (503, None, 0), (200, "9", 0), (451, "9", 0)],
-)
-def test_only_refusals_forbid(status: int, header: str | None, seconds: float) -> None:
-    assert ban(status, header) == seconds
 
 
 def test_a_wait_is_cut_short_by_its_event_and_then_returns_nothing() -> None:

@@ -13,7 +13,6 @@ import pytest
 from coin_platform import __version__
 from coin_platform.book import Applied
 from coin_platform.broker import MemoryBroker
-from coin_platform.collect.pacing import ban
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.rota import MINUTE
@@ -148,8 +147,6 @@ def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwh
 
 @pytest.mark.parametrize("status", [403, 418, 429])
 def test_F4_an_end_does_not_wait_for_a_ban(status: int) -> None:
-    assert ban(status, "3600") == 3600
-
     async def scenario() -> float:
         clock = MovedClock()
         refusal = httpx.Response(status, headers={"Retry-After": "3600"}, content=PAGE)

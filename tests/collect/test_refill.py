@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import httpx
 import pytest
 
 from coin_platform.broker import MemoryBroker
+from coin_platform.collect import pacing
 from coin_platform.collect.collector import Collector
-from coin_platform.collect.refill import ATTEMPTS
 from coin_platform.exchanges.base import Limits
-from coin_platform.model import Channel, Kind, Pair, Region
+from coin_platform.model import Channel, Event, Frame, Kind, Pair, Refusal, Refused, Region
 from coin_platform.preprocess.tables import batch
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Mode, Settings
@@ -20,7 +20,6 @@ from tests.kit.bench import BTC, ETH, XRP, Bench, bench
 from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records, until, values
 
 TOPIC = raw_topic("ne", Channel.TRADE)
-REFUSED = b'{"error":["EGeneral:Too many requests"]}'
 
 
 def answers(stored: Sequence[tuple[Header, bytes]]) -> list[tuple[Header, bytes]]:
@@ -96,35 +95,81 @@ def test_what_has_no_past_over_REST_is_not_asked_for(channel: Channel) -> None:
     assert asyncio.run(scenario()) == []
 
 
-def test_a_failure_is_named_and_tried_three_times_and_the_next_pair_has_its_turn(
-    caplog: pytest.LogCaptureFixture,
+class Refusing(Quick):
+    """A Kraken that says over REST, under HTTP 200, for how long it must not be asked; `final` is for good."""
+
+    def read_rest(self, frame: Frame) -> Iterator[Event]:
+        word, _, seconds = frame.payload.partition(b" ")
+        if word in (b"busy", b"final"):
+            kind = Refusal.FINAL if word == b"final" else Refusal.TEMPORARY
+            yield Refused(reason=word.decode(), pair=frame.pair, refusal=kind, ban_seconds=float(seconds or 0))
+        else:
+            yield from super().read_rest(frame)
+
+
+def test_R9_a_pair_refused_for_the_moment_is_asked_for_until_it_is_answered_and_the_next_has_its_turn(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pacing, "LONGEST", 0.02)
+
     async def scenario() -> tuple[list[str], list[tuple[Header, bytes]]]:
-        async with bench(BTC, ETH, channel=Channel.TRADE) as it:
-            it.fake.answers += [(500, b"<html>"), (200, REFUSED), (502, b"<html>"), (200, TRADES)]
-            await filled(it, 2)
+        async with bench(BTC, ETH, channel=Channel.TRADE, exchange=Refusing()) as it:
+            it.fake.answers += [(500, b"<html>"), (200, TRADES), (500, b"<html>"), *[(200, b"busy")] * 5, (200, TRADES)]
+            await filled(it, 7)
+            await asyncio.sleep(0.1)
             return it.fake.asked, answers(it.records())
 
     with caplog.at_level(logging.WARNING):
         asked, found = asyncio.run(scenario())
-    assert [url.partition("pair=")[2][:3] for url in asked] == ["BTC"] * ATTEMPTS + ["ETH"]
-    assert [value for _, value in found] == [REFUSED, TRADES]
+    assert [url.partition("pair=")[2][:3] for url in asked] == ["BTC", "ETH", *["BTC"] * 7]
+    assert [value for _, value in found] == [TRADES, *[b"busy"] * 5, TRADES]
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == [
+    assert lines == [  # each reason once
         "kraken trade 0: no past of BTC-USD over REST, HTTP 500; asking again",
-        "kraken trade 0: no past of BTC-USD over REST, EGeneral:Too many requests; asking again",
-        "kraken trade 0: no past of BTC-USD over REST, HTTP 502; given up",
+        "kraken trade 0: no past of BTC-USD over REST, busy; asking again",
     ]
 
 
+def test_R9_after_a_ban_that_a_body_tells_the_past_is_fetched_and_nothing_is_asked_before() -> None:
+    times: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        times.append(asyncio.get_running_loop().time())
+        return httpx.Response(200, content=b"busy 1.5" if len(times) == 1 else TRADES)
+
+    async def scenario() -> None:
+        transport = httpx.MockTransport(answer)
+        async with bench(BTC, ETH, channel=Channel.TRADE, exchange=Refusing(), transport=transport) as it:
+            await filled(it, 3)
+
+    asyncio.run(scenario())
+    assert len(times) == 3
+    assert times[1] - times[0] >= 1.49
+
+
+def test_R9_a_pair_that_is_wanted_no_more_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "LONGEST", 0.2)
+
+    async def scenario() -> list[str]:
+        async with bench(BTC, ETH, channel=Channel.TRADE, exchange=Refusing()) as it:
+            it.fake.answers += [(500, b"<html>"), (200, TRADES)]
+            await filled(it, 1)
+            it.feed.follow([ETH])
+            await asyncio.sleep(0.5)
+            return it.fake.asked
+
+    assert len(asyncio.run(scenario())) == 2
+
+
 @pytest.mark.parametrize(
-    ("status", "body", "reason"), [(404, b"", "HTTP 404"), (200, b"<html>", "kraken: JSON is malformed")]
+    ("status", "body", "reason"),
+    [(404, b"", "HTTP 404"), (200, b"<html>", "kraken: JSON is malformed"), (200, b"final", "final")],
 )
 def test_what_would_fail_again_is_not_asked_for_again(
     caplog: pytest.LogCaptureFixture, status: int, body: bytes, reason: str
 ) -> None:
     async def scenario() -> int:
-        async with bench(channel=Channel.TRADE) as it:
+        async with bench(channel=Channel.TRADE, exchange=Refusing()) as it:
             it.fake.answers.append((status, body))
             await until(lambda: "given up" in caplog.text)
             await asyncio.sleep(0.3)
@@ -146,7 +191,7 @@ def test_a_pair_without_an_address_is_left_out_and_a_dead_host_is_named(caplog: 
     async def scenario() -> None:
         transport = httpx.MockTransport(refuse)
         async with bench(BTC, ETH, channel=Channel.TRADE, exchange=Partial(), transport=transport):
-            await until(lambda: "given up" in caplog.text)
+            await until(lambda: "asking again" in caplog.text)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())

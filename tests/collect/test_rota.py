@@ -156,11 +156,11 @@ def test_a_refused_pair_is_named_once_until_it_was_answered_again() -> None:
     rota = Rota(Mute(), Channel.CANDLE, [A, B], at(0))
     refusal = answer(b'{"error":["EQuery:Unknown asset pair"]}')
     failed = Failed(A, "EQuery:Unknown asset pair")
-    assert [rota.received(A, refusal), rota.received(A, refusal)] == [failed, None]
+    assert [rota.received(A, refusal), rota.received(A, refusal)] == [[failed], []]
     assert (rota.refused, rota.unconfirmed, rota.undecodable) == ({A: failed.reason}, frozenset({B}), 0)
-    assert rota.received(A, answer(CANDLES)) is None
+    assert rota.received(A, answer(CANDLES)) == []
     assert rota.refused == {}
-    assert rota.received(A, refusal) == failed
+    assert rota.received(A, refusal) == [failed]
 
 
 def test_what_cannot_be_decoded_is_counted_and_named_once() -> None:
@@ -168,8 +168,8 @@ def test_what_cannot_be_decoded_is_counted_and_named_once() -> None:
     page = answer(b"<html>we are improving our service</html>")
     named = [rota.received(A, page), rota.received(A, page)]
     assert rota.undecodable == 2
-    assert named[0] is not None
-    assert named[0].reason.startswith("kraken: JSON is malformed")
-    assert named[1] is None
-    assert rota.received(A, answer(CANDLES)) is None
+    [[failed], []] = named
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith("kraken: JSON is malformed")
+    assert rota.received(A, answer(CANDLES)) == []
     assert (rota.refused, rota.unconfirmed) == ({}, frozenset())

@@ -15,7 +15,7 @@ from coin_platform.cli import app
 from coin_platform.commands.feeds import NoAnswer, Quote, listed, quotes
 from coin_platform.demo import free_port
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Pair
+from coin_platform.model import Event, Frame, Pair, Refused
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator.faults import Faults
 from coin_platform.simulator.server import Simulator, open_log
@@ -223,6 +223,30 @@ def test_during_a_ban_the_list_of_markets_is_not_asked_for() -> None:
 
     assert ask("okx", answer).failure == "HTTP 429, ask again in 3600 s"
     assert asked == ["/api/v5/market/ticker"]
+
+
+def test_R9_during_a_ban_told_in_a_body_the_list_of_markets_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Banning(type(EXCHANGES["okx"])):  # type: ignore[misc]
+        def read_rest(self, frame: Frame) -> Iterator[Event]:
+            yield Refused(reason="50011: Too Many Requests", pair=frame.pair, ban_seconds=60.0)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, content=b"{}")
+
+    monkeypatch.setitem(EXCHANGES, "okx", Banning())
+    assert ask("okx", answer).failure == "50011: Too Many Requests"
+    assert asked == ["/api/v5/market/ticker"]
+
+
+def test_D16_an_answer_that_takes_too_much_is_a_failure_of_that_exchange() -> None:
+    packed = httpx.Response(200, headers={"Content-Encoding": "br"}, stream=httpx.ByteStream(b"[]"))
+    failure = "packed as 'br', which was not asked for"
+    assert ask("gateio", lambda request: packed).failure == f"BadAnswer: {failure}"
+    with pytest.raises(NoAnswer, match=failure):
+        asyncio.run(listed(EXCHANGES["gateio"], Settings(), httpx.MockTransport(lambda request: packed)))
 
 
 def test_a_broken_network_is_a_failure_of_that_exchange() -> None:
