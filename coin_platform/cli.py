@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from coin_platform.commands import dead_letters, feeds, lake, topics
 from coin_platform.commands.capture import capture
@@ -127,7 +128,7 @@ def settings() -> None:
     """List every setting with its value and meaning; secrets are not shown."""
     table, values = Table("setting", "value", "meaning"), load()
     for name, field in Settings.model_fields.items():
-        table.add_row(PREFIX + name.upper(), str(getattr(values, name)), field.description or "")
+        table.add_row(PREFIX + name.upper(), *map(Text, (str(getattr(values, name)), field.description or "")))
     console.print(table)
 
 

@@ -60,7 +60,7 @@ def run(seconds: int, services: Sequence[str] = ()) -> int:
         environment = _environment(root, home, addresses)
         if "kafka" in services:
             subprocess.run([sys.executable, "-m", "coin_platform", "topics", "create"], env=environment, check=True)
-        return _run(Settings(), home, environment, time.monotonic() + seconds)
+        return _run(load(), home, environment, time.monotonic() + seconds)
 
 
 def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: float) -> int:

@@ -24,8 +24,8 @@ from coin_platform.collect.tape import Route
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair
 from coin_platform.wire import Header, unpack, unpack_facts
+from infra.certificates import Authority
 from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
-from tests.kit.certificates import Authority
 from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, until, values
 
 FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]

@@ -26,8 +26,8 @@ from coin_platform.errors import SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region
 from coin_platform.settings import Mode, Settings
+from infra.certificates import Authority
 from tests.kit.bench import BTC, MINUTE
-from tests.kit.certificates import Authority
 from tests.kit.connect_proxy import ConnectProxy
 from tests.kit.kraken import Quick, until
 

@@ -1,0 +1,222 @@
+"""Settings that cannot be meant are refused, each with one line; secrets are in no line."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from coin_platform import cli
+from coin_platform.errors import SettingsError
+from coin_platform.settings import SECRETS, Settings, load
+
+SECRET = "xK9-hidden"
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a home of its own, and another current folder."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("COIN_HOME", str(tmp_path / "home"))
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+    """Return the line with which these settings are refused."""
+    for name, value in values.items():
+        monkeypatch.setenv(f"COIN_{name}", value)
+    load.cache_clear()
+    try:
+        with pytest.raises(SettingsError) as error:
+            load()
+    finally:
+        load.cache_clear()
+    text = str(error.value)
+    assert "\n" not in text and text.strip()
+    return text
+
+
+def accepted(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    """Return the settings that these values make."""
+    for name, value in values.items():
+        monkeypatch.setenv(f"COIN_{name}", value)
+    load.cache_clear()
+    try:
+        return load()
+    finally:
+        load.cache_clear()
+
+
+def shown_by_the_command(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what `coin settings` prints."""
+    printed = StringIO()
+    monkeypatch.setattr(cli, "console", Console(width=400, file=printed))
+    load.cache_clear()
+    cli.settings()
+    load.cache_clear()
+    return printed.getvalue()
+
+
+def test_D24_the_file_of_settings_is_read_from_home_and_from_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere" / ".env").write_text("COIN_WINDOW=5m\n")
+    assert accepted(monkeypatch).window_length == 3_600_000_000
+    (tmp_path / "home" / ".env").write_text("# ours\nexport COIN_WINDOW='10m'\nAWS_PROFILE=x\nCOIN_GRACE=2s # short\n")
+    found = accepted(monkeypatch)
+    assert (found.window_length, found.grace.total_seconds()) == (600_000_000, 2)
+    assert accepted(monkeypatch, WINDOW="15m").window_length == 900_000_000
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("COIN_WINDOOW=5m", "COIN_WINDOOW"),
+        ("coin_windoow=5m", "COIN_WINDOOW"),
+        ("export COIN_S3_SECRET=xK9-hidden", "COIN_S3_SECRET"),
+        ("COIN_WINDOW 5m xK9-hidden", "line 2"),
+        ("COIN_S3_SECRET_KEY xK9-hidden", "line 2"),
+        ("COIN_S3_SECRET_KEY", "line 2"),
+        ("COIN_WINDOW='5m", "line 2"),
+        ("COIN_HOME=/somewhere", "set it in the environment"),
+        ("COIN_WINDOW=7m", "COIN_WINDOW=7m"),
+    ],
+)
+def test_D24_a_wrong_line_of_the_file_is_refused_as_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str
+) -> None:
+    (tmp_path / "home" / ".env").write_text(f"COIN_GRACE=1s\n{line}\n")
+    text = refusal(monkeypatch)
+    assert says in text and SECRET not in text
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"COIN_GRACE=\xff"), lambda path: path.mkdir()])
+def test_D24_a_file_of_settings_that_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object
+) -> None:
+    assert callable(make)
+    make(tmp_path / "home" / ".env")
+    assert str(tmp_path / "home" / ".env") in refusal(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("JOURNAL_HOURS", value) for value in ("inf", "nan", "-1", "0", "0.5", "1.01", "1e9")),
+        *(("JOURNAL_BYTES", value) for value in ("0", "1000", "-5", str(1 << 60), "1.5", "many")),
+        *(("SPOOL_BYTES", value) for value in ("0", "1000", str(1 << 60))),
+        *(("GRACE", value) for value in ("-1s", "2h", "999999999h", "9e99", "P9999Y", "nan", "inf", "1e400s")),
+        *(("WINDOW", value) for value in ("0s", "90s", "2h", "999999999999h", "-1h", "")),
+        *(("TOPIC_NE", value) for value in ("../x", "", "a/b", "a b", ".", "..", "a..b", "a.", "ä", "a\n", "x" * 101)),
+        *(("KAFKA_REPLICATION", value) for value in ("0", "-1", "1000")),
+        *(("PING_EVERY", value) for value in ("0", "-1", "inf", "nan", "1e9")),
+        *(("BATCH_INTERVAL", value) for value in ("-1", "inf", "nan", "1e9")),
+        *(("LANDING_MIN_INTERVAL", value) for value in ("-1", "inf", "nan", "1e9")),
+        *(("BATCH_TICKER", value) for value in ("0", "-1", "999999999999")),
+        *(("BATCH_ORDERBOOK", value) for value in ("0", "1e99")),
+        *(("SIMULATOR_PORT", value) for value in ("0", "-1", "65536")),
+        *(("S3_ENDPOINT", value) for value in ("nonsense", "ftp://host", "https://", "http://host:port", "http://h/x")),
+        *(("PROXY", value) for value in ("host:3128", "socks5://host:1080", "http://", "http://h:99999", "http://h/x")),
+        *(("KAFKA_SECURITY_PROTOCOL", value) for value in ("TLS", "")),
+        *(("KAFKA_SASL_MECHANISM", value) for value in ("GSSAPI", "MD5")),
+    ],
+)
+def test_D24_a_value_that_cannot_be_meant_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    assert f"COIN_{name}" in refusal(monkeypatch, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        {"TOPIC_NE": "korea"},
+        {"TOPIC_NE": "Korea"},
+        {"TOPIC_KOREA": "x", "TOPIC_ASIA": "x"},
+        {"TOPIC_KOREA": "a.b", "TOPIC_NE": "a_b"},
+    ],
+)
+def test_D24_two_regions_never_share_a_topic_prefix(monkeypatch: pytest.MonkeyPatch, prefixes: dict[str, str]) -> None:
+    text = refusal(monkeypatch, **prefixes)
+    assert "COIN_TOPIC_" in text and "each needs its own" in text
+
+
+def test_D24_regions_may_swap_their_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = accepted(monkeypatch, TOPIC_NE="asia", TOPIC_ASIA="ne", TOPIC_KOREA="prod.k_1-x")
+    assert (found.topic_ne, found.topic_asia) == ("asia", "ne")
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"EXCHANGES": "kraken", "PAIRS": "BTC-KRW"},
+        {"PAIRS": "BTC-EUR"},
+        {"CHANNELS": ""},
+        {"CHANNELS": " , "},
+    ],
+)
+def test_D24_a_choice_that_leaves_nothing_to_collect_is_refused(
+    monkeypatch: pytest.MonkeyPatch, choice: dict[str, str]
+) -> None:
+    assert "nothing to collect" in refusal(monkeypatch, **choice)
+
+
+def test_D24_empty_means_unset_where_the_description_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "PING_EVERY", "PROXY", "CA", "KAFKA_CA")
+    found = accepted(monkeypatch, **dict.fromkeys(names, ""))
+    assert {getattr(found, name.lower()) for name in names} == {None}
+
+
+SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_USER": "coin", "KAFKA_PASSWORD": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"BROKER_URL": f"kafka://user:{SECRET}@host:9092"}, "COIN_KAFKA_USER"),
+        ({"BROKER_URL": f"kafka://host:9092,user:{SECRET}/x@host:9092"}, "COIN_KAFKA_USER"),
+        ({"BROKER_URL": f"kafka+ssl://user:{SECRET}@host:9092"}, "COIN_KAFKA_USER"),
+        ({"S3_ENDPOINT": f"https://key:{SECRET}@host"}, "COIN_S3_ACCESS_KEY"),
+        ({"LAKE_URL": f"s3://key:{SECRET}@bucket/x"}, "COIN_S3_ACCESS_KEY"),
+        ({"LAKE_URL": f"s3://key:{SECRET}/y@bucket/x"}, "COIN_S3_ACCESS_KEY"),
+        ({"PROXY": f"socks5://user:{SECRET}@host:1080"}, "COIN_PROXY"),
+        ({**SASL, "KAFKA_SECURITY_PROTOCOL": "SSL"}, "COIN_KAFKA_USER"),
+        ({"KAFKA_PASSWORD": SECRET}, "COIN_KAFKA_PASSWORD"),
+        ({**SASL, "KAFKA_USER": ""}, "COIN_KAFKA_USER"),
+        ({**SASL, "KAFKA_PASSWORD": ""}, "COIN_KAFKA_PASSWORD"),
+        ({"KAFKA_CA": "ca.pem"}, "COIN_KAFKA_CA"),
+        ({**SASL, "KAFKA_KEY": "key.pem"}, "COIN_KAFKA_CERTIFICATE"),
+        ({"S3_SECRET_KEY": SECRET}, "COIN_S3_ACCESS_KEY"),
+        ({"S3_SESSION_TOKEN": SECRET}, "COIN_S3_ACCESS_KEY"),
+    ],
+)
+def test_D21_credentials_where_they_have_no_effect_are_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], says: str
+) -> None:
+    text = refusal(monkeypatch, **values)
+    assert says in text and SECRET not in text
+
+
+def test_D21_no_secret_is_ever_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        **SASL,
+        **dict.fromkeys(("S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_SESSION_TOKEN"), SECRET),
+        "PROXY": f"http://user:{SECRET}@host:3128",
+    }
+    found = accepted(monkeypatch, **values)
+    assert found.kafka_password is not None and found.kafka_password.get_secret_value() == SECRET
+    assert {f"COIN_{name.upper()}" for name in SECRETS} <= {f"COIN_{name}" for name in values}
+    printed = repr(found) + str(found) + found.model_dump_json() + str(found.model_dump())
+    assert SECRET not in printed + shown_by_the_command(monkeypatch)
+    with pytest.raises(ValueError, match="broker_url") as error:
+        Settings(broker_url=f"kafka://user:{SECRET}@host:9092")
+    assert SECRET not in str(error.value) + repr(error.value)
+
+
+def test_D24_every_setting_has_a_description_that_the_command_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+    monkeypatch.setenv("COIN_JOURNAL_DIR", "data/[bold]journal[/x]")
+    shown = shown_by_the_command(monkeypatch)
+    assert "data/[bold]journal[/x]" in shown
+    assert all(str(field.description) in shown for field in Settings.model_fields.values())
