@@ -1,6 +1,7 @@
 """Topics through one small contract: Kafka, the local journal, or an in-memory twin of it for tests."""
 
 import threading
+import uuid
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +57,12 @@ class Broker(Protocol):
         `wanted` holds a range `[start, stop)` of stored records of each; returned are the stops, less where only the
         first records are here by now. Where there are many, `read` asks for them as ever. One thread may do this. It
         never raises: what fails is told by `read`.
+        """
+
+    def identity(self, topic: str, partition: int) -> str | None:
+        """Return what names this log: another one of the same topic and partition, begun later, has another name.
+
+        `None` when nobody knows: before the first record, or where a former version made the log.
         """
 
     def begin_offset(self, topic: str, partition: int) -> int:
@@ -138,6 +145,9 @@ class LocalBroker:
     def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
         return {place: stop for place, (_, stop) in wanted.items()}
 
+    def identity(self, topic: str, partition: int) -> str | None:
+        return self._reader(topic, partition).identity()
+
     def begin_offset(self, topic: str, partition: int) -> int:
         return self._reader(topic, partition).begin_offset()
 
@@ -212,6 +222,7 @@ class _Log:
     """One partition of the in-memory twin."""
 
     def __init__(self) -> None:
+        self.identity = uuid.uuid4().hex
         self.records: list[Record] = []
         self.end = 0
         self.last_time: Microseconds = 0
@@ -261,6 +272,10 @@ class MemoryBroker:
 
     def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
         return {place: stop for place, (_, stop) in wanted.items()}
+
+    def identity(self, topic: str, partition: int) -> str | None:
+        with self._lock:
+            return self._logs[topic, partition].identity
 
     def begin_offset(self, topic: str, partition: int) -> int:
         with self._lock:

@@ -16,6 +16,7 @@ CoinPlatformError
     RetentionLoss         wanted offsets were already trimmed            -> the window fails and says so
     LakeError             the lake holds something else than we expect   -> stop with one line
         Conflict          someone else committed first                   -> re-read, then retry
+        Smaller           a stored window would lose records             -> it is kept
     WindowOpen            a window was asked for before it closed        -> wait
 """
 
@@ -86,6 +87,10 @@ class LakeError(CoinPlatformError):
 
 class Conflict(LakeError):
     """Another writer committed this object first."""
+
+
+class Smaller(LakeError):
+    """A window that is stored would be replaced by fewer records: it is kept."""
 
 
 class WindowOpen(CoinPlatformError):

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -37,6 +38,7 @@ CREATE TABLE record (offset INTEGER PRIMARY KEY, time INTEGER NOT NULL, header T
 CREATE TABLE head (next_offset INTEGER NOT NULL, last_time INTEGER NOT NULL);
 INSERT INTO head VALUES (0, 0);
 """
+_IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)"  # one row; former versions had no such table
 
 _FULL = "free space on that disk, or let less be kept: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES, COIN_SPOOL_BYTES"
 _DENIED = "make the file and its folder writable for this user, or choose another COIN_JOURNAL_DIR"
@@ -120,6 +122,7 @@ class File:
         self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // PAGE_BYTES)}")
         look_at_head(self._db)
+        self._name()
         self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)  # or a power cut could take the new names
@@ -177,6 +180,18 @@ class File:
         os.close(self._wal)
         self._db.close()
 
+    def _name(self) -> None:
+        """Give the journal of a former version an identity. On a full disk it gets one when it is opened next."""
+        if identity(self._db) is not None:
+            return
+        try:
+            with self._transaction():
+                if identity(self._db) is None:
+                    _identify(self._db)
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
@@ -211,6 +226,19 @@ def look_at_head(db: sqlite3.Connection) -> tuple[int, Microseconds]:
     raise sqlite3.DatabaseError("its head cannot be read")
 
 
+def identity(db: sqlite3.Connection) -> str | None:
+    """Return the id that a journal was given when it was made; `None` for one of a former version."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone() is None:
+        return None
+    row = db.execute("SELECT id FROM identity").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _identify(db: sqlite3.Connection) -> None:
+    db.execute(_IDENTITY)
+    db.execute("INSERT INTO identity VALUES (?)", (uuid.uuid4().hex,))
+
+
 def _create(path: Path) -> None:
     """Make an empty journal beside its place, then move it there: readers never see half of one."""
     for stale in path.parent.glob(f"{path.name}.new*"):
@@ -220,6 +248,7 @@ def _create(path: Path) -> None:
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # must precede the first table
         db.executescript(_SCHEMA)
+        _identify(db)
     fresh.replace(path)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from coin_platform.errors import DeliveryError, RetentionLoss
-from coin_platform.journal_file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain, is_damaged, look_at_head
+from coin_platform.journal_file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain, identity, is_damaged, look_at_head
 from coin_platform.model import Microseconds
 from coin_platform.wire import Record
 
@@ -105,6 +105,13 @@ class JournalReader:
     def end_offset(self) -> int:
         """Return the offset the next record will take; every one before it is committed."""
         return self.bounds().end
+
+    def identity(self) -> str | None:
+        """Return the id of this file; `None` before the first record, and for one that a former version wrote."""
+        if not self.path.exists():
+            return None
+        with self._look() as db:
+            return identity(db)
 
     def size(self) -> int:
         """Return how many bytes of the file hold records; what was trimmed does not count."""

@@ -4,6 +4,7 @@ import gc
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
@@ -182,6 +183,16 @@ class KafkaBroker:
                 raise BrokerUnreachable(
                     f"{_name(topic, partition)}: offset {start} is there, but kafka does not send it"
                 )
+
+    def identity(self, topic: str, partition: int) -> str | None:
+        def ask(_: TopicPartition) -> str | None:
+            (found,) = self._administrator().describe_topics([topic])  # each time: it may have been made anew
+            if found["error_code"]:
+                raise for_code(found["error_code"])(topic)
+            name = found.get("topic_id")  # of metadata answers from version 10 on; older servers have no such ids
+            return str(name) if name and uuid.UUID(str(name)).int else None
+
+        return self._ask(topic, partition, ask)
 
     def begin_offset(self, topic: str, partition: int) -> int:
         def ask(place: TopicPartition) -> int:

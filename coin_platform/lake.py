@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from coin_platform import __version__
-from coin_platform.errors import Conflict, LakeError, SettingsError
+from coin_platform.errors import Conflict, LakeError, SettingsError, Smaller
 from coin_platform.lake_object import content_hash, encode
 from coin_platform.landing import Landing
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
@@ -33,6 +33,7 @@ HOUR: Microseconds = 60 * MINUTE
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=24)
 LAKE_FILE = "_lake.json"
+RAW_PREFIX = "raw_"  # of the tables that nothing but a topic can make again
 OWN_FACTS = frozenset(
     ("table", "exchange", "window_start", "window_stop", "rows", "schema", "content_hash", "code", "generation")
 )
@@ -75,8 +76,10 @@ class _Version(NamedTuple):
 class Lake:
     """Tables, one object for each window (of `window` µs) of each exchange."""
 
-    def __init__(self, store: Store, window: Microseconds) -> None:
+    def __init__(self, store: Store, window: Microseconds, *, replaces_smaller: bool = False) -> None:
+        """`replaces_smaller` allows what `commit` refuses otherwise: to replace a raw window by fewer records."""
         self.window = window
+        self.replaces_smaller = replaces_smaller
         self.landing = Landing(store)
         self._store = store
         self._checked = False
@@ -104,7 +107,8 @@ class Lake:
 
         The same rows and provenance leave the object as it is, so `provenance` must follow from the input alone: no
         clock, host or run. `generation` is the one seen before computing (0: none), where the input may have changed.
-        Raises `Conflict` when another writer committed other content meanwhile: compute again and retry.
+        Raises `Conflict` when another writer committed other content meanwhile: compute again and retry. Raises
+        `Smaller` when the window would lose records, see `_refuse_smaller`.
         """
         self._check(create=True)
         key = self.key(table, exchange, window)
@@ -128,6 +132,8 @@ class Lake:
             raise Conflict(
                 f"{self._store.uri(key)}: generation {seen} was committed meanwhile; compute again and retry"
             )
+        if before:
+            self._refuse_smaller(key, before.facts, facts)
         data = encode(rows, {**facts, "code": __version__, "generation": seen + 1})
         try:
             self._store.put(key, data, before.stored.etag if before else None)
@@ -159,11 +165,21 @@ class Lake:
         version = self._version(self.key(table, exchange, window))
         return version.facts if version else None
 
-    def windows(self, table: str, exchange: str | None, start: Microseconds | None = None) -> list[Window]:
-        """Return the committed windows, oldest first, from the one that holds `start` on."""
+    def windows(
+        self,
+        table: str,
+        exchange: str | None,
+        start: Microseconds | None = None,
+        stop: Microseconds | None = None,
+    ) -> list[Window]:
+        """Return the committed windows, oldest first, from the one that holds `start` on, that begin before `stop`."""
         self._check()
-        begin = None if start is None else EPOCH + timedelta(microseconds=start)
-        return [window for window, _ in self._objects(table, exchange, begin)]
+        begin, end = (None if time is None else EPOCH + timedelta(microseconds=time) for time in (start, stop))
+        return [window for window, _ in self._objects(table, exchange, begin, end)]
+
+    def uri(self, table: str, exchange: str | None, window: Window) -> str:
+        """Return the address of a window, for people."""
+        return self._store.uri(self.key(table, exchange, window))
 
     def contents(self, table: str) -> Iterator[Content]:
         """Yield what there is of a table, by exchange, oldest first. Every footer is read."""
@@ -295,6 +311,15 @@ class Lake:
         except (pl.exceptions.PolarsError, KeyError, OSError) as error:
             raise LakeError(f"{self._store.uri(key)} was not written by this lake ({error}): move it away") from error
 
+    def _refuse_smaller(self, key: str, stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Raise `Smaller` if a raw window would lose records, which nobody could bring back."""
+        is_raw = str(facts["table"]).startswith(RAW_PREFIX)
+        if is_raw and facts["rows"] < stored["rows"] and not self.replaces_smaller:
+            raise Smaller(
+                f"{self._store.uri(key)}: {facts['rows']} records would replace the {stored['rows']} that are stored; "
+                "they are kept; to replace them: coin lake backfill --replace-smaller"
+            )
+
     def _unchanged(self, key: str, version: _Version) -> Commit:
         stored, facts = version
         return Commit(
@@ -329,15 +354,15 @@ class Lake:
         self._checked = True
 
 
-def open_lake(settings: Settings, s3: "S3Client | None" = None) -> Lake:
+def open_lake(settings: Settings, s3: "S3Client | None" = None, *, replaces_smaller: bool = False) -> Lake:
     """Return the lake of `COIN_LAKE_URL`; one in S3 uses the client `s3`, or its own."""
     scheme, _, place = settings.lake_url.partition(":")
     if scheme == "file":
-        return Lake(FolderStore(settings.path(Path(place))), settings.window_length)
+        return Lake(FolderStore(settings.path(Path(place))), settings.window_length, replaces_smaller=replaces_smaller)
     if scheme == "s3":
         from coin_platform.s3 import open_s3  # boto3 costs half a second that a folder does not need
 
-        return Lake(open_s3(settings, s3), settings.window_length)
+        return Lake(open_s3(settings, s3), settings.window_length, replaces_smaller=replaces_smaller)
     raise SettingsError(f"COIN_LAKE_URL={settings.lake_url}: write file:FOLDER or s3://bucket/prefix")
 
 

@@ -16,8 +16,21 @@ class Finding(NamedTuple):
     warns: bool = False  # if it does not hold, what is there may be used all the same
 
 
-def tiling(offsets: pl.Series, start: int, stop: int, trimmed: int | None = None) -> Finding:
-    """Every offset of `[start, stop)` is in the raw table, once, and none before was trimmed (0: unknown how many)."""
+def tiling(
+    offsets: pl.Series,
+    start: int,
+    stop: int,
+    trimmed: int | None = None,
+    *,
+    former_stop: int | None = None,
+    kept_from: int | None = None,
+) -> Finding:
+    """Every offset of `[start, stop)` is in the raw table, once, and none before is known to be lost.
+
+    `trimmed` records before `start` were trimmed (0: unknown how many). The log began anew with this window, and its
+    former self was stored up to offset `former_stop`. Or it began anew after this window was stored: the stored records
+    are kept, and the present log holds `kept_from` records of the same time.
+    """
     found = offsets.n_unique()
     double = offsets.len() - found
     missing = stop - start - offsets.filter((offsets >= start) & (offsets < stop)).n_unique()
@@ -27,8 +40,18 @@ def tiling(offsets: pl.Series, start: int, stop: int, trimmed: int | None = None
         sentence += (
             f"; {trimmed or 'unknown'} before offset {start} were trimmed before they were stored: see table gap"
         )
+    if former_stop is not None:
+        sentence += (
+            f"; the topic began anew: what its former self held from offset {former_stop} on was lost: see table gap"
+        )
+    if kept_from is not None:
+        sentence += (
+            f"; the topic began anew since and holds {kept_from} records of this window: the stored ones are kept; "
+            "`coin lake backfill --replace-smaller` takes those of the topic"
+        )
+    is_lossless = trimmed is None and former_stop is None and kept_from is None
     numbers = {"records": found, "missing": missing, "double": double, "trimmed": trimmed or 0}
-    return Finding("conservation", is_whole and trimmed is None, sentence, numbers, warns=is_whole)
+    return Finding("conservation", is_whole and is_lossless, sentence, numbers, warns=is_whole)
 
 
 def conservation(rows: pl.DataFrame, counts: Mapping[str, int]) -> Finding:

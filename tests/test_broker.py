@@ -240,6 +240,20 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
     assert [(r.offset, r.value) for r in broker.read(topic, 0, start, stop)] == list(enumerate(values))[start:stop]
 
 
+def test_D1_a_log_has_a_name_that_no_other_log_has_and_keeps_it(place: Place) -> None:
+    topic, other = place.fresh(), place.fresh()
+    writer, reader = place.open(), place.open()
+    for each in (topic, other):
+        append(writer, each, b"first")
+    name = reader.identity(topic, 0)
+    assert name and name != reader.identity(other, 0)
+    append(writer, topic, b"second")
+    place.trim(writer, topic, 0, 1)
+    until(lambda: reader.begin_offset(topic, 0) == 1)
+    writer.close()
+    assert reader.identity(topic, 0) == place.open().identity(topic, 0) == name
+
+
 def test_a_claim_takes_the_partition_and_appending_goes_on(broker: Broker, place: Place) -> None:
     topic = place.fresh()
     broker.claim(topic, 0)
@@ -393,6 +407,18 @@ def test_partitions_share_the_retention_of_the_folder(tmp_path: Path) -> None:
         assert 4_500_000 < kept(broker, 0) < 7_000_000
         assert 1_300_000 < kept(broker, 1) < 3_000_000
         assert [broker.end_offset(TOPIC, partition) for partition in (0, 1)] == [121, 41]
+
+
+def test_D1_a_journal_that_was_deleted_and_begun_anew_has_another_name(tmp_path: Path) -> None:
+    reader, names = LocalBroker(tmp_path), []
+    assert reader.identity(TOPIC, 0) is None, "nobody wrote it"
+    for _ in range(2):
+        with closing(LocalBroker(tmp_path)) as broker:
+            append(broker, TOPIC, b"x")
+        names.append(reader.identity(TOPIC, 0))
+        for file in (tmp_path / TOPIC).iterdir():
+            file.unlink()
+    assert None not in names and names[0] != names[1]
 
 
 # Connecting

@@ -772,3 +772,24 @@ def test_D25_a_folder_where_the_positions_should_be_is_one_line(tmp_path: Path) 
         Positions(path).committed("g", "t", 0)
     with pytest.raises(DeliveryError, match=line):
         Positions(path).commit("g", "t", 0, 1)
+
+
+def make_former(path: Path) -> None:
+    """Make the journal one of a former version, which gave it no identity."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE identity")
+
+
+def test_R1_a_journal_of_a_former_version_is_read_and_gets_an_identity_from_its_next_writer(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        journal.append("h", b"1")
+    make_former(path)
+    reader = JournalReader(path)
+    assert reader.identity() is None and [record.value for record in reader.read(0)] == [b"1"]
+    with closing(Journal(path)) as journal:
+        journal.append("h", b"2")
+    name = reader.identity()
+    assert name and [record.value for record in reader.read(0)] == [b"1", b"2"]
+    with closing(Journal(path)) as journal:
+        journal.append("h", b"3")
+    assert reader.identity() == JournalReader(path).identity() == name

@@ -56,6 +56,16 @@ def test_a_window_holds_each_of_its_offsets_once(offsets: list[int], stop: int, 
     assert quality.tiling(pl.Series(offsets, dtype=pl.Int64), 3, stop).passed is passed
 
 
+def test_D1_a_log_that_began_anew_is_a_failed_check_that_leaves_the_window_usable() -> None:
+    offsets = pl.Series([0, 1], dtype=pl.Int64)
+    new = quality.tiling(offsets, 0, 2, former_stop=500)
+    kept = quality.tiling(offsets, 0, 2, kept_from=7)
+    assert (new.passed, new.warns, kept.passed, kept.warns) == (False, True, False, True)
+    assert "held from offset 500 on was lost: see table gap" in new.sentence
+    assert "holds 7 records of this window: the stored ones are kept" in kept.sentence
+    assert not quality.tiling(offsets, 0, 3, former_stop=500).warns, "an offset is missing besides"
+
+
 def test_a_crossed_book_is_named() -> None:
     finding = quality.crossed(pl.DataFrame({"pair": ["A-B", "C-D"], "best_bid": [1.0, 3.0], "best_ask": [2.0, 3.0]}))
     assert not finding.passed

@@ -99,13 +99,17 @@ def backfill(
     table: Annotated[
         list[str] | None, typer.Option(help="only this table and what it is made of; may be repeated")
     ] = None,
+    replace_smaller: Annotated[
+        bool, typer.Option(help="replace stored raw windows also by fewer records: by what the topics hold now")
+    ] = False,
 ) -> None:
     """Make the tables of many windows, again or for the first time, in one process.
 
     Frames come from the topics while these keep them, then from the raw tables: the same input gives the same bytes.
-    What changed gets a new generation. With DAGSTER_HOME set, all is recorded there.
+    What changed gets a new generation. With DAGSTER_HOME set, all is recorded there. A stored raw window is never
+    replaced by fewer records, nor by those of a topic that began anew, unless with --replace-smaller.
 
-    Exit code 1: a window failed; 130: interrupted.
+    Exit code 1: a window or its check "conservation" failed; 130: interrupted.
     """
     import dagster as dg
 
@@ -130,7 +134,7 @@ def backfill(
             show("", 1)
 
         try:
-            run(work, settings, Topics(), LakeFolder().open(), instance, tell)
+            run(work, settings, Topics(), LakeFolder(replace_smaller=replace_smaller).open(), instance, tell)
         except dg.DagsterExecutionInterruptedError:
             show("interrupted: what follows is whole, the rest was not made", 0)
             code = 130

@@ -47,6 +47,7 @@ class Made(NamedTuple):
     rows: int = 0
     remark: str = ""  # why it failed
     failed_checks: tuple[str, ...] = ()
+    is_broken: bool = False  # nothing may be made of it; a failed check that only warns leaves it usable
 
 
 class Work(NamedTuple):
@@ -128,13 +129,14 @@ class _Backfill:
         if missing is not None:
             yield Made(name, "", window, missing)
             return
-        broken: set[dg.AssetKey] = set()
+        broken: set[dg.AssetKey] = set()  # nothing is made of these
         for asset in self._assets[name]:
             if broken.isdisjoint(asset.dependency_keys):
                 made = self._table(context, asset, name, window)
             else:
-                made = Made(name, asset.key.path[-1], window, Outcome.FAILED, remark="what it is made of failed")
-            if made.outcome is Outcome.FAILED:
+                remark = "what it is made of failed"
+                made = Made(name, asset.key.path[-1], window, Outcome.FAILED, remark=remark, is_broken=True)
+            if made.is_broken:
                 broken.add(asset.key)
             yield made
 
@@ -163,16 +165,19 @@ class _Backfill:
         except Exception as error:  # whatever ends one table, as a run's executor has it
             if not isinstance(error, CoinPlatformError | dg.Failure):
                 logger.exception("%s %s %s", name, key_of(window), table)
-            return Made(name, table, window, Outcome.FAILED, remark=_sentence(error))
+            return Made(name, table, window, Outcome.FAILED, remark=_sentence(error), is_broken=True)
         failed = _log(context, asset, result, key_of(window))
+        names = tuple(check.check_name or "" for check in failed)
         rows, rows_before = int(after["rows"]), int(before["rows"]) if before else 0
-        if blocking := [check for check in failed if check in _blocking(asset)]:
-            return Made(name, table, window, Outcome.FAILED, rows_before, rows, f"check {blocking[0]} failed")
+        if blocking := [check for check in failed if check.check_name in _blocking(asset)]:
+            remark = f"check {blocking[0].check_name} failed: {blocking[0].description}"
+            is_broken = any(check.severity is dg.AssetCheckSeverity.ERROR for check in blocking)
+            return Made(name, table, window, Outcome.FAILED, rows_before, rows, remark, names, is_broken)
         if before is None:
             outcome = Outcome.WRITTEN
         else:
             outcome = Outcome.UNCHANGED if before["generation"] == after["generation"] else Outcome.REPLACED
-        return Made(name, table, window, outcome, rows_before, rows, failed_checks=tuple(failed))
+        return Made(name, table, window, outcome, rows_before, rows, failed_checks=names)
 
 
 def _log(
@@ -180,7 +185,7 @@ def _log(
     asset: dg.AssetsDefinition,
     result: "dg.MaterializeResult[Any]",
     partition: str,
-) -> list[str]:
+) -> list[dg.AssetCheckResult]:
     """Log what a run of the asset would have logged; return the failed checks."""
     tags = {"dagster/data_version": result.data_version.value} if result.data_version else {}
     context.log_event(dg.AssetMaterialization(asset.key, partition=partition, metadata=result.metadata, tags=tags))
@@ -196,7 +201,7 @@ def _log(
                 partition=partition,
             )
         )
-    return [check.check_name or "" for check in result.check_results or () if not check.passed]
+    return [check for check in result.check_results or () if not check.passed]
 
 
 def _blocking(asset: dg.AssetsDefinition) -> set[str]:

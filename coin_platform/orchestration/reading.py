@@ -7,12 +7,21 @@ from typing import NamedTuple
 import polars as pl
 
 from coin_platform.broker import Broker
-from coin_platform.errors import WindowOpen
+from coin_platform.errors import LakeError, WindowOpen
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.preprocess.tables import records
 from coin_platform.preprocess.transform import Source
 from coin_platform.wire import Record
+
+EARLIER_WINDOWS = 1_000  # that are looked through for the last stored one: a page of a listing in S3
+
+
+class NewLog(NamedTuple):
+    """That a log began anew: its former self was stored up to an offset, and up to a time."""
+
+    stop_offset: int
+    since: Microseconds
 
 
 class Span(NamedTuple):
@@ -21,6 +30,43 @@ class Span(NamedTuple):
     start: int
     stop: int
     trimmed: int | None = None  # records that the topic gave up before anyone stored them; 0: unknown how many
+    new_log: NewLog | None = None  # the first window of a log that began anew
+
+
+class RawFacts(NamedTuple):
+    """What a footer says of a stored raw window."""
+
+    span: Span
+    log: str | None  # see `Broker.identity`; `None`: a former version stored it
+    stop: Microseconds  # of the window
+
+    def is_of(self, broker: Broker, source: Source) -> bool:
+        """Whether the topic still is the log that this window was made of.
+
+        A log only grows, so what was logged before the window's end ends at the same offset, or later. A log that is
+        shorter is another one, or an older copy, whatever its name.
+        """
+        name = broker.identity(source.topic, source.partition)
+        if None not in (name, self.log) and name != self.log:
+            return False  # by its name
+        return broker.offset_for_time(source.topic, source.partition, self.stop) >= self.span.stop
+
+
+def raw_facts(lake: Lake, source: Source, window: Window) -> RawFacts | None:
+    """Return what the lake says of a raw window; `None` if it has none. Raises `LakeError` if that is not ours."""
+    table, name = f"raw_{source.channel}", source.exchange.name
+    facts = lake.provenance(table, name, window)
+    if facts is None:
+        return None
+    try:
+        new_log = NewLog(*map(int, facts["new_log"])) if facts.get("new_log") else None
+        trimmed = None if facts.get("trimmed") is None else int(facts["trimmed"])
+        span = Span(int(facts["start_offset"]), int(facts["stop_offset"]), trimmed, new_log)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LakeError(
+            f"{lake.uri(table, name, window)}: its footer does not say which records it holds ({error!r}): move it away"
+        ) from error
+    return RawFacts(span, facts.get("log"), window.stop)
 
 
 def is_closed(broker: Broker, source: Source, window: Window, grace: Microseconds) -> bool:
@@ -42,33 +88,54 @@ def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Micr
     """Return a closed window's offsets; it begins where the window before it ended.
 
     What was trimmed before it was stored is lost, and said; without a window before, nobody knows how much that was.
+    If the log began anew since the last stored window, this window begins where the new log does, and says so.
     Raises `WindowOpen` while it is open.
     """
-    name, topic, partition = source.exchange.name, source.topic, source.partition
+    topic, partition = source.topic, source.partition
     if not is_closed(broker, source, window, grace):
         raise WindowOpen(
             f"{topic}[{partition}]: the window is still open; it can be read {grace / SECOND:g} s after its end"
         )
     length = window.stop - window.start
-    before = lake.provenance(f"raw_{source.channel}", name, Window(window.start - length, window.start))
-    own = lake.provenance(f"raw_{source.channel}", name, window)
-    first = broker.begin_offset(topic, partition)
-    if before:
-        start = int(before["stop_offset"])
-    else:
-        start = int(own["start_offset"]) if own else broker.offset_for_time(topic, partition, window.start)
-    trimmed = own.get("trimmed") if own else None
+    before = raw_facts(lake, source, Window(window.start - length, window.start))
+    own = raw_facts(lake, source, window)
+    if own is not None and not own.is_of(broker, source):
+        own = None  # it is to be made anew
+    last = before or (None if own else _last_before(lake, source, window))
+    first, start = broker.begin_offset(topic, partition), broker.offset_for_time(topic, partition, window.start)
+    trimmed, new_log = (own.span.trimmed, own.span.new_log) if own else (None, None)
+    if last is not None and not last.is_of(broker, source):
+        new_log = new_log or NewLog(last.span.stop, last.stop)
+        if before and before.log is not None and before.log != broker.identity(topic, partition):
+            start = 0  # its clock may be behind that of the log before
+        before = None
+    start = before.span.stop if before else own.span.start if own else start
     if start < first:
         trimmed = first - start
     elif start == first > 0 and not before and not own:
         trimmed = 0
     start = max(start, first)
-    return Span(start, max(start, broker.offset_for_time(topic, partition, window.stop)), trimmed)
+    return Span(start, max(start, broker.offset_for_time(topic, partition, window.stop)), trimmed, new_log)
+
+
+def _is_another(own: RawFacts | None, before: RawFacts) -> bool:
+    """Whether two windows are known to be of different logs."""
+    return own is not None and None not in (own.log, before.log) and own.log != before.log
+
+
+def _last_before(lake: Lake, source: Source, window: Window) -> RawFacts | None:
+    """Return the last window that was stored before this one, of the last so many."""
+    since = max(0, window.start - EARLIER_WINDOWS * (window.stop - window.start))
+    stored = lake.windows(f"raw_{source.channel}", source.exchange.name, since, window.start)
+    return raw_facts(lake, source, stored[-1]) if stored else None
 
 
 def has_lead(broker: Broker, lake: Lake, source: Source, window: Window, start: int) -> bool:
     """Whether the records before a window, that begins at offset `start`, can still be read, if there were any."""
-    if start == 0 or broker.begin_offset(source.topic, source.partition) < start:
+    if start == 0:
+        return True
+    own = raw_facts(lake, source, window)
+    if (own is None or own.is_of(broker, source)) and broker.begin_offset(source.topic, source.partition) < start:
         return True
     size = window.stop - window.start
     before = Window(window.start - size, window.start)
@@ -78,14 +145,22 @@ def has_lead(broker: Broker, lake: Lake, source: Source, window: Window, start: 
 def lead(
     broker: Broker, lake: Lake, source: Source, window: Window, start: int, length: Microseconds
 ) -> Iterator[Record]:
-    """Yield the records of the `length` µs before a window: from the topic or, once trimmed, from the raw tables."""
-    since = window.start - length
-    first = broker.offset_for_time(source.topic, source.partition, since)
-    if first > broker.begin_offset(source.topic, source.partition) or first == 0:
-        yield from broker.read(source.topic, source.partition, first, start)
-        return
-    size = window.stop - window.start
+    """Yield the records of the `length` µs before a window: from the topic or, once trimmed, from the raw tables.
+
+    They are records of the log that the window was made of: those of another one have other offsets.
+    """
+    since, size = window.start - length, window.stop - window.start
+    own = raw_facts(lake, source, window)
+    if own is None or own.is_of(broker, source):
+        first = broker.offset_for_time(source.topic, source.partition, since)
+        if first > broker.begin_offset(source.topic, source.partition) or first == 0:
+            yield from broker.read(source.topic, source.partition, first, start)
+            return
     for begin in range(window.start - -(-length // size) * size, window.start, size):
-        before = lake.read(f"raw_{source.channel}", source.exchange.name, Window(begin, begin + size))
+        stretch = Window(begin, begin + size)
+        facts = raw_facts(lake, source, stretch)
+        if facts is None or facts.span.stop > start or _is_another(own, facts):
+            continue
+        before = lake.read(f"raw_{source.channel}", source.exchange.name, stretch)
         if before is not None:
             yield from records(before.filter(pl.col("log_time").to_physical() >= since))

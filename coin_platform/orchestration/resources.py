@@ -19,16 +19,21 @@ class Topics(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class LakeFolder(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The lake of COIN_LAKE_URL; in S3 it is reached through dagster-aws."""
+    """The lake of COIN_LAKE_URL; in S3 it is reached through dagster-aws.
+
+    With `replace_smaller` a run may replace a stored raw window by fewer records: what the topic has now.
+    """
+
+    replace_smaller: bool = False
 
     def open(self) -> Lake:
         """Open the lake."""
-        settings = load()
-        if not settings.lake_url.startswith("s3:"):
-            return open_lake(settings)
-        from coin_platform.s3 import access
+        settings, client = load(), None
+        if settings.lake_url.startswith("s3:"):
+            from coin_platform.s3 import access
 
-        return open_lake(settings, _s3_client(tuple(access(settings).items())))
+            client = _s3_client(tuple(access(settings).items()))
+        return open_lake(settings, client, replaces_smaller=self.replace_smaller)
 
 
 @cache  # to make one takes a tenth of a second, and every table of a run opens the lake

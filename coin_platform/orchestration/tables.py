@@ -14,7 +14,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Commit, Lake
 from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.pictures import pictures
-from coin_platform.orchestration.reading import has_lead, lead, span
+from coin_platform.orchestration.reading import has_lead, lead, raw_facts, span
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seconds, state_of
 from coin_platform.preprocess.ledger import State
@@ -23,6 +23,7 @@ from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.tables import Batch, batch, dead_table, raw_table, records
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
+from coin_platform.wire import Record
 
 Rule: TypeAlias = Callable[[pl.DataFrame], quality.Finding]
 
@@ -35,21 +36,34 @@ RULES: dict[Channel, dict[str, Rule]] = {  # what must hold for one table only
 
 
 def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Copy the records of one window into the lake; once the topic has trimmed them, the lake's own are kept."""
+    """Copy the records of one window into the lake.
+
+    Once the topic has trimmed them, or is another log, the lake's own are kept, unless the lake `replaces_smaller`.
+    """
     started = time.perf_counter()
-    name, table = source.exchange.name, f"raw_{source.channel}"
-    kept = lake.provenance(table, name, window)
-    first = broker.begin_offset(source.topic, source.partition)
-    if kept is not None and int(kept["start_offset"]) < first:
-        rows = _read(lake, table, source, window)
-        start, stop, trimmed = int(kept["start_offset"]), int(kept["stop_offset"]), kept.get("trimmed")
+    name, table, (topic, partition) = source.exchange.name, f"raw_{source.channel}", (source.topic, source.partition)
+    kept = raw_facts(lake, source, window)
+    kept_from = None
+    if kept is not None and kept.span.start < kept.span.stop and not kept.is_of(broker, source):
+        edges = [broker.offset_for_time(topic, partition, time) for time in window]
+        kept_from = None if lake.replaces_smaller else edges[1] - edges[0]
+        is_kept = not lake.replaces_smaller
     else:
-        start, stop, trimmed = span(broker, lake, source, window, int(settings.grace.total_seconds() * 1e6))
-        rows = raw_table(broker.read(source.topic, source.partition, start, stop))
-    place = {"topic": source.topic, "partition": source.partition, "start_offset": start, "stop_offset": stop}
-    if trimmed is not None:
-        place["trimmed"] = trimmed
-    finding = quality.tiling(rows["offset"], start, stop, trimmed)
+        is_kept = kept is not None and kept.span.start < broker.begin_offset(topic, partition)
+    if kept is not None and is_kept:
+        found, log, rows = kept.span, kept.log, _read(lake, table, source, window)
+    else:
+        log = broker.identity(topic, partition)
+        found = span(broker, lake, source, window, int(settings.grace.total_seconds() * 1e6))
+        rows = raw_table(broker.read(topic, partition, found.start, found.stop))
+    place = {"topic": topic, "partition": partition, "start_offset": found.start, "stop_offset": found.stop}
+    place |= {"log": log} if log else {}
+    place |= {"trimmed": found.trimmed} if found.trimmed is not None else {}
+    place |= {"new_log": list(found.new_log)} if found.new_log else {}
+    former_stop = found.new_log.stop_offset if found.new_log else None
+    finding = quality.tiling(
+        rows["offset"], found.start, found.stop, found.trimmed, former_stop=former_stop, kept_from=kept_from
+    )
     commit = lake.commit(table, name, window, rows, {**place, "frames": _frames(rows)})
     return _result(commit, rows, [finding], {**place, "seconds": time.perf_counter() - started})
 
@@ -125,11 +139,9 @@ def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lak
 
 def keep_gaps(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Gather what one window's records say is missing, going on from what the window before knew."""
-    before = Window(window.start - (window.stop - window.start), window.start)
-    known = lake.provenance("gap", exchange.name, before)
     parts, states = [], {}
     for source in found:
-        gaps = Gaps(source, state_of(known, source.channel) or _state_before(source, before, lake))
+        gaps = Gaps(source, _state_before(source, window, lake))
         _gather(gaps, source, window, lake)
         parts.append(gaps.table())
         states[source.channel.value] = gaps.ledger.state.pack()
@@ -140,9 +152,17 @@ def keep_gaps(exchange: Exchange, found: list[Source], window: Window, lake: Lak
     return _result(commit, rows, [quality.no_gap(rows)], {**shown, "gaps": dg.MetadataValue.md(listing(rows))})
 
 
-def _state_before(source: Source, before: Window, lake: Lake) -> State | None:
-    """Return what the window before would have known; None where it was never stored."""
-    if lake.provenance(f"raw_{source.channel}", source.exchange.name, before) is None:
+def _state_before(source: Source, window: Window, lake: Lake) -> State | None:
+    """Return what the window before knew, or would have known; None where it was never stored.
+
+    Where the log began anew, it is the last window of the former log.
+    """
+    facts = raw_facts(lake, source, window)
+    stop = facts.span.new_log.since if facts and facts.span.new_log else window.start
+    before = Window(stop - (window.stop - window.start), stop)
+    if state := state_of(lake.provenance("gap", source.exchange.name, before), source.channel):
+        return state
+    if raw_facts(lake, source, before) is None:
         return None
     gaps = Gaps(source, None)
     _gather(gaps, source, before, lake)
@@ -153,8 +173,12 @@ def _gather(gaps: Gaps, source: Source, window: Window, lake: Lake) -> None:
     name, table = source.exchange.name, source.channel.value
     facts = lake.provenance(f"raw_{table}", name, window) or {}
     raw = _read(lake, f"raw_{table}", source, window)
-    if "trimmed" in facts and raw.height:
-        gaps.trimmed(int(facts["trimmed"]), window.start, next(records(raw.head(1))))
+    first = next(records(raw.head(1)), Record(int(facts["start_offset"]), window.stop, "", b""))  # or the window's end
+    if "new_log" in facts:
+        stop_offset, since = map(int, facts["new_log"])
+        gaps.began_anew(stop_offset, since, first)
+    elif "trimmed" in facts:
+        gaps.trimmed(int(facts["trimmed"]), window.start, first)
     rows, faults = None, []
     if is_book(source):
         rows = _read(lake, table, source, window)

@@ -56,11 +56,15 @@ class Gaps:
     def trimmed(self, trimmed: int, start: Microseconds, first: Record) -> None:
         """Note that `trimmed` records (0: nobody can tell how many) from `start` to the first kept one are gone."""
         reason = f"{trimmed or 'unknown'} records before offset {first.offset} were trimmed before they were stored"
-        try:
-            stop = unpack(first.header).received_time
-        except DecodeError:
-            stop = first.time
-        self._keep(self.ledger.trimmed(reason, start, max(start, stop)), first)
+        self._keep(self.ledger.trimmed(reason, start, max(start, _received(first))), first)
+
+    def began_anew(self, stop_offset: int, start: Microseconds, first: Record) -> None:
+        """Note that the log began anew, and what the one before it held from `stop_offset` on was never stored.
+
+        That is from `start`, the end of the last window made of the former log, to the first record of the new one.
+        """
+        reason = f"the topic began anew: what it held from offset {stop_offset} on was lost before it was stored"
+        self._keep(self.ledger.began_anew(reason, start, max(start, _received(first))), first)
 
     def table(self) -> pl.DataFrame:
         """Return the gaps as rows, each once, by pair and start."""
@@ -79,6 +83,14 @@ class Gaps:
             place = (record.time, self._source.topic, self._source.partition, record.offset)
             values = (gap.start, gap.stop, gap.cause, gap.reason, gap.filled_by)
             self._rows[gap.pair, gap.start] = (self._source.channel.value, pair, *values, *place)
+
+
+def _received(record: Record) -> Microseconds:
+    """Return when a record was received; of one that is none of ours, when it was logged."""
+    try:
+        return unpack(record.header).received_time
+    except DecodeError:
+        return record.time
 
 
 def seconds(gaps: pl.DataFrame, stop: Microseconds) -> dict[str, float]:

@@ -36,6 +36,7 @@ class Cause(StrEnum):
     CHECKPOINT = "checkpoint"  # the stored book is not the one that the collector had
     NO_BOOK = "no_book"  # changes of a book of which no record says how it began
     RETENTION = "retention_loss"  # records were trimmed before they were stored
+    NEW_LOG = "new_log"  # the topic was lost and began anew: its last records were never stored
 
 
 class Line(msgspec.Struct):
@@ -133,8 +134,15 @@ class Ledger:
 
     def trimmed(self, reason: str, start: Microseconds, stop: Microseconds) -> list[Gap]:
         """Records of this time were trimmed before anyone stored them."""
+        return self._unstored(Cause.RETENTION, reason, start, stop)
+
+    def began_anew(self, reason: str, start: Microseconds, stop: Microseconds) -> list[Gap]:
+        """Records of this time were in a log that was lost before anyone stored them."""
+        return self._unstored(Cause.NEW_LOG, reason, start, stop)
+
+    def _unstored(self, cause: Cause, reason: str, start: Microseconds, stop: Microseconds) -> list[Gap]:
         names = self._expected() or [""]
-        return [self._gap(name, Pending(start, Cause.RETENTION, reason, stop)) for name in names]
+        return [self._gap(name, Pending(start, cause, reason, stop)) for name in names]
 
     def _is_next(self, line: Line, header: Header) -> bool:
         """Whether this is just one more frame of a feed that is heard, as nearly all are."""

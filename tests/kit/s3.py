@@ -30,6 +30,17 @@ def s3_client(endpoint: str, *, read_timeout: float = 5) -> "S3Client":
     )
 
 
+def scan_options(endpoint: str) -> dict[str, str]:
+    """Return how polars reads from the server."""
+    return {
+        "aws_endpoint_url": endpoint,
+        "aws_allow_http": "true",
+        "aws_region": "us-east-1",
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+    }
+
+
 class Fault:
     """What the proxy does instead of passing on, before or `after` forwarding: a status, no answer, or half a body.
 

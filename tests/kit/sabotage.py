@@ -45,6 +45,27 @@ SABOTAGES = (
         ("tests/test_lake.py", "tests/orchestration/test_tables.py"),
     ),
     Sabotage(
+        *("D1", "a stored raw window gets no fewer records"),
+        "coin_platform/lake.py",
+        'is_raw and facts["rows"] < stored["rows"] and not self.replaces_smaller',
+        "False",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("D1", "a log is known by its name"),
+        "coin_platform/orchestration/reading.py",
+        "return False  # by its name",
+        "pass",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("D1", "a log that is shorter than what was stored of it is another one"),
+        "coin_platform/orchestration/reading.py",
+        ">= self.span.stop",
+        ">= 0",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
         *("S3", "a file is replaced whole"),
         "coin_platform/store.py",
         "temporary.replace(path)",

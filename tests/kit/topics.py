@@ -12,9 +12,9 @@ from infra.stack import Kafka
 PARTITIONS = 4
 
 
-def fresh_topic(server: Kafka, settings: Mapping[str, str] | None = None) -> str:
-    """Make a topic as ours are, but for these settings, and return its name."""
-    name = f"Region.Korea_TickerPreprocessing-{uuid.uuid4().hex}"
+def fresh_topic(server: Kafka, settings: Mapping[str, str] | None = None, *, name: str | None = None) -> str:
+    """Make a topic as ours are, but for these settings, and return its name; `name` is of one that was deleted."""
+    name = name or f"Region.Korea_TickerPreprocessing-{uuid.uuid4().hex}"
     options = {
         "num_partitions": PARTITIONS,
         "replication_factor": 1,

@@ -98,6 +98,16 @@ def test_records_that_are_none_of_ours_are_left_to_the_dead_letters() -> None:
     assert table["to"].to_list() == [at(0), at(0)] and table["pair"].to_list() == ["BTC-KRW", "BTC-KRW"]
 
 
+def test_D1_a_log_that_began_anew_is_a_gap_from_what_was_stored_to_its_first_record() -> None:
+    place, log = source("upbit", Channel.TICKER), Log("BTC-KRW")
+    log.facts(Kind.OPENED)
+    gaps = Gaps(place, None)
+    gaps.began_anew(500, TIME - SECOND, log.records[0])
+    [row] = gaps.table().iter_rows(named=True)
+    assert (row["from"], row["to"], row["cause"], row["pair"]) == (at(-1), at(0), "new_log", None)
+    assert row["reason"] == "the topic began anew: what it held from offset 500 on was lost before it was stored"
+
+
 def table(*rows: tuple[str | None, float, float | None, str, str | None]) -> pl.DataFrame:
     values = [
         ("ticker", pair, at(start), None if stop is None else at(stop), cause, "why", filled, at(n), "t", 0, n)

@@ -395,6 +395,15 @@ def test_trimmed_records_are_a_gap_of_all_that_the_feed_carried() -> None:
     ]
 
 
+def test_D1_what_a_lost_log_held_is_a_gap_of_all_that_the_feed_carried() -> None:
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    found = feed.ledger.began_anew("lost", TIME, TIME + SECOND)
+    assert [(gap.pair, gap.cause, gap.start, gap.stop) for gap in found] == [
+        (pair, "new_log", TIME, TIME + SECOND) for pair in (BTC, ETH)
+    ]
+
+
 def trades(*seconds: float) -> bytes:
     """Return Upbit's REST answer with trades at these times, newest first."""
     row = (
