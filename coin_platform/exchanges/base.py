@@ -26,7 +26,9 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
+    Refused,
     Region,
+    Subscribed,
     Ticker,
     Trade,
 )
@@ -40,7 +42,9 @@ _LARGEST = 512 << 10  # bytes; the largest answers have a tenth, and to read thi
 _BANS = (HTTPStatus.FORBIDDEN, HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS)
 LONGEST_BAN_SECONDS = 30 * 86_400.0  # the longest documented ban is 3 days: a longer time is a mistake or an attack
 _BAN_TEXT_BYTES = 4096  # of an answer, in which the length of a ban is looked for
-_MOST = 1e15  # no price or size is larger; what is, was misread
+_MOST = 1e24  # no price, size or volume is larger: a token whose supply is 10^18 may cost 10^-12
+_MOST_INTEGER = 2**63 - 1  # what a column of a table holds, and what exchanges count with
+_MOST_LEVELS = 100_000  # a side of a book
 
 T = TypeVar("T")
 
@@ -212,11 +216,15 @@ class Exchange(ABC):
 
 
 def _check(event: Event, received_time: Microseconds) -> None:
-    """Raise `DecodeError` for values that no market has: what passes here may be computed with."""
+    """Raise `DecodeError` for values that no market has: what passes here may be computed with and stored."""
     match event:
         case BookUpdate():
             _check_levels(event.pair, event.bids)
             _check_levels(event.pair, event.asks)
+            _check_integer("first sequence", event.first_sequence)
+            _check_integer("last sequence", event.last_sequence)
+            _check_integer("checksum", event.checksum, -_MOST_INTEGER)  # OKX's is signed
+            _check_integer("depth", event.depth, 1, _MOST_LEVELS)
         case Ticker():
             for name, least, is_exclusive in _TICKER_NUMBERS:
                 text = getattr(event, name)
@@ -225,15 +233,40 @@ def _check(event: Event, received_time: Microseconds) -> None:
         case Trade():
             _check_value(event.pair, "price", event.price, 0.0, exclusive=True)
             _check_value(event.pair, "size", event.size, 0.0)
+            _check_id(event.id)
         case Candle():
             for name in ("open", "high", "low", "close"):
                 _check_value(event.pair, name, getattr(event, name), 0.0, exclusive=True)
             for name in ("volume", "quote_volume"):
                 _check_value(event.pair, name, getattr(event, name), 0.0)
             _check_time(event.pair, event.open_time, received_time)
+        case Subscribed():
+            _check_integer("request", event.request)
+            _check_integer("depth", event.depth, 1, _MOST_LEVELS)
+            return
+        case Refused():
+            _check_integer("request", event.request)
+            return
         case _:
             return
     _check_time(event.pair, event.exchange_time, received_time)
+
+
+def _check_integer(name: str, value: int | None, least: int = 0, most: int = _MOST_INTEGER) -> None:
+    if value is not None and not least <= value <= most:
+        # Python writes out no integer of more than 4,300 digits.
+        text = str(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+        raise DecodeError(f"{name} is {text}, not between {least} and {most}")
+
+
+def _check_id(text: str | None) -> None:
+    """Check the id of a trade: where it is a number, it is one of the exchange's integers."""
+    if text is None:
+        return
+    digits = text.removeprefix("-")
+    is_integer = digits.isdecimal()
+    if not text or (is_integer and (digits != text or int(digits.lstrip("0")[:20] or "0") > _MOST_INTEGER)):
+        raise DecodeError(f"id of a trade is {text[:40]!r}, not between 0 and {_MOST_INTEGER}")
 
 
 _PRICES = (
@@ -257,17 +290,14 @@ def _check_number(pair: Pair, name: str, text: str, least: float, *, exclusive: 
         is_plain = False
     if not is_plain:
         raise DecodeError(f"{pair}: {name} is {text[:40]!r}, not a number")
-    if not least < value < _QUOTE_MOST:
+    if not least < value < _MOST:
         _check_value(pair, name, value, least, exclusive=exclusive)
 
 
 def _check_value(pair: Pair, name: str, value: float | None, least: float, *, exclusive: bool = False) -> None:
-    if value is None or (value == least and not exclusive) or least < value < _QUOTE_MOST:
+    if value is None or (value == least and not exclusive) or least < value < _MOST:
         return
     raise DecodeError(f"{pair}: {name} is {value}")
-
-
-_QUOTE_MOST = 1e18  # a day's volume in KRW can pass 1e15
 
 
 def _check_levels(pair: Pair, levels: list[Level]) -> None:
@@ -277,6 +307,7 @@ def _check_levels(pair: Pair, levels: list[Level]) -> None:
 
 
 def _check_time(pair: Pair, time: Microseconds | None, received_time: Microseconds) -> None:
+    _check_integer("exchange time", time, -_MOST_INTEGER)
     if time is not None and not _FIRST_TIME <= time <= received_time + _AHEAD:
         raise BadTime(f"{pair}: bad_time: exchange time {time} µs, received at {received_time} µs", time)
 

@@ -108,6 +108,13 @@ SABOTAGES = (
         ("tests/preprocess",),
     ),
     Sabotage(
+        *("R1", "an integer that no column holds is a dead letter"),
+        "coin_platform/exchanges/base.py",
+        "if value is not None and not least <= value <= most:",
+        "if value is not None and value != value:",
+        ("tests/exchanges/test_bounds.py",),
+    ),
+    Sabotage(
         *("S8", "an ended connection opens a gap"),
         "coin_platform/preprocess/ledger.py",
         "pending.append(Pending(start, cause, reason, reached=start))\n        return [self._gap(name, pending[-1])]",
