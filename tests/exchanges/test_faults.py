@@ -147,7 +147,7 @@ def test_B12_a_written_time_is_right_in_every_zone(text: str, time: int | None) 
     assert isinstance(event, Ticker) and event.exchange_time == time
 
 
-@pytest.mark.parametrize("text", ["2100-01-01T00:00:01Z", "2008-01-01T00:00:00Z", "2016-12-31T23:59:60Z", "now"])
+@pytest.mark.parametrize("text", ["2100-01-01T00:00:01Z", "2008-01-01T00:00:00Z", "now"])
 def test_B12_a_written_time_that_cannot_be_is_a_dead_letter(text: str) -> None:
     ticker = f'{{"channel":"ticker","data":[{{"symbol":"BTC/USD","last":1.0,"timestamp":"{text}"}}]}}'
     frame = msgspec.structs.replace(frames("kraken", "ticker")[0], received_time=1_795_000_000_000_000)
