@@ -18,6 +18,7 @@ from coin_platform.collect.collector import Collector, exchanges_of
 from coin_platform.memory import give_back_memory
 from coin_platform.model import Region
 from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.orchestration.version import version
 from coin_platform.preprocess.worker import preprocess
 from coin_platform.settings import load
@@ -67,22 +68,30 @@ class StopFlag:
 
 
 class Lease:
-    """The heartbeat of a long run, in Dagster's own key-value table: an upsert, so that the event log does not grow."""
+    """The heartbeat of a long run, in Dagster's own key-value table: an upsert, so that the event log does not grow.
 
-    def __init__(self, instance: dg.DagsterInstance, job: str) -> None:
+    It is a count of beats, which the watchdog compares over its own ticks: whose wall clock jumps does not matter.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, job: str, name: str | None = None) -> None:
+        """`name` tells the run apart from another one of the job that is alive: its tag `LONG_RUN`."""
         self._storage = instance.daemon_cursor_storage
-        self._key = f"coin/lease/{job}"
+        # The second row is that of the run that beat last, which may be the other one. Former versions wrote only this.
+        self._keys = (f"coin/lease/{job}/{name or job}", f"coin/lease/{job}")
+        self._beats = 0
 
     def renew(self, run_id: str) -> None:
         """Say that this run is alive."""
+        self._beats += 1
         process = psutil.Process()
-        where = {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()}
-        row = json.dumps({"run_id": run_id, "time": time.time(), **where})
-        self._storage.set_cursor_values({self._key: row})
+        where = {"host": socket.gethostname(), "pid": process.pid, "started": _age_of_machine(process)}
+        row = json.dumps({"run_id": run_id, "beats": self._beats, "time": time.time(), **where})
+        self._storage.set_cursor_values(dict.fromkeys(self._keys, row))
 
-    def seen(self, run_id: str) -> float:
-        """Return when a run last said so, seconds since 1970; 0 for never."""
-        return float(self._row(run_id).get("time", 0.0))
+    def seen(self, run_id: str) -> str:
+        """Return a text that changes with each beat of a run; empty before the first one."""
+        row = self._row(run_id)
+        return json.dumps([row.get("beats"), row["time"]]) if row else ""
 
     def kill(self, run_id: str) -> None:
         """End a run's process if it is on this machine: one that is only frozen still holds the journals' locks."""
@@ -91,12 +100,18 @@ class Lease:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(row["pid"])
-            if process.create_time() == row["started"]:  # or another process has that id by now
+            if abs(_age_of_machine(process) - row["started"]) < 1:  # or another process has that id by now
                 process.kill()
 
     def _row(self, run_id: str) -> dict[str, Any]:
-        row: dict[str, Any] = json.loads(self._storage.get_cursor_values({self._key}).get(self._key, "{}"))
-        return row if row.get("run_id") == run_id else {}
+        values = self._storage.get_cursor_values(set(self._keys))
+        rows: list[dict[str, Any]] = [json.loads(values[key]) for key in self._keys if key in values]
+        return next((row for row in rows if row.get("run_id") == run_id), {})
+
+
+def _age_of_machine(process: psutil.Process) -> float:
+    """Return the seconds from the machine's start to the process's, which no step of the wall clock changes."""
+    return process.create_time() - psutil.boot_time()
 
 
 def sensor_name(job: str) -> str:
@@ -112,7 +127,7 @@ def is_switched_off(instance: dg.DagsterInstance, job: str) -> bool:
 
 async def beat(instance: dg.DagsterInstance, run_id: str, job: str, stop: StopFlag, every: float = BEAT) -> None:
     """Renew the lease, and obey: a run that was declared dead, cancelled or switched off ends itself."""
-    lease = Lease(instance, job)
+    lease: Lease | None = None
     while not stop.event.is_set():
         try:
             run = await asyncio.to_thread(instance.get_run_by_id, run_id)
@@ -120,6 +135,7 @@ async def beat(instance: dg.DagsterInstance, run_id: str, job: str, stop: StopFl
                 return stop.set(f"fenced: {run.status.value if run else 'deleted'}")
             if await asyncio.to_thread(is_switched_off, instance, job):
                 return stop.set("its sensor is switched off")
+            lease = lease or Lease(instance, job, run.tags.get(LONG_RUN))
             await asyncio.to_thread(lease.renew, run_id)
         except Exception:  # whatever ails Dagster's database, frames must go on being stored
             logger.exception("%s: heartbeat failed; collecting goes on", job)
@@ -217,13 +233,13 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
         found = instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=20)  # newest first
         alive = [record for record in found if record.dagster_run.status in ALIVE]
         alive = [record for record in alive if not _bury(instance, job.name, record)]
-        if len(alive) == 2 and _is_taking_over(alive[0]):
+        if len(alive) == 2 and _is_taking_over(instance, job.name, alive[0]):
             return dg.SkipReason("a run is taking over from another")
         for extra in alive[:-1]:
             instance.run_coordinator.cancel_run(extra.dagster_run.run_id)
         if alive:
             return _replace(instance, job, alive[-1].dagster_run)
-        wait = _back_off(found)
+        wait = _back_off(instance, job.name, found)
         if wait > 0:
             return dg.SkipReason(f"the last runs ended at once; the next one starts in {wait:.0f} s")
         # Named after its predecessor: a tick that is tried twice cannot start two successors.
@@ -233,9 +249,10 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
     return keep_alive
 
 
-def _is_taking_over(record: dg.RunRecord) -> bool:
-    age = time.time() - record.create_timestamp.timestamp()
-    return TAKES_OVER in record.dagster_run.tags and age < HANDOVER
+def _is_taking_over(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:
+    if TAKES_OVER not in record.dagster_run.tags:
+        return False
+    return Stopwatch(instance, f"handover/{job}").seconds(record.dagster_run.run_id) < HANDOVER
 
 
 def _replace(
@@ -254,21 +271,25 @@ def _replace(
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=tags)])
 
 
-def _bury(instance: dg.DagsterInstance, job: str, record: dg.RunRecord) -> bool:
-    """Declare a run dead that shows no heartbeat: nobody else notices a run whose process vanished."""
+def _bury(
+    instance: dg.DagsterInstance, job: str, record: dg.RunRecord, clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Declare a run dead that shows no heartbeat: nobody else notices a run whose process vanished or froze."""
     run = record.dagster_run
     if run.status not in (Status.STARTED, Status.CANCELING):
         return False
-    lease, started = Lease(instance, job), record.start_time or record.create_timestamp.timestamp()
-    age = time.time() - (lease.seen(run.run_id) or started + BOOT - STALE)
-    if age <= STALE:
+    name = run.tags.get(LONG_RUN, job)
+    lease = Lease(instance, job, name)
+    beat = lease.seen(run.run_id)
+    seconds = Stopwatch(instance, f"lease/{name}", clock).seconds(f"{run.run_id} {beat}")
+    if seconds <= (STALE if beat else BOOT):
         return False
     lease.kill(run.run_id)
-    instance.report_run_failed(run, f"{job}: no heartbeat for {age:.0f} s")
+    instance.report_run_failed(run, f"{job}: no heartbeat for {seconds:.0f} s")
     return True
 
 
-def _back_off(found: Sequence[dg.RunRecord]) -> float:
+def _back_off(instance: dg.DagsterInstance, job: str, found: Sequence[dg.RunRecord]) -> float:
     """Return the seconds to wait after a row of runs that failed within a minute."""
     brief = 0
     for record in found:
@@ -278,4 +299,5 @@ def _back_off(found: Sequence[dg.RunRecord]) -> float:
         brief += 1
     if brief == 0:
         return 0.0
-    return min(LONGEST, 10.0 * 2.0 ** (brief - 1)) - (time.time() - (found[0].end_time or 0))
+    waited = Stopwatch(instance, f"back_off/{job}").seconds(found[0].dagster_run.run_id)
+    return min(LONGEST, 10.0 * 2.0 ** (brief - 1)) - waited

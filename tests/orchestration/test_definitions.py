@@ -1,6 +1,5 @@
 """What Dagster is given: a snapshot of the names, and the watchdog's decisions."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -132,17 +131,6 @@ def test_a_run_that_ended_gets_one_successor_named_after_it(job: dg.JobDefinitio
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(job, status=Status.CANCELED)
         assert tick(job, instance) == tick(job, instance) == [f"collect_korea:after:{run.run_id}"]
-
-
-def test_a_run_without_a_heartbeat_is_declared_dead(job: dg.JobDefinition, monkeypatch: pytest.MonkeyPatch) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        run = instance.create_run_for_job(job, status=Status.STARTED)
-        assert tick(job, instance) == []
-        future = time.time() + 1000
-        monkeypatch.setattr("coin_platform.orchestration.ingest.time.time", lambda: future)
-        tick(job, instance)
-        found = instance.get_run_by_id(run.run_id)
-        assert found is not None and found.status is Status.FAILURE
 
 
 def test_runs_that_fail_at_once_are_backed_off_from(job: dg.JobDefinition) -> None:
