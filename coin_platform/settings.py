@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from coin_platform.errors import SettingsError, UnknownPair
@@ -135,7 +135,9 @@ class Settings(BaseSettings):
     )
     window: timedelta = Field(timedelta(hours=1), description="window length, for example 1h or 15m")
     grace: timedelta = Field(timedelta(seconds=60), description="wait after a window's end when the log is quiet")
-    start: datetime = Field(datetime(2026, 11, 1, tzinfo=UTC), description="start of the first window, UTC")
+    start: datetime = Field(
+        datetime(2026, 11, 1, tzinfo=UTC), description="start of the first window, UTC; rounded down to a window's"
+    )
     topic_korea: str = Field("korea", description="prefix of the raw topics of the region Korea")
     topic_asia: str = Field("asia", description="prefix of the raw topics of the region Asia")
     topic_ne: str = Field("ne", description="prefix of the raw topics of the region NE")
@@ -161,7 +163,12 @@ class Settings(BaseSettings):
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         ("localhost", "127.0.0.1"), description="names under which `coin up` serves Dagster's UI, comma separated"
     )
-    metrics_port: int = Field(0, ge=0, le=65535, description="port of the metrics on 127.0.0.1; 0: none")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65533,
+        description="port of a worker's metrics on 127.0.0.1; of more regions the next ones; 0: none",
+    )
     simulator_port: int = Field(8700, ge=1, le=65535, description="port of the simulated exchanges on 127.0.0.1")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
 
@@ -252,8 +259,12 @@ class Settings(BaseSettings):
 
     @field_validator("start")
     @classmethod
-    def _utc(cls, value: datetime) -> datetime:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    def _window_start(cls, value: datetime, info: ValidationInfo) -> datetime:
+        """Return the start, in UTC, of the window that holds a moment: windows divide the hour."""
+        aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        hour = aware.replace(minute=0, second=0, microsecond=0)
+        window: timedelta = info.data.get("window", timedelta(hours=1))  # a wrong one stops the start anyway
+        return hour + (aware - hour) // window * window
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -9,6 +9,7 @@ import pytest
 
 from coin_platform.errors import SettingsError
 from coin_platform.model import Channel, Pair, Region
+from coin_platform.orchestration.partitions import windows
 from coin_platform.settings import Settings, load
 
 
@@ -63,3 +64,23 @@ def test_the_command_line_shows_one_line_and_no_traceback() -> None:
     done = subprocess.run(command, env={"COIN_NOPE": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "coin: COIN_NOPE: there is no such setting; `coin settings` lists them\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "window", "first"),
+    [
+        ("2026-11-24T03:07:31Z", "1h", "2026-11-24T03:00"),
+        ("2026-11-24T03:07:31Z", "15m", "2026-11-24T03:00"),
+        ("2026-11-24T03:47:00.5", "20m", "2026-11-24T03:40"),
+        ("2026-11-24T03:47:59+05:30", "1m", "2026-11-23T22:17"),
+        ("2026-11-24T03:00:00+05:30", "1h", "2026-11-23T21:00"),
+    ],
+)
+def test_D12_a_start_within_a_window_is_that_of_the_window(
+    start: str, window: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COIN_START", start)
+    monkeypatch.setenv("COIN_WINDOW", window)
+    settings = Settings()
+    assert settings.start == datetime.fromisoformat(first).replace(tzinfo=UTC)
+    assert windows(settings).get_first_partition_key() == f"{settings.start:%Y-%m-%d-%H:%M}"

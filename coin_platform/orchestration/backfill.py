@@ -16,6 +16,7 @@ from coin_platform.orchestration.assets import tables
 from coin_platform.orchestration.partitions import key_of
 from coin_platform.orchestration.reading import has_records, is_closed
 from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.run_process import note_process
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
@@ -82,6 +83,7 @@ def run(
 
     @dg.op(name="backfill")
     def op(context: dg.OpExecutionContext) -> None:
+        note_process(context.instance, context.run)
         for window in work.windows:
             for kind in work.exchanges:
                 made = list(backfill.window(context, kind, window))

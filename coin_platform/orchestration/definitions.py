@@ -6,12 +6,15 @@ from coin_platform.collect.collector import exchanges_of
 from coin_platform.model import Region
 from coin_platform.orchestration.alerts import check_alerts, failure_alerts
 from coin_platform.orchestration.assets import external, tables
+from coin_platform.orchestration.burial import bury_dead_runs
 from coin_platform.orchestration.closing import close_windows
 from coin_platform.orchestration.ingest import collect_job, preprocess_job, watchdog
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.settings import Settings, load
 from coin_platform.sources import sources
+
+TIME_LIMIT = {"dagster/max_runtime": str(6 * 3600)}  # seconds for a window of a region; frozen, it holds up the rest
 
 
 def definitions(settings: Settings) -> dg.Definitions:
@@ -23,7 +26,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     for region in regions:
         found = [source for kind in exchanges_of(region, settings) for source in sources(kind, settings)]
         made = [table.key for kind in exchanges_of(region, settings) for table in tables(kind, settings)]
-        job = dg.define_asset_job(f"tables_{region}", selection=dg.AssetSelection.assets(*made))
+        job = dg.define_asset_job(f"tables_{region}", selection=dg.AssetSelection.assets(*made), tags=TIME_LIMIT)
         closing.append(job)
         sensors.append(close_windows(region, job.name, found, settings))
     return dg.Definitions(
@@ -32,7 +35,7 @@ def definitions(settings: Settings) -> dg.Definitions:
             *(table for kind in exchanges for table in tables(kind, settings)),
         ],
         jobs=[*long, *closing, redrive_dead_letters],
-        sensors=[*map(watchdog, long), *sensors, check_alerts, failure_alerts],
+        sensors=[*map(watchdog, long), *sensors, bury_dead_runs, check_alerts, failure_alerts],
         resources={"topics": Topics(), "lake": LakeFolder()},
         executor=dg.in_process_executor,
     )

@@ -18,10 +18,11 @@ from coin_platform.collect.collector import Collector, exchanges_of
 from coin_platform.memory import give_back_memory
 from coin_platform.model import Region
 from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.run_process import bury_dead
 from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.orchestration.version import version
 from coin_platform.preprocess.worker import preprocess
-from coin_platform.settings import load
+from coin_platform.settings import Settings, load
 from coin_platform.telemetry import set_up
 
 logger = logging.getLogger(__name__)
@@ -179,12 +180,24 @@ def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
 @dg.op
 def preprocess_region(context: dg.OpExecutionContext, topics: Topics, lake: LakeFolder) -> None:
     """Turn a region's raw topics into processed records, dead letters and landing objects until told to stop."""
-    settings, region = load(), Region(context.run_tags["coin/region"])
+    region = Region(context.run_tags["coin/region"])
+    settings = with_own_metrics_port(load(), region)
     set_up(settings.log_level)
     give_back_memory()
     with contextlib.closing(topics.open()) as broker:
         exchanges, store = exchanges_of(region, settings), lake.open()
         hold(context, lambda stop: preprocess(region, exchanges, settings, broker, store, stop))
+
+
+def with_own_metrics_port(settings: Settings, region: Region) -> Settings:
+    """Return the settings of one of many workers on this machine: COIN_METRICS_PORT is the first one's.
+
+    The other regions that have exchanges follow, in the order of `Region`.
+    """
+    if not settings.metrics_port:
+        return settings
+    regions = [each for each in Region if exchanges_of(each, settings)]
+    return settings.model_copy(update={"metrics_port": settings.metrics_port + regions.index(region)})
 
 
 def collect_job(region: Region) -> dg.JobDefinition:
@@ -232,7 +245,7 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
         instance = context.instance
         found = instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=20)  # newest first
         alive = [record for record in found if record.dagster_run.status in ALIVE]
-        alive = [record for record in alive if not _bury(instance, job.name, record)]
+        alive = [record for record in bury_dead(instance, alive) if not _bury(instance, job.name, record)]
         if len(alive) == 2 and _is_taking_over(instance, job.name, alive[0]):
             return dg.SkipReason("a run is taking over from another")
         for extra in alive[:-1]:

@@ -7,10 +7,18 @@ import dagster as dg
 
 from coin_platform.broker import Broker, connect
 from coin_platform.lake import Lake, open_lake
+from coin_platform.orchestration.run_process import note_process
 from coin_platform.settings import load
 
 
-class Topics(dg.ConfigurableResource):  # type: ignore[type-arg]
+class _Resource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Something outside; a run that is given it is known by its process from then on."""
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        note_process(context.instance, context.run)
+
+
+class Topics(_Resource):
     """The topics of COIN_BROKER_URL."""
 
     def open(self, *, guest: bool = False) -> Broker:
@@ -18,7 +26,7 @@ class Topics(dg.ConfigurableResource):  # type: ignore[type-arg]
         return connect(load(), guest=guest)
 
 
-class LakeFolder(dg.ConfigurableResource):  # type: ignore[type-arg]
+class LakeFolder(_Resource):
     """The lake of COIN_LAKE_URL; in S3 it is reached through dagster-aws.
 
     With `replace_smaller` a run may replace a stored raw window by fewer records: what the topic has now.

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from wsgiref.simple_server import WSGIServer
 
 import psutil
 from prometheus_client import Gauge, start_http_server
@@ -229,7 +230,7 @@ async def preprocess(
 
     Raises `DeliveryError` when results cannot be stored.
     """
-    metrics = start_http_server(settings.metrics_port, "127.0.0.1") if settings.metrics_port else None
+    metrics = _metrics(settings.metrics_port) if settings.metrics_port else None
     halt = threading.Event()
 
     def make() -> tuple[Worker, Lander]:
@@ -257,6 +258,17 @@ async def preprocess(
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+def _metrics(port: int) -> tuple[WSGIServer, threading.Thread] | None:
+    """Serve the metrics of this process; where the port is taken warn and go without: records matter more."""
+    try:
+        return start_http_server(port, "127.0.0.1")
+    except OSError as error:
+        logger.warning(
+            "no metrics: COIN_METRICS_PORT=%d cannot be listened on: %s; give each process a port", port, error
+        )
+        return None
 
 
 def _made(

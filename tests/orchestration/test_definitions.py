@@ -1,5 +1,7 @@
 """What Dagster is given: a snapshot of the names, and the watchdog's decisions."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 import coin_platform
 from coin_platform.model import Region
+from coin_platform.orchestration.burial import bury_dead_runs
+from coin_platform.orchestration.closing import WINDOW_REGION
 from coin_platform.orchestration.definitions import definitions
 from coin_platform.orchestration.ingest import (
     BRIEF,
@@ -20,7 +24,11 @@ from coin_platform.orchestration.ingest import (
     preprocess_job,
     watchdog,
 )
+from coin_platform.orchestration.redrive import redrive_dead_letters
+from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.run_process import PROCESS
 from coin_platform.orchestration.version import version
+from coin_platform.processes import identity
 from coin_platform.settings import Settings
 
 REGIONS = {"upbit": "korea", "okx": "asia", "kraken": "ne"}
@@ -50,6 +58,7 @@ def test_the_names_that_users_see() -> None:
     assert sensors == {
         *(f"{kind}_{region}_watchdog" for kind in ("collect", "preprocess") for region in Region),
         *(f"close_windows_{region}" for region in Region),
+        "bury_dead_runs",
         "check_alerts",
         "failure_alerts",
     }
@@ -131,6 +140,53 @@ def test_a_run_that_ended_gets_one_successor_named_after_it(job: dg.JobDefinitio
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(job, status=Status.CANCELED)
         assert tick(job, instance) == tick(job, instance) == [f"collect_korea:after:{run.run_id}"]
+
+
+def test_D9_a_long_run_whose_process_vanished_is_replaced_at_once(job: dg.JobDefinition) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        gone = identity(process.pid)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(job, status=Status.STARTED, tags={PROCESS: gone})
+        Lease(instance, job.name).renew(run.run_id)
+        instance.report_run_failed(instance.create_run_for_job(job, status=Status.STARTED), "not the newest")
+        tick(job, instance)
+        found = instance.get_run_by_id(run.run_id)
+        assert found is not None and found.status is Status.FAILURE
+
+
+def test_D9_runs_that_no_sensor_watches_are_buried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        gone = identity(process.pid)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = redrive_dead_letters
+
+        def status(tags: dict[str, str]) -> Status:
+            run = instance.create_run_for_job(job, status=Status.STARTED, tags=tags)
+            bury_dead_runs(dg.build_sensor_context(instance=instance))
+            found = instance.get_run_by_id(run.run_id)
+            assert found is not None
+            return found.status
+
+        assert status({PROCESS: gone}) is Status.FAILURE
+        assert status({PROCESS: identity()}) is Status.STARTED
+        assert status({}) is Status.STARTED, "it may be about to begin"
+        assert status({LONG_RUN: "collect_korea", PROCESS: gone}) is Status.STARTED, "its watchdog's"
+        assert status({WINDOW_REGION: "korea", PROCESS: gone}) is Status.STARTED, "the closing sensor's"
+
+
+def test_D9_a_run_notes_its_process() -> None:
+    @dg.op
+    def work(context: dg.OpExecutionContext, topics: Topics, lake: LakeFolder) -> None:
+        pass
+
+    @dg.job(resource_defs={"topics": Topics(), "lake": LakeFolder()})
+    def short() -> None:
+        work()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = short.execute_in_process(instance=instance).run_id
+        found = instance.get_run_by_id(run)
+        assert found is not None and found.tags[PROCESS] == identity()
 
 
 def test_runs_that_fail_at_once_are_backed_off_from(job: dg.JobDefinition) -> None:

@@ -10,7 +10,8 @@ import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 from coin_platform.model import Region
-from coin_platform.orchestration.ingest import Lease, StopFlag, beat, collect_job
+from coin_platform.orchestration.ingest import Lease, StopFlag, beat, collect_job, with_own_metrics_port
+from coin_platform.settings import Settings
 
 JOB = collect_job(Region.KOREA)
 
@@ -57,3 +58,12 @@ def test_S1_A16_a_full_disk_of_dagsters_home_stops_no_collector(
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         asyncio.run(scenario(instance))
     assert "collect_korea: heartbeat failed; collecting goes on" in caplog.text
+
+
+def test_D12_each_workers_metrics_have_a_port_of_their_own() -> None:
+    def ports(settings: Settings, *regions: Region) -> list[int]:
+        return [with_own_metrics_port(settings, region).metrics_port for region in regions]
+
+    assert ports(Settings(metrics_port=9100), *Region) == [9100, 9101, 9102]
+    assert ports(Settings(metrics_port=9100, exchanges=("okx", "kraken")), Region.ASIA, Region.NE) == [9100, 9101]
+    assert ports(Settings(metrics_port=0), *Region) == [0, 0, 0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from pathlib import Path
@@ -378,6 +379,25 @@ def test_a_region_is_preprocessed_until_it_is_to_stop(tmp_path: Path) -> None:
     text = asyncio.run(work())
     for name in ("coin_processed_records_total", "coin_lag_records", "coin_latency_seconds_bucket"):
         assert f'{name}{{channel="ticker",exchange="upbit"' in text
+
+
+def test_D12_a_port_that_is_taken_costs_the_metrics_and_not_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    log, lake = Log("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
+    log.recorded("ticker")
+
+    async def work(settings: Settings) -> None:
+        stop = asyncio.Event()
+        working = asyncio.create_task(preprocess(log.region, [log.source.exchange], settings, log.broker, lake, stop))
+        while not log.processed:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await working
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        asyncio.run(work(SETTINGS.model_copy(update={"batch_interval": 0.0, "metrics_port": port})))
+    [line] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith(f"no metrics: COIN_METRICS_PORT={port} cannot be listened on: ")
 
 
 def test_a_region_without_metrics_needs_no_port() -> None:

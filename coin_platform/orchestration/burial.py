@@ -1,0 +1,15 @@
+"""The sensor that declares dead what no other sensor watches."""
+
+import dagster as dg
+
+from coin_platform.orchestration.closing import WINDOW_REGION
+from coin_platform.orchestration.ingest import ALIVE, LONG_RUN
+from coin_platform.orchestration.run_process import bury_dead
+
+
+@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def bury_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Free the places that dead runs hold; long runs and those of windows are watched by their own sensors."""
+    alive = context.instance.get_run_records(dg.RunsFilter(statuses=ALIVE))
+    others = [record for record in alive if not {WINDOW_REGION, LONG_RUN} & record.dagster_run.tags.keys()]
+    return dg.SkipReason(f"{len(bury_dead(context.instance, others))} other runs are alive")
