@@ -6,22 +6,25 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from coin_platform.commands.choice import chosen, exchanges_named
-from coin_platform.commands.times import moment_of, now, stretch, text, whole_windows
+from coin_platform.commands.times import moment, moment_of, now, stretch, text, whole_windows
 from coin_platform.model import SECOND, Channel, Window
-from coin_platform.settings import load
+from coin_platform.settings import Settings, load
 from coin_platform.telemetry import set_up
 
 if TYPE_CHECKING:  # dagster and polars cost seconds, which other commands need not wait for
+    import dagster as dg
+
     from coin_platform.lake import Content
-    from coin_platform.orchestration.backfill import Made
+    from coin_platform.orchestration.backfill import Made, Work
 
 DAY = 86_400 * SECOND
 
@@ -113,8 +116,7 @@ def backfill(
     """
     import dagster as dg
 
-    from coin_platform.orchestration.backfill import Work, open_instance, run, table_names
-    from coin_platform.orchestration.resources import LakeFolder, Topics
+    from coin_platform.orchestration.backfill import Work, open_instance, table_names
 
     settings = load()
     set_up(settings.log_level)
@@ -122,8 +124,68 @@ def backfill(
     windows = whole_windows(start, end, settings.window_length, int(settings.start.timestamp()) * SECOND)
     names = chosen("--table", table, table_names(kinds, settings)) if table else []
     work = Work(kinds, windows, names)
+    with open_instance() or dg.DagsterInstance.ephemeral() as instance:
+        raise typer.Exit(_make([work], instance, settings, replace_smaller=replace_smaller))
+
+
+@app.command()
+def retry(
+    window: Annotated[
+        list[str] | None, typer.Option(help="only this one, UTC: 2026-11-24T03:00; may be repeated")
+    ] = None,
+    only_list: Annotated[bool, typer.Option("--list", help="only list them")] = False,
+) -> None:
+    """List the windows that failed and were not made since, and try them now, in this process.
+
+    Dagster tries them again by itself, after longer and longer waits, as long as the log has their records.
+
+    Exit code 1: a window failed again; 130: interrupted.
+    """
+    from coin_platform.collect.collector import exchanges_of
+    from coin_platform.errors import SettingsError
+    from coin_platform.orchestration.backfill import Work, open_instance
+    from coin_platform.orchestration.failed_windows import failed_windows
+
+    settings = load()
+    set_up(settings.log_level)
+    starts = {moment("--window", written): written for written in window or ()}
+    with open_instance(settings.home / "dagster_home") or _no_instance() as instance:
+        failed = [each for each in failed_windows(instance, settings) if not starts or each.window.start in starts]
+        for start, written in starts.items():
+            if start not in {each.window.start for each in failed}:
+                raise SettingsError(f"--window {written}: no such window failed; `coin lake backfill` makes any window")
+        shown = Table("window", "region", "attempts", "last attempt", "why it failed")
+        for each in failed:
+            ended = f"{moment_of(each.ended):%Y-%m-%d %H:%M:%S}"
+            shown.add_row(text(each.window.start), each.region, str(each.attempts), ended, escape(each.reason))
+        _console().print(shown if shown.rows else "no window failed that was not made since")
+        if only_list or not failed:
+            return
+        works = [
+            Work(exchanges_of(region, settings), [each.window for each in failed if each.region is region])
+            for region in dict.fromkeys(each.region for each in failed)
+        ]
+        raise typer.Exit(_make(works, instance, settings))
+
+
+def _no_instance() -> NoReturn:
+    from coin_platform.errors import SettingsError
+
+    raise SettingsError("DAGSTER_HOME: it is not set, and COIN_HOME has no dagster_home; nothing is known of any run")
+
+
+def _make(
+    works: "Sequence[Work]", instance: "dg.DagsterInstance", settings: Settings, *, replace_smaller: bool = False
+) -> int:
+    """Make windows and show what became of them; return the exit code."""
+    import dagster as dg
+
+    from coin_platform.orchestration.backfill import run
+    from coin_platform.orchestration.resources import LakeFolder, Topics
+
     report, console, code = Report(), _console(), 0
-    with open_instance() or dg.DagsterInstance.ephemeral() as instance, _progress(len(windows) * len(kinds)) as show:
+    lake = LakeFolder(replace_smaller=replace_smaller)
+    with _progress(sum(len(work.windows) * len(work.exchanges) for work in works)) as show:
         if instance.is_ephemeral:
             home = settings.home / "dagster_home"
             show(f"DAGSTER_HOME is not set: the UI will not know of this; for example DAGSTER_HOME={home}", 0)
@@ -134,13 +196,14 @@ def backfill(
             show("", 1)
 
         try:
-            run(work, settings, Topics(), LakeFolder(replace_smaller=replace_smaller).open(), instance, tell)
+            for work in works:
+                run(work, settings, Topics(), lake.open(), instance, tell)
         except dg.DagsterExecutionInterruptedError:
             show("interrupted: what follows is whole, the rest was not made", 0)
             code = 130
     for shown in report.tables():
         console.print(shown)
-    raise typer.Exit(code or int(report.failed > 0))
+    return code or int(report.failed > 0)
 
 
 class Report:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import dagster as dg
@@ -235,13 +236,17 @@ def _sentence(error: Exception) -> str:
     return text if known else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 
-def open_instance() -> dg.DagsterInstance | None:
-    """Return the instance of DAGSTER_HOME; `None` when that is not set. Raises `SettingsError` when it is no place."""
+def open_instance(home: Path | None = None) -> dg.DagsterInstance | None:
+    """Return the instance of DAGSTER_HOME, without it that of `home`; `None` when there is none.
+
+    Raises `SettingsError` when DAGSTER_HOME is no place.
+    """
     from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolationError
 
     try:
         return dg.DagsterInstance.get()
     except DagsterHomeNotSetError:
-        return None
+        is_there = home is not None and (home / "dagster.yaml").exists()
+        return dg.DagsterInstance.from_config(str(home)) if is_there else None
     except DagsterInvariantViolationError as error:
         raise SettingsError(f"DAGSTER_HOME: {' '.join(str(error).split())}") from error

@@ -76,9 +76,6 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
     It goes back as far as the log reaches. A window that failed is tried again, after longer and longer waits.
     """
     length = settings.window_length
-    tables = {(source.exchange, table): None for source in found for table in (source.channel.value, "dead", "gap")}
-    assets = [dg.AssetKey(key(kind, table)) for kind, table in tables]
-    partitions = windows(settings)
     grace = int(settings.grace.total_seconds() * 1e6)
 
     def is_ready(broker: Broker, window: Window) -> bool:
@@ -86,16 +83,6 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
         return any(has_records(broker, source, window) for source in found) and all(
             is_closed(broker, source, window, grace) for source in found
         )
-
-    def materialised(instance: dg.DagsterInstance, names: list[str]) -> set[str]:
-        """Return the windows whose tables all exist, whoever made them: a backfill, or parts of runs that failed."""
-        whole = set(names)
-        for asset in assets if names else []:
-            status = instance.get_status_by_partition(asset, sorted(whole), partitions) or {}
-            whole = {name for name in whole if str(status.get(name)).endswith("MATERIALIZED")}
-            if not whole:
-                break
-        return whole
 
     @dg.sensor(
         job_name=job_name,
@@ -116,16 +103,16 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
             for chunk in _chunks(progress.missing(length, now // length * length)):
                 idle = {key_of(window): window for window in chunk if key_of(window) not in under_way}
                 newest = _newest_runs(instance, region, list(idle))
-                made = {name for name, record in newest.items() if _is_whole(record.dagster_run)}
+                made = {name for name, record in newest.items() if is_whole(record.dagster_run)}
                 waits = {name for name, record in newest.items() if name not in made and _seconds_to_wait(record) > 0}
                 due = [name for name in idle if name not in made and name not in waits]
-                made |= materialised(instance, due) if free > len(requests) else set()
+                made |= materialised(instance, found, settings, due) if free > len(requests) else set()
                 waiting += len(waits)
                 for name in due:
                     if name in made or free <= len(requests) or not is_ready(broker, idle[name]):
                         continue
                     before = newest.get(name) or _newest_run(instance, region, name)
-                    if before is not None and _is_whole(before.dagster_run):
+                    if before is not None and is_whole(before.dagster_run):
                         made.add(name)
                     else:
                         requests.append(_request(region, name, before))
@@ -138,6 +125,20 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
         return dg.SensorResult(run_requests=requests)
 
     return closing
+
+
+def materialised(
+    instance: dg.DagsterInstance, found: Sequence[Source], settings: Settings, names: Sequence[str]
+) -> set[str]:
+    """Return the windows whose tables all exist, whoever made them: a backfill, or parts of runs that failed."""
+    tables = {(source.exchange, table): None for source in found for table in (source.channel.value, "dead", "gap")}
+    whole, partitions = set(names), windows(settings)
+    for asset in (dg.AssetKey(key(exchange, table)) for exchange, table in tables):
+        if not whole:
+            break
+        status = instance.get_status_by_partition(asset, sorted(whole), partitions) or {}
+        whole = {name for name in whole if str(status.get(name)).endswith("MATERIALIZED")}
+    return whole
 
 
 def _progress(
@@ -240,7 +241,7 @@ def _newest_run(instance: dg.DagsterInstance, region: Region, name: str) -> dg.R
     return records[0] if records else None
 
 
-def _is_whole(run: dg.DagsterRun) -> bool:
+def is_whole(run: dg.DagsterRun) -> bool:
     """Whether a run has made all tables of its window, which no one need look for: to look costs seconds."""
     return run.status is dg.DagsterRunStatus.SUCCESS and run.parent_run_id is None
 
