@@ -39,6 +39,9 @@ class Broker(Protocol):
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         """Take a record, without waiting for it to be stored. Raises `DeliveryError` if earlier ones could not be."""
 
+    def waiting_bytes(self, topic: str, partition: int) -> int:
+        """Return how many bytes that were appended to a partition are not written to this machine's disk yet."""
+
     def flush(self) -> None:
         """Return when all that was appended here is stored, or on this disk on its way to a broker that is away.
 
@@ -131,6 +134,9 @@ class LocalBroker:
 
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         self._journal(topic, partition).append(header, value)
+
+    def waiting_bytes(self, topic: str, partition: int) -> int:
+        return self._journal(topic, partition).waiting_bytes
 
     def flush(self) -> None:
         flush_all(list(self._journals.values()))
@@ -250,6 +256,9 @@ class MemoryBroker:
             log.last_time = max(log.last_time, self._clock())
             log.records.append(Record(log.end, log.last_time, header, value))
             log.end += 1
+
+    def waiting_bytes(self, topic: str, partition: int) -> int:
+        return 0
 
     def flush(self) -> None:
         pass

@@ -11,6 +11,7 @@ CoinPlatformError
         Crossed
     DeliveryError         a record could not be stored                   -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
+    OverBudget            a peer brings more than the disk takes         -> its connection ends, with a gap
     NotTakenOver          the collector before this one goes on          -> stop with one line
     BrokerUnreachable     the broker does not answer                     -> try again later
     RetentionLoss         wanted offsets were already trimmed            -> the window fails and says so
@@ -67,6 +68,10 @@ class DeliveryError(CoinPlatformError):
 
 class PartitionBusy(DeliveryError):
     """Another process already writes this partition."""
+
+
+class OverBudget(CoinPlatformError):
+    """A peer brings more bytes than the disk takes: that connection ends, with a gap, and all others go on."""
 
 
 class NotTakenOver(CoinPlatformError):

@@ -162,6 +162,11 @@ class Journal:
         return False
 
     @property
+    def waiting_bytes(self) -> int:
+        """How many bytes that were appended are not written yet."""
+        return self._unwritten_bytes
+
+    @property
     def needs_room(self) -> Exception | None:
         """Why records wait in memory, once all has been trimmed that should be; `None` while they can be written."""
         with self._guard:

@@ -148,6 +148,9 @@ class KafkaBroker:
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         self.shipper.append(topic, partition, header, value)
 
+    def waiting_bytes(self, topic: str, partition: int) -> int:
+        return self.shipper.spool(topic, partition).journal.waiting_bytes
+
     def flush(self) -> None:
         self.shipper.flush(self._patience)
 

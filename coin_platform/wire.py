@@ -168,6 +168,19 @@ def without_data(seconds: float) -> str:
     return f"no data for {seconds:g} s"
 
 
+def over_budget(size: int, waiting: int) -> str:
+    """Return the reason of a connection that was ended because its next message (bytes) found no room on its way."""
+    return f"{_OVER_BUDGET}: {size:,} bytes came while {waiting:,} waited for the disk"
+
+
+def is_over_budget(reason: str) -> bool:
+    """Whether a connection was ended because it had brought more than the disk took."""
+    return reason.startswith(_OVER_BUDGET)
+
+
+_OVER_BUDGET = "over its budget"
+
+
 def unheard(reason: str) -> float | None:
     """Return for how many seconds before its end a connection had brought nothing; None if it ended promptly."""
     found = _UNHEARD.fullmatch(reason)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -19,19 +20,45 @@ from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import Rest, told
 from coin_platform.collect.session import Action, Banned, Failed, Fetch, Lost, Restored, Rotate, Send, Session
 from coin_platform.collect.tape import Route, Tape, Traffic, now
+from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Instant, Kind, Pair
 from coin_platform.wire import End, silent, without_data
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 TAKEOVER = 10.0  # seconds after opening in which a successor need not have data of every pair
 _BEAT = 0.25  # seconds between two looks at what is due
 _OUTBOX = 1000  # messages that may wait for their turn
+MESSAGE_BYTES = 16 << 20  # what is too large to be read is stored all the same, but two of these must fit the budget
+UNREAD_BYTES = 1 << 20  # of ours that a peer may leave unread; what we say, pongs too, is far less
+WRITE_SECONDS = 10.0  # for one message of ours to be taken by the network
+_CLOSE_SECONDS = 2.0  # for the peer's side of the closing handshake
 _STALE = 0.75  # of the time after which it is given up: longer than from one ping to the next
 
 
 class _Ended(Exception):
     """The socket has ended, so what belongs to it is cancelled."""
+
+
+class Unread(ConnectionError):
+    """The peer does not read what we say."""
+
+
+class Socket(ClientConnection):
+    """A connection that ends when the peer leaves too much unread: pongs to its pings would pile up in our memory."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the peer says; its pings are answered here, by the library, whether it reads the answers or not."""
+        super().data_received(data)
+        if (unread := self.transport.get_write_buffer_size()) > UNREAD_BYTES:
+            self.give_up(f"not read by the exchange: {unread:,} bytes of ours")
+
+    def give_up(self, reason: str) -> None:
+        """End at once, without a closing handshake, for this reason."""
+        self.set_connection_exc(Unread(reason))
+        self.transport.abort()
 
 
 class Connection:
@@ -104,8 +131,11 @@ class Connection:
         try:
             socket = await unless(self._ending, self._connect())
             if socket is not None:
-                async with socket:
+                assert isinstance(socket, Socket)
+                try:
                     await self._carry(socket)
+                finally:
+                    await self._close(socket)
         finally:
             self.has_ended = True
             self.ready.set()
@@ -138,14 +168,15 @@ class Connection:
             **self.route.outbound.socket_options(url),
             compression=None,
             user_agent_header=f"coin-platform/{__version__}",
-            max_size=32 << 20,  # what is too large to be read is stored all the same
+            create_connection=Socket,
+            max_size=MESSAGE_BYTES,
             max_queue=64,
             open_timeout=10,
-            close_timeout=2,
+            close_timeout=_CLOSE_SECONDS,
             ping_interval=None,  # our own, which looks at our own clock
         )
 
-    async def _carry(self, socket: ClientConnection) -> None:
+    async def _carry(self, socket: Socket) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -169,13 +200,20 @@ class Connection:
         logger.info("%s: open, %s", self.route, " ".join(map(str, pairs)))
         self._perform(self.session.opened(moment))
 
-    async def _read(self, socket: ClientConnection) -> None:
-        """Store and check until the socket has ended: also what comes while it is being closed."""
+    async def _read(self, socket: Socket) -> None:
+        """Store and check until the socket has ended: also what comes while it is being closed.
+
+        A message that finds no room on its way to the disk ends the socket: what follows is not taken, either.
+        """
         try:
             while True:
                 self._take(Kind.SOCKET, await socket.recv(decode=False))
         except ConnectionClosed as closed:
-            self.reason = self.reason or str(closed)
+            self.reason = self.reason or str(closed.__cause__ if isinstance(closed.__cause__, Unread) else closed)
+        except OverBudget as error:
+            logger.error("%s: ended, %s", self.route, error)
+            self.reason = str(error)
+            socket.transport.abort()
 
     def _take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> None:
         """Store a frame, then look at it. No await: the log and the session see the same order."""
@@ -227,37 +265,49 @@ class Connection:
             logger.info("%s: to be replaced, %s", self.route, reason)
             self.over.set()
 
-    async def _send(self, socket: ClientConnection) -> None:
-        try:
-            while True:
-                payload = await self._outbox.get()
-                await self._messages.take()
-                await self._write(socket, payload)
-        except ConnectionClosed:
-            return  # the reader tells
+    async def _send(self, socket: Socket) -> None:
+        while True:
+            payload = await self._outbox.get()
+            await self._messages.take()
+            await self._write(socket, socket.send(payload))
 
-    async def _write(self, socket: ClientConnection, payload: str) -> None:
-        with contextlib.suppress(ConnectionClosed):  # the reader tells
-            await socket.send(payload)
+    async def _write(self, socket: Socket, writing: Coroutine[Any, Any, T]) -> T | None:
+        """Return what `writing` returns; None where the socket has ended, or ends because nothing we say is read."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                return await writing
+        except TimeoutError:
+            socket.give_up(f"not read by the exchange for {WRITE_SECONDS:g} s")
+        except ConnectionClosed:
+            pass  # the reader tells
+        return None
+
+    async def _close(self, socket: Socket) -> None:
+        """Close the socket; without a handshake where the peer does not read, or does not answer in time."""
+        try:
+            async with asyncio.timeout(2 * _CLOSE_SECONDS):
+                await socket.close()
+        except TimeoutError:
+            socket.transport.abort()
 
     async def _fetch(self, pair: Pair, url: str) -> None:
         try:
             payload = await self._rest.get(self.route.here(url))
-        except httpx.HTTPError as error:
+            self._fetching.discard(pair)  # the answer may be a reason to ask again
+            self._take(Kind.REST, payload, pair)
+        except (httpx.HTTPError, OverBudget) as error:
             logger.warning("%s: book of %s not fetched, %s", self.route, pair, told(error))  # the session asks again
-            return
         finally:
             self._fetching.discard(pair)
-        self._take(Kind.REST, payload, pair)
 
-    async def _keep(self, socket: ClientConnection) -> None:
+    async def _keep(self, socket: Socket) -> None:
         """Do what is due, about four times a second; close the socket when it is to end."""
         while not self._ending.is_set():
             self._beat(socket, self._clock())
             await unless(self._ending, asyncio.sleep(_BEAT))
-        await socket.close()
+        await self._close(socket)
 
-    def _beat(self, socket: ClientConnection, moment: Instant) -> None:
+    def _beat(self, socket: Socket, moment: Instant) -> None:
         exchange, at = self.route.exchange, moment.monotonic
         if at - self._heard > exchange.silence:
             self.end(silent(exchange.silence))
@@ -280,16 +330,20 @@ class Connection:
         if self._tape.turned(moment):
             self._group.create_task(self._checkpoint(None))
 
-    def _ping(self, socket: ClientConnection) -> None:
+    def _ping(self, socket: Socket) -> None:
+        """Say that we are there, also while a ban keeps other messages back: an ended socket is no help to anyone."""
         if self.route.exchange.ping is None:
             self._group.create_task(self._probe(socket))
         else:
             self._messages.reserve()
-            self._group.create_task(self._write(socket, self.route.exchange.ping))
+            self._group.create_task(self._write(socket, socket.send(self.route.exchange.ping)))
 
-    async def _probe(self, socket: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):  # the reader tells
-            await (await socket.ping())
+    async def _probe(self, socket: Socket) -> None:
+        pong = await self._write(socket, socket.ping())
+        if pong is None:
+            return
+        with contextlib.suppress(ConnectionClosed, TimeoutError):  # the reader tells; what else comes is heard, too
+            await asyncio.wait_for(pong, self.route.exchange.silence)
             if self.route.exchange.is_sparse:
                 self._heard = self._clock().monotonic
 

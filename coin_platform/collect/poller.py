@@ -14,6 +14,7 @@ from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.rota import Rota
 from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.collect.tape import Route, Tape, Traffic, now
+from coin_platform.errors import OverBudget
 from coin_platform.model import Instant, Kind, Pair
 from coin_platform.wire import End
 
@@ -101,16 +102,16 @@ class Poller:
         pair = request.pair
         try:
             payload = await self._rest.get(self.route.here(request.url))
-        except httpx.HTTPError as error:
+            frame, moment = self._tape.take(Kind.REST, payload, pair)
+        except (httpx.HTTPError, OverBudget) as error:
             self._missed(pair, error)
         else:
-            frame, moment = self._tape.take(Kind.REST, payload, pair)
             self._last_frame, self.last_error = moment.monotonic, ""
             self._tell(self.rota.received(pair, frame))
         finally:
             self.rota.done(pair, self._clock())
 
-    def _missed(self, pair: Pair, error: httpx.HTTPError) -> None:
+    def _missed(self, pair: Pair, error: httpx.HTTPError | OverBudget) -> None:
         reason = told(error)
         if knows_no_pair(error):
             self._tell(self.rota.failed(pair, reason))

@@ -10,7 +10,7 @@ import httpx
 from coin_platform.collect.pacing import Backoff
 from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.tape import Route, Tape
-from coin_platform.errors import DecodeError
+from coin_platform.errors import DecodeError, OverBudget
 from coin_platform.model import Channel, Kind, Pair, Refusal, Refused
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,9 @@ class Refill:
         """Return what went wrong, if anything, and whether it would do so again."""
         try:
             payload = await self._rest.get(wish.url)
-        except httpx.HTTPError as error:
+            frame, _ = self._tape.take(Kind.REST, payload, wish.pair)
+        except (httpx.HTTPError, OverBudget) as error:
             return told(error), knows_no_pair(error)
-        frame, _ = self._tape.take(Kind.REST, payload, wish.pair)
         try:
             events = self.route.exchange.decode(frame)
         except DecodeError as error:

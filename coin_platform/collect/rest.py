@@ -12,6 +12,7 @@ import httpx
 from coin_platform import __version__
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket, retry_after
+from coin_platform.errors import OverBudget
 from coin_platform.exchanges.base import Exchange, plausible_ban
 from coin_platform.model import Event, Refused
 
@@ -28,14 +29,14 @@ class BadAnswer(httpx.HTTPError):
     """An answer takes more bytes or time than it may, or is packed in a way that was not asked for."""
 
 
-def told(error: httpx.HTTPError) -> str:
+def told(error: httpx.HTTPError | OverBudget) -> str:
     """Say in a few words what went wrong."""
     if isinstance(error, httpx.HTTPStatusError):
         return f"HTTP {error.response.status_code}"
     return str(error) or type(error).__name__
 
 
-def knows_no_pair(error: httpx.HTTPError) -> bool:
+def knows_no_pair(error: httpx.HTTPError | OverBudget) -> bool:
     """Whether it is the answer to a pair that is not there: another attempt would get the same."""
     return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _NO_SUCH_PAIR
 

@@ -10,11 +10,13 @@ from coin_platform.broker import Broker
 from coin_platform.collect.drift import Drift
 from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.outbound import Outbound
+from coin_platform.errors import OverBudget
 from coin_platform.exchanges.base import Exchange, relocate
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Microseconds, Pair
-from coin_platform.wire import Checkpoint, Facts, Header, frame
+from coin_platform.wire import Checkpoint, Facts, Header, frame, over_budget
 
 BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # when checkpoints are due, before the end of a window
+WAITING_BYTES = 32 << 20  # of one raw partition, that may wait for the disk: half of what a journal bears
 LARGE = 1 << 20  # bytes; a book above this is logged at most once an hour
 _HOUR = 3600.0
 
@@ -88,7 +90,13 @@ class Tape:
         return moment
 
     def take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> tuple[Frame, Instant]:
-        """Store a frame under the next number; return it and when it came."""
+        """Store a frame under the next number; return it and when it came.
+
+        Raises `OverBudget`, and stores nothing, where too much waits for the disk already.
+        """
+        waiting = self._broker.waiting_bytes(self._route.topic, self._route.exchange.partition)
+        if waiting + len(payload) > WAITING_BYTES:
+            raise OverBudget(over_budget(len(payload), waiting))
         moment = self._clock()
         self.number += 1
         header = Header(kind, self._route.epoch, self.name, self.number, moment.wall, pair)

@@ -14,7 +14,7 @@ import msgspec
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Candle, Channel, Gap, Kind, Microseconds, Pair, Trade
-from coin_platform.wire import End, Facts, Header, frame, unheard, unpack_facts
+from coin_platform.wire import End, Facts, Header, frame, is_over_budget, unheard, unpack_facts
 
 PATIENCE: Microseconds = 600 * SECOND  # how long after its end a gap may still be filled over REST
 MOVED: Microseconds = 300 * SECOND  # after a new start, until which a pair that nobody carries is still expected back
@@ -35,6 +35,7 @@ class Cause(StrEnum):
     CHECKSUM = "checksum"  # the book does not have the checksum that was sent
     CHECKPOINT = "checkpoint"  # the stored book is not the one that the collector had
     NO_BOOK = "no_book"  # changes of a book of which no record says how it began
+    BUDGET = "budget"  # it brought more than the disk took
     RETENTION = "retention_loss"  # records were trimmed before they were stored
     NEW_LOG = "new_log"  # the topic was lost and began anew: its last records were never stored
 
@@ -218,6 +219,8 @@ class Ledger:
             cause, time = Cause.SILENCE, time - int(seconds * SECOND)
         elif _KEEPALIVE in reason:
             cause, time = Cause.SILENCE, line.time
+        elif is_over_budget(reason):
+            cause, time = Cause.BUDGET, line.time  # the message that found no room was not stored
         for name in self._uncovered(line):
             yield from self._open(name, time, cause, reason)
 

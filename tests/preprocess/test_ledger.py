@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
 from coin_platform.preprocess.ledger import MOVED, PATIENCE, Cause, Ledger, State
-from coin_platform.wire import Checkpoint, Facts, Header, silent, without_data
+from coin_platform.wire import Checkpoint, Facts, Header, over_budget, silent, without_data
 from tests.preprocess.logs import TIME
 
 BTC, ETH = Pair("BTC", "KRW"), Pair("ETH", "KRW")
@@ -431,6 +431,16 @@ def test_a_gap_whose_trades_were_fetched_afterwards_is_filled() -> None:
     assert feed.answer(10.5, BTC, trades(1.5, 5, 10.2), "b")
     assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", "rest")]
     assert feed.ledger.state.pending == {}
+
+
+def test_D17_a_feed_that_brought_more_than_the_disk_took_lacks_all_since_its_last_record() -> None:
+    feed = Feed(Channel.TRADE)
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, over_budget(31 << 20, 30 << 20))
+    feed.open(9.5, "b")
+    feed.frame(10, "b")
+    assert feed.gaps == [("BTC-KRW", 1, 10, "budget", None)]
 
 
 def test_an_answer_that_does_not_reach_back_fills_nothing() -> None:

@@ -1,0 +1,374 @@
+"""What one peer may cost: bytes that wait for the disk, bytes that it leaves unread, and time."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from coin_platform.broker import LocalBroker, MemoryBroker
+from coin_platform.collect import connection as connections
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.poller import Poller
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.session import Fetch
+from coin_platform.collect.tape import WAITING_BYTES, Route, Traffic
+from coin_platform.exchanges.base import Exchange
+from coin_platform.journal import BUFFER_BYTES
+from coin_platform.model import SECOND, Channel, Kind, Pair
+from coin_platform.preprocess.ledger import Cause, Ledger
+from coin_platform.wire import End, Header, raw_topic, unpack_facts
+from tests.kit.bench import BTC, ETH, MINUTE, bench
+from tests.kit.kraken import BOOKS, CANDLES, Quick, frames, records, until, values
+
+FLOOD = b'{"channel":"flood","x":"' + b"x" * (1 << 20) + b'"}'
+
+
+class SlowDisk(MemoryBroker):
+    """A broker of whose records none reaches the disk before `dry` is called."""
+
+    def __init__(self, *places: tuple[str, int]) -> None:
+        super().__init__()
+        self._places = places  # that are slow; none: all
+        self._waiting = dict.fromkeys(places, 0)
+
+    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
+        super().append(topic, partition, header, value)
+        if not self._places or (topic, partition) in self._places:
+            self._waiting[topic, partition] = self.waiting_bytes(topic, partition) + len(header) + len(value)
+
+    def waiting_bytes(self, topic: str, partition: int) -> int:
+        return self._waiting.get((topic, partition), 0)
+
+    def dry(self) -> None:
+        """Have all on the disk."""
+        self._waiting.clear()
+
+
+def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> tuple[SlowDisk, str, int]:
+        broker = SlowDisk()
+        async with bench(channel=Channel.TICKER, broker=broker) as it:
+            await it.live()
+            topic = it.feed.route.topic
+            server = it.fake.sockets[0]
+            with contextlib.suppress(Exception):
+                for _ in range(60):
+                    await server.send(FLOOD)
+            await until(lambda: values(it.records(), Kind.CLOSED))
+            waiting = broker.waiting_bytes(topic, 1)
+            broker.dry()
+            await until(lambda: len(it.fake.sent) == 2)
+            await it.live()
+            return broker, topic, waiting
+
+    with caplog.at_level(logging.ERROR):
+        broker, topic, waiting = asyncio.run(scenario())
+    assert WAITING_BYTES - 2 * len(FLOOD) < waiting <= WAITING_BYTES <= BUFFER_BYTES // 2
+    stored = records(broker, topic)
+    [first, _] = values(stored, Kind.CLOSED)
+    assert unpack_facts(first).reason.startswith("over its budget: 1,048,602 bytes came while 3")
+    lines = [line.getMessage() for line in caplog.records if line.name.startswith("coin_platform")]
+    assert lines == [f"kraken ticker 0: ended, {unpack_facts(first).reason}"]
+    ledger, gaps = Ledger(Quick(), Channel.TICKER), []
+    for header, value in stored:
+        gaps += ledger.record(header, value)
+    last = next(header for header, value in reversed(stored) if value == FLOOD)
+    again = next(header for header, _ in stored if header.connection != last.connection and header.kind.is_frame)
+    assert [(gap.pair, gap.start, gap.stop, gap.cause) for gap in gaps][:2] == [
+        (BTC, last.received_time, None, Cause.BUDGET),
+        (BTC, last.received_time, again.received_time, Cause.BUDGET),
+    ]
+
+
+def test_D17_another_partition_does_not_notice() -> None:
+    async def scenario() -> tuple[int, int]:
+        broker = SlowDisk((raw_topic("ne", Channel.TICKER), 1))
+        async with (
+            bench(channel=Channel.TICKER, broker=broker) as flooded,
+            bench(channel=Channel.ORDERBOOK, broker=broker) as other,
+        ):
+            await flooded.live()
+            await other.live()
+            with contextlib.suppress(Exception):
+                for _ in range(60):
+                    await flooded.fake.sockets[0].send(FLOOD)
+            await until(lambda: values(flooded.records(), Kind.CLOSED))
+            for _ in range(60):
+                await other.fake.sockets[0].send(FLOOD)
+            await until(lambda: [value for _, value in other.records()].count(FLOOD) == 60)
+            return other.feed.status.reconnects, len(values(other.records(), Kind.CLOSED))
+
+    assert asyncio.run(scenario()) == (0, 0)
+
+
+def test_D17_an_answer_over_REST_that_finds_no_room_is_asked_for_again() -> None:
+    calls: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.path)
+        return httpx.Response(200, content=CANDLES)
+
+    async def scenario() -> tuple[str, str, list[Kind]]:
+        class Full(SlowDisk):
+            def waiting_bytes(self, topic: str, partition: int) -> int:
+                return WAITING_BYTES if len(calls) < 2 else 0
+
+        class Brisk(Quick):
+            channels = frozenset(Channel) - {Channel.CANDLE}
+
+        broker, exchange, topic = Full(), Brisk(), raw_topic("ne", Channel.CANDLE)
+        rest = Rest(exchange, httpx.MockTransport(answer))
+        route = Route(exchange, Channel.CANDLE, 0, topic, 7, 60 * SECOND)
+        poller = Poller(*(route, [BTC, ETH]), broker=broker, rest=rest, traffic=Traffic())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(poller.run())
+            await until(lambda: poller.last_error)
+            error, state = poller.last_error, poller.state
+            await until(lambda: poller.state == "live")
+            poller.end("stopped")
+        await rest.close()
+        return error, state, [header.kind for header, _ in records(broker, topic)]
+
+    error, state, kinds = asyncio.run(scenario())
+    assert error.startswith("over its budget: ")
+    assert (state, kinds) == ("connecting", [Kind.OPENED, Kind.REST, Kind.CLOSED])
+
+
+class FullAtFirst(MemoryBroker):
+    """A broker that has no room for the first answer over REST."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []  # over REST
+
+    def waiting_bytes(self, topic: str, partition: int) -> int:
+        return WAITING_BYTES if len(self.asked) == 1 else 0
+
+
+def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> list[tuple[Header, bytes]]:
+        broker = FullAtFirst()
+        async with bench(channel=Channel.TRADE, broker=broker) as it:
+            broker.asked = it.fake.asked
+            await until(lambda: [header for header, _ in it.records() if header.kind is Kind.REST])
+            return it.records()
+
+    with caplog.at_level(logging.WARNING):
+        stored = asyncio.run(scenario())
+    assert "no past of BTC-USD over REST, over its budget: " in caplog.text
+    assert not values(stored, Kind.CLOSED)
+
+
+def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> list[tuple[Header, bytes]]:
+        broker = FullAtFirst()
+        async with bench(broker=broker) as it:
+            await it.live()
+            broker.asked = it.fake.asked
+            it.feed.connections[0]._perform([Fetch(BTC, "https://api.kraken.com/0/public/Depth?pair=BTC/USD")])
+            await until(lambda: "not fetched" in caplog.text)
+            return it.records()
+
+    with caplog.at_level(logging.WARNING):
+        stored = asyncio.run(scenario())
+    assert "book of BTC-USD not fetched, over its budget: " in caplog.text
+    assert {header.kind for header, _ in stored} & {Kind.REST, Kind.CLOSED} == set()
+
+
+def test_D17_a_message_larger_than_half_the_budget_ends_its_socket() -> None:
+    assert 2 * connections.MESSAGE_BYTES <= WAITING_BYTES
+
+    async def scenario() -> str:
+        async with bench() as it:
+            await it.live()
+            with contextlib.suppress(Exception):
+                await it.fake.sockets[0].send(b"x" * (connections.MESSAGE_BYTES + 1))
+            await until(lambda: len(it.fake.sent) == 2)
+            return unpack_facts(values(it.records(), Kind.CLOSED)[0]).reason
+
+    assert "1009 (message too big)" in asyncio.run(scenario())
+
+
+@pytest.mark.long
+def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_collector(tmp_path: Path) -> None:
+    """As it happens: a journal on the disk, and messages that come faster than it is written."""
+    huge = b"x" * (15 << 20)
+
+    async def flood(server: ServerConnection) -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                await server.send(huge)
+
+    async def scenario() -> tuple[int, int, float]:
+        local = LocalBroker(tmp_path)
+        memory = MemoryBroker()
+        memory.append = local.append  # type: ignore[method-assign]
+        memory.waiting_bytes = local.waiting_bytes  # type: ignore[method-assign]
+        async with serve(flood, "127.0.0.1", 0, compression=None) as server:
+            host = f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            exchange, stop = Quick(), asyncio.Event()
+            rest = Rest(exchange)
+            route = Route(exchange, Channel.TICKER, 0, "flooded", 7, MINUTE, host)
+            feed = Feed(route, [BTC], broker=memory, rest=rest, connects=TokenBucket(1000.0))
+            async with bench(broker=memory) as other:
+                running = asyncio.create_task(feed.run(stop))
+                await other.live()
+                start = time.monotonic()
+                while time.monotonic() - start < 5:
+                    await other.fake.say('{"channel":"heartbeat"}')
+                    await asyncio.sleep(0.05)
+                state = (other.feed.status.reconnects, feed.traffic.frames, local.waiting_bytes("flooded", 1))
+                stop.set()
+                await running
+            await rest.close()
+        await asyncio.to_thread(local.close)
+        return state
+
+    reconnects, flooded, waiting = asyncio.run(scenario())
+    assert (reconnects, flooded > 2, waiting <= WAITING_BYTES) == (0, True, True)
+
+
+# Peers that do not read.
+
+
+@contextlib.asynccontextmanager
+async def deaf(talk: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """Serve sockets that greet as they should, then talk and never read; yield the address."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        proof = hashlib.sha1(key.split(b":")[1].strip() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + base64.b64encode(proof) + b"\r\n\r\n"
+        )
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            await talk(writer)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        for task in tasks:
+            task.cancel()
+        server.close()
+
+
+async def pings(writer: asyncio.StreamWriter) -> None:
+    """Ping as fast as it goes."""
+    burst = (b"\x89\x7d" + b"p" * 125) * 500
+    while True:
+        writer.write(burst)
+        await writer.drain()
+
+
+async def nothing(writer: asyncio.StreamWriter) -> None:
+    """Hold the connection."""
+    await asyncio.Event().wait()
+
+
+class Alone(Quick):
+    """A Kraken that nothing stands in for."""
+
+    def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        return None
+
+
+class Chatty(Alone):
+    """One that wants a text as a ping, as often as can be; here each is far larger than any exchange's."""
+
+    ping = "p" * (4 << 20)
+    ping_every = 0.1
+
+
+@contextlib.asynccontextmanager
+async def feeding(host: str, exchange: Exchange) -> AsyncIterator[tuple[Feed, MemoryBroker, asyncio.Event]]:
+    """Run a feed of books against a host; end it with the block, which must not take long."""
+    broker, stop, rest = MemoryBroker(), asyncio.Event(), Rest(exchange)
+    route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
+    feed = Feed(route, [BTC], broker=broker, rest=rest, connects=TokenBucket(1000.0))
+    running = asyncio.create_task(feed.run(stop))
+    try:
+        yield feed, broker, stop
+    finally:
+        stop.set()
+        async with asyncio.timeout(20):
+            await running
+        await rest.close()
+
+
+def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat() -> None:
+    async def scenario() -> tuple[MemoryBroker, int]:
+        async with deaf(pings) as host, feeding(host, Alone()) as (_, broker, _):
+            tracemalloc.start()
+            await until(lambda: values(records(broker), Kind.CLOSED), 30)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        return broker, peak
+
+    broker, peak = asyncio.run(scenario())
+    reason = unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
+    assert reason.startswith("not read by the exchange: 1,")
+    assert peak < 24 << 20
+    assert not list(frames(records(broker)))
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
+    is_blocked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = asyncio.Event()
+
+    class Watched(connections.Socket):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            blocked.set()
+
+    monkeypatch.setattr(connections, "Socket", Watched)
+    monkeypatch.setattr(connections, "_CLOSE_SECONDS", 0.2)
+
+    async def scenario() -> tuple[float, list[str]]:
+        exchange = Chatty() if is_blocked else Alone()
+        async with deaf(nothing) as host, feeding(host, exchange) as (feed, broker, stop):
+            await until(lambda: feed.connections and feed.connections[0].is_open)
+            if is_blocked:
+                await blocked.wait()  # the buffers of the system are full
+                await asyncio.sleep(0.5)
+            start = time.monotonic()
+            stop.set()
+            await until(lambda: not feed.connections)
+            return time.monotonic() - start, [unpack_facts(one).reason for one in values(records(broker), Kind.CLOSED)]
+
+    took, reasons = asyncio.run(scenario())
+    assert took < 5
+    assert reasons == [End.STOPPED]
+
+
+def test_D18_what_we_say_is_taken_in_time_or_the_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
+
+    async def scenario() -> str:
+        async with deaf(nothing) as host, feeding(host, Chatty()) as (_, broker, _):
+            await until(lambda: values(records(broker), Kind.CLOSED), 30)
+            return unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
+
+    assert asyncio.run(scenario()) == "not read by the exchange for 0.3 s"
