@@ -26,6 +26,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Subscribed,
@@ -67,6 +68,27 @@ class Limits(NamedTuple):
     requests_per_second: float = 1.0
 
 
+class RefusalRule(NamedTuple):
+    """What an exchange means by a refusal whose reason matches `pattern`.
+
+    A rate limit forbids to ask for as long as its answer tells, else for `ban_seconds`, else for the exchange's own.
+    """
+
+    pattern: str  # a regular expression, searched without regard to case
+    refusal: Refusal = Refusal.TEMPORARY
+    is_rate_limit: bool = False
+    ban_seconds: float | None = None
+
+    def matches(self, reason: str) -> bool:
+        """Return whether a refusal is one of these."""
+        return re.search(self.pattern, reason, re.IGNORECASE) is not None
+
+
+NO_SUCH_MARKET = "no such market"  # our own reason where the answer to an unknown pair is an empty list
+_NO_SUCH_MARKET_RULE = RefusalRule(rf"^{NO_SUCH_MARKET}$", Refusal.FINAL)
+_REASON_CHARACTERS = 1000  # of a refusal, in which its kind is looked for
+
+
 class Exchange(ABC):
     """One exchange: where it is, what it offers, how to ask for it, and what its frames say.
 
@@ -89,6 +111,7 @@ class Exchange(ABC):
     is_sparse: ClassVar[bool] = False  # it may have nothing to say for minutes: a pong of the protocol is a frame too
     ban_seconds: ClassVar[float] = 10.0  # to ask nothing after HTTP 403, 418 or 429, where the answer tells no length
     flow: ClassVar[float] = 120.0  # seconds without any ticker or book after which it is dead, whatever else comes
+    refusal_rules: ClassVar[tuple[RefusalRule, ...]] = ()  # the first that matches counts; none: temporary
     depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
     replaces: ClassVar[bool] = False  # a subscription replaces the former one: always ask for the whole set
     refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
@@ -165,6 +188,25 @@ class Exchange(ABC):
     def told_ban(self, body: bytes, time: Microseconds) -> float | None:
         """Return for how many seconds the body of a refusal forbids to ask; None where it does not say."""
         return None
+
+    def refused(self, frame: Frame, reason: str, *, pair: Pair | None = None, request: int | None = None) -> Refused:
+        """Return the refusal that a frame is, told apart by `refusal_rules`. A REST answer concerns its own pair."""
+        text = reason[:_REASON_CHARACTERS]
+        rules = (rule for rule in (_NO_SUCH_MARKET_RULE, *self.refusal_rules) if rule.matches(text))
+        rule = next(rules, RefusalRule(""))
+        return Refused(
+            reason=reason,
+            pair=frame.pair if frame.kind is Kind.REST else pair,
+            request=request,
+            refusal=rule.refusal,
+            ban_seconds=self._ban_of(rule, frame) if rule.is_rate_limit else 0.0,
+        )
+
+    def _ban_of(self, rule: RefusalRule, frame: Frame) -> float:
+        told = self.told_ban(frame.payload, frame.received_time)
+        if told is not None:
+            return told
+        return self.ban_seconds if rule.ban_seconds is None else rule.ban_seconds
 
     @property
     def gap_partition(self) -> int:

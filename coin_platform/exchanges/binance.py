@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from coin_platform.errors import UnknownPair
-from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, milliseconds, number, plausible_ban, price
+from coin_platform.exchanges.base import (
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    chunks,
+    milliseconds,
+    number,
+    plausible_ban,
+    price,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -20,7 +30,7 @@ from coin_platform.model import (
     Notice,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Ticker,
@@ -207,6 +217,13 @@ class Binance(Exchange):
     # 1024 streams a connection, 5 messages/s, 300 connections in 5 min; REST 6000 a minute, a book of 1000 levels is 50
     limits = Limits(pairs_per_connection=512, messages_per_second=2.5, requests_per_second=1)
     ban_seconds = 120.0  # bans last from 2 minutes to 3 days, as documented
+    # https://github.com/binance/binance-spot-api-docs/blob/master/errors.md; code 0 comes with HTTP 451
+    refusal_rules = (
+        RefusalRule(r"^-1121:|^-1100:.*'symbol'", Refusal.FINAL),
+        RefusalRule(r"^-1003:|too many requests|request weight", is_rate_limit=True),
+        RefusalRule(r"^-100[48]:", is_rate_limit=True, ban_seconds=60.0),  # overloaded: "try again in a few minutes"
+        RefusalRule(r"^-(1002|1022|2014|2015):|restricted location|not authorized", Refusal.CONNECTION),
+    )
     is_sparse = True  # quiet books send nothing
     has_deltas = True
     is_bridged = True
@@ -238,7 +255,7 @@ class Binance(Exchange):
         request = head.id if isinstance(head.id, int) else None
         error = head.error or (Error(head.code, head.msg) if head.code is not None else None)
         if error is not None:
-            yield Refused(reason=f"{error.code}: {error.msg}", request=request)
+            yield self.refused(frame, f"{error.code}: {error.msg}", request=request)
         elif head.data is not msgspec.UNSET:
             yield self._data(head.stream, head.data)
         elif head.result is msgspec.UNSET:
@@ -283,7 +300,7 @@ class Binance(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         if frame.payload.lstrip()[:1] == b"{" and b'"code"' in frame.payload:
             error = decode_error(frame.payload)
-            yield Refused(pair=frame.pair, reason=f"{error.code}: {error.msg}")
+            yield self.refused(frame, f"{error.code}: {error.msg}")
             return
         if frame.channel is Channel.TICKER:
             found = decode_rest_tickers(frame.payload)

@@ -5,7 +5,17 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.base import Exchange, Limits, Request, known, milliseconds, number, price, rfc3339
+from coin_platform.exchanges.base import (
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    known,
+    milliseconds,
+    number,
+    price,
+    rfc3339,
+)
 from coin_platform.exchanges.upbit import (
     Error,
     TradeMessage,
@@ -27,7 +37,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Ticker,
@@ -117,6 +127,15 @@ class Bithumb(Exchange):
     # Of 10 connections a second, over which it bans for 10 minutes, and 150 requests/s
     limits = Limits(connects_per_minute=150, requests_per_second=75)
     ban_seconds = 600.0  # too many connects: 10 minutes, as documented
+    # https://apidocs.bithumb.com/reference; 5500 is of the former API: "not a listed coin"
+    refusal_rules = (
+        RefusalRule(r"^404:|code not found|^5500:", Refusal.FINAL),
+        RefusalRule(r"^418:|block|차단", is_rate_limit=True),
+        RefusalRule(r"too[_ ]many|^429:", is_rate_limit=True),
+        RefusalRule(r"^INVALID_AUTH|jwt|access_key|no_authorization|out_of_scope|unauthorized", Refusal.CONNECTION),
+        # After these the server closes the connection.
+        RefusalRule(r"^(WRONG_FORMAT|NO_TICKET|NO_TYPE|NO_CODES|INVALID_PARAM)", Refusal.CONNECTION),
+    )
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
     replaces = True
 
@@ -142,7 +161,7 @@ class Bithumb(Exchange):
         payload = frame.payload if b'"ty":' not in frame.payload[:300] else lengthen(frame.payload)
         head = decode_head(payload)
         if head.error is not None:
-            yield Refused(reason=f"{head.error.name}: {head.error.message}")
+            yield self.refused(frame, f"{head.error.name}: {head.error.message}")
         elif head.type == "ticker":
             row = decode_ticker(payload)
             yield self._ticker(row, milliseconds(row.timestamp))
@@ -157,7 +176,7 @@ class Bithumb(Exchange):
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         if frame.payload.lstrip()[:1] == b"{":  # errors, which come with HTTP 200
-            yield Refused(pair=frame.pair, reason=_reason(decode_head(frame.payload)))
+            yield self.refused(frame, _reason(decode_head(frame.payload)))
         elif frame.channel is Channel.TICKER:
             for row in decode_tickers(frame.payload):
                 yield self._ticker(row, _rest_time(row))

@@ -7,8 +7,10 @@ import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
 from coin_platform.exchanges.base import (
+    NO_SUCH_MARKET,
     Exchange,
     Limits,
+    RefusalRule,
     Request,
     chunks,
     difference,
@@ -28,7 +30,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Subscribed,
@@ -185,6 +187,20 @@ class Bybit(Exchange):
     # 10 topics a request, 500 connections and 600 REST requests in 5 min and 5 s; no message rate is published
     limits = Limits(pairs_per_request=10, connects_per_minute=50, requests_per_second=60)
     ban_seconds = 600.0  # "access too frequent": 10 minutes, as documented
+    # https://bybit-exchange.github.io/docs/v5/error: 10006 is the limit of an endpoint, counted by up to 5 seconds;
+    # 10018 and 10009 are that of an address. 10001 says in words whether it means the symbol.
+    refusal_rules = (
+        RefusalRule(
+            r"(invalid|unknown|not supported) symbol|symbol\S* (is )?(invalid|not )|handler not found|^170121:",
+            Refusal.FINAL,
+        ),
+        RefusalRule(r"^(10006|10429|20003|429):|too many (visits|requests)", is_rate_limit=True, ban_seconds=5.0),
+        RefusalRule(r"^10018:|access too frequent", is_rate_limit=True),
+        RefusalRule(r"^10009:", Refusal.CONNECTION, is_rate_limit=True),
+        RefusalRule(
+            r"^(1000[3-58]|10007|10010|10024|10027|33004):|auth|too many (connections|sessions)", Refusal.CONNECTION
+        ),
+    )
     ping = '{"req_id":"ping","op":"ping"}'
     has_deltas = True
     refuses_all = True
@@ -213,7 +229,7 @@ class Bybit(Exchange):
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
         if head.op or head.success is False:
-            yield self._answer(head)
+            yield self._answer(frame, head)
             return
         match head.topic.split("."):
             case ["tickers", _] if head.type == "snapshot":  # derivatives have changes too: not ours
@@ -230,12 +246,12 @@ class Bybit(Exchange):
             case _:
                 raise ValueError(f"topic {head.topic!r} of type {head.type!r} is not known")
 
-    def _answer(self, head: Head) -> Event:
+    def _answer(self, frame: Frame, head: Head) -> Event:
         request = int(head.req_id) if head.req_id.isdecimal() else None
         if head.op == "unsubscribe":
             return Control(name=head.op)  # refused or not: the pair is not subscribed any more
         if head.success is False:
-            return Refused(reason=head.ret_msg, pair=self._named(head.ret_msg), request=request)
+            return self.refused(frame, head.ret_msg, pair=self._named(head.ret_msg), request=request)
         if head.op == "subscribe":
             return Subscribed(request=request)
         return Control(name="pong" if head.op == "ping" else head.op)  # spot answers "ping", others "pong"
@@ -251,13 +267,13 @@ class Bybit(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         answer = decode_answer(frame.payload)
         if answer.retCode != 0:
-            yield Refused(pair=frame.pair, reason=f"{answer.retCode}: {answer.retMsg}")
+            yield self.refused(frame, f"{answer.retCode}: {answer.retMsg}")
             return
         match frame.channel:
             case Channel.TICKER:
                 rows = decode_rest_tickers(answer.result).list
                 if not rows:
-                    yield Refused(pair=frame.pair, reason="no such market")
+                    yield self.refused(frame, NO_SUCH_MARKET)
                 for ticker in rows:
                     yield self._ticker(ticker, answer.time)
             case Channel.ORDERBOOK:

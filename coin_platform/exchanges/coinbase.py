@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from coin_platform.errors import UnknownPair
-from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, difference, number, price, rfc3339
+from coin_platform.exchanges.base import (
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    chunks,
+    difference,
+    number,
+    price,
+    rfc3339,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -20,7 +30,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Subscribed,
@@ -165,6 +175,17 @@ class Coinbase(Exchange):
         connects_per_minute=240,
         requests_per_second=5,
     )
+    # Limits are counted by the second: https://docs.cdp.coinbase.com/exchange/rest-api/rate-limits
+    refusal_rules = (
+        RefusalRule(
+            r"is not a valid product|is delisted|\bNotFound\b|invalid product|product not found", Refusal.FINAL
+        ),
+        RefusalRule(r"rate limit|too many requests", is_rate_limit=True, ban_seconds=1.0),
+        RefusalRule(
+            r"authenticat|unauthori[sz]ed|forbidden|invalid api key|not allowed|restricted|connections",
+            Refusal.CONNECTION,
+        ),
+    )
     silence = 15.0  # a heartbeat comes every second
     has_deltas = True
 
@@ -205,7 +226,8 @@ class Coinbase(Exchange):
             case "error" if head.message == "Failed to unsubscribe":
                 yield Control(name=f"{head.message}: {head.reason}")
             case "error":
-                yield Refused(reason=f"{head.message}: {head.reason}".strip(": "), pair=self._named(head.reason))
+                reason = f"{head.message}: {head.reason}".strip(": ")
+                yield self.refused(frame, reason, pair=self._named(head.reason))
             case "heartbeat" | "status":
                 yield Control(name=head.type)
             case _:
@@ -233,7 +255,7 @@ class Coinbase(Exchange):
         if frame.payload.lstrip()[:1] == b"{":
             message = decode_error(frame.payload).message
             if message:
-                yield Refused(pair=frame.pair, reason=message)
+                yield self.refused(frame, message)
                 return
         if frame.pair is None:
             raise ValueError("a REST answer needs its pair")

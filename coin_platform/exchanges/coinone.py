@@ -6,7 +6,18 @@ from typing import Any
 import msgspec
 
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import Exchange, Limits, Request, difference, known, milliseconds, number, price
+from coin_platform.exchanges.base import (
+    NO_SUCH_MARKET,
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    difference,
+    known,
+    milliseconds,
+    number,
+    price,
+)
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -18,7 +29,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Subscribed,
     Ticker,
@@ -32,7 +43,7 @@ class Head(msgspec.Struct):
     response_type: str = ""  # "DATA" | "CONNECTED" | "SUBSCRIBED" | "UNSUBSCRIBED" | "PONG" | "ERROR"
     channel: str = ""  # "TICKER" | "ORDERBOOK" | "TRADE" | "CHART"
     data: msgspec.Raw = NOTHING
-    error_code: int = 0  # 160012
+    error_code: int | str = 0  # 160012
     message: str = ""
 
 
@@ -115,7 +126,7 @@ class RestMarket(Topic):
 
 class Answer(msgspec.Struct):
     result: str = ""  # "success" | "error"; HTTP is 200 in both cases
-    error_code: str = ""
+    error_code: str | int = ""
     error_msg: str = ""
 
 
@@ -195,6 +206,13 @@ class Coinone(Exchange):
     depth = 16
     ws_url = "wss://stream.coinone.co.kr"
     rest_url = "https://api.coinone.co.kr"
+    # https://docs.coinone.co.kr/docs/error-code: 4 "Blocked user access" is over the limit, which is full again after a
+    # minute; 108 is an unknown currency, 160012 an unknown topic; the others of these concern keys
+    refusal_rules = (
+        RefusalRule(r"^(108|109|160012):", Refusal.FINAL),
+        RefusalRule(r"^4:|too many requests|blocked", is_rate_limit=True, ban_seconds=60.0),
+        RefusalRule(r"^(8|11|12|20|21|22|40|4290):", Refusal.CONNECTION),
+    )
     # 1200 requests a minute; 20 connections per IP, so that each carries many pairs; no message rate is published
     limits = Limits(pairs_per_connection=200, messages_per_second=5, requests_per_second=10)
     ping = '{"request_type":"PING"}'  # protocol pings alone do not keep the connection: it is closed after 60 s
@@ -230,7 +248,7 @@ class Coinone(Exchange):
             case "SUBSCRIBED":
                 yield Subscribed(pair=_pair(decode_topic(head.data)))
             case "ERROR":
-                yield Refused(reason=f"{head.error_code}: {head.message}")
+                yield self.refused(frame, f"{head.error_code}: {head.message}")
             case "CONNECTED" | "UNSUBSCRIBED" | "PONG":
                 yield Control(name=head.response_type.lower())
             case other:
@@ -252,14 +270,14 @@ class Coinone(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         answer = decode_answer(frame.payload)
         if answer.result != "success":
-            yield Refused(pair=frame.pair, reason=f"{answer.error_code}: {answer.error_msg}")
+            yield self.refused(frame, f"{answer.error_code}: {answer.error_msg}")
             return
         match frame.channel:
             case Channel.TICKER:
                 rows = decode_tickers(frame.payload).tickers
                 yield from map(_rest_ticker, rows)
                 if not rows:
-                    yield Refused(pair=frame.pair, reason="no such market")
+                    yield self.refused(frame, NO_SUCH_MARKET)
             case Channel.ORDERBOOK:
                 yield _book(decode_book(frame.payload))
             case Channel.TRADE:

@@ -6,7 +6,16 @@ from decimal import Decimal
 import msgspec
 
 from coin_platform.book import Applied, Book
-from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, milliseconds, number, price
+from coin_platform.exchanges.base import (
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    chunks,
+    milliseconds,
+    number,
+    price,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -19,7 +28,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Subscribed,
@@ -176,6 +185,16 @@ class Gateio(Exchange):
     rest_url = "https://api.gateio.ws/api/v4"
     # 200 REST requests in 10 s for each kind; nothing is published about sockets
     limits = Limits(messages_per_second=5, requests_per_second=10)
+    # https://www.gate.com/docs/developers/apiv4/en/#label-list: limits are counted by ten seconds. Codes are of the
+    # socket: 2 is an invalid argument, and says in words whether it means the pair; 4 is of keys.
+    refusal_rules = (
+        RefusalRule(r"^2:.*(unknown|invalid) currency|^INVALID_CURRENCY(_PAIR)?:", Refusal.FINAL),
+        RefusalRule(r"^(TOO_MANY_REQUESTS|TOO_BUSY|TOO_FAST):|too many requests|rate limit", is_rate_limit=True),
+        RefusalRule(
+            r"^4:|^(INVALID_(CREDENTIALS|KEY|SIGNATURE)|IP_FORBIDDEN|FORBIDDEN|READ_ONLY|ACCOUNT_LOCKED):",
+            Refusal.CONNECTION,
+        ),
+    )
     ping = '{"channel":"spot.ping"}'  # the documents' has the time too, which is not needed
     ping_every = 15.0  # a connection without traffic is closed after 30 to 60 s
     has_deltas = True
@@ -210,7 +229,7 @@ class Gateio(Exchange):
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
         if head.event != "update":
-            yield self._answer(head)
+            yield self._answer(frame, head)
             return
         match head.channel:
             case "spot.tickers":
@@ -233,7 +252,7 @@ class Gateio(Exchange):
             case _:
                 raise ValueError(f"channel {head.channel!r} is not known")
 
-    def _answer(self, head: Head) -> Event:
+    def _answer(self, frame: Frame, head: Head) -> Event:
         if not head.channel.startswith("spot."):
             raise ValueError(f"channel {head.channel!r} is not known")
         if head.event != "subscribe":
@@ -242,7 +261,8 @@ class Gateio(Exchange):
         if head.error is None and status is not None and status.status == "success":
             return Subscribed(request=head.id)
         error = head.error or Error(message="no success")
-        return Refused(reason=f"{error.code}: {error.message}", pair=self._named(head, error.message), request=head.id)
+        named = self._named(head, error.message)
+        return self.refused(frame, f"{error.code}: {error.message}", pair=named, request=head.id)
 
     def _named(self, head: Head, message: str) -> Pair | None:
         """Return the pair of a refused request that the reason names."""
@@ -254,7 +274,7 @@ class Gateio(Exchange):
         if frame.payload.lstrip()[:1] == b"{":
             error = decode_rest_error(frame.payload)
             if error.label:
-                yield Refused(pair=frame.pair, reason=f"{error.label}: {error.message}")
+                yield self.refused(frame, f"{error.label}: {error.message}")
                 return
         match frame.channel:
             case Channel.TICKER:

@@ -7,7 +7,18 @@ from decimal import Decimal
 import msgspec
 
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, known, milliseconds, number, price
+from coin_platform.exchanges.base import (
+    NO_SUCH_MARKET,
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    chunks,
+    known,
+    milliseconds,
+    number,
+    price,
+)
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -18,6 +29,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -88,7 +100,7 @@ class Market(msgspec.Struct):
 
 
 class Error(msgspec.Struct):
-    code: int = 0  # the status of HTTP
+    code: int | str = 0  # the status of HTTP
     message: str = ""  # "INVALID_CURRENCY_PAIR"
 
 
@@ -129,6 +141,12 @@ class Korbit(Exchange):
     rest_url = "https://api.digitalx.miraeasset.com"
     old_ws_url = "wss://ws-api.korbit.co.kr/v2/public"
     old_rest_url = "https://api.korbit.co.kr"
+    # The limit of 50 requests is counted by the second.
+    refusal_rules = (
+        RefusalRule(r"INVALID_(SYMBOL|CURRENCY_PAIR)", Refusal.FINAL),
+        RefusalRule(r"^429:|too[_ ]many|rate[_ ]limit|EXCEED_TIME_WINDOW", is_rate_limit=True, ban_seconds=1.0),
+        RefusalRule(r"^40[13]:|UNAUTHORI[SZ]ED|FORBIDDEN|_(API_KEY|SIGNATURE)\b", Refusal.CONNECTION),
+    )
     limits = Limits(requests_per_second=25)  # of 50/s; for sockets nothing is published
     # Of its markets a third trades less than once a day, and it has no heartbeat but protocol pings.
     is_sparse = True
@@ -161,7 +179,7 @@ class Korbit(Exchange):
         if head.status == "success":
             yield Subscribed(request=head.requestId)
         elif head.status:
-            yield self._refusal(head)
+            yield self._refusal(frame, head)
         elif head.type == "ticker":
             time = None if head.timestamp is None else milliseconds(head.timestamp)
             yield self._ticker(head.symbol, decode_ticker(head.data), time)
@@ -173,23 +191,24 @@ class Korbit(Exchange):
         else:
             raise ValueError(f"type {head.type!r} is not known")
 
-    def _refusal(self, head: Head) -> Refused:
+    def _refusal(self, frame: Frame, head: Head) -> Refused:
         bad = BAD_SYMBOL.search(head.message) if head.code == "INVALID_SYMBOL" else None
-        return Refused(
+        return self.refused(
+            frame,
+            f"{head.code or head.status}: {head.message}",
             pair=self.pair(bad[1]) if bad else None,
             request=head.requestId,
-            reason=f"{head.code or head.status}: {head.message}",
         )
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         answer = decode_answer(frame.payload)
         data = answer.data
         if not answer.success:
-            yield Refused(pair=frame.pair, reason=_reason(answer))
+            yield self.refused(frame, _reason(answer))
         elif frame.channel is Channel.TICKER:
             rows = decode_tickers(data)
             if not rows:  # the answer to an unknown symbol
-                yield Refused(pair=frame.pair, reason="no such market")
+                yield self.refused(frame, NO_SUCH_MARKET)
             for ticker in rows:
                 # `lastTradedAt` is the time of the last trade, maybe hours ago, not of the ticker
                 yield self._ticker(ticker.symbol, ticker, None)

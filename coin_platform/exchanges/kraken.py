@@ -1,5 +1,6 @@
 """Kraken spot, WebSocket v2: books proved by checksum. https://docs.kraken.com/exchange/guides/websockets/book-checksum-v2"""
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -8,7 +9,19 @@ import msgspec
 
 from coin_platform.book import Book
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import Exchange, Limits, Request, chunks, difference, known, number, price, rfc3339
+from coin_platform.exchanges.base import (
+    Exchange,
+    Limits,
+    RefusalRule,
+    Request,
+    chunks,
+    difference,
+    known,
+    number,
+    plausible_ban,
+    price,
+    rfc3339,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -21,7 +34,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Subscribed,
@@ -207,6 +220,17 @@ class Kraken(Exchange):
     # 150 connections in 10 minutes; requests about 1/s; no limit of subscriptions is published
     limits = Limits(messages_per_second=5, connects_per_minute=7, requests_per_second=0.5)
     ban_seconds = 600.0  # Cloudflare: 10 minutes
+    # https://docs.kraken.com/api/docs/guides/spot-errors; a lockout lasts 15 minutes. In maintenance one may ask
+    # once in 5 seconds. `EService:Throttled` tells when it ends.
+    refusal_rules = (
+        RefusalRule(r"currency pair not|(unknown|invalid) asset pair|symbol\S* not (found|supported)", Refusal.FINAL),
+        RefusalRule(r"EGeneral:Temporary lockout", is_rate_limit=True, ban_seconds=900.0),
+        RefusalRule(r"^exceeded msg rate|^EService:", is_rate_limit=True, ban_seconds=5.0),
+        RefusalRule(r"EAPI:Rate limit|EGeneral:Too many requests|rate limit", is_rate_limit=True, ban_seconds=15.0),
+        RefusalRule(
+            r"unavailable on this endpoint|ESession:|EAuth|EAPI:Invalid|EGeneral:Permission denied", Refusal.CONNECTION
+        ),
+    )
     ping = '{"method":"ping"}'
     ping_every = 5.0
     silence = 15.0  # a heartbeat comes every second
@@ -240,7 +264,7 @@ class Kraken(Exchange):
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
         if head.method or head.error:
-            yield self._answer(head)
+            yield self._answer(frame, head)
             return
         match head.channel:
             case "ticker":
@@ -262,13 +286,13 @@ class Kraken(Exchange):
             case unknown:
                 raise ValueError(f"channel {unknown!r} is not known")
 
-    def _answer(self, head: Head) -> Event:
+    def _answer(self, frame: Frame, head: Head) -> Event:
         symbol = head.symbol or (head.result.symbol if head.result is not None else "")
         pair = self.pair(symbol) if symbol else None
         if head.method == "unsubscribe":
             return Control(name=head.method)  # refused or not: the pair is not subscribed any more
         if head.error or head.success is False:
-            return Refused(pair=pair, request=head.req_id, reason=head.error)
+            return self.refused(frame, head.error, pair=pair, request=head.req_id)
         if head.method == "subscribe":
             return Subscribed(pair=pair, request=head.req_id, depth=head.result.depth if head.result else None)
         return Control(name=head.method)
@@ -276,7 +300,7 @@ class Kraken(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         answer = decode_answer(frame.payload)
         if answer.error or not answer.result:
-            yield Refused(pair=frame.pair, reason=_reason(answer))
+            yield self.refused(frame, _reason(answer))
             return
         if frame.pair is None:
             raise ValueError("a REST answer needs its pair")
@@ -310,6 +334,11 @@ class Kraken(Exchange):
                 Channel.CANDLE: f"OHLC?pair={symbol}&interval=1",
             }[channel]
         )
+
+    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+        """`EService:Throttled: 1796000000` says when it ends, in seconds since 1970."""
+        until = re.search(rb"EService:\s?Throttled:\s?\[?(\d{10})\b", body)
+        return plausible_ban(int(until[1]) - time / SECOND) if until else None
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/0/public/AssetPairs"

@@ -10,6 +10,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import (
     Exchange,
     Limits,
+    RefusalRule,
     Request,
     chunks,
     difference,
@@ -31,7 +32,7 @@ from coin_platform.model import (
     Notice,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Subscribed,
@@ -50,7 +51,8 @@ class Head(msgspec.Struct):
     event: str = ""  # "subscribe" | "unsubscribe" | "error" | "notice"; empty: data
     arg: Arg | None = None
     action: str = ""  # "snapshot" | "update", of books
-    code: str = ""  # "60018"
+    channel: str = ""  # of "channel-conn-count-error"
+    code: str | int = ""  # "60018"
     msg: str = ""
     id: str = ""
 
@@ -167,6 +169,16 @@ class Okx(Exchange):
     rest_url = "https://www.okx.com"
     # 480 requests an hour and connection, fewer than 30 books a connection, 3 connections/s, 20 requests in 2 s
     limits = Limits(pairs_per_connection=15, messages_per_second=1, connects_per_minute=90, requests_per_second=5)
+    # https://www.okx.com/docs-v5/en/#error-code: limits are counted by two seconds
+    refusal_rules = (
+        RefusalRule(r"^(60018|51001|51015|51087):", Refusal.FINAL),
+        RefusalRule(r"^(50011|50061|60014):|too many requests", is_rate_limit=True, ban_seconds=2.0),
+        RefusalRule(r"^(50001|50013|50040):|systems? (is|are) busy", is_rate_limit=True),
+        RefusalRule(
+            r"^(6000[4-9]|60011|6002\d|6003[0-3]|64003|501\d\d|50030|50035):|^channel-conn-count-error",
+            Refusal.CONNECTION,
+        ),
+    )
     ping = "ping"
     has_deltas = True
     is_chained = True
@@ -204,14 +216,17 @@ class Okx(Exchange):
                 yield Subscribed(pair=self.pair(head.arg.instId))
             case "error":
                 # 60018 names no arg: the pairs that stay unconfirmed are the refused ones
-                yield Refused(
-                    reason=f"{head.code}: {head.msg}",
+                yield self.refused(
+                    frame,
+                    f"{head.code}: {head.msg}",
                     pair=self.pair(head.arg.instId) if head.arg is not None and head.arg.instId else None,
                     request=int(head.id) if head.id.isdecimal() else None,
                 )
+            case "channel-conn-count-error":
+                yield self.refused(frame, f"{head.event}: too many connections carry {head.channel or 'this channel'}")
             case "notice":
                 yield Notice(reason=f"{head.code}: {head.msg}")
-            case "subscribe" | "unsubscribe" | "login" | "channel-conn-count" | "channel-conn-count-error":
+            case "subscribe" | "unsubscribe" | "login" | "channel-conn-count":
                 yield Control(name=head.event)
             case unknown:
                 raise ValueError(f"event {unknown!r} is not known")
@@ -219,7 +234,7 @@ class Okx(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
         if head.code != "0":  # errors come with HTTP 200 too
-            yield Refused(pair=frame.pair, reason=f"{head.code}: {head.msg}")
+            yield self.refused(frame, f"{head.code}: {head.msg}")
         elif frame.pair is None:
             raise ValueError("a REST answer needs its pair")
         else:

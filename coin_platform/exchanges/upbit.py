@@ -8,6 +8,7 @@ import msgspec
 from coin_platform.exchanges.base import (
     Exchange,
     Limits,
+    RefusalRule,
     Request,
     known,
     milliseconds,
@@ -27,7 +28,7 @@ from coin_platform.model import (
     Microseconds,
     Pair,
     Proof,
-    Refused,
+    Refusal,
     Region,
     Side,
     Ticker,
@@ -163,6 +164,15 @@ class Upbit(Exchange):
     rest_url = "https://api.upbit.com"
     limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)  # of 100/min, 5/s, 10/s
     ban_seconds = 60.0  # the answer says how long; where it cannot be read, a minute
+    # https://docs.upbit.com/kr/reference/rate-limits: limits are counted by the second, and repeated offences block
+    refusal_rules = (
+        RefusalRule(r"^404:|code not found", Refusal.FINAL),
+        RefusalRule(r"^418:|block|차단", is_rate_limit=True),
+        RefusalRule(r"too[_ ]many|^429:", is_rate_limit=True, ban_seconds=1.0),
+        RefusalRule(r"^INVALID_AUTH|jwt|access_key|no_authorization|out_of_scope|unauthorized", Refusal.CONNECTION),
+        # After these the server closes the connection.
+        RefusalRule(r"^(WRONG_FORMAT|NO_TICKET|NO_TYPE|NO_CODES|INVALID_PARAM)", Refusal.CONNECTION),
+    )
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
     replaces = True
 
@@ -187,7 +197,7 @@ class Upbit(Exchange):
         payload = frame.payload if b'"ty":' not in frame.payload[:300] else lengthen(frame.payload)
         head = decode_head(payload)
         if head.error is not None:
-            yield Refused(reason=f"{head.error.name}: {head.error.message}")
+            yield self.refused(frame, f"{head.error.name}: {head.error.message}")
         elif head.type == "ticker":
             yield self._ticker(decode_ticker(payload))
         elif head.type == "orderbook":
@@ -206,7 +216,7 @@ class Upbit(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         if frame.payload.lstrip()[:1] == b"{":
             error = decode_head(frame.payload).error
-            yield Refused(pair=frame.pair, reason=f"{error.name}: {error.message}" if error else "not an array")
+            yield self.refused(frame, f"{error.name}: {error.message}" if error else "not an array")
         elif frame.channel is Channel.TICKER:
             yield from map(self._ticker, decode_tickers(frame.payload))
         elif frame.channel is Channel.ORDERBOOK:

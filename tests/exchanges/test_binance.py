@@ -18,6 +18,7 @@ from coin_platform.model import (
     Notice,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -201,7 +202,7 @@ def test_refusals_are_written_in_two_ways() -> None:
         Refused(reason="1: Invalid value type: expected Boolean"),
         Refused(reason="2: Invalid request: property name must be a string"),
         Refused(reason="2: Invalid request: request ID must be an unsigned integer"),
-        Refused(reason="-1121: Invalid symbol."),
+        Refused(reason="-1121: Invalid symbol.", refusal=Refusal.FINAL),
     ]
     named = b'{"error":{"code":2,"msg":"no"},"id":"a1"}'
     assert say("binance", Channel.TICKER, named) == [Refused(reason="2: no")]  # an id that is not ours

@@ -12,6 +12,7 @@ from coin_platform.model import (
     Level,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -177,10 +178,10 @@ def test_rest_candles_are_minutes_and_nothing_else() -> None:
 def test_errors_are_refusals_also_with_http_200() -> None:
     assert list(events("bithumb", "control")) == [
         Control(name="pong"),
-        Refused(reason="NO_TICKET: 티켓이 존재하지 않거나, 유효하지 않습니다."),
+        Refused(reason="NO_TICKET: 티켓이 존재하지 않거나, 유효하지 않습니다.", refusal=Refusal.CONNECTION),
     ]
     unknown, path, former, gone = events("bithumb", "error")
-    assert unknown == Refused(pair=Pair("NOPE", "KRW"), reason="404: Code not found")
+    assert unknown == Refused(pair=Pair("NOPE", "KRW"), reason="404: Code not found", refusal=Refusal.FINAL)
     assert path == Refused(reason="not_found: No Route matched with those values")
     assert isinstance(former, Refused) and former.reason == "5500: 상장 코인 아님"
     assert isinstance(gone, Refused) and gone.reason.startswith("5100: After May 23th")

@@ -16,6 +16,7 @@ from coin_platform.model import (
     Level,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -222,7 +223,9 @@ def test_an_answer_names_its_request() -> None:
         b'{"success":true,"ret_msg":"pong","req_id":"ping","op":"pong"}': Control(name="pong"),
         b'{"success":true,"ret_msg":"","req_id":"12","op":"unsubscribe"}': Control(name="unsubscribe"),
         b'{"success":false,"ret_msg":"no,topic:tickers.BTCUSDT","op":"unsubscribe"}': Control(name="unsubscribe"),
-        b'{"success":false,"ret_msg":"Request not authorized","op":""}': Refused(reason="Request not authorized"),
+        b'{"success":false,"ret_msg":"Request not authorized","op":""}': Refused(
+            reason="Request not authorized", refusal=Refusal.CONNECTION
+        ),
     }
     for payload, answer in answers.items():
         assert say("bybit", Channel.TICKER, payload) == [answer]
@@ -230,14 +233,21 @@ def test_an_answer_names_its_request() -> None:
 
 def test_a_refusal_names_the_topic_in_its_text() -> None:
     unknown, spot, again, rest = events("bybit", "error")
-    assert unknown == Refused(reason="error:handler not found,topic:publicTrade.NOTASYMBOL")
-    assert spot == Refused(reason="Invalid symbol :[tickers.NOPEUSDT]", pair=Pair("NOPE", "USDT"))
+    assert unknown == Refused(reason="error:handler not found,topic:publicTrade.NOTASYMBOL", refusal=Refusal.FINAL)
+    assert spot == Refused(
+        reason="Invalid symbol :[tickers.NOPEUSDT]", pair=Pair("NOPE", "USDT"), refusal=Refusal.FINAL
+    )
     assert again == Refused(reason="error:already subscribed,topic:kline.1.BTCUSDT", pair=BTC_USDT)
     assert rest == Refused(reason="10016: Request timeout, please try again later")
     numbered = frames("bybit", "error")[1].payload.replace(b'"req_id":""', b'"req_id":"7"')
     numbered = numbered.replace(b"tickers.NOPEUSDT", b"orderbook.200.NOPEUSDT")
     assert say("bybit", Channel.ORDERBOOK, numbered) == [
-        Refused(reason="Invalid symbol :[orderbook.200.NOPEUSDT]", pair=Pair("NOPE", "USDT"), request=7)
+        Refused(
+            reason="Invalid symbol :[orderbook.200.NOPEUSDT]",
+            pair=Pair("NOPE", "USDT"),
+            request=7,
+            refusal=Refusal.FINAL,
+        )
     ]
     too_many = b'{"success":false,"ret_msg":"args size >10","req_id":"8","op":"subscribe"}'
     assert say("bybit", Channel.TICKER, too_many) == [Refused(reason="args size >10", request=8)]
@@ -320,7 +330,9 @@ def test_errors_come_with_http_200_and_are_refusals() -> None:
             Refused(pair=BTC_USDT, reason="10016: Request timeout, please try again later")
         ]
     nothing = b'{"retCode":0,"retMsg":"OK","result":{"category":"spot","list":[]},"retExtInfo":{},"time":1790319460076}'
-    assert say("bybit", Channel.TICKER, nothing, BTC_USDT) == [Refused(pair=BTC_USDT, reason="no such market")]
+    assert say("bybit", Channel.TICKER, nothing, BTC_USDT) == [
+        Refused(pair=BTC_USDT, reason="no such market", refusal=Refusal.FINAL)
+    ]
     assert BYBIT.read_markets(nothing) == []
     with pytest.raises(DecodeError, match="10016"):
         BYBIT.read_markets(error)

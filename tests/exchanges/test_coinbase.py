@@ -17,6 +17,7 @@ from coin_platform.model import (
     Level,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -205,17 +206,21 @@ def test_only_a_connections_own_channel_is_confirmed(channel: Channel, pairs: li
 def test_refusals_name_the_pair_where_the_reason_does() -> None:
     needs_key = "Failed to subscribe: level2, level3, and full channels now require authentication."
     assert list(events("coinbase", "error")) == [
-        Refused(reason=needs_key),
-        Refused(reason="Failed to subscribe: LOOM-USDC is delisted", pair=Pair("LOOM", "USDC")),
+        Refused(reason=needs_key, refusal=Refusal.CONNECTION),
+        Refused(reason="Failed to subscribe: LOOM-USDC is delisted", pair=Pair("LOOM", "USDC"), refusal=Refusal.FINAL),
         Control(name="Failed to unsubscribe: No channels provided"),
     ]
     invalid = b'{"type":"error","message":"Failed to subscribe","reason":"ETH-USD is not a valid product"}'
     [refused] = say("coinbase", Channel.TICKER, invalid)
-    assert refused == Refused(reason="Failed to subscribe: ETH-USD is not a valid product", pair=ETH_USD)
+    assert refused == Refused(
+        reason="Failed to subscribe: ETH-USD is not a valid product", pair=ETH_USD, refusal=Refusal.FINAL
+    )
     odd = invalid.replace(b"ETH-USD", b"A_B-USD")
     [refused] = say("coinbase", Channel.TICKER, odd)
-    assert refused == Refused(reason="Failed to subscribe: A_B-USD is not a valid product")
-    assert say("coinbase", Channel.TICKER, b'{"type":"error","message":"rate limit"}') == [Refused(reason="rate limit")]
+    assert refused == Refused(reason="Failed to subscribe: A_B-USD is not a valid product", refusal=Refusal.FINAL)
+    assert say("coinbase", Channel.TICKER, b'{"type":"error","message":"rate limit"}') == [
+        Refused(reason="rate limit", ban_seconds=1.0)
+    ]
 
 
 def test_a_refused_pair_costs_none_of_the_others() -> None:
@@ -288,7 +293,9 @@ def test_candles_over_rest_have_the_low_before_the_high() -> None:
 
 @pytest.mark.parametrize("channel", Channel)
 def test_a_rest_error_refuses_the_pair(channel: Channel) -> None:
-    assert say("coinbase", channel, b'{"message":"NotFound"}', BTC_USD) == [Refused(pair=BTC_USD, reason="NotFound")]
+    assert say("coinbase", channel, b'{"message":"NotFound"}', BTC_USD) == [
+        Refused(pair=BTC_USD, reason="NotFound", refusal=Refusal.FINAL)
+    ]
 
 
 @pytest.mark.parametrize("stem", ["rest_ticker", "rest_orderbook", "rest_trades", "candle"])

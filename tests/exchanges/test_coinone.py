@@ -12,6 +12,7 @@ from coin_platform.model import (
     Level,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Subscribed,
@@ -144,7 +145,7 @@ def test_an_unknown_pair_is_confirmed_before_it_is_refused() -> None:
         Control(name="connected"),
         Subscribed(pair=BTC_KRW),
         Control(name="pong"),
-        Refused(reason="160012: Invalid Topic"),
+        Refused(reason="160012: Invalid Topic", refusal=Refusal.FINAL),
     ]
     given_up = frames("coinone", "control")[0].payload.replace(b"SUBSCRIBED", b"UNSUBSCRIBED")
     assert say("coinone", Channel.TICKER, given_up) == [Control(name="unsubscribed")]
@@ -226,9 +227,13 @@ def test_errors_come_with_http_200_and_are_refusals() -> None:
         assert say("coinone", channel, parameter, BTC_KRW) == [
             Refused(pair=BTC_KRW, reason="107: Parameter value is wrong")
         ]
-    assert say("coinone", Channel.TICKER, limit, BTC_KRW) == [Refused(pair=BTC_KRW, reason="4: Blocked user access")]
+    assert say("coinone", Channel.TICKER, limit, BTC_KRW) == [
+        Refused(pair=BTC_KRW, reason="4: Blocked user access", ban_seconds=60.0)
+    ]
     nothing = b'{"result":"success","error_code":"0","server_time":1701073358487,"tickers":[]}'
-    assert say("coinone", Channel.TICKER, nothing, BTC_KRW) == [Refused(pair=BTC_KRW, reason="no such market")]
+    assert say("coinone", Channel.TICKER, nothing, BTC_KRW) == [
+        Refused(pair=BTC_KRW, reason="no such market", refusal=Refusal.FINAL)
+    ]
     with pytest.raises(DecodeError):
         say("coinone", Channel.TICKER, b"<!DOCTYPE html><html></html>", BTC_KRW)  # an unknown path, also HTTP 200
     with pytest.raises(DecodeError, match="107"):

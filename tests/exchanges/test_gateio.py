@@ -15,6 +15,7 @@ from coin_platform.model import (
     Level,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -218,9 +219,13 @@ def test_refusals_name_the_pair_where_the_reason_does() -> None:
     assert list(events("gateio", "error")) == [
         Refused(reason="2: Alert sub ob.BTC_USDT.400", pair=BTC_USDT, request=1),
         Refused(reason="2: Unknown channel spot.obu"),
-        Refused(reason="2: unknown currency pair: NOPE_XXX", pair=Pair("NOPE", "XXX")),
-        Refused(reason="INVALID_CURRENCY_PAIR: Invalid currency pair BTC_USDTT", pair=Pair("BTC", "USDTT")),
-        Refused(reason="INVALID_CURRENCY: Invalid currency"),
+        Refused(reason="2: unknown currency pair: NOPE_XXX", pair=Pair("NOPE", "XXX"), refusal=Refusal.FINAL),
+        Refused(
+            reason="INVALID_CURRENCY_PAIR: Invalid currency pair BTC_USDTT",
+            pair=Pair("BTC", "USDTT"),
+            refusal=Refusal.FINAL,
+        ),
+        Refused(reason="INVALID_CURRENCY: Invalid currency", refusal=Refusal.FINAL),
     ]
 
 
@@ -230,7 +235,9 @@ def test_a_reason_that_contains_the_name_of_another_pair_does_not_name_it() -> N
         b'"error":{"code":2,"message":"unknown currency pair: WBTC_USDT"},"result":{"status":"fail"}}'
     )
     reason = "2: unknown currency pair: WBTC_USDT"
-    assert say("gateio", Channel.TICKER, payload) == [Refused(reason=reason, pair=Pair("WBTC", "USDT"), request=3)]
+    assert say("gateio", Channel.TICKER, payload) == [
+        Refused(reason=reason, pair=Pair("WBTC", "USDT"), request=3, refusal=Refusal.FINAL)
+    ]
 
 
 @pytest.mark.parametrize("rest", [b'"result":{"status":"fail"}', b'"payload":null,"error":null,"result":null'])

@@ -12,6 +12,7 @@ from coin_platform.model import (
     Level,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Side,
@@ -111,8 +112,17 @@ def test_trades_come_as_a_list() -> None:
 def test_answers_are_told_from_data_by_their_status() -> None:
     assert list(events("korbit", "control")) == [
         Subscribed(request=1),
-        Refused(request=1, pair=Pair("ETH", "BTC"), reason="INVALID_SYMBOL: The symbol does not exist (eth_btc)"),
-        Refused(pair=Pair("NOPE2", "KRW"), reason="INVALID_SYMBOL: The symbol does not exist (nope2_krw)"),
+        Refused(
+            request=1,
+            pair=Pair("ETH", "BTC"),
+            reason="INVALID_SYMBOL: The symbol does not exist (eth_btc)",
+            refusal=Refusal.FINAL,
+        ),
+        Refused(
+            pair=Pair("NOPE2", "KRW"),
+            reason="INVALID_SYMBOL: The symbol does not exist (nope2_krw)",
+            refusal=Refusal.FINAL,
+        ),
         Refused(request=4, reason="INVALID_REQUEST: unknown_type"),
         Refused(reason="error: ..."),
     ]
@@ -177,7 +187,9 @@ def test_rest_books_trades_and_candles() -> None:
 def test_errors_over_rest_are_refusals() -> None:
     symbol, path = (frame.payload for frame in frames("korbit", "error"))
     for channel in Channel:
-        assert say("korbit", channel, symbol, BTC_KRW) == [Refused(pair=BTC_KRW, reason="400: INVALID_CURRENCY_PAIR")]
+        assert say("korbit", channel, symbol, BTC_KRW) == [
+            Refused(pair=BTC_KRW, reason="400: INVALID_CURRENCY_PAIR", refusal=Refusal.FINAL)
+        ]
     assert say("korbit", Channel.TICKER, path, BTC_KRW) == [Refused(pair=BTC_KRW, reason="404: NOT_FOUND")]
     assert say("korbit", Channel.TICKER, b'{"success":false}', BTC_KRW) == [Refused(pair=BTC_KRW, reason="no success")]
     with pytest.raises(DecodeError, match="INVALID_CURRENCY_PAIR"):
@@ -186,7 +198,7 @@ def test_errors_over_rest_are_refusals() -> None:
 
 def test_an_unknown_symbol_is_answered_with_success_and_nothing() -> None:
     assert say("korbit", Channel.TICKER, b'{"success":true,"data":[]}', BTC_KRW) == [
-        Refused(pair=BTC_KRW, reason="no such market")
+        Refused(pair=BTC_KRW, reason="no such market", refusal=Refusal.FINAL)
     ]
 
 

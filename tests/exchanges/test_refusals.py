@@ -5,25 +5,179 @@ import pytest
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import Channel, Control, Frame, Kind, Pair, Refused
-from tests.recordings import events, frames, say
+from coin_platform.model import SECOND, Channel, Control, Frame, Kind, Pair, Refusal, Refused
+from tests.recordings import LATE, events, frames, say
 
 # The form of their answers, some of which come with HTTP 200, to who asks too often or while they are not well.
 LIMITS = {
     "upbit": ['{"error":{"name":"too_many_requests","message":"Too many API requests."}}'],
-    "bithumb": [
-        '{"error":{"name":"too_many_requests","message":"..."}}',
-        '{"status":"5900","message":"Unknown Error"}',
-    ],
+    "bithumb": ['{"error":{"name":"too_many_requests","message":"..."}}'],
     "coinone": ['{"result":"error","error_code":"4","error_msg":"Blocked user access"}'],
-    "korbit": ['{"success":false,"error":{"code":429,"message":"EXCEED_TIME_WINDOW"}}', '{"success":false}'],
+    "korbit": ['{"success":false,"error":{"code":429,"message":"EXCEED_TIME_WINDOW"}}'],
     "okx": ['{"code":"50011","data":[],"msg":"Too Many Requests"}', '{"msg":"Systems are busy.","code":"50013"}'],
     "bybit": ['{"retCode":10006,"retMsg":"Too many visits!","result":{},"retExtInfo":{},"time":1675307914985}'],
     "gateio": ['{"label":"TOO_MANY_REQUESTS","message":"Request Rate limit Exceeded"}'],
     "binance": ['{"code":-1003,"msg":"Too many requests; current limit is 6000 request weight per 1 MINUTE."}'],
-    "kraken": ['{"error":["EGeneral:Too many requests"]}', '{"error":["EService:Unavailable"],"result":null}', "{}"],
+    "kraken": ['{"error":["EGeneral:Too many requests"]}', '{"error":["EService:Unavailable"],"result":null}'],
     "coinbase": ['{"message":"Public rate limit exceeded"}'],
 }
+
+
+# The same for addresses that asked too often for long, or while they are not served.
+BANS = {
+    "bybit": ['{"retCode":10018,"retMsg":"Exceeded the IP Rate Limit","result":{}}'],
+    "okx": ['{"code":"50061","data":[],"msg":"Sub-account rate limit"}'],
+    "kraken": ['{"error":["EAPI:Rate limit exceeded"]}', '{"error":["EGeneral:Temporary lockout"]}'],
+    "coinone": ['{"result":"error","error_code":4,"error_msg":"Blocked user access"}'],
+    "korbit": ['{"success":false,"error":{"code":"429","message":"TOO_MANY_REQUESTS"}}'],
+    "binance": ['{"code":-1008,"msg":"Server is currently overloaded with other requests."}'],
+}
+OKX_RATE = '{"event":"error","code":"60014","msg":"Requests too frequent"}'
+KRAKEN_RATE = '{"error":"Exceeded msg rate","method":"subscribe","success":false,"symbol":"BTC/USD"}'
+COINBASE_RATE = '{"type":"error","message":"Rate limit exceeded"}'
+
+# Refusals of sockets ("ws") and over REST, in each exchange's form, by what they concern.
+FINAL, TEMPORARY, CONNECTION = Refusal.FINAL, Refusal.TEMPORARY, Refusal.CONNECTION
+KINDS = {
+    "upbit": [
+        ("rest", '{"error":{"name":404,"message":"Code not found"}}', FINAL),
+        ("rest", '{"error":{"name":500,"message":"Internal server error"}}', TEMPORARY),
+        ("rest", '{"error":{"name":"jwt_verification","message":"..."}}', CONNECTION),
+        ("ws", '{"error":{"name":"INVALID_AUTH","message":"..."}}', CONNECTION),
+        ("ws", '{"error":{"name":"WRONG_FORMAT","message":"Format이 맞지 않습니다."}}', CONNECTION),
+        ("ws", '{"error":{"name":"SOMETHING_NEW","message":"..."}}', TEMPORARY),
+    ],
+    "bithumb": [
+        ("rest", '{"error":{"name":404,"message":"Code not found"}}', FINAL),
+        ("rest", '{"status":"5500","message":"상장 코인 아님"}', FINAL),
+        ("rest", '{"status":"5900","message":"Unknown Error"}', TEMPORARY),
+        ("ws", '{"error":{"name":"NO_CODES","message":"..."}}', CONNECTION),
+        ("ws", '{"error":{"name":"SOMETHING_NEW","message":"..."}}', TEMPORARY),
+    ],
+    "coinone": [
+        ("ws", '{"response_type":"ERROR","error_code":160012,"message":"Invalid Topic"}', FINAL),
+        ("ws", '{"response_type":"ERROR","error_code":160010,"message":"Invalid Request"}', TEMPORARY),
+        ("rest", '{"result":"error","error_code":"108","error_msg":"Unknown CryptoCurrency"}', FINAL),
+        ("rest", '{"result":"success","error_code":"0","tickers":[]}', FINAL),
+        ("rest", '{"result":"error","error_code":"405","error_msg":"Server error"}', TEMPORARY),
+        ("rest", '{"result":"error","error_code":"12","error_msg":"Invalid access token"}', CONNECTION),
+    ],
+    "korbit": [
+        (
+            "ws",
+            '{"status":"fail","code":"INVALID_SYMBOL","message":"The symbol does not exist (eth_btc)","requestId":1}',
+            FINAL,
+        ),
+        ("ws", '{"status":"error","message":"internal"}', TEMPORARY),
+        ("ws", '{"status":"fail","code":"UNAUTHORIZED","message":"..."}', CONNECTION),
+        ("rest", '{"success":false,"error":{"code":400,"message":"INVALID_CURRENCY_PAIR"}}', FINAL),
+        ("rest", '{"success":true,"data":[]}', FINAL),
+        ("rest", '{"success":false,"error":{"code":500,"message":"INTERNAL_SERVER_ERROR"}}', TEMPORARY),
+    ],
+    "okx": [
+        (
+            "ws",
+            '{"event":"error","code":"60018","msg":"Wrong URL or channel:trades,instId:NO-NO doesn\'t exist"}',
+            FINAL,
+        ),
+        (
+            "ws",
+            '{"event":"error","code":"64007","msg":"Operation failed due to WebSocket internal error","id":"1"}',
+            TEMPORARY,
+        ),
+        ("ws", '{"event":"error","code":"60012","msg":"Invalid request"}', TEMPORARY),
+        ("ws", '{"event":"error","code":"60011","msg":"Please log in"}', CONNECTION),
+        ("ws", '{"event":"channel-conn-count-error","channel":"books","connCount":"30","connId":"a"}', CONNECTION),
+        ("rest", '{"code":"51001","data":[],"msg":"Instrument ID doesn\'t exist."}', FINAL),
+        ("rest", '{"code":"50026","data":[],"msg":"System error. Try again later"}', TEMPORARY),
+        (
+            "rest",
+            '{"code":"50110","data":[],"msg":"Your IP is not included in your API key\'s IP whitelist."}',
+            CONNECTION,
+        ),
+    ],
+    "bybit": [
+        ("ws", '{"success":false,"ret_msg":"Invalid symbol :[tickers.NOPEUSDT]","op":"subscribe"}', FINAL),
+        (
+            "ws",
+            '{"success":false,"ret_msg":"error:handler not found,topic:publicTrade.NOUSDT","op":"subscribe"}',
+            FINAL,
+        ),
+        (
+            "ws",
+            '{"success":false,"ret_msg":"error:already subscribed,topic:kline.1.BTCUSDT","op":"subscribe"}',
+            TEMPORARY,
+        ),
+        ("ws", '{"success":false,"ret_msg":"Internal error","op":"subscribe"}', TEMPORARY),
+        ("ws", '{"success":false,"ret_msg":"Request not authorized","op":"subscribe"}', CONNECTION),
+        ("rest", '{"retCode":10001,"retMsg":"Not supported symbols","result":{}}', FINAL),
+        ("rest", '{"retCode":10001,"retMsg":"params error: symbol invalid","result":{}}', FINAL),
+        ("rest", '{"retCode":10001,"retMsg":"params error: limit invalid","result":{}}', TEMPORARY),
+        ("rest", '{"retCode":10016,"retMsg":"Request timeout, please try again later","result":{}}', TEMPORARY),
+        ("rest", '{"retCode":10010,"retMsg":"Unmatched IP","result":{}}', CONNECTION),
+        ("rest", '{"retCode":0,"retMsg":"OK","result":{"category":"spot","list":[]},"time":1675307914985}', FINAL),
+    ],
+    "gateio": [
+        (
+            "ws",
+            '{"channel":"spot.tickers","event":"subscribe","payload":["NO_XX"],"error":{"code":2,'
+            '"message":"unknown currency pair: NO_XX"},"result":{"status":"fail"}}',
+            FINAL,
+        ),
+        ("ws", '{"channel":"spot.obu","event":"subscribe","error":{"code":3,"message":"internal"}}', TEMPORARY),
+        (
+            "ws",
+            '{"channel":"spot.obu","event":"subscribe","error":{"code":2,"message":"Alert sub ob.A_B.400"}}',
+            TEMPORARY,
+        ),
+        ("ws", '{"channel":"spot.obu","event":"subscribe","error":{"code":4,"message":"auth fail"}}', CONNECTION),
+        ("rest", '{"label":"INVALID_CURRENCY_PAIR","message":"Invalid currency pair BTC_USDTT"}', FINAL),
+        ("rest", '{"label":"SERVER_ERROR","message":"Internal server error"}', TEMPORARY),
+        ("rest", '{"label":"IP_FORBIDDEN","message":"IP not in whitelist"}', CONNECTION),
+    ],
+    "binance": [
+        ("ws", '{"error":{"code":2,"msg":"Invalid request: unknown variant `FOO`"},"id":20}', TEMPORARY),
+        ("rest", '{"code":-1121,"msg":"Invalid symbol."}', FINAL),
+        ("rest", '{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'."}', FINAL),
+        ("rest", '{"code":-1001,"msg":"Internal error; unable to process your request."}', TEMPORARY),
+        ("rest", '{"code":0,"msg":"Service unavailable from a restricted location"}', CONNECTION),
+    ],
+    "kraken": [
+        (
+            "ws",
+            '{"error":"Currency pair not supported NO/USD","method":"subscribe","success":false,"symbol":"NO/USD"}',
+            FINAL,
+        ),
+        (
+            "ws",
+            '{"error":"Exceeded msg rate","method":"subscribe","req_id":1,"success":false,"symbol":"BTC/USD"}',
+            TEMPORARY,
+        ),
+        ("ws", '{"error":"Already subscribed","method":"subscribe","success":false,"symbol":"BTC/USD"}', TEMPORARY),
+        ("ws", '{"error":"ESession:Invalid session","method":"subscribe","success":false}', CONNECTION),
+        ("rest", '{"error":["EQuery:Unknown asset pair"]}', FINAL),
+        ("rest", '{"error":["EGeneral:Internal error"]}', TEMPORARY),
+        ("rest", '{"error":["EGeneral:Permission denied"]}', CONNECTION),
+    ],
+    "coinbase": [
+        ("ws", '{"type":"error","message":"Failed to subscribe","reason":"NO-USD is not a valid product"}', FINAL),
+        ("ws", '{"type":"error","message":"Failed to subscribe","reason":"LOOM-USDC is delisted"}', FINAL),
+        ("ws", '{"type":"error","message":"Internal error"}', TEMPORARY),
+        (
+            "ws",
+            '{"type":"error","message":"Failed to subscribe","reason":"level2 now require authentication."}',
+            CONNECTION,
+        ),
+        ("rest", '{"message":"NotFound"}', FINAL),
+        ("rest", '{"message":"Internal server error"}', TEMPORARY),
+        ("rest", '{"message":"Unauthorized."}', CONNECTION),
+    ],
+}
+
+
+# Answers without a reason, and answers that list nothing for the pair that was asked for.
+ODD = {"kraken": ["{}"], "korbit": ['{"success":false}']}
+NOTHING = ":[]"
 
 
 def refused_over_rest(exchange: str) -> list[Frame]:
@@ -33,7 +187,10 @@ def refused_over_rest(exchange: str) -> list[Frame]:
 
 def payloads(exchange: str) -> list[bytes]:
     """Return errors over REST, recorded and documented."""
-    return [frame.payload for frame in refused_over_rest(exchange)] + [text.encode() for text in LIMITS[exchange]]
+    told = [text for transport, text, _ in KINDS[exchange] if transport == "rest" and NOTHING not in text]
+    return [frame.payload for frame in refused_over_rest(exchange)] + [
+        text.encode() for text in [*LIMITS[exchange], *told, *ODD.get(exchange, [])]
+    ]
 
 
 def usual(kind: Exchange) -> Pair:
@@ -49,6 +206,68 @@ def test_an_error_over_rest_is_a_refusal_on_every_channel(exchange: str) -> None
             assert isinstance(refused, Refused), payload
             assert refused.pair == pair
             assert refused.reason
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_R2_a_refusal_concerns_a_pair_for_good_the_moment_or_the_connection(exchange: str) -> None:
+    pair = usual(EXCHANGES[exchange])
+    for transport, text, refusal in KINDS[exchange]:
+        [refused] = say(exchange, Channel.TICKER, text.encode(), pair if transport == "rest" else None)
+        assert isinstance(refused, Refused), text
+        assert refused.refusal is refusal, text
+    assert {refusal for _, _, refusal in KINDS[exchange]} == {*Refusal}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_R2_an_unknown_pair_is_refused_for_good_in_every_recording(exchange: str) -> None:
+    """Recorded refusals that name a pair name an unknown one, but for those of a pair that is subscribed already."""
+    for frame in frames(exchange, "error"):
+        for event in EXCHANGES[exchange].decode(frame):
+            if isinstance(event, Refused) and frame.kind is Kind.SOCKET and event.pair is not None:
+                is_there = "already" in event.reason or "Alert sub" in event.reason
+                assert event.refusal is (TEMPORARY if is_there else FINAL), event
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_R9_a_rate_limit_in_a_body_is_a_ban_for_the_moment(exchange: str) -> None:
+    kind = EXCHANGES[exchange]
+    for text in LIMITS[exchange] + BANS.get(exchange, []):
+        for channel in Channel:
+            [refused] = say(exchange, channel, text.encode(), usual(kind))
+            assert isinstance(refused, Refused)
+            assert refused.refusal is TEMPORARY, text
+            assert 1 <= refused.ban_seconds <= 900, text
+
+
+@pytest.mark.parametrize(
+    ("exchange", "text"), [("okx", OKX_RATE), ("kraken", KRAKEN_RATE), ("coinbase", COINBASE_RATE)]
+)
+def test_R9_a_rate_limit_on_a_socket_is_a_ban_as_well(exchange: str, text: str) -> None:
+    [refused] = say(exchange, Channel.TICKER, text.encode())
+    assert isinstance(refused, Refused)
+    assert (refused.refusal, refused.ban_seconds > 0) == (TEMPORARY, True)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "text", "seconds"),
+    [
+        ("binance", '{"code":-1003,"msg":"Way too much request weight used; IP banned until %d000. ..."}', 259_200),
+        ("kraken", '{"error":["EService:Throttled: %d"]}', 77),
+        ("kraken", '{"error":["EService:Throttled: [%d]"]}', 77),
+    ],
+)
+def test_R9_a_ban_in_a_body_ends_when_the_body_says(exchange: str, text: str, seconds: int) -> None:
+    for until, wanted in ((LATE // SECOND + seconds, seconds), (LATE // SECOND - 5, None)):
+        [refused] = say(exchange, Channel.TICKER, (text % until).encode(), usual(EXCHANGES[exchange]))
+        assert isinstance(refused, Refused)
+        assert refused.ban_seconds == wanted or (wanted is None and refused.ban_seconds > 0)
+
+
+def test_R9_upbits_block_lasts_as_long_as_its_message_says() -> None:
+    text = '{"error":{"name":418,"message":"요청이 차단되었습니다. 90초 후 다시 시도해 주세요."}}'
+    [refused] = say("upbit", Channel.TICKER, text.encode(), Pair("BTC", "KRW"))
+    assert isinstance(refused, Refused)
+    assert (refused.refusal, refused.ban_seconds) == (TEMPORARY, 90)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)

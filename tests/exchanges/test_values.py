@@ -17,6 +17,7 @@ from coin_platform.model import (
     Level,
     Notice,
     Pair,
+    Refusal,
     Refused,
     Side,
     Subscribed,
@@ -179,7 +180,7 @@ def test_upbit_over_rest() -> None:
     assert isinstance(trade, Trade) and (trade.side, trade.exchange_time) == (Side.SELL, 1_773_240_059_095_000)
     assert isinstance(candle, Candle) and candle.quote_volume == 2_654_722.02446
     [refused] = say("upbit", Channel.TICKER, '{"error":{"name":404,"message":"Code not found"}}', BTC_KRW)
-    assert refused == Refused(pair=BTC_KRW, reason="404: Code not found")
+    assert refused == Refused(pair=BTC_KRW, reason="404: Code not found", refusal=Refusal.FINAL)
     assert say("upbit", Channel.TICKER, "{}", BTC_KRW) == [Refused(pair=BTC_KRW, reason="not an array")]
     assert EXCHANGES["upbit"].read_markets(b'[{"market":"KRW-BTC"},{"market":"BTC-ETH"}]') == [
         BTC_KRW,
@@ -285,7 +286,7 @@ def test_okx_trades_candles_and_controls() -> None:
     assert say("okx", Channel.TICKER, ack) == [Subscribed(pair=BTC_USDT)]
     assert say("okx", Channel.TICKER, ack.replace("subscribe", "unsubscribe")) == [Control(name="unsubscribe")]
     assert say("okx", Channel.TICKER, '{"event":"error","code":"60018","msg":"no","id":"12"}') == [
-        Refused(reason="60018: no", request=12)
+        Refused(reason="60018: no", request=12, refusal=Refusal.FINAL)
     ]
     assert say("okx", Channel.TICKER, '{"event":"notice","code":"64008","msg":"soon"}') == [
         Notice(reason="64008: soon")
@@ -319,7 +320,7 @@ def test_okx_over_rest() -> None:
         asks=[Level(29_692.5, 0.10951348), Level(29_692.6, 0.00631557), Level(29_692.8, 0.10662911)],
     )
     refused = say("okx", Channel.TICKER, '{"code":"51001","data":[],"msg":"none"}', BTC_USDT)
-    assert refused == [Refused(pair=BTC_USDT, reason="51001: none")]
+    assert refused == [Refused(pair=BTC_USDT, reason="51001: none", refusal=Refusal.FINAL)]
     markets = b'{"code":"0","data":[{"instId":"BTC-USDT","state":"live"},{"instId":"X-USDT","state":"suspend"}]}'
     assert EXCHANGES["okx"].read_markets(markets) == [BTC_USDT]
     assert EXCHANGES["okx"].socket_url(Channel.CANDLE).endswith("/business")
@@ -391,7 +392,7 @@ def test_kraken_other_channels() -> None:
     assert list(events("kraken", "ticker"))[-1] == Control(name="ticker without a price")
     refusal = '{"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD"}'
     assert say("kraken", Channel.TICKER, refusal) == [
-        Refused(pair=BTC_USD, reason="Currency pair not supported XBT/USD")
+        Refused(pair=BTC_USD, reason="Currency pair not supported XBT/USD", refusal=Refusal.FINAL)
     ]
     assert say("kraken", Channel.TICKER, '{"method":"pong","req_id":42}') == [Control(name="pong")]
     assert say("kraken", Channel.TICKER, '{"channel":"heartbeat"}') == [Control(name="heartbeat")]
@@ -546,7 +547,7 @@ def test_kraken_over_rest() -> None:
     candle = next(events("kraken", "rest_candle"))
     assert isinstance(candle, Candle) and (candle.open, candle.volume) == (84_001.9, 159.04484404)
     refused = say("kraken", Channel.TICKER, '{"error":["EQuery:Unknown asset pair"]}', BTC_USD)
-    assert refused == [Refused(pair=BTC_USD, reason="EQuery:Unknown asset pair")]
+    assert refused == [Refused(pair=BTC_USD, reason="EQuery:Unknown asset pair", refusal=Refusal.FINAL)]
     answer = (
         b'{"error":[],"result":{"XXBTZUSD":{"wsname":"XBT/USD","status":"online"},"A.d":{"wsname":"ETH/USD"},'
         b'"XDGUSD":{"wsname":"XDG/USD","status":"online"},"OLD":{"wsname":"OLD/USD","status":"delisted"}}}'

@@ -19,6 +19,7 @@ from coin_platform.model import (
     Control,
     Event,
     Pair,
+    Refusal,
     Refused,
     Side,
     Subscribed,
@@ -159,7 +160,9 @@ def test_one_bad_pair_spoils_a_request_to_gateio() -> None:
     talk = Talk("gateio", Channel.TICKER)
     refused = talk.ask(talk.pair, Pair("NOPE", "USDT"), id=5)
     reason = "2: unknown currency pair: NOPE_USDT"
-    assert events(talk, refused) == [Refused(reason=reason, pair=Pair("NOPE", "USDT"), request=5)]
+    assert events(talk, refused) == [
+        Refused(reason=reason, pair=Pair("NOPE", "USDT"), request=5, refusal=Refusal.FINAL)
+    ]
     assert talk.step() == []
 
 

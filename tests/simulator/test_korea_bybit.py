@@ -15,6 +15,7 @@ from coin_platform.model import (
     Control,
     Event,
     Pair,
+    Refusal,
     Refused,
     Side,
     Subscribed,
@@ -103,7 +104,10 @@ def test_bithumb_answers_an_unknown_market_with_an_error_and_http_200(channel: C
 
 def test_coinone_confirms_an_unknown_pair_and_then_refuses_what_it_does_not_name() -> None:
     talk = Talk("coinone")
-    assert events(talk, talk.ask(NOPE)) == [Subscribed(pair=NOPE), Refused(reason="160012: Invalid Topic")]
+    assert events(talk, talk.ask(NOPE)) == [
+        Subscribed(pair=NOPE),
+        Refused(reason="160012: Invalid Topic", refusal=Refusal.FINAL),
+    ]
     assert talk.step() == []
 
 
@@ -161,7 +165,7 @@ def test_one_unknown_symbol_spoils_a_command_of_korbit_and_no_other() -> None:
     ]
     found = events(talk, list(talk.venue.received(json.dumps(commands), TIME)))
     reason = "INVALID_SYMBOL: The symbol does not exist (nope_krw)"
-    assert found[0] == Refused(pair=NOPE, request=1, reason=reason)
+    assert found[0] == Refused(pair=NOPE, request=1, reason=reason, refusal=Refusal.FINAL)
     assert found[1] == Subscribed(request=2)
     assert isinstance(found[2], BookUpdate)
     assert found[3:] == [Refused(request=4, reason="INVALID_REQUEST: unknown_type")]
@@ -214,7 +218,9 @@ def test_one_bad_topic_spoils_a_request_to_bybit() -> None:
     talk = Talk("bybit", Channel.TICKER)
     nope = Pair("NOPE", "USDT")
     reason = "Invalid symbol :[tickers.NOPEUSDT]"
-    assert events(talk, talk.ask(talk.pair, nope, id=5)) == [Refused(pair=nope, request=5, reason=reason)]
+    assert events(talk, talk.ask(talk.pair, nope, id=5)) == [
+        Refused(pair=nope, request=5, reason=reason, refusal=Refusal.FINAL)
+    ]
     assert talk.step() == []
 
 
