@@ -9,26 +9,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from coin_platform import guard
 from coin_platform.balance import failures, report
 from coin_platform.broker import connect
 from coin_platform.collect.collector import exchanges_of
 from coin_platform.errors import CoinPlatformError, SettingsError
+from coin_platform.home_lock import held
 from coin_platform.lake import open_lake
 from coin_platform.model import Region, Window
 from coin_platform.orchestration.reading import has_records
 from coin_platform.preprocess.transform import Source
+from coin_platform.processes import ending_signals
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator import VENUES
 from coin_platform.sources import sources
 
 console = Console(force_terminal=False, width=140, highlight=False)
 
-DRAIN = 20.0  # seconds that Dagster has to end its runs
+CHECKOUT = Path(__file__).resolve().parent.parent
 BEAT = 5.0  # seconds between two looks at the tables: to look takes time from those that fill them
 UI_PORT = 3000
 RATE = 2  # steps of the market a second: ten exchanges, collectors, workers and windows share two cores
@@ -55,17 +59,22 @@ def run(seconds: int, services: Sequence[str] = ()) -> int:
     """
     root = load().home
     home = root / "data" / "demo"
-    shutil.rmtree(home, ignore_errors=True)
+    with held(root / "data" / "demo.lock", "coin demo", f"it writes {home}; wait for it or end it") as lock:
+        shutil.rmtree(home, ignore_errors=True)
+        return _run_with(services, root, home, seconds, lock)
+
+
+def _run_with(services: Sequence[str], root: Path, home: Path, seconds: int, lock: int) -> int:
     with _stack(root, home / "stack", services) as addresses:
         environment = _environment(root, home, addresses)
         if "kafka" in services:
             subprocess.run([sys.executable, "-m", "coin_platform", "topics", "create"], env=environment, check=True)
-        return _run(load(), home, environment, time.monotonic() + seconds)
+        return _run(load(), home, environment, time.monotonic() + seconds, lock)
 
 
-def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: float) -> int:
+def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: float, lock: int) -> int:
     port = free_port(UI_PORT)
-    with _children(home, environment, port) as (simulator, dagster):
+    with _children(home, environment, port, [lock]) as (simulator, dagster):
         console.print(f"Dagster UI: http://127.0.0.1:{port} (logs in {home})")
         watch = _Watch(settings, home, deadline, (simulator, dagster))
         watch.until("first frames of every region", lambda: watch.regions_with_frames() == len(watch.regions))
@@ -73,7 +82,7 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
         watch.until("the end of the second window", lambda: time.time() >= stop_at)
         ended = datetime.now(UTC)  # what is missing from now on is missing on purpose
         simulator.send_signal(signal.SIGTERM)
-        simulator.wait(10)
+        simulator.wait(guard.DRAIN_SECONDS)
         watch.fix_end()
         watch.until("all windows materialised", watch.is_complete, BEAT)
         failed = failures(home)
@@ -88,7 +97,13 @@ def stay_up() -> int:
     simulated = settings.exchanges_mode is Mode.SIMULATED
     if simulated:
         environment.setdefault("COIN_EXCHANGES", ",".join(VENUES))
-    with _children(home, environment, port, simulated=simulated) as processes:
+    remedy = "end that one first, or set another COIN_HOME and DAGSTER_HOME"
+    with ExitStack() as stack:
+        # Dagster's home too: two daemons on one of them cancel each other's runs.
+        folders = dict.fromkeys((home / "data", Path(environment["DAGSTER_HOME"])))
+        locks = [stack.enter_context(held(folder / "up.lock", "coin up", remedy)) for folder in folders]
+        _set_up(Path(environment["DAGSTER_HOME"]))
+        processes = stack.enter_context(_children(home, environment, port, locks, simulated=simulated))
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
         try:
             while all(process.poll() is None for process in processes):
@@ -97,6 +112,13 @@ def stay_up() -> int:
             return 0
     console.print("a process ended by itself; see data/logs")
     return 1
+
+
+def _set_up(dagster_home: Path) -> None:
+    """Give a home of Dagster's our settings of it, unless it has some: without them runs get into each other's way."""
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    if not (dagster_home / "dagster.yaml").exists():
+        shutil.copy(CHECKOUT / "dagster_home" / "dagster.yaml", dagster_home)
 
 
 @contextlib.contextmanager
@@ -117,8 +139,7 @@ def _stack(root: Path, folder: Path, services: Sequence[str]) -> Iterator[dict[s
 
 def _environment(root: Path, home: Path, addresses: dict[str, str]) -> dict[str, str]:
     """Give this process and its children the demo's settings: minute windows, own home, own ports."""
-    (home / "dagster_home").mkdir(parents=True)
-    shutil.copy(root / "dagster_home" / "dagster.yaml", home / "dagster_home")
+    _set_up(home / "dagster_home")
     os.environ |= {
         "COIN_HOME": str(home),
         "COIN_EXCHANGES_MODE": "simulated",
@@ -137,43 +158,29 @@ def _environment(root: Path, home: Path, addresses: dict[str, str]) -> dict[str,
 
 @contextlib.contextmanager
 def _children(
-    home: Path, environment: dict[str, str], port: int, *, simulated: bool = True
+    home: Path, environment: dict[str, str], port: int, lock: Sequence[int], *, simulated: bool = True
 ) -> Iterator[tuple[subprocess.Popen[bytes], ...]]:
     """Start the simulator and `dagster dev`, each with its log; end them, and all they started, on exit.
 
-    SIGTERM is as Ctrl-C from here on, also where a script's background ignores that, or who is started would, too.
+    SIGTERM and a closed terminal are as Ctrl-C from here on, also where a script's background ignores that. Where this
+    process is killed, the guards of the children end them, and hold the descriptors `lock` until then.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, signal.default_int_handler)
-    logs = home / "data" / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    workspace = Path(__file__).resolve().parent.parent / "workspace.yaml"
-    commands = {"dagster": ["-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]}
+    commands = {
+        "dagster": ["-m", "dagster", "dev", "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    }
     if simulated:
         commands = {"simulator": ["-m", "coin_platform", "simulate", "--seed", "7", "--rate", str(RATE)], **commands}
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
         for name, arguments in commands.items():
-            with (logs / f"{name}.log").open("wb") as log:
-                command = [sys.executable, *arguments]
-                started.append(
-                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-                )
+            log = home / "data" / "logs" / f"{name}.log"
+            started.append(guard.start([sys.executable, *arguments], log, environment, lock))
         yield tuple(started)
     finally:
         for process in reversed(started):
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and its group: first by Ctrl-C, so that long runs drain."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(DRAIN)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+            guard.end(process)
 
 
 def _next_minute(count: int) -> float:

@@ -40,6 +40,15 @@ def kill(named: str) -> None:
             os.kill(int(named.split()[2]), signal.SIGKILL)
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals at which a process ends in good order: Ctrl-C, SIGTERM, and SIGHUP of a closed terminal.
+
+    Not the latter where it is ignored: whoever starts a process by `nohup` wants it to outlive the terminal.
+    """
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *[signal.SIGHUP] * (not is_nohup)]
+
+
 def _boot() -> str:
     return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "-"
 

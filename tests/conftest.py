@@ -13,6 +13,8 @@ from infra.stack import Kafka, SeaweedFS, Service, StackError
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in the background of a script: Dagster would then have SIGTERM ignored, too, also by what we start from here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as under nohup: what we start would ignore it, too
 
 
 def pytest_runtest_setup() -> None:

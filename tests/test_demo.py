@@ -1,7 +1,6 @@
 """What `coin up` starts ends with it, and what the main job was sent is stored."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,24 +18,41 @@ _BACKGROUND = (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_up_ends_all_that_it_started_also_in_the_background_of_a_script(number: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "dagster_home").mkdir()
-    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", tmp_path / "dagster_home")
-    place = {"COIN_HOME": str(tmp_path), "COIN_EXCHANGES_MODE": "simulated", "COIN_EXCHANGES": "upbit"}
+def _place(home: Path) -> dict[str, str]:
+    place = {"COIN_HOME": str(home), "COIN_EXCHANGES_MODE": "simulated", "COIN_EXCHANGES": "upbit"}
     place["COIN_SIMULATOR_PORT"] = str(free_ports(1)[0])
-    environment = {name: text for name, text in os.environ.items() if name != "DAGSTER_HOME"} | place
+    return {name: text for name, text in os.environ.items() if name != "DAGSTER_HOME"} | place
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGHUP,
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.long),
+    ],
+)
+def test_D11_up_ends_all_that_it_started_also_in_the_background_of_a_script(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    environment = _place(tmp_path)
     command = [sys.executable, "-c", _BACKGROUND, sys.executable, "-m", "coin_platform", "up"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None and b"Dagster UI" in process.stdout.readline()
-            until(lambda: len(psutil.Process(process.pid).children(recursive=True)) > 2, 60)  # also Dagster's own
+            until(lambda: len(psutil.Process(process.pid).children(recursive=True)) > 4, 60)  # also Dagster's own
+            again = subprocess.run(command, env=environment, capture_output=True, check=False)
+            assert again.returncode == 2
+            assert f"`coin up` uses it, process {process.pid} on ".encode() in again.stderr
+            assert len(again.stderr.splitlines()) == 1
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(number)
-            assert process.wait(60) == 0
+            assert process.wait(60) == (0 if number is not signal.SIGKILL else -signal.SIGKILL)
         finally:
             process.kill()
-    until(lambda: not any(_runs(child) for child in children))
+    until(lambda: not any(_runs(child) for child in children), 60)
+    assert (tmp_path / "dagster_home" / "dagster.yaml").exists()
 
 
 @pytest.mark.long

@@ -22,6 +22,7 @@ from coin_platform.orchestration.run_process import bury_dead
 from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.orchestration.version import version
 from coin_platform.preprocess.worker import preprocess
+from coin_platform.processes import ending_signals
 from coin_platform.settings import Settings, load
 from coin_platform.telemetry import set_up
 
@@ -37,7 +38,7 @@ LONG_RUN, VERSION, TAKES_OVER = "coin/long_run", "coin/version", "coin/takes_ove
 
 
 class StopFlag:
-    """Terminate, Ctrl-C and SIGTERM set one event; Dagster's own handlers are put back on exit.
+    """Terminate, Ctrl-C, SIGTERM and a closed terminal set one event; Dagster's own handlers are put back on exit.
 
     Dagster's handler raises wherever Python happens to be; inside a task that would end one connection, not the run.
     """
@@ -54,7 +55,7 @@ class StopFlag:
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Catch the signals of the main thread; elsewhere (tests) only `set` works."""
-        loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        loop, numbers = asyncio.get_running_loop(), ending_signals()
         old = {number: signal.getsignal(number) for number in numbers}
         with contextlib.suppress(ValueError, RuntimeError):
             for number in numbers:
