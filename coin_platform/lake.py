@@ -4,10 +4,11 @@
 `minute=<MM>`. A table of all exchanges together has no level `exchange=`.
 """
 
-import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from coin_platform import __version__
-from coin_platform.errors import Conflict, LakeError, SettingsError, Smaller
-from coin_platform.lake_object import content_hash, encode
+from coin_platform.errors import Conflict, Damaged, LakeError, SettingsError, Smaller
+from coin_platform.lake_object import UNHASHED, Broken, NotOurs, content_hash, decode, encode, facts_of
 from coin_platform.landing import Landing
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
 from coin_platform.preprocess import candle, gap
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Commit", "FolderStore", "Lake", "MemoryStore", "Store", "open_lake", "scan"]
 
+logger = logging.getLogger(__name__)
+
 MINUTE: Microseconds = 60 * SECOND
 HOUR: Microseconds = 60 * MINUTE
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=24)
 LAKE_FILE = "_lake.json"
 RAW_PREFIX = "raw_"  # of the tables that nothing but a topic can make again
-OWN_FACTS = frozenset(
-    ("table", "exchange", "window_start", "window_stop", "rows", "schema", "content_hash", "code", "generation")
-)
+OWN_FACTS = frozenset(("table", "exchange", "window_start", "window_stop", "rows", "schema", *UNHASHED))
 FOOTER = 64 << 10  # bytes; the footers of all but the largest windows are shorter
 PATH = re.compile(r"(?:exchange=([^/]+)/)?date=([\d-]+)/hour=(\d\d)/(?:minute=(\d\d)/)?part\.parquet")
 
@@ -63,14 +64,25 @@ class Content(NamedTuple):
     bytes: int
 
 
+class Held(NamedTuple):
+    """A window of a table, and what its footer says of it."""
+
+    rows: pl.DataFrame
+    facts: dict[str, Any]
+
+
 class _Version(NamedTuple):
-    """A committed object: what the store and its footer say of it."""
+    """A committed object: what the store and its footer say of it, which is nothing where that is damaged."""
 
     stored: Stored
     facts: dict[str, Any]
 
+    @property
+    def generation(self) -> int:
+        return int(self.facts.get("generation", 0))
+
     def holds(self, facts: Mapping[str, Any]) -> bool:
-        return bool(self.facts["content_hash"] == facts["content_hash"])
+        return bool(self.facts.get("content_hash") == facts["content_hash"])
 
 
 class Lake:
@@ -102,11 +114,13 @@ class Lake:
         provenance: Mapping[str, Any],
         *,
         generation: int | None = None,
+        code_version: str | None = None,
     ) -> Commit:
         """Make sorted rows the content of a window, whole or not at all.
 
         The same rows and provenance leave the object as it is, so `provenance` must follow from the input alone: no
         clock, host or run. `generation` is the one seen before computing (0: none), where the input may have changed.
+        `code_version` names the code that computed. An object that is damaged is written again.
         Raises `Conflict` when another writer committed other content meanwhile: compute again and retry. Raises
         `Smaller` when the window would lose records, see `_refuse_smaller`.
         """
@@ -124,17 +138,20 @@ class Lake:
             "schema": digest(str(list(rows.schema.items())).encode())[:12],
         }
         facts["content_hash"] = content_hash(rows, facts)
-        before = self._version(key)
-        if before and before.holds(facts):
+        before = self._version_or_damaged(key)
+        if before and before.holds(facts) and self._is_sound(key):
             return self._unchanged(key, before)
-        seen = before.facts["generation"] if before else 0
+        seen = before.generation if before else 0
         if generation not in (None, seen):
             raise Conflict(
                 f"{self._store.uri(key)}: generation {seen} was committed meanwhile; compute again and retry"
             )
-        if before:
-            self._refuse_smaller(key, before.facts, facts)
-        data = encode(rows, {**facts, "code": __version__, "generation": seen + 1})
+        own = {"code": __version__, "generation": seen + 1}
+        if code_version is not None:
+            own["code_version"] = code_version
+        if before and before.facts:
+            self._refuse_smaller(key, before.facts, {**facts, **own})
+        data = encode(rows, {**facts, **own})
         try:
             self._store.put(key, data, before.stored.etag if before else None)
         except Conflict:
@@ -154,16 +171,39 @@ class Lake:
         )
 
     def read(self, table: str, exchange: str | None, window: Window) -> pl.DataFrame | None:
-        """Return the rows of a window, `None` when it was never committed."""
+        """Return the rows of a window, `None` when it was never committed. Raises `Damaged`."""
+        held = self.load(table, exchange, window)
+        return held.rows if held else None
+
+    def load(self, table: str, exchange: str | None, window: Window) -> Held | None:
+        """Return rows and facts of a window, `None` when it was never committed.
+
+        They are what was stored, for their hash is looked at. Raises `Damaged` otherwise.
+        """
         self._check()
-        stored = self._store.get(self.key(table, exchange, window))
-        return None if stored is None else pl.read_parquet(io.BytesIO(stored.data))
+        return self._load(self.key(table, exchange, window))
 
     def provenance(self, table: str, exchange: str | None, window: Window) -> dict[str, Any] | None:
-        """Return what the footer says of a window: offsets, counts, `generation`, `content_hash`, `code` ..."""
+        """Return what the footer says of a window: offsets, counts, `generation`, `content_hash`, `code` ...
+
+        Raises `Damaged` when the footer cannot be read.
+        """
         self._check()
         version = self._version(self.key(table, exchange, window))
         return version.facts if version else None
+
+    def readable_provenance(self, table: str, exchange: str | None, window: Window) -> dict[str, Any] | None:
+        """Return what `provenance` does, and `None` also when the footer is damaged: for a window to be made again."""
+        try:
+            return self.provenance(table, exchange, window)
+        except Damaged:
+            return None
+
+    def generation(self, table: str, exchange: str | None, window: Window) -> int:
+        """Return the generation of a window to `commit` upon: 0 for none, and for one whose footer is damaged."""
+        self._check()
+        version = self._version_or_damaged(self.key(table, exchange, window))
+        return version.generation if version else 0
 
     def windows(
         self,
@@ -276,14 +316,24 @@ class Lake:
         folder = _folder(table, exchange)
         after = folder + self._path(_microseconds(start) // self.window * self.window) if start else ""
         for key in self._store.list(folder, after):
-            match = PATH.fullmatch(key.removeprefix(f"{table}/"))
-            if match is None:
+            window, _ = self._window_of(key.removeprefix(f"{table}/"))
+            if window is None:
                 continue
-            _, date, hour, minute = match.groups()
-            begin = _microseconds(datetime.fromisoformat(f"{date}T{hour}:{minute or '00'}:00+00:00"))
-            if stop is not None and begin >= _microseconds(stop):
+            if stop is not None and window.start >= _microseconds(stop):
                 return
-            yield Window(begin, begin + self.window), key
+            yield window, key
+
+    def _window_of(self, path: str) -> tuple[Window | None, str | None]:
+        """Return what a key within a table's folder says: window and exchange; no window where it is none of ours."""
+        match = PATH.fullmatch(path)
+        if match is None:
+            return None, None
+        exchange, date, hour, minute = match.groups()
+        try:
+            begin = _microseconds(datetime.fromisoformat(f"{date}T{hour}:{minute or '00'}:00+00:00"))
+        except ValueError:
+            return None, None
+        return Window(begin, begin + self.window), exchange
 
     def _exchanges(self, table: str) -> Iterator[str | None]:
         """Yield the exchanges that have windows, asking the store for one key each."""
@@ -304,20 +354,71 @@ class Lake:
         if stored is None:
             return None
         size = int.from_bytes(stored.data[-8:-4], "little") + 8
-        if size > len(stored.data):
+        if len(stored.data) < size <= stored.size:
             stored = self._store.get(key, size) or stored
         try:
-            return _Version(stored, json.loads(pl.read_parquet_metadata(io.BytesIO(stored.data))["coin"]))
-        except (pl.exceptions.PolarsError, KeyError, OSError) as error:
+            return _Version(stored, facts_of(stored.data))
+        except (Broken, NotOurs):
+            stored = self._store.get(key) or stored  # its begin tells whether it is ours
+        with self._readable(key):
+            return _Version(stored, facts_of(stored.data))
+
+    def _version_or_damaged(self, key: str) -> _Version | None:
+        try:
+            return self._version(key)
+        except Damaged:
+            stored = self._store.get(key, 1)
+            return None if stored is None else _Version(stored, {})
+
+    def _load(self, key: str) -> Held | None:
+        stored = self._store.get(key)
+        if stored is None:
+            return None
+        with self._readable(key):
+            return Held(*decode(stored.data))
+
+    def _is_sound(self, key: str) -> bool:
+        """Whether an object still holds what its footer says."""
+        try:
+            return self._load(key) is not None
+        except Damaged as error:
+            logger.warning("%s; it is written again", error)
+            return False
+
+    @contextmanager
+    def _readable(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Broken as error:
+            raise Damaged(f"{self._store.uri(key)} is damaged ({error}): {self._remedy(key)}") from error
+        except NotOurs as error:
             raise LakeError(f"{self._store.uri(key)} was not written by this lake ({error}): move it away") from error
 
+    def _remedy(self, key: str) -> str:
+        """Return how a damaged object is made again."""
+        table, _, path = key.partition("/")
+        window, exchange = self._window_of(path)
+        if window is None:
+            return "remove it"
+        again = f"coin lake backfill --from {_minute(window.start)} --to {_minute(window.stop)} --table {table}"
+        return f"make it again while the records are kept, or put it back from a backup: {again}" + (
+            f" --exchange {exchange}" if exchange else ""
+        )
+
     def _refuse_smaller(self, key: str, stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Raise `Smaller` if a raw window would lose records, which nobody could bring back."""
+        """Raise `Smaller` if a window would lose rows and nobody asked for that.
+
+        A raw window would lose records, which nobody could bring back. A table of the same raw content may only get
+        fewer rows by other code: the same code had more to go on when it made it.
+        """
         is_raw = str(facts["table"]).startswith(RAW_PREFIX)
-        if is_raw and facts["rows"] < stored["rows"] and not self.replaces_smaller:
+        names = ("raw_content_hash", "code_version")
+        is_same = all(facts.get(name) is not None and facts.get(name) == stored.get(name) for name in names)
+        if (is_raw or is_same) and facts["rows"] < stored["rows"] and not self.replaces_smaller:
             raise Smaller(
-                f"{self._store.uri(key)}: {facts['rows']} records would replace the {stored['rows']} that are stored; "
-                "they are kept; to replace them: coin lake backfill --replace-smaller"
+                f"{self._store.uri(key)}: {facts['rows']} {'records' if is_raw else 'rows'} would replace the "
+                f"{stored['rows']} that are stored; they are kept; to replace them: "
+                "coin lake backfill --replace-smaller"
             )
 
     def _unchanged(self, key: str, version: _Version) -> Commit:
@@ -385,6 +486,10 @@ def _folder(table: str, exchange: str | None) -> str:
 
 def _time(time: Microseconds) -> str:
     return (EPOCH + timedelta(microseconds=time)).isoformat()
+
+
+def _minute(time: Microseconds) -> str:
+    return f"{EPOCH + timedelta(microseconds=time):%Y-%m-%dT%H:%M}"
 
 
 def _microseconds(time: datetime) -> Microseconds:

@@ -1,4 +1,4 @@
-"""One object of the lake: rows and facts as a Parquet file, and the hash that says whether two hold the same."""
+"""One object of the lake: rows and facts as a Parquet file, and the hash that says what it holds."""
 
 import hashlib
 import io
@@ -9,6 +9,17 @@ from typing import Any
 import polars as pl
 
 ROW_GROUP = 50_000
+UNHASHED = frozenset(("content_hash", "code", "code_version", "generation"))  # facts that are not of the content
+_MAGIC = b"PAR1"  # with which a Parquet file begins and ends
+_NEEDED = frozenset(("content_hash", "generation", "rows"))
+
+
+class NotOurs(Exception):
+    """The bytes are not a Parquet file of this lake."""
+
+
+class Broken(Exception):
+    """The bytes are a Parquet file that cannot be read, or that holds other values than were stored."""
 
 
 def encode(rows: pl.DataFrame, facts: dict[str, Any]) -> bytes:
@@ -23,6 +34,40 @@ def encode(rows: pl.DataFrame, facts: dict[str, Any]) -> bytes:
         metadata={"coin": json.dumps(facts, sort_keys=True, default=str)},
     )
     return file.getvalue()
+
+
+def facts_of(data: bytes) -> dict[str, Any]:
+    """Return the facts that a file keeps; its end is enough. Raises `NotOurs` and `Broken`."""
+    try:
+        metadata = pl.read_parquet_metadata(io.BytesIO(data))
+    except (Exception, pl.exceptions.PanicException) as error:  # whatever polars makes of damaged bytes
+        raise (Broken if _MAGIC in (data[:4], data[-4:]) else NotOurs)(_line(error)) from error
+    if "coin" not in metadata:
+        raise NotOurs("a Parquet file without our facts")
+    try:
+        facts = json.loads(metadata["coin"])
+    except ValueError as error:
+        raise Broken(f"its facts cannot be read: {_line(error)}") from error
+    if not isinstance(facts, dict) or not facts.keys() >= _NEEDED:
+        raise Broken("its facts are not complete")
+    return facts
+
+
+def decode(data: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Return rows and facts of a whole file, which are what was stored. Raises `NotOurs` and `Broken`."""
+    facts = facts_of(data)
+    try:
+        rows = pl.read_parquet(io.BytesIO(data))
+        now = content_hash(rows, {name: value for name, value in facts.items() if name not in UNHASHED})
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise Broken(_line(error)) from error
+    if now != facts["content_hash"]:
+        raise Broken("its values are not those that were stored")
+    return rows, facts
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def content_hash(rows: pl.DataFrame, facts: dict[str, Any]) -> str:

@@ -159,7 +159,7 @@ class _Backfill:
     def _table(self, context: dg.OpExecutionContext, asset: dg.AssetsDefinition, name: str, window: Window) -> Made:
         table = asset.key.path[-1]
         try:
-            before = self._lake.provenance(table, name, window)
+            before = self._lake.readable_provenance(table, name, window)
             with dg.build_asset_context(
                 partition_key=key_of(window), resources=self._resources, instance=context.instance
             ) as inside:

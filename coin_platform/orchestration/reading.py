@@ -1,16 +1,16 @@
 """Which records a window holds, and what came before them."""
 
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from coin_platform.broker import Broker
-from coin_platform.errors import LakeError, WindowOpen
+from coin_platform.errors import Damaged, LakeError, WindowOpen
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, Microseconds, Window
-from coin_platform.preprocess.tables import records
+from coin_platform.preprocess.tables import raw_table, records
 from coin_platform.preprocess.transform import Source
 from coin_platform.wire import Record
 
@@ -52,20 +52,67 @@ class RawFacts(NamedTuple):
         return broker.offset_for_time(source.topic, source.partition, self.stop) >= self.span.stop
 
 
+class RawWindow(NamedTuple):
+    """The records of a window, where they are in the log, and which log that is."""
+
+    rows: pl.DataFrame
+    span: Span
+    log: str | None
+    kept_from: int | None = None  # the log began anew since they were stored; it holds so many of the same time
+
+
 def raw_facts(lake: Lake, source: Source, window: Window) -> RawFacts | None:
     """Return what the lake says of a raw window; `None` if it has none. Raises `LakeError` if that is not ours."""
-    table, name = f"raw_{source.channel}", source.exchange.name
-    facts = lake.provenance(table, name, window)
-    if facts is None:
-        return None
+    facts = lake.provenance(f"raw_{source.channel}", source.exchange.name, window)
+    return None if facts is None else _parsed(facts, lake, source, window)
+
+
+def raw_window(broker: Broker, lake: Lake, source: Source, window: Window, grace: Microseconds) -> RawWindow:
+    """Return the records of a closed window as they are to be stored.
+
+    1. They come from the topic.
+    2. Once the topic has trimmed them, or began anew, they are those of the lake, unless it `replaces_smaller`.
+    3. Where those of the lake are damaged, they come from the topic, if it still has all of them.
+
+    Raises `WindowOpen`, and `Damaged` where neither the lake nor the topic has them whole.
+    """
+    place = (source.topic, source.partition)
+    held, damage = None, None
+    try:
+        held = lake.load(f"raw_{source.channel}", source.exchange.name, window)
+    except Damaged as error:
+        damage = error
+    stored = _parsed(held.facts, lake, source, window) if held else _unverified(lake, source, window)
+    is_ours = stored is not None and stored.is_of(broker, source)
+    if stored is not None and (stored.span.start < stored.span.stop or is_ours):
+        is_gone = not is_ours and not lake.replaces_smaller
+        if is_gone or (is_ours and stored.span.start < broker.begin_offset(*place)):
+            if damage is not None:
+                raise damage
+            assert held is not None  # or there were neither facts
+            began, ended = (broker.offset_for_time(*place, time) for time in window)
+            return RawWindow(held.rows, stored.span, stored.log, ended - began if is_gone else None)
+    log = broker.identity(*place)
+    found = span(broker, lake, source, window, grace, stored if is_ours else None)
+    if damage and stored is None and (found.trimmed is not None or found.new_log):
+        raise damage
+    return RawWindow(raw_table(broker.read(*place, found.start, found.stop)), found, log)
+
+
+def _unverified(lake: Lake, source: Source, window: Window) -> RawFacts | None:
+    """Return what the footer of a damaged raw window says, if it can be read."""
+    facts = lake.readable_provenance(f"raw_{source.channel}", source.exchange.name, window)
+    return None if facts is None else _parsed(facts, lake, source, window)
+
+
+def _parsed(facts: Mapping[str, Any], lake: Lake, source: Source, window: Window) -> RawFacts:
     try:
         new_log = NewLog(*map(int, facts["new_log"])) if facts.get("new_log") else None
         trimmed = None if facts.get("trimmed") is None else int(facts["trimmed"])
         span = Span(int(facts["start_offset"]), int(facts["stop_offset"]), trimmed, new_log)
     except (KeyError, TypeError, ValueError) as error:
-        raise LakeError(
-            f"{lake.uri(table, name, window)}: its footer does not say which records it holds ({error!r}): move it away"
-        ) from error
+        uri = lake.uri(f"raw_{source.channel}", source.exchange.name, window)
+        raise LakeError(f"{uri}: its footer does not say which records it holds ({error!r}): move it away") from error
     return RawFacts(span, facts.get("log"), window.stop)
 
 
@@ -84,11 +131,12 @@ def has_records(broker: Broker, source: Source, window: Window) -> bool:
     return first > 0 or broker.offset_for_time(source.topic, source.partition, window.stop) > 0
 
 
-def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Microseconds) -> Span:
+def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Microseconds, own: RawFacts | None) -> Span:
     """Return a closed window's offsets; it begins where the window before it ended.
 
     What was trimmed before it was stored is lost, and said; without a window before, nobody knows how much that was.
     If the log began anew since the last stored window, this window begins where the new log does, and says so.
+    `own` is what was stored of this window, if it is of this log.
     Raises `WindowOpen` while it is open.
     """
     topic, partition = source.topic, source.partition
@@ -98,12 +146,12 @@ def span(broker: Broker, lake: Lake, source: Source, window: Window, grace: Micr
         )
     length = window.stop - window.start
     before = raw_facts(lake, source, Window(window.start - length, window.start))
-    own = raw_facts(lake, source, window)
-    if own is not None and not own.is_of(broker, source):
-        own = None  # it is to be made anew
     last = before or (None if own else _last_before(lake, source, window))
     first, start = broker.begin_offset(topic, partition), broker.offset_for_time(topic, partition, window.start)
     trimmed, new_log = (own.span.trimmed, own.span.new_log) if own else (None, None)
+    if last is not None and last.span.stop != broker.offset_for_time(topic, partition, last.stop):
+        begin = last.stop - length  # late records, another log, or a damaged footer: that is told by its content
+        lake.load(f"raw_{source.channel}", source.exchange.name, Window(begin, last.stop))
     if last is not None and not last.is_of(broker, source):
         new_log = new_log or NewLog(last.span.stop, last.stop)
         if before and before.log is not None and before.log != broker.identity(topic, partition):

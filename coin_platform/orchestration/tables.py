@@ -1,5 +1,6 @@
 """What a table of one window is made of: reads it, commits it, and says what was found."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -9,21 +10,24 @@ import polars as pl
 
 from coin_platform import quality
 from coin_platform.broker import Broker
-from coin_platform.errors import RetentionLoss
+from coin_platform.errors import Conflict, Damaged, RetentionLoss
 from coin_platform.exchanges.base import Exchange
-from coin_platform.lake import Commit, Lake
+from coin_platform.lake import RAW_PREFIX, Commit, Held, Lake
 from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.pictures import pictures
-from coin_platform.orchestration.reading import has_lead, lead, raw_facts, span
+from coin_platform.orchestration.reading import has_lead, lead, raw_facts, raw_window
+from coin_platform.orchestration.version import code_version
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seconds, state_of
 from coin_platform.preprocess.ledger import State
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.tables import Batch, batch, dead_table, raw_table, records
+from coin_platform.preprocess.tables import Batch, batch, dead_table, records
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.wire import Record
+
+logger = logging.getLogger(__name__)
 
 Rule: TypeAlias = Callable[[pl.DataFrame], quality.Finding]
 
@@ -36,43 +40,27 @@ RULES: dict[Channel, dict[str, Rule]] = {  # what must hold for one table only
 
 
 def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Copy the records of one window into the lake.
-
-    Once the topic has trimmed them, or is another log, the lake's own are kept, unless the lake `replaces_smaller`.
-    """
+    """Copy the records of one window into the lake."""
     started = time.perf_counter()
-    name, table, (topic, partition) = source.exchange.name, f"raw_{source.channel}", (source.topic, source.partition)
-    kept = raw_facts(lake, source, window)
-    kept_from = None
-    if kept is not None and kept.span.start < kept.span.stop and not kept.is_of(broker, source):
-        edges = [broker.offset_for_time(topic, partition, time) for time in window]
-        kept_from = None if lake.replaces_smaller else edges[1] - edges[0]
-        is_kept = not lake.replaces_smaller
-    else:
-        is_kept = kept is not None and kept.span.start < broker.begin_offset(topic, partition)
-    if kept is not None and is_kept:
-        found, log, rows = kept.span, kept.log, _read(lake, table, source, window)
-    else:
-        log = broker.identity(topic, partition)
-        found = span(broker, lake, source, window, int(settings.grace.total_seconds() * 1e6))
-        rows = raw_table(broker.read(topic, partition, found.start, found.stop))
-    place = {"topic": topic, "partition": partition, "start_offset": found.start, "stop_offset": found.stop}
+    name, table = source.exchange.name, f"raw_{source.channel}"
+    generation = lake.generation(table, name, window)
+    grace = int(settings.grace.total_seconds() * 1e6)
+    rows, (start, stop, trimmed, new_log), log, kept_from = raw_window(broker, lake, source, window, grace)
+    place = {"topic": source.topic, "partition": source.partition, "start_offset": start, "stop_offset": stop}
     place |= {"log": log} if log else {}
-    place |= {"trimmed": found.trimmed} if found.trimmed is not None else {}
-    place |= {"new_log": list(found.new_log)} if found.new_log else {}
-    former_stop = found.new_log.stop_offset if found.new_log else None
-    finding = quality.tiling(
-        rows["offset"], found.start, found.stop, found.trimmed, former_stop=former_stop, kept_from=kept_from
-    )
-    commit = lake.commit(table, name, window, rows, {**place, "frames": _frames(rows)})
+    place |= {"trimmed": trimmed} if trimmed is not None else {}
+    place |= {"new_log": list(new_log)} if new_log else {}
+    former_stop = new_log.stop_offset if new_log else None
+    finding = quality.tiling(rows["offset"], start, stop, trimmed, former_stop=former_stop, kept_from=kept_from)
+    commit = lake.commit(table, name, window, rows, {**place, "frames": _frames(rows)}, generation=generation)
     return _result(commit, rows, [finding], {**place, "seconds": time.perf_counter() - started})
 
 
 def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Turn the raw table of one window into rows."""
     started = time.perf_counter()
-    raw = _read(lake, f"raw_{source.channel}", source, window)
-    provenance = lake.provenance(f"raw_{source.channel}", source.exchange.name, window) or {}
+    making = _Making(lake, source.channel.value, source.exchange, window)
+    raw, provenance = making.load(f"raw_{source.channel}")
     start = int(provenance["start_offset"])
     result = _batch(source, window, broker, lake, raw, start)
     _refuse_worse(source, window, broker, lake, result, start)
@@ -87,7 +75,7 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
         found.append(quality.arrived([(str(fault.pair), fault.reason) for fault in missed]))
     facts = {name: provenance[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
     kept = {**facts, **result.counts, "faults_found": [(offset, str(pair), *rest) for offset, (pair, *rest) in faults]}
-    commit = lake.commit(source.channel.value, source.exchange.name, window, result.rows, kept)
+    commit = making.commit(result.rows, {**kept, "raw_content_hash": provenance["content_hash"]})
     told = "\n".join(f"- offset {offset}: {fault.reason}" for offset, fault in faults[:20])
     numbers = {**facts, **result.counts, "seconds": time.perf_counter() - started}
     shown = {**pictures(source.channel, result.rows, window), **quality.latency(result.rows), **numbers}
@@ -112,7 +100,7 @@ def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.D
 
 def _refuse_worse(source: Source, window: Window, broker: Broker, lake: Lake, result: Batch, start: int) -> None:
     """Keep a stored table whose books began in records that are gone since: made again, it would have holes."""
-    kept = lake.provenance(source.channel.value, source.exchange.name, window)
+    kept = lake.readable_provenance(source.channel.value, source.exchange.name, window)
     if kept is None or result.counts["frames_invalid"] <= int(kept.get("frames_invalid", 0)):
         return
     if not has_lead(broker, lake, source, window, start):
@@ -124,14 +112,15 @@ def _refuse_worse(source: Source, window: Window, broker: Broker, lake: Lake, re
 
 def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Collect the dead letters of one window, of all channels."""
+    making = _Making(lake, "dead", exchange, window)
     parts = []
     for source in found:
         transform = Transform(source)
-        for record in records(_read(lake, f"raw_{source.channel}", source, window)):
+        for record in records(making.load(f"raw_{source.channel}").rows):
             transform.feed(record)
         parts.append(dead_table(source, transform.dead))
     rows = pl.concat(parts).sort("topic", "offset")
-    commit = lake.commit("dead", exchange.name, window, rows, {"dead": rows.height})
+    commit = making.commit(rows, {"dead": rows.height, "raw_content_hash": making.raw_content_hash})
     reasons = rows.group_by("error", "reason").len().sort("len", descending=True).head(5)
     text = "\n".join(f"- {count} x {error}: {reason}" for error, reason, count in reasons.iter_rows())
     return _result(commit, rows, [], {"reasons": dg.MetadataValue.md(text or "none")})
@@ -139,15 +128,16 @@ def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lak
 
 def keep_gaps(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Gather what one window's records say is missing, going on from what the window before knew."""
+    making = _Making(lake, "gap", exchange, window)
     parts, states = [], {}
     for source in found:
         gaps = Gaps(source, _state_before(source, window, lake))
-        _gather(gaps, source, window, lake)
+        _gather(gaps, source, window, making)
         parts.append(gaps.table())
         states[source.channel.value] = gaps.ledger.state.pack()
     rows = pl.concat(parts)
     missing = seconds(rows, window.stop)
-    commit = lake.commit("gap", exchange.name, window, rows, {"states": states})
+    commit = making.commit(rows, {"states": states, "raw_content_hash": making.raw_content_hash})
     shown = {"gap_seconds": sum(missing.values()), **{f"seconds_{cause}": each for cause, each in missing.items()}}
     return _result(commit, rows, [quality.no_gap(rows)], {**shown, "gaps": dg.MetadataValue.md(listing(rows))})
 
@@ -160,19 +150,23 @@ def _state_before(source: Source, window: Window, lake: Lake) -> State | None:
     facts = raw_facts(lake, source, window)
     stop = facts.span.new_log.since if facts and facts.span.new_log else window.start
     before = Window(stop - (window.stop - window.start), stop)
-    if state := state_of(lake.provenance("gap", source.exchange.name, before), source.channel):
+    try:
+        known = lake.load("gap", source.exchange.name, before)
+    except Damaged as error:
+        logger.warning("%s; what it knew is made of the raw table", error)
+        known = None
+    if known and (state := state_of(known.facts, source.channel)):
         return state
     if raw_facts(lake, source, before) is None:
         return None
     gaps = Gaps(source, None)
-    _gather(gaps, source, before, lake)
+    _gather(gaps, source, before, _Making(lake, "gap", source.exchange, before))
     return gaps.ledger.state
 
 
-def _gather(gaps: Gaps, source: Source, window: Window, lake: Lake) -> None:
-    name, table = source.exchange.name, source.channel.value
-    facts = lake.provenance(f"raw_{table}", name, window) or {}
-    raw = _read(lake, f"raw_{table}", source, window)
+def _gather(gaps: Gaps, source: Source, window: Window, making: "_Making") -> None:
+    table = source.channel.value
+    raw, facts = making.load(f"raw_{table}")
     first = next(records(raw.head(1)), Record(int(facts["start_offset"]), window.stop, "", b""))  # or the window's end
     if "new_log" in facts:
         stop_offset, since = map(int, facts["new_log"])
@@ -181,16 +175,50 @@ def _gather(gaps: Gaps, source: Source, window: Window, lake: Lake) -> None:
         gaps.trimmed(int(facts["trimmed"]), window.start, first)
     rows, faults = None, []
     if is_book(source):
-        rows = _read(lake, table, source, window)
-        faults = faults_of(lake.provenance(table, name, window) or {})
+        rows, table_facts = making.load(table)
+        faults = faults_of(table_facts)
     gaps.read(records(raw), rows, faults)
 
 
-def _read(lake: Lake, table: str, source: Source, window: Window) -> pl.DataFrame:
-    rows = lake.read(table, source.exchange.name, window)
-    if rows is None:
-        raise dg.Failure(f"{table} of {source.exchange.name} has no such window yet: materialise it first")
-    return rows
+class _Making:
+    """A table of one window while it is made: what it is made of, and that nobody overtakes it."""
+
+    def __init__(self, lake: Lake, table: str, exchange: Exchange, window: Window) -> None:
+        self._lake, self._table, self._exchange, self._window = lake, table, exchange.name, window
+        self._generation = lake.generation(table, exchange.name, window)
+        self._made_of: dict[str, str] = {}  # content hashes, by table
+
+    @property
+    def raw_content_hash(self) -> dict[str, str]:
+        """The content hashes of the raw tables that were read."""
+        return {name: value for name, value in self._made_of.items() if name.startswith(RAW_PREFIX)}
+
+    def load(self, table: str) -> Held:
+        """Return another table of the window. Raises `dg.Failure` if it is not made, and `Damaged`."""
+        held = self._lake.load(table, self._exchange, self._window)
+        if held is None:
+            raise dg.Failure(f"{table} of {self._exchange} has no such window yet: materialise it first")
+        self._made_of[table] = held.facts["content_hash"]
+        return held
+
+    def commit(self, rows: pl.DataFrame, facts: dict[str, Any]) -> Commit:
+        """Commit the table. Raises `Conflict` if it, or what it is made of, was made again meanwhile."""
+        for table, content_hash in self._made_of.items():
+            now = self._lake.provenance(table, self._exchange, self._window) or {}
+            if now.get("content_hash") != content_hash:
+                raise Conflict(
+                    f"{self._lake.uri(self._table, self._exchange, self._window)}: {table} was made again meanwhile; "
+                    "compute again and retry"
+                )
+        return self._lake.commit(
+            self._table,
+            self._exchange,
+            self._window,
+            rows,
+            facts,
+            generation=self._generation,
+            code_version=None if self._table == "gap" else code_version(),  # gaps depend on the window before, too
+        )
 
 
 def _frames(rows: pl.DataFrame) -> int:

@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from coin_platform.broker import LocalBroker
 from coin_platform.commands.lake import Report, stretches
 from coin_platform.commands.times import now, text
 from coin_platform.errors import CoinPlatformError
@@ -107,6 +108,46 @@ def test_an_exchange_that_fails_fails_alone(platform: Platform, capfd: pytest.Ca
     assert "FAILED upbit 2026-11-02T03:00 raw_ticker: file://" in said and "was not written by this lake" in said
     assert "FAILED upbit 2026-11-02T03:00 ticker: what it is made of failed" in said
     assert "okx" not in said
+
+
+def test_D7_a_backfill_makes_damaged_objects_again(platform: Platform) -> None:
+    two_windows(platform)
+    assert platform.coin("lake", "backfill", *RANGE, *TICKERS).exit_code == 0
+    before = sha256(platform.lake)
+    for path in platform.lake.rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:-200])
+    made = platform.coin("lake", "backfill", *RANGE, *TICKERS)
+    assert made.exit_code == 0, made.output
+    assert sha256(platform.lake) == before
+
+
+def test_D1_a_lost_journal_is_an_exit_code_and_stored_windows_get_fewer_records_by_name_only(
+    platform: Platform, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def logged(count: int) -> None:
+        platform.time = FIRST.start
+        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker")[:count])
+        platform.time = THEN.start
+        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker")[:count], first=count + 1)
+
+    def rows() -> list[int]:
+        provenances = (platform.opened().provenance("raw_ticker", "upbit", window) for window in (FIRST, THEN))
+        return [int((facts or {})["rows"]) for facts in provenances]
+
+    logged(4)
+    assert platform.coin("lake", "backfill", *RANGE, *TICKERS).exit_code == 0
+    platform.broker.close()
+    shutil.rmtree(platform.settings.path(platform.settings.journal_dir))
+    platform.broker = LocalBroker(platform.settings.path(platform.settings.journal_dir), clock=lambda: platform.time)
+    logged(2)
+    kept = platform.coin("lake", "backfill", *RANGE, *TICKERS)
+    assert (kept.exit_code, rows()) == (1, [4, 4])
+    said = capfd.readouterr().err
+    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: check conservation failed: 4 of the 4 records" in said
+    assert "began anew since and holds 2 records of this window: the stored ones are kept" in said
+    assert "what it is made of failed" not in said, "the rest of the window is made"
+    platform.coin("lake", "backfill", *RANGE, *TICKERS, "--replace-smaller")
+    assert rows() == [2, 2]
 
 
 def test_windows_that_are_not_there_are_named(platform: Platform) -> None:

@@ -40,14 +40,14 @@ SABOTAGES = (
     Sabotage(
         *("S2", "the same content is not written again"),
         "coin_platform/lake.py",
-        "if before and before.holds(facts):",
+        "if before and before.holds(facts) and self._is_sound(key):",
         "if before and not facts:",
         ("tests/test_lake.py", "tests/orchestration/test_tables.py"),
     ),
     Sabotage(
         *("D1", "a stored raw window gets no fewer records"),
         "coin_platform/lake.py",
-        'is_raw and facts["rows"] < stored["rows"] and not self.replaces_smaller',
+        '(is_raw or is_same) and facts["rows"] < stored["rows"] and not self.replaces_smaller',
         "False",
         ("tests/orchestration/test_growth.py",),
     ),
@@ -63,6 +63,13 @@ SABOTAGES = (
         "coin_platform/orchestration/reading.py",
         ">= self.span.stop",
         ">= 0",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("D7", "what is read is what was stored"),
+        "coin_platform/lake_object.py",
+        'if now != facts["content_hash"]:',
+        "if not now:",
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from coin_platform.broker import Broker, LocalBroker
-from coin_platform.errors import Smaller
+from coin_platform.errors import Conflict, Damaged, Smaller
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.kafka import HEADER, KafkaBroker
-from coin_platform.lake import Lake
+from coin_platform.lake import Held, Lake
 from coin_platform.model import Channel, Kind, Microseconds, Window
-from coin_platform.orchestration.tables import keep_gaps, keep_raw, keep_rows
+from coin_platform.orchestration import tables
+from coin_platform.orchestration.tables import keep_dead, keep_gaps, keep_raw, keep_rows
+from coin_platform.preprocess.tables import Batch, batch
+from coin_platform.preprocess.transform import Outcome
 from coin_platform.s3 import S3Store
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
@@ -298,3 +302,218 @@ def test_D1_rows_of_a_kept_window_are_made_again_without_the_records_of_the_new_
     local.make(SECOND)
     again = local.lake.read("ticker", "upbit", SECOND)
     assert stored is not None and again is not None and again.equals(stored)
+
+
+class Overtaken(Lake):
+    """A lake in which something happens between the reading of a raw table and what follows."""
+
+    happens: Callable[[], object] = staticmethod(lambda: None)
+
+    def load(self, table: str, exchange: str | None, window: Window) -> Held | None:
+        held = super().load(table, exchange, window)
+        if table == "raw_ticker":
+            happens, self.happens = self.happens, lambda: None
+            happens()
+        return held
+
+
+@pytest.mark.parametrize("rest", [True, False], ids=["a newer run has made all", "raw is newer"])
+def test_D6_a_slow_run_does_not_overwrite_what_a_newer_one_made_of_more(
+    local: LocalWorld, tmp_path: Path, rest: bool
+) -> None:
+    local.log(FIRST, 5)
+    local.raw(FIRST)
+    slow = Overtaken(FolderStore(tmp_path / "lake"), MINUTE)
+
+    def overtake() -> None:
+        local.log(FIRST, 5)  # late, after the grace
+        local.make(FIRST) if rest else local.raw(FIRST)
+
+    slow_runs: dict[str, Callable[[], object]] = {
+        "ticker": lambda: keep_rows(local.source, FIRST, local.broker, slow),
+        "dead": lambda: keep_dead(UPBIT, [local.source], FIRST, slow),
+        "gap": lambda: keep_gaps(UPBIT, [local.source], FIRST, slow),
+    }
+    for number, (table, make) in enumerate(slow_runs.items(), 2):
+        slow.happens = overtake
+        before = local.lake.generation(table, "upbit", FIRST)
+        with pytest.raises(Conflict, match="meanwhile; compute again and retry"):
+            make()
+        assert local.rows(FIRST) == 5 * number
+        assert local.lake.generation(table, "upbit", FIRST) == before + (rest and table != "dead")
+    local.make(FIRST)
+    fresh = Lake(FolderStore(tmp_path / "fresh"), MINUTE)
+    keep_raw(local.source, FIRST, local.broker, fresh, SETTINGS)
+    keep_rows(local.source, FIRST, local.broker, fresh)
+    made, wanted = (lake.read("ticker", "upbit", FIRST) for lake in (local.lake, fresh))
+    assert made is not None and wanted is not None and made.equals(wanted), "the next run makes it of all"
+
+
+def test_D6_a_slow_run_does_not_overwrite_newer_raw(local: LocalWorld, tmp_path: Path) -> None:
+    local.log(FIRST, 5)
+    local.raw(FIRST)
+    slow = Overtaken(FolderStore(tmp_path / "lake"), MINUTE)
+
+    def overtake() -> None:
+        local.log(FIRST, 5)
+        local.raw(FIRST)
+        local.log(FIRST, 2)
+
+    slow.happens = overtake
+    with pytest.raises(Conflict, match="generation 2 was committed meanwhile"):
+        local.raw(FIRST, slow)
+    assert local.rows(FIRST) == 10
+
+
+def test_D6_a_table_says_which_raw_content_it_is_made_of(local: LocalWorld) -> None:
+    local.log(FIRST, 5)
+    local.make(FIRST)
+    keep_dead(UPBIT, [local.source], FIRST, local.lake)
+    raw, *made = (
+        local.lake.provenance(table, "upbit", FIRST) or {} for table in ("raw_ticker", "ticker", "dead", "gap")
+    )
+    name = raw["content_hash"]
+    assert [facts["raw_content_hash"] for facts in made] == [name, {"raw_ticker": name}, {"raw_ticker": name}]
+
+
+def test_D1_a_table_gets_fewer_rows_of_the_same_raw_content_only_by_other_code(
+    local: LocalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.log(FIRST, 20)
+    local.make(FIRST)
+
+    def fewer(*arguments: Any) -> Batch:
+        whole = batch(*arguments)
+        counts = whole.transform.frames
+        counts[Outcome.ROWS], counts[Outcome.CONTROL], whole.transform.emitted = 4, 15, 4
+        return whole._replace(rows=whole.rows.head(4))
+
+    monkeypatch.setattr(tables, "batch", fewer)
+    with pytest.raises(Smaller, match="4 rows would replace the 19 that are stored; they are kept"):
+        keep_rows(local.source, FIRST, local.broker, local.lake)
+    assert local.rows(FIRST, "ticker") == 19
+    monkeypatch.setattr(tables, "code_version", lambda: "mended")
+    keep_rows(local.source, FIRST, local.broker, local.lake)
+    assert local.rows(FIRST, "ticker") == 4
+
+
+def object_of(folder: Path, table: str, window: Window = FIRST) -> Path:
+    """Return the file of a window."""
+    minute = (window.start - FIRST.start) // MINUTE
+    return folder / f"lake/{table}/exchange=upbit/date=2026-11-02/hour=00/minute={minute:02}/part.parquet"
+
+
+def flip(path: Path) -> None:
+    """Turn one bit of a payload, so that polars reads the file as before."""
+    data = bytearray(path.read_bytes())
+    rows = pl.read_parquet(path)
+    for place in range(4, len(data)):
+        data[place] ^= 1
+        try:
+            found = pl.read_parquet(bytes(data))
+        except (Exception, pl.exceptions.PanicException):
+            found = rows
+        if found.schema == rows.schema and found.height == rows.height and not found.equals(rows):
+            break
+        data[place] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    """Lose the file's end."""
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def spoil(path: Path) -> None:
+    """Overwrite the file's footer, but for its last bytes."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-600] + bytes(592) + data[-8:])
+
+
+ILLS = pytest.mark.parametrize("ill", [flip, cut, spoil])
+
+
+@ILLS
+def test_D7_a_damaged_raw_object_is_made_again_from_the_topic(
+    local: LocalWorld, tmp_path: Path, ill: Callable[[Path], None]
+) -> None:
+    for window in (FIRST, SECOND):
+        local.log(window, 20)
+        local.make(window)
+    for window in (FIRST, SECOND):
+        stored = local.lake.load("raw_ticker", "upbit", window)
+        ill(object_of(tmp_path, "raw_ticker", window))
+        with pytest.raises(
+            Damaged, match=r"minute=0\d/part.parquet is damaged .*coin lake backfill --from 2026-11-02T00:"
+        ):
+            keep_rows(local.source, window, local.broker, local.lake)
+        assert local.rows(window, "ticker") == 19, "what was made of it is kept"
+        result = local.raw(window)
+        assert result.metadata is not None and result.metadata["changed"] and failed(result) == {}
+        mended = local.lake.load("raw_ticker", "upbit", window)
+        assert stored is not None and mended is not None and mended.rows.equals(stored.rows)
+        assert mended.facts["content_hash"] == stored.facts["content_hash"]
+        again = local.make(window)
+        assert [made.metadata["changed"] for made in again if made.metadata] == [False] * 3
+
+
+@ILLS
+@pytest.mark.parametrize("is_anew", [False, True], ids=["trimmed", "begun anew"])
+def test_D7_a_damaged_raw_object_that_the_topic_no_longer_has_fails_and_nothing_is_replaced(
+    local: LocalWorld, tmp_path: Path, ill: Callable[[Path], None], is_anew: bool
+) -> None:
+    for window in (FIRST, SECOND):
+        local.log(window, 20)
+        local.make(window)
+    if is_anew:
+        local.begin_anew()
+        local.log(THIRD, 5)
+    else:
+        assert isinstance(local.broker, LocalBroker)
+        local.broker.trim(local.source.topic, 0, 22)
+        while local.broker.begin_offset(local.source.topic, 0) < 22:
+            local.broker.flush()
+    damaged = object_of(tmp_path, "raw_ticker", SECOND)
+    ill(damaged)
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "lake").rglob("*.parquet"))}
+    for make in (local.raw, local.make):
+        with pytest.raises(Damaged, match=r"minute=01/part.parquet is damaged .*put it back from a backup") as caught:
+            make(SECOND)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(Damaged):
+        keep_rows(local.source, SECOND, local.broker, local.lake)
+    with pytest.raises(Damaged):
+        keep_dead(UPBIT, [local.source], SECOND, local.lake)
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "lake").rglob("*.parquet"))} == before
+
+
+@ILLS
+def test_D7_a_damaged_table_is_written_again_when_its_window_is_made_again(
+    local: LocalWorld, tmp_path: Path, ill: Callable[[Path], None]
+) -> None:
+    local.log(FIRST, 20)
+    local.make(FIRST)
+    stored = local.lake.read("ticker", "upbit", FIRST)
+    ill(object_of(tmp_path, "ticker"))
+    with pytest.raises(Damaged, match=r"ticker/.* is damaged"):
+        local.lake.read("ticker", "upbit", FIRST)
+    local.make(FIRST)
+    mended = local.lake.read("ticker", "upbit", FIRST)
+    assert stored is not None and mended is not None and mended.equals(stored)
+
+
+def test_D7_a_damaged_end_of_the_window_before_is_not_taken_for_this_ones_begin(
+    local: LocalWorld, tmp_path: Path
+) -> None:
+    local.log(FIRST, 20)
+    local.log(SECOND, 5)
+    local.make(FIRST)
+    path = object_of(tmp_path, "raw_ticker")
+    path.write_bytes(path.read_bytes().replace(b'"stop_offset": 20', b'"stop_offset": 10'))
+    with pytest.raises(
+        Damaged, match=r"minute=00/part.parquet is damaged \(its values are not those that were stored\)"
+    ):
+        local.raw(SECOND)
+    local.raw(FIRST)
+    local.raw(SECOND)
+    assert (local.rows(FIRST), local.rows(SECOND)) == (20, 5)
