@@ -79,9 +79,11 @@ T = TypeVar("T")
 class _Producer:
     """The shipper's way to Kafka."""
 
-    def __init__(self, servers: Sequence[str], keys: Mapping[tuple[str, int], str]) -> None:
+    def __init__(
+        self, servers: Sequence[str], keys: Mapping[tuple[str, int], str], security: Mapping[str, Any]
+    ) -> None:
         self._keys = {place: name.encode() for place, name in keys.items()}
-        self._producer = topics.client(KafkaProducer, servers, 2.0, **_PRODUCER)
+        self._producer = topics.client(KafkaProducer, servers, 2.0, **_PRODUCER, **security)
 
     def send(self, topic: str, partition: int, record: Record) -> Any:
         key, headers = self._keys.get((topic, partition)), [(HEADER, record.header.encode())]
@@ -124,12 +126,18 @@ class KafkaBroker:
         patience: float = PATIENCE,
         on_loss: Callable[[Loss], None] | None = None,
         guest: bool = False,
+        security: Mapping[str, Any] | None = None,
     ) -> None:
-        """`keys` names the exchange of each partition; the other arguments are those of `Shipper`."""
-        self._servers, self._patience = list(servers), patience
-        self.shipper = Shipper(
-            spool, lambda: _Producer(servers, keys or {}), limit=spool_bytes, on_loss=on_loss, guest=guest
-        )
+        """`keys` names the exchange of each partition, `security` is what `topics.security` says.
+
+        The other arguments are those of `Shipper`.
+        """
+        self._servers, self._patience, self._security = list(servers), patience, dict(security or {})
+
+        def producer() -> _Producer:
+            return _Producer(servers, keys or {}, self._security)
+
+        self.shipper = Shipper(spool, producer, limit=spool_bytes, on_loss=on_loss, guest=guest)
         self._asking = threading.Lock()  # for the next three
         self._admin: KafkaAdminClient | None = None
         self._offsets: KafkaConsumer | None = None
@@ -364,7 +372,8 @@ class KafkaBroker:
 
     def _administrator(self) -> KafkaAdminClient:
         if self._admin is None:
-            self._admin = topics.client(KafkaAdminClient, self._servers, self._patience, request_timeout_ms=10_000)
+            options = {"request_timeout_ms": 10_000, **self._security}
+            self._admin = topics.client(KafkaAdminClient, self._servers, self._patience, **options)
         return self._admin
 
     def _consumer(self) -> KafkaConsumer:
@@ -374,10 +383,12 @@ class KafkaBroker:
         return self._offsets
 
     def _new_consumer(self, options: Mapping[str, Any] = _CONSUMER) -> KafkaConsumer:
-        return topics.client(KafkaConsumer, self._servers, self._patience, **options)
+        return topics.client(KafkaConsumer, self._servers, self._patience, **options, **self._security)
 
     def _unreachable(self, topic: str, partition: int, error: KafkaError) -> BrokerUnreachable:
-        return BrokerUnreachable(f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {error}")
+        return BrokerUnreachable(
+            f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {topics.describe(error)}"
+        )
 
 
 def connect(settings: Settings, *, guest: bool = False) -> KafkaBroker:
@@ -414,7 +425,14 @@ def connect(settings: Settings, *, guest: bool = False) -> KafkaBroker:
             broker.append(GAPS, exchange.gap_partition, "", pack_gap(gap))
 
     folder, limit = spool_folder(settings), settings.spool_bytes
-    broker = KafkaBroker(addresses, folder, keys=keys, spool_bytes=limit, on_loss=tell, guest=guest)
+    broker = KafkaBroker(
+        *(addresses, folder),
+        keys=keys,
+        spool_bytes=limit,
+        on_loss=tell,
+        guest=guest,
+        security=topics.security(settings),
+    )
     return broker
 
 

@@ -29,3 +29,26 @@ def trust(context: ssl.SSLContext, ca: Path, name: str) -> None:
         raise SettingsError(f"{name}={ca}: it holds no CA certificate in PEM form") from error
     except OSError as error:
         raise SettingsError(f"{name}={ca}: it cannot be read: {error.strerror}") from error
+
+
+@cache
+def with_certificate(ca: Path | None, certificate: Path | None, key: Path | None, prefix: str) -> ssl.SSLContext:
+    """Return a context that shows a certificate, if any; a file `ca` replaces what this machine trusts.
+
+    `prefix` begins the names of the settings. Raises `SettingsError`, which names the setting of a wrong file.
+    """
+    context = ssl.create_default_context() if ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca is not None:
+        trust(context, ca, f"{prefix}CA")
+    if certificate is not None:
+        name = f"{prefix}CERTIFICATE={certificate}" + (f" with {prefix}KEY={key}" if key else "")
+        try:
+            context.load_cert_chain(certificate, key, password=str)  # an encrypted key would ask the terminal
+        except (ssl.SSLError, ValueError) as error:
+            raise SettingsError(
+                f"{name}: no certificate in PEM form with its key, not encrypted ({getattr(error, 'reason', error)})"
+            ) from error
+        except OSError as error:
+            raise SettingsError(f"{name}: it cannot be read: {error.strerror}") from error
+    return context

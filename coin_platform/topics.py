@@ -6,9 +6,22 @@ from typing import Any, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    AuthorizationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    SaslAuthenticationFailedError,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
 from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 
+from coin_platform import tls
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region
@@ -22,6 +35,12 @@ REMEDY = "run `coin topics create`"
 _EQUAL = {"message.timestamp.type": "LogAppendTime", "compression.type": "zstd", "cleanup.policy": "delete"}
 _AT_LEAST = {"max.message.bytes": 16 << 20, "retention.ms": 7 * 24 * 3600 * 1000}
 _IN_SYNC = "min.insync.replicas"
+_PROBE_SECONDS = 2.0  # that Kafka may take to say what is wrong
+_REMEDIES: dict[type[KafkaError], str] = {
+    SaslAuthenticationFailedError: f"check {PREFIX}KAFKA_USER and {PREFIX}KAFKA_PASSWORD",
+    UnsupportedSaslMechanismError: f"check {PREFIX}KAFKA_SASL_MECHANISM",
+    AuthorizationError: f"give the user of {PREFIX}KAFKA_USER that right; docs/access.md lists them",
+}
 _SAFE_COPIES = 3  # with so many, a record is taken when two have it
 
 
@@ -64,8 +83,27 @@ def servers(settings: Settings) -> list[str]:
     return found
 
 
-def client(kind: Callable[..., T], addresses: Sequence[str], patience: float, **options: object) -> T:
-    """Return a client of kafka-python that has found the cluster. Raises `KafkaError` after `patience` seconds."""
+def security(settings: Settings) -> dict[str, Any]:
+    """Return how clients of kafka-python secure a connection. Raises `SettingsError` for a wrong file."""
+    protocol = settings.kafka_security_protocol
+    options: dict[str, Any] = {"security_protocol": protocol.value}
+    if protocol.has_tls:
+        files = (settings.kafka_ca, settings.kafka_certificate, settings.kafka_key)
+        paths = (settings.path(path) if path else None for path in files)
+        options["ssl_context"] = tls.with_certificate(*paths, f"{PREFIX}KAFKA_")
+    if protocol.has_sasl:
+        assert settings.kafka_user and settings.kafka_password  # the settings see to it
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism.value
+        options["sasl_plain_username"] = settings.kafka_user
+        options["sasl_plain_password"] = settings.kafka_password.get_secret_value()
+    return options
+
+
+def client(kind: Callable[..., T], addresses: Sequence[str], patience: float, **options: Any) -> T:
+    """Return a client of kafka-python that has found the cluster.
+
+    Raises `SettingsError` if Kafka is there but refuses us or is not trusted, `KafkaError` after `patience` seconds.
+    """
     made: list[KafkaNetClient] = []
 
     def remember(**settings: object) -> KafkaNetClient:
@@ -80,20 +118,77 @@ def client(kind: Callable[..., T], addresses: Sequence[str], patience: float, **
             kafka_client=remember,
             **options,
         )
-    except BaseException:
+    except BaseException as error:
         for part in made:  # kafka-python would leave a thread and four files behind, each time
             part.close()
+        if isinstance(error, KafkaTimeoutError) and options.get("security_protocol", "PLAINTEXT") != "PLAINTEXT":
+            _refuse(addresses, options)
         raise
 
 
-@contextmanager
-def administration(addresses: Sequence[str], patience: float = 5.0) -> Iterator[KafkaAdminClient]:
-    """Give a client that looks after topics. Raises `BrokerUnreachable` if nobody answers within `patience` seconds."""
+def describe(error: KafkaError) -> str:
+    """Say in one line what Kafka answered, with the remedy where there is one."""
+    text = " ".join(str(error).split())
+    remedies = [remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)]
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        remedies.append(f"check {PREFIX}KAFKA_CA, and that the certificate has the host of {PREFIX}BROKER_URL")
+    elif "SSL" in text:
+        remedies.append(f"check {PREFIX}KAFKA_SECURITY_PROTOCOL, the port, and {PREFIX}KAFKA_CERTIFICATE")
+    elif "bootstrap" in text:
+        remedies.append(f"is it running, and does it speak {PREFIX}KAFKA_SECURITY_PROTOCOL there?")
+    return "; ".join([text, *remedies[:1]])
+
+
+def _refuse(addresses: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise `SettingsError` if Kafka is there, but refuses the login or TLS fails.
+
+    A client of kafka-python that found no cluster does not say why, so each address is tried once more.
+    """
+    net = NetworkSelector(**options)
+    manager = KafkaConnectionManager(net, **options, bootstrap_servers=list(addresses))
     try:
-        with closing(client(KafkaAdminClient, addresses, patience, request_timeout_ms=10_000)) as made:
+        for node in manager.cluster.bootstrap_brokers():
+            connection = manager.get_connection(node.node_id, timeout_ms=_PROBE_SECONDS * 1000)
+            try:
+                net.run(_until_open, connection)
+            except KafkaError as error:
+                has_answered = connection.broker_version_data is not None
+                if has_answered and connection.sasl_enabled and isinstance(error, KafkaConnectionError):
+                    # Kafka answers, then closes; kafka-python drops what comes together with the end.
+                    error = SaslAuthenticationFailedError("the login is refused")
+                is_broken_off = "EOF" in str(error)  # as by a Kafka that ends
+                if isinstance(error, tuple(_REMEDIES)) or ("SSL" in str(error) and not is_broken_off):
+                    raise SettingsError(f"kafka at {node.host}:{node.port}: {describe(error)}") from error
+    finally:
+        manager.close()
+        net.close()
+
+
+async def _until_open(connection: KafkaConnection) -> None:
+    await connection
+
+
+@contextmanager
+def administration(
+    addresses: Sequence[str], patience: float = 5.0, security: Mapping[str, Any] | None = None
+) -> Iterator[KafkaAdminClient]:
+    """Give a client that looks after topics, with `security` as the settings want it.
+
+    Raises `BrokerUnreachable` if nobody answers within `patience` seconds, `SettingsError` if Kafka refuses us.
+    """
+    options = {"request_timeout_ms": 10_000, **(security or {})}
+    try:
+        with closing(client(KafkaAdminClient, addresses, patience, **options)) as made:
             yield made
     except KafkaError as error:
-        raise BrokerUnreachable(f"kafka at {','.join(addresses)}: {error}") from error
+        raise BrokerUnreachable(f"kafka at {','.join(addresses)}: {describe(error)}") from error
+
+
+@contextmanager
+def administered(settings: Settings, patience: float = 5.0) -> Iterator[KafkaAdminClient]:
+    """Give a client that looks after the topics of COIN_BROKER_URL; raises as `administration` does."""
+    with administration(servers(settings), patience, security(settings)) as admin:
+        yield admin
 
 
 def states(admin: KafkaAdminClient, settings: Settings) -> list[State]:
@@ -138,7 +233,7 @@ def holdings(admin: KafkaAdminClient, names: Sequence[str]) -> dict[str, dict[in
 
 def check(settings: Settings, patience: float = 2.0) -> None:
     """Raise `SettingsError` if topics are missing or wrong, `BrokerUnreachable` if that cannot be seen now."""
-    with administration(servers(settings), patience) as admin:
+    with administered(settings, patience) as admin:
         found = states(admin, settings)
     refuse(found)
     missing = [state.topic.name for state in found if not state.exists]
@@ -148,7 +243,7 @@ def check(settings: Settings, patience: float = 2.0) -> None:
 
 def create(settings: Settings) -> list[str]:
     """Make the topics that are missing and return their names. Raises `SettingsError` if one is there but wrong."""
-    with administration(servers(settings)) as admin:
+    with administered(settings) as admin:
         found = states(admin, settings)
         refuse(found)
         missing = [state.topic for state in found if not state.exists]

@@ -24,6 +24,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from infra.certificates import Authority
+
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 90.0  # seconds until a starting server counts as broken
 HEAP = "-Xmx512m"
@@ -166,18 +168,30 @@ class Kafka(Service):
     """Apache Kafka in KRaft mode; each of the nodes is broker and controller."""
 
     name = "kafka"
+    user, password = "coin", "a pass=word; 100%"  # of listeners where a user logs in
 
     def __init__(
-        self, folder: Path, ports: Sequence[int] | None = None, nodes: int = 1, *, is_proxied: bool = False
+        self,
+        folder: Path,
+        ports: Sequence[int] | None = None,
+        nodes: int = 1,
+        *,
+        is_proxied: bool = False,
+        is_secured: bool = False,
     ) -> None:
         """Use these ports, first the brokers', then the controllers', or free ones.
 
         One that `is_proxied` can also be reached through a proxy: it listens on `hidden` for who came by `shown`.
+        One that `is_secured` (of a single node) listens on a port for each security protocol, too: `secured`. Its
+        certificates are those of `authority`, which has issued `client` for users without a password.
         """
         super().__init__(folder)
         ports = ports or free_ports(2 * nodes)
         self.ports, self._controllers = list(ports[:nodes]), list(ports[nodes:])
         self.hidden, self.shown = (free_ports(nodes), free_ports(nodes)) if is_proxied else ([], [])
+        names = ("SSL", "SASL_PLAINTEXT", "SASL_SSL") if is_secured else ()
+        self.secured = dict(zip(names, free_ports(len(names)), strict=True))
+        self.authority = Authority(folder / "certificates") if is_secured else None
         self.nodes = [Process(folder / f"node-{number}") for number in range(1, nodes + 1)]
 
     @property
@@ -208,6 +222,8 @@ class Kafka(Service):
             process.folder.mkdir(parents=True, exist_ok=True)
             config.write_text(self._config(number))
             tool = [*base, "kafka.tools.StorageTool", "format", "-t", self._cluster(), "-c", str(config)]
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.secured else ():
+                tool += ["--add-scram", f'{mechanism}=[name="{self.user}",password="{self.password}"]']
             done = subprocess.run(tool, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise StackError(f"kafka: its folder cannot be formatted: {done.stdout}{done.stderr}")
@@ -241,14 +257,18 @@ class Kafka(Service):
         advertised = {"PLAINTEXT": self.ports[at]}
         if self.hidden:
             listeners["PROXIED"], advertised["PROXIED"] = self.hidden[at], self.shown[at]
-        lines = {
+        listeners |= self.secured
+        advertised |= self.secured
+        lines: dict[str, object] = {
             "process.roles": "broker,controller",
             "node.id": number,
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
             "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
-            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{name if name in self.secured else 'PLAINTEXT'}" for name in listeners
+            ),
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": self.nodes[at].folder / "data",
             "auto.create.topics.enable": "false",
@@ -261,7 +281,32 @@ class Kafka(Service):
             "replica.fetch.max.bytes": 16 << 20,
             "log.retention.check.interval.ms": 1_000,
         }
+        if self.authority is not None:
+            lines |= self._security(self.authority)
         return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+    def _security(self, authority: Authority) -> dict[str, object]:
+        """Return what secures the listeners: certificates in PEM form, a user by PLAIN and SCRAM."""
+        for name in ("server", "client"):
+            authority.issue(name, "DNS:localhost,IP:127.0.0.1")
+        store = authority.folder / "server.both.pem"
+        store.write_text("".join((authority.folder / f"server.{part}").read_text() for part in ("key", "pem")))
+        modules = "org.apache.kafka.common.security"
+        lines: dict[str, object] = {}
+        for listener in self.secured:
+            begin = f"listener.name.{listener.lower()}."
+            if listener.endswith("SSL"):
+                lines |= {f"{begin}ssl.keystore.type": "PEM", f"{begin}ssl.keystore.location": store}
+                lines |= {f"{begin}ssl.truststore.type": "PEM", f"{begin}ssl.truststore.location": authority.ca}
+            if listener == "SSL":
+                lines[f"{begin}ssl.client.auth"] = "required"
+            if listener.startswith("SASL"):
+                lines[f"{begin}sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+                plain = f'{modules}.plain.PlainLoginModule required user_{self.user}="{self.password}";'
+                lines[f"{begin}plain.sasl.jaas.config"] = plain
+                for mechanism in ("scram-sha-256", "scram-sha-512"):
+                    lines[f"{begin}{mechanism}.sasl.jaas.config"] = f"{modules}.scram.ScramLoginModule required;"
+        return lines
 
 
 def jars() -> Path:

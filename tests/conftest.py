@@ -56,8 +56,8 @@ def _started(service: Service) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real Apache Kafka of one node, which can be reached through a proxy too."""
-    yield from _started(Kafka(tmp_path_factory.mktemp("kafka"), is_proxied=True))
+    """A real Apache Kafka of one node, which can be reached through a proxy too, and by every security protocol."""
+    yield from _started(Kafka(tmp_path_factory.mktemp("kafka"), is_proxied=True, is_secured=True))
 
 
 @pytest.fixture(scope="session")

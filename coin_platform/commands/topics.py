@@ -32,7 +32,7 @@ def describe() -> None:
     left = waiting(spool_folder(settings))
     table = Table("topic", "partitions", "offsets", "waiting", "state")
     table.columns[0].overflow = "fold"
-    with topics.administration(topics.servers(settings)) as client:
+    with topics.administered(settings) as client:
         found = topics.states(client, settings)
         held = topics.holdings(client, [state.topic.name for state in found if state.exists])
     for state in found:
