@@ -181,6 +181,19 @@ def is_over_budget(reason: str) -> bool:
 _OVER_BUDGET = "over its budget"
 
 
+def refused(reason: str) -> str:
+    """Return the reason of a connection that we left because the exchange refused it as a whole, in its words."""
+    return f"{_REFUSED}{reason}"
+
+
+def is_refused(reason: str) -> bool:
+    """Whether the exchange refused a connection as a whole."""
+    return reason.startswith(_REFUSED)
+
+
+_REFUSED = "connection refused: "
+
+
 def unheard(reason: str) -> float | None:
     """Return for how many seconds before its end a connection had brought nothing; None if it ended promptly."""
     found = _UNHEARD.fullmatch(reason)

@@ -135,7 +135,8 @@ class Collector:
             return
         names = ", ".join(f"process {pid}" for pid in sorted(before))
         logger.info("%s: %s collects, too; it is asked to end when all of ours is live", self.region, names)
-        is_live = await self._wait(lambda: all(feed.is_served for feed in self.feeds), SERVED)
+        await self._wait(lambda: all(feed.is_served and not feed.is_held_up for feed in self.feeds), SERVED)
+        is_live = all(feed.is_served for feed in self.feeds)  # a pair that may be refused for days holds up no longer
         if self._stop.is_set():
             return
         if not is_live:

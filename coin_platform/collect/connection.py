@@ -18,11 +18,22 @@ from coin_platform.collect.gaplog import GapLog
 from coin_platform.collect.pacing import TokenBucket, unless
 from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import Rest, told
-from coin_platform.collect.session import Action, Banned, Failed, Fetch, Lost, Restored, Rotate, Send, Session
+from coin_platform.collect.session import (
+    Action,
+    Banned,
+    Failed,
+    Fetch,
+    Leave,
+    Lost,
+    Restored,
+    Rotate,
+    Send,
+    Session,
+)
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.errors import OverBudget
-from coin_platform.model import SECOND, Instant, Kind, Pair
-from coin_platform.wire import End, silent, without_data
+from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
+from coin_platform.wire import End, refused, silent, without_data
 
 logger = logging.getLogger(__name__)
 
@@ -102,21 +113,24 @@ class Connection:
 
     @property
     def state(self) -> str:
-        """One of connecting, subscribing, live, stale, closing."""
+        """One of connecting, subscribing, refused, live, stale, closing."""
         if self._ending.is_set() or self.has_ended:
             return "closing"
         if not self.is_open:
             return "connecting"
-        exchange, moment = self.route.exchange, self._clock()
-        if moment.monotonic - self._heard > exchange.silence * _STALE or self.session.mute(moment) > exchange.flow / 2:
+        exchange, session, moment = self.route.exchange, self.session, self._clock()
+        is_mute = session.mute(moment) > session.mute_limit / 2
+        if moment.monotonic - self._heard > exchange.silence * _STALE or is_mute:
             return "stale"
-        return "subscribing" if self.session.unconfirmed else "live"
+        if session.unconfirmed:
+            return "subscribing"
+        return "live" if session.served else "refused"
 
     @property
     def is_live(self) -> bool:
-        """The exchange is heard, and all pairs are served, or have had the time for it."""
+        """The exchange is heard, and all pairs are served, or have had the time for it; at least one pair is."""
         is_served = self.state == "live" or (self.state == "subscribing" and self.ready.is_set())
-        return is_served and self._tape.number > 0
+        return is_served and bool(self.session.served) and self._tape.number > 0
 
     @property
     def lived(self) -> float:
@@ -247,8 +261,13 @@ class Connection:
                     logger.warning("%s: book of %s lost, %s", self.route, pair, reason)
                 case Restored(pair):
                     logger.info("%s: book of %s is right again", self.route, pair)
+                case Failed(pair, reason, Refusal.FINAL):
+                    logger.error("%s: %s is refused for good, %s; take it out of COIN_PAIRS", self.route, pair, reason)
                 case Failed(pair, reason):
-                    logger.error("%s: %s is refused, %s; take it out of COIN_PAIRS", self.route, pair, reason)
+                    logger.warning("%s: %s is refused for the moment, %s; asking again", self.route, pair, reason)
+                case Leave(reason):
+                    logger.warning("%s: the connection is refused, %s; another one follows", self.route, reason)
+                    self.end(refused(reason))
                 case Rotate(reason):
                     self._leave(reason)
                 case Banned(refusal):
@@ -311,11 +330,11 @@ class Connection:
         exchange, at = self.route.exchange, moment.monotonic
         if at - self._heard > exchange.silence:
             self.end(silent(exchange.silence))
-        elif self.session.mute(moment) > exchange.flow:
-            self.end(without_data(exchange.flow))
+        elif self.session.mute(moment) > self.session.mute_limit:
+            self.end(without_data(self.session.mute_limit))
         if at - self._opened_at > self._lifetime:
             self._leave(f"open for {self._lifetime:.0f} s")
-        if at - self._opened_at > TAKEOVER:
+        if at - self._opened_at > TAKEOVER and self.session.served:
             self.ready.set()
         if at - self._ping_at >= (self.route.ping_every or exchange.ping_every):
             self._ping_at = at

@@ -16,6 +16,7 @@ from coin_platform.collect.poller import Poller
 from coin_platform.collect.refill import REFILLED
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.rota import OUTAGE, Standby
+from coin_platform.collect.session import Failed
 from coin_platform.collect.tape import Route, Traffic, now
 from coin_platform.model import Channel, Instant, Microseconds, Pair
 from coin_platform.wire import End
@@ -34,11 +35,11 @@ class Status(NamedTuple):
     shard: int
     connection: str  # name of the newest, or of what is polled instead
     transport: str  # ws, or rest while it is polled
-    state: str  # idle, waiting, connecting, subscribing, live, stale, closing
+    state: str  # idle, waiting, connecting, subscribing, refused, live, stale, closing
     pairs: tuple[Pair, ...]
     unconfirmed: frozenset[Pair]
     invalid: frozenset[Pair]
-    refused: dict[Pair, str]
+    refused: dict[Pair, Failed]  # why, and whether for good or for the moment
     stale: frozenset[Pair]  # no news for `STALE`
     clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
     clock_suspect: bool  # too far for both clocks to be right
@@ -131,10 +132,15 @@ class Feed:
 
     @property
     def is_served(self) -> bool:
-        """Whether all that is wanted comes: a collector that takes over may then end the one before it."""
-        is_carried = any(one.is_live and one.ready.is_set() for one in self.connections)
+        """Whether what is wanted comes: a collector that takes over may then end the one before it."""
+        is_carried = any(connection.is_live and connection.ready.is_set() for connection in self.connections)
         is_polled = self.poller is not None and self.poller.state == "live"
         return not self.pairs or is_carried or is_polled
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether pairs are refused for the moment: whoever takes over waits for them, but not for ever."""
+        return any(connection.session.refused_now for connection in self.connections[-1:])
 
     def settle(self) -> None:
         """Log what there is now: the collector before ours has ended."""
@@ -192,9 +198,12 @@ class Feed:
     async def _take_over(self, connection: Connection) -> None:
         """End the connections before this one once it has data; return when it needs a successor itself.
 
-        One that no other connection hands over to does not know what happened before it, and asks for that over REST.
+        1. A connection that is refused a pair for the moment ends none that still brings this pair.
+        2. A connection that no other hands over to does not know what happened before it, and asks for that over REST.
         """
         await connection.ready.wait()
+        while self._lacks(connection) and not connection.over.is_set():
+            await asyncio.sleep(_BEAT)
         if not connection.has_ended:
             older = self.connections[: self.connections.index(connection)]
             if not older and self.route.channel in REFILLED:
@@ -202,6 +211,11 @@ class Feed:
             for one in older:
                 one.end(End.REPLACED)
         await connection.over.wait()
+
+    def _lacks(self, connection: Connection) -> bool:
+        """Whether a connection is refused for the moment what an older one brings."""
+        older = self.connections[: self.connections.index(connection)] if connection in self.connections else ()
+        return any(connection.session.refused_now & each.session.served for each in older)
 
     async def _carry(self, connection: Connection) -> None:
         try:

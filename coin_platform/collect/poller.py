@@ -15,7 +15,7 @@ from coin_platform.collect.rota import Rota
 from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.errors import OverBudget
-from coin_platform.model import Instant, Kind, Pair
+from coin_platform.model import Instant, Kind, Pair, Refusal
 from coin_platform.wire import End
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,14 @@ class Poller:
 
     @property
     def state(self) -> str:
-        """One of connecting, live, stale, closing."""
+        """One of connecting, refused, live, stale, closing."""
         if self._ending.is_set():
             return "closing"
         if self._clock().monotonic - self._last_frame > 2 * self.rota.period:
             return "stale"
-        return "live" if self.rota.is_served else "connecting"
+        if self.rota.is_served:
+            return "live"
+        return "refused" if self.rota.refused else "connecting"
 
     async def run(self) -> None:
         """Ask and store until `end` is called. Raises `DeliveryError`, in a group, when a frame could not be stored."""
@@ -123,8 +125,10 @@ class Poller:
     def _tell(self, actions: Iterable[Failed | Banned]) -> None:
         for action in actions:
             match action:
-                case Failed(pair, reason):
+                case Failed(pair, reason, Refusal.FINAL):
                     logger.error("%s: nothing of %s over REST, %s", self.route, pair, reason)
+                case Failed(pair, reason):
+                    logger.warning("%s: nothing of %s over REST, %s; asking again", self.route, pair, reason)
                 case Banned(refusal):
                     self._rest.heed_events([refusal])
 

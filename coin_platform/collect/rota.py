@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Channel, Frame, Instant, Pair, Refused
+from coin_platform.model import SECOND, Channel, Frame, Instant, Pair, Refusal, Refused
 
 OUTAGE = 10.0  # seconds without a live socket after which its channel is polled
 STANDBY = 10.0  # seconds between two requests for a pair meanwhile
@@ -38,7 +38,7 @@ class Rota:
         self.exchange = exchange
         self.channel = channel
         self.undecodable = 0
-        self.refused: dict[Pair, str] = {}
+        self.refused: dict[Pair, Failed] = {}
         self.is_streamed = channel in exchange.channels
         self.period = STANDBY if self.is_streamed else MINUTE
         self._urls: dict[Pair, str] = {}
@@ -62,7 +62,7 @@ class Rota:
         self._urls = {pair: url for pair in pairs if (url := self.exchange.request_url(self.channel, pair))}
         self._due = {pair: self._due.get(pair, now.monotonic) for pair in self._urls}
         self._answered.intersection_update(self._urls)
-        self.refused = {pair: reason for pair, reason in self.refused.items() if pair in self._due}
+        self.refused = {pair: failed for pair, failed in self.refused.items() if pair in self._due}
 
     def wait(self, now: Instant) -> float:
         """Return the seconds until a request is due, infinite where there is nothing to ask for."""
@@ -93,21 +93,21 @@ class Rota:
             events = self.exchange.decode(frame)
         except DecodeError as error:
             self.undecodable += 1
-            return [*self.failed(pair, str(error))]
+            return [*self.failed(pair, str(error), Refusal.TEMPORARY)]
         refusals = [event for event in events if isinstance(event, Refused)]
         if refusals:
             bans = [Banned(refusal) for refusal in refusals if refusal.ban_seconds > 0]
-            return [*bans, *self.failed(pair, refusals[0].reason)]
+            return [*bans, *self.failed(pair, refusals[0].reason, refusals[0].refusal)]
         self._answered.add(pair)
         self.refused.pop(pair, None)
         return []
 
-    def failed(self, pair: Pair, reason: str) -> list[Failed]:
+    def failed(self, pair: Pair, reason: str, refusal: Refusal = Refusal.FINAL) -> list[Failed]:
         """Note that a pair is not served; return so when that is new."""
         is_new = pair not in self.refused
-        self.refused[pair] = reason
+        self.refused[pair] = Failed(pair, reason, refusal)
         self._answered.discard(pair)
-        return [Failed(pair, reason)] if is_new else []
+        return [self.refused[pair]] if is_new else []
 
     def _pause(self, now: Instant) -> float:
         """A period; on the minute, it is measured by the wall clock, once, so that a jump of it delays nothing."""

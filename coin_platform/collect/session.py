@@ -1,10 +1,12 @@
 """What one connection should say, and what its frames mean for its subscriptions and books: decisions without I/O."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from coin_platform.book import Applied, Book
 from coin_platform.collect.drift import Drift
+from coin_platform.collect.pacing import Backoff
 from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
 from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.model import (
@@ -18,6 +20,7 @@ from coin_platform.model import (
     Microseconds,
     Notice,
     Pair,
+    Refusal,
     Refused,
     Subscribed,
 )
@@ -26,6 +29,9 @@ from coin_platform.wire import Checkpoint
 
 PATIENCE = 10.0  # seconds: for an answer to a subscription, and between two attempts to get one book back
 FLOWING = (Channel.TICKER, Channel.ORDERBOOK)  # some pair always has news; trades and their minutes may have none
+MANY_PAIRS = 10  # so many markets are not quiet at the same time for two minutes; four or five of one kind may be
+LIVELY_EVENTS = 1000  # after so many, a connection of few pairs has shown how long its pauses are
+LIVELY_PAUSES = 10  # times its longest pause: longer than what a market that becomes quiet for the night does
 
 
 class Send(NamedTuple):
@@ -56,9 +62,16 @@ class Restored(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The exchange does not serve this pair; the others go on."""
+    """The exchange does not serve this pair, for good or for the moment; the others go on."""
 
     pair: Pair
+    reason: str
+    refusal: Refusal = Refusal.FINAL
+
+
+class Leave(NamedTuple):
+    """The exchange refuses the whole connection: it is closed, and another one is opened later."""
+
     reason: str
 
 
@@ -74,7 +87,7 @@ class Banned(NamedTuple):
     refusal: Refused
 
 
-Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Rotate | Banned
+Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Leave | Rotate | Banned
 
 
 class Ask(Protocol):
@@ -88,17 +101,28 @@ class Ask(Protocol):
 class Session:
     """The subscriptions and books of one connection that carries one channel."""
 
-    def __init__(self, exchange: Exchange, channel: Channel, pairs: Iterable[Pair], drift: Drift | None = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        channel: Channel,
+        pairs: Iterable[Pair],
+        drift: Drift | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Carry these pairs; `chance` spreads the attempts to get a pair that is refused for the moment."""
         self.exchange = exchange
         self.channel = channel
         self.drift = drift or Drift()
         self.undecodable = 0
         self.unasked = 0  # events of pairs that are not wanted, or not any more
-        self.refused: dict[Pair, str] = {}
+        self.refused: dict[Pair, Failed] = {}  # until the pair is confirmed or sends data
         self._wanted = dict.fromkeys(pairs)
         self._asked: dict[Pair, float] = {}  # when, for those the exchange has not confirmed
         self._requests: dict[int, tuple[Pair, ...]] = {}
         self._said = ""  # the last refusal that named neither a pair nor a request of one pair
+        self._chance = chance
+        self._backoffs: dict[Pair, Backoff] = {}  # of the pairs that are refused for the moment
+        self._retry_at: dict[Pair, float] = {}
         self._next_id = 1
         self._is_open = False
         self._books: dict[Pair, Book] = {}
@@ -106,6 +130,8 @@ class Session:
         self._delivered: set[Pair] = set()  # pairs that have sent data
         self._told: dict[Pair, float] = {}  # when a pair had news, or was asked for
         self._news = 0.0  # when any pair had, or something came that could not be read
+        self._events = 0  # of market data
+        self._longest_pause = 0.0  # seconds between two of them
         self.fresh: set[Pair] = set()  # pairs whose book became valid since they were taken
         self._resynced: dict[Pair, float] = {}
 
@@ -116,8 +142,20 @@ class Session:
 
     @property
     def unconfirmed(self) -> frozenset[Pair]:
-        """Pairs that were asked for and have neither been confirmed nor sent anything yet."""
-        return frozenset(self._asked)
+        """Pairs that were asked for and have neither been confirmed nor refused nor sent anything yet."""
+        return frozenset(self._asked.keys() - self.refused.keys())
+
+    @property
+    def served(self) -> frozenset[Pair]:
+        """Pairs that the exchange has confirmed or sent, and does not refuse."""
+        return (
+            frozenset(self._wanted.keys() - self._asked.keys() - self.refused.keys()) if self._is_open else frozenset()
+        )
+
+    @property
+    def refused_now(self) -> frozenset[Pair]:
+        """Pairs that are refused for the moment, and are asked for again."""
+        return frozenset(pair for pair, failed in self.refused.items() if failed.refusal is not Refusal.FINAL)
 
     @property
     def invalid(self) -> frozenset[Pair]:
@@ -131,9 +169,10 @@ class Session:
 
     @property
     def is_complete(self) -> bool:
-        """Every pair that is served has sent data, and a book that can be trusted where books come as changes."""
-        missing = self._wanted.keys() - self._delivered - self.refused.keys()
-        return not missing and not self.invalid
+        """Every pair that is not refused for good has sent data, and its book can be trusted; at least one pair has."""
+        final = self.refused.keys() - self.refused_now
+        missing = (self._wanted.keys() - self._delivered - final) | self.refused_now
+        return bool(self.served) and not missing and not self.invalid
 
     def stale(self, now: Instant, limit: float) -> frozenset[Pair]:
         """Return the pairs that are served and had no news for `limit` seconds: a label, no reason to reconnect."""
@@ -146,6 +185,20 @@ class Session:
         if self.channel not in FLOWING or not self._wanted.keys() - self.refused.keys():
             return 0.0
         return now.monotonic - self._news
+
+    @property
+    def mute_limit(self) -> float:
+        """Return for how many seconds a connection that is heard may bring no data before it counts as dead.
+
+        1. A connection that has brought nothing at all, or that serves many pairs, may be mute for `flow`.
+        2. A few pairs may be quiet for as long as the exchange proves the connection with heartbeats or pongs, unless
+           this connection has shown that its pauses are much shorter.
+        """
+        if not self._events or len(self.served) >= MANY_PAIRS:
+            return self.exchange.flow
+        if self._events < LIVELY_EVENTS:
+            return float("inf")
+        return max(self.exchange.flow, LIVELY_PAUSES * self._longest_pause)
 
     def opened(self, now: Instant) -> Iterator[Action]:
         """Subscribe to everything: a new connection remembers nothing."""
@@ -178,6 +231,7 @@ class Session:
             self._news = now.monotonic  # another connection would bring no better
             if isinstance(error, BadTime):
                 self.drift.note(frame.received_time - error.exchange_time)
+            yield from self._doubt(frame, error, now)
             return
         for event in events:
             if isinstance(event, Refused) and event.ban_seconds > 0:
@@ -204,7 +258,11 @@ class Session:
         for pair, since in list(self._asked.items()):
             if now.monotonic - since > PATIENCE:
                 said = f" ({self._said})" if self._said else ""
-                yield self._fail(pair, f"no answer in {PATIENCE:.0f} s{said}: is it a pair of this exchange?")
+                silence = f"no answer in {PATIENCE:.0f} s{said}: is it a pair of this exchange?"
+                yield from self._fail(pair, Refused(reason=silence), now)
+        due = [pair for pair, at in self._retry_at.items() if at <= now.monotonic]
+        for pairs in [[pair] for pair in due] if self.exchange.refuses_all else filter(None, [due]):
+            yield from self._ask_for(pairs, now)
         for pair in sorted(self._lost):
             yield from self._resync(pair, now)
 
@@ -223,10 +281,17 @@ class Session:
     def _subscribe(self, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
         self._news = now.monotonic
         for pair in pairs:
-            self._asked[pair] = self._told[pair] = now.monotonic
+            self._told[pair] = now.monotonic
+            self._accept(pair)
+        yield from self._ask_for(pairs, now)
+
+    def _ask_for(self, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
+        """Subscribe, for the first time or again; a pair that is refused stays so until an answer or data come."""
+        for pair in pairs:
+            self._asked[pair] = now.monotonic
+            self._retry_at.pop(pair, None)
             if not self.exchange.is_bridged:
                 self._resynced[pair] = now.monotonic  # the subscription brings the snapshot
-            self.refused.pop(pair, None)
         yield from self._send(self.exchange.subscribe, self.pairs if self.exchange.replaces else pairs, now)
 
     def _send(self, ask: Ask, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
@@ -238,9 +303,19 @@ class Session:
 
     def _confirm(self, pair: Pair) -> None:
         self._asked.pop(pair, None)
-        self.refused.pop(pair, None)  # an answer that came late, or data all the same
+        if self.refused:
+            self._accept(pair)  # an answer that came late, or data all the same
+
+    def _accept(self, pair: Pair) -> None:
+        """Forget that a pair was refused."""
+        self.refused.pop(pair, None)
+        self._retry_at.pop(pair, None)
+        self._backoffs.pop(pair, None)
 
     def _deliver(self, event: Data, frame: Frame, now: Instant) -> None:
+        if self._events:
+            self._longest_pause = max(self._longest_pause, now.monotonic - self._news)
+        self._events += 1
         self._news = now.monotonic
         if event.exchange_time is not None:
             self.drift.note(frame.received_time - event.exchange_time)
@@ -259,20 +334,35 @@ class Session:
                 self._book(pair).depth = event.depth
 
     def _refuse(self, event: Refused, now: Instant) -> Iterator[Action]:
+        if event.refusal is Refusal.CONNECTION:
+            yield Leave(event.reason)
+            return
         asked = self._requests.pop(event.request, ()) if event.request is not None else ()
         if event.pair is not None:
             asked = tuple(pair for pair in asked if pair != event.pair)
             if event.pair in self._wanted:
-                yield self._fail(event.pair, event.reason)
+                yield from self._fail(event.pair, event, now)
         elif len(asked) == 1:
-            yield self._fail(asked[0], event.reason)
+            yield from self._fail(asked[0], event, now)
         else:
             self._said = event.reason
         rest = [pair for pair in asked if pair in self._asked]
         if self.exchange.refuses_all and rest:
-            self._asked.update(dict.fromkeys(rest, now.monotonic))
-            for some in [rest] if event.pair is not None else [[pair] for pair in rest]:
-                yield from self._send(self.exchange.subscribe, some, now)
+            yield from self._ask_the_rest(rest, event, now)
+
+    def _ask_the_rest(self, rest: list[Pair], event: Refused, now: Instant) -> Iterator[Action]:
+        """Ask again for the pairs that were refused only because they were in one request with another.
+
+        Where nobody can say which pair is meant, each is asked for alone: at once if the refusal is for good, else when
+        its back-off is over.
+        """
+        is_for_all = event.refusal is not Refusal.FINAL and (event.pair is None or event.ban_seconds > 0)
+        if is_for_all:
+            for pair in rest:
+                yield from self._fail(pair, event, now)
+            return
+        for pairs in [rest] if event.pair is not None else [[pair] for pair in rest]:
+            yield from self._ask_for(pairs, now)
 
     def _not_fetched(self, pair: Pair | None, reason: str) -> Iterator[Action]:
         if pair is not None and pair in self._wanted:
@@ -283,19 +373,37 @@ class Session:
             self._lost.add(pair)
             yield Lost(pair, reason, cause)
 
-    def _fail(self, pair: Pair, reason: str) -> Failed:
-        self._confirm(pair)
-        self.refused[pair] = reason
-        return Failed(pair, reason)
+    def _fail(self, pair: Pair, event: Refused, now: Instant) -> Iterator[Failed]:
+        """Note that a pair is not served, and plan the next attempt; yield so when that is new."""
+        failed = Failed(pair, event.reason, event.refusal)
+        is_new = self.refused.get(pair) != failed
+        self._asked.pop(pair, None)
+        self.refused[pair] = failed
+        self._retry_at.pop(pair, None)
+        if event.refusal is not Refusal.FINAL:
+            wait = self._backoffs.setdefault(pair, Backoff(self._chance)).next(0.0)
+            self._retry_at[pair] = now.monotonic + max(wait, event.ban_seconds)
+        if is_new:
+            yield failed
+
+    def _doubt(self, frame: Frame, error: DecodeError, now: Instant) -> Iterator[Action]:
+        """A change that cannot be read is missing in a book, and nothing later reveals that on some exchanges."""
+        if self.channel is not Channel.ORDERBOOK or not self.exchange.can_hide_losses or frame.kind is not Kind.SOCKET:
+            return
+        named = self.exchange.only_pair_in(frame.payload, self._wanted)
+        for pair in self.pairs if named is None else [named]:
+            self._book(pair).invalidate()
+            yield from self._lose(pair, f"a message could not be read: {error!s:.200}", Cause.UNREADABLE)
+            yield from self._resync(pair, now)
 
     def _forget(self, pair: Pair) -> None:
-        self._confirm(pair)
+        self._asked.pop(pair, None)
+        self._accept(pair)
         self._books.pop(pair, None)
         self._lost.discard(pair)
         self._delivered.discard(pair)
         self._told.pop(pair, None)
         self.fresh.discard(pair)
-        self.refused.pop(pair, None)
 
     def _book(self, pair: Pair) -> Book:
         if pair not in self._books:

@@ -135,6 +135,16 @@ class Exchange(ABC):
     def pair(self, symbol: str) -> Pair:
         """Read a symbol of this exchange. Raises `DecodeError`."""
 
+    def only_pair_in(self, payload: bytes, pairs: Iterable[Pair]) -> Pair | None:
+        """Return the one of these pairs that a message is about which cannot be read; None if that cannot be told.
+
+        A message that names several pairs, or none, may be about any of them.
+        """
+        if len(payload) > _LARGEST:
+            return None
+        named = [pair for pair in pairs if f'"{self.symbol(pair)}"'.encode() in payload]
+        return named[0] if len(named) == 1 else None
+
     @abstractmethod
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         """Ask for a channel of these pairs. Requests count their ids up from `id`; `time` is now, UTC."""

@@ -36,6 +36,7 @@ class Cause(StrEnum):
     CHECKPOINT = "checkpoint"  # the stored book is not the one that the collector had
     NO_BOOK = "no_book"  # changes of a book of which no record says how it began
     BUDGET = "budget"  # it brought more than the disk took
+    UNREADABLE = "unreadable"  # a message could not be read, and nothing else proves the book
     RETENTION = "retention_loss"  # records were trimmed before they were stored
     NEW_LOG = "new_log"  # the topic was lost and began anew: its last records were never stored
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coin_platform.collect.drift import LEAST, LENGTH, TOLERANCE, Drift
 from coin_platform.collect.feed import STALE
-from coin_platform.collect.session import FLOWING, Session
+from coin_platform.collect.session import FLOWING, MANY_PAIRS, Session
 from coin_platform.collect.tape import now
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
@@ -37,6 +37,9 @@ class Sparse(Impatient):
     ping_every = 0.1
     is_sparse = True
     flow = 60.0
+
+
+MANY = [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
 
 
 def reasons(it: Bench) -> list[str]:
@@ -84,7 +87,7 @@ def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
 @pytest.mark.parametrize("channel", Channel)
 def test_F3_B3_heartbeats_without_data_end_a_connection_only_where_data_always_flow(channel: Channel) -> None:
     async def scenario() -> list[str]:
-        async with bench(channel=channel, exchange=Impatient()) as it:
+        async with bench(*MANY, channel=channel, exchange=Impatient()) as it:
             await until(lambda: it.fake.sockets)
             for _ in range(20):  # 1.6 s: twice the limit
                 if it.fake.sockets:

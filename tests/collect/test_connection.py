@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import httpx
+import msgspec
 import pytest
 
 from coin_platform import __version__
@@ -14,10 +15,22 @@ from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.session import Session
+from coin_platform.collect.session import Failed, Session
 from coin_platform.collect.tape import BEFORE_BOUNDARY, Route
 from coin_platform.exchanges.base import Limits
-from coin_platform.model import SECOND, BookUpdate, Channel, Event, Frame, Kind, Level, Notice, Pair
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Channel,
+    Event,
+    Frame,
+    Kind,
+    Level,
+    Notice,
+    Pair,
+    Refusal,
+    Refused,
+)
 from coin_platform.wire import frame, unpack, unpack_facts
 from tests.kit.bench import BTC, ETH, MINUTE, XRP, bench
 from tests.kit.kraken import (
@@ -295,11 +308,23 @@ def test_F6_a_jump_of_the_wall_clock_reconnects_nothing() -> None:
     assert asyncio.run(scenario()) == (1, "live")
 
 
+class Refusing(Quick):
+    """Kraken that refuses pairs in the way that a test wants."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        for event in super().read(frame):
+            is_refused = isinstance(event, Refused)
+            yield msgspec.structs.replace(event, refusal=self.refusal) if is_refused else event
+
+
 def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(caplog: pytest.LogCaptureFixture) -> None:
     nope = Pair("NOPE", "USD")
 
-    async def scenario() -> tuple[dict[Pair, str], frozenset[Pair], str]:
-        async with bench(BTC, nope, ETH) as it:
+    async def scenario() -> tuple[dict[Pair, Failed], frozenset[Pair], str]:
+        async with bench(BTC, nope, ETH, exchange=Refusing(Refusal.FINAL)) as it:
             it.fake.unknown.add("NOPE/USD")
             await it.live()
             await it.fake.push("ETH/USD", UPDATES[:1])
@@ -309,11 +334,12 @@ def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(caplog
 
     with caplog.at_level(logging.ERROR):
         refused, troubled, state = asyncio.run(scenario())
-    assert refused == {nope: "Currency pair not supported NOPE/USD"}
+    assert refused == {nope: Failed(nope, "Currency pair not supported NOPE/USD", Refusal.FINAL)}
     assert (troubled, state) == (frozenset(), "live")
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert line == (
-        "kraken orderbook 0: NOPE-USD is refused, Currency pair not supported NOPE/USD; take it out of COIN_PAIRS"
+        "kraken orderbook 0: NOPE-USD is refused for good, Currency pair not supported NOPE/USD; "
+        "take it out of COIN_PAIRS"
     )
 
 

@@ -19,10 +19,10 @@ from coin_platform.broker import LocalBroker, MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.session import PATIENCE
+from coin_platform.collect.session import PATIENCE, Failed
 from coin_platform.collect.tape import Route
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Channel, Kind, Pair
+from coin_platform.model import Channel, Kind, Pair, Refusal
 from coin_platform.wire import Header, unpack, unpack_facts
 from infra.certificates import Authority
 from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
@@ -42,7 +42,7 @@ def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for
         def request_url(self, channel: Channel, pair: Pair) -> str | None:
             return None  # nothing stands in meanwhile
 
-    async def scenario() -> tuple[dict[Pair, str], frozenset[Pair], str, int, int]:
+    async def scenario() -> tuple[dict[Pair, Failed], frozenset[Pair], str, int, int]:
         async with bench(*FIFTY, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
             it.fake.unknown, it.fake.unanswered = {"A7/USD"}, {"A9/USD"}
             await until(lambda: it.feed.status.frames == 1 + 2 * 48)
@@ -58,7 +58,8 @@ def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for
 
     refused, troubled, state, unasked, opened = asyncio.run(scenario())
     assert refused.keys() == {FIFTY[7], FIFTY[9]}
-    assert refused[FIFTY[9]] == "no answer in 10 s: is it a pair of this exchange?"
+    assert refused[FIFTY[9]].reason == "no answer in 10 s: is it a pair of this exchange?"
+    assert refused[FIFTY[9]].refusal is Refusal.TEMPORARY
     assert (troubled, state, unasked, opened) == (frozenset(), "live", 1, 1)
 
 

@@ -14,7 +14,7 @@ from coin_platform.book import Book
 from coin_platform.collect.session import PATIENCE, Action, Fetch, Lost, Restored, Send
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused
+from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
 from tests.collect.test_session import A, B, Bridged, Talk, Toy, snapshot, update
 from tests.kit.bench import bench
 from tests.kit.kraken import UPDATES, MovedClock, Quick, depth, until, values
@@ -35,6 +35,7 @@ class Resync(RuleBasedStateMachine):
         self.heard: dict[Pair, int | None] = dict.fromkeys(PAIRS)  # the last one of a right book; None: it is not right
         self.asked: dict[Pair, list[float]] = {pair: [] for pair in PAIRS}
         self.lost: set[Pair] = set()
+        self._take(self.talk.hear(*(Subscribed(pair=pair) for pair in PAIRS)))
 
     def _take(self, actions: Sequence[Action]) -> None:
         for action in actions:

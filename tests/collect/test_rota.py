@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from coin_platform.collect.rota import APART, LAG, MINUTE, OUTAGE, STANDBY, Rota, Standby
 from coin_platform.collect.session import Failed
 from coin_platform.exchanges.kraken import Kraken
-from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Pair
+from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Pair, Refused
 from tests.kit.kraken import CANDLES
 
 A, B, C = Pair("A", "USD"), Pair("B", "USD"), Pair("C", "USD")
@@ -155,9 +155,11 @@ def test_a_pair_without_an_address_is_not_asked_for() -> None:
 def test_a_refused_pair_is_named_once_until_it_was_answered_again() -> None:
     rota = Rota(Mute(), Channel.CANDLE, [A, B], at(0))
     refusal = answer(b'{"error":["EQuery:Unknown asset pair"]}')
-    failed = Failed(A, "EQuery:Unknown asset pair")
+    [event] = Mute().decode(refusal)
+    assert isinstance(event, Refused)
+    failed = Failed(A, "EQuery:Unknown asset pair", event.refusal)
     assert [rota.received(A, refusal), rota.received(A, refusal)] == [[failed], []]
-    assert (rota.refused, rota.unconfirmed, rota.undecodable) == ({A: failed.reason}, frozenset({B}), 0)
+    assert (rota.refused, rota.unconfirmed, rota.undecodable) == ({A: failed}, frozenset({B}), 0)
     assert rota.received(A, answer(CANDLES)) == []
     assert rota.refused == {}
     assert rota.received(A, refusal) == [failed]

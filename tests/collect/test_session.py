@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.collect.session import (
+    LIVELY_EVENTS,
+    MANY_PAIRS,
     PATIENCE,
     Action,
     Failed,
     Fetch,
+    Leave,
     Lost,
     Restored,
     Rotate,
@@ -34,6 +37,7 @@ from coin_platform.model import (
     Notice,
     Pair,
     Proof,
+    Refusal,
     Refused,
     Region,
     Subscribed,
@@ -137,7 +141,7 @@ class Talk:
     """A session that is open, and what it wants done."""
 
     def __init__(self, exchange: Toy, *pairs: Pair, channel: Channel = Channel.ORDERBOOK) -> None:
-        self.exchange, self.session = exchange, Session(exchange, channel, pairs)
+        self.exchange, self.session = exchange, Session(exchange, channel, pairs, chance=lambda: 1.0)
         self.first = list(self.session.opened(at(0)))
 
     def hear(self, *events: Event, after: float = 0.0, rest: Pair | None = None) -> list[Action]:
@@ -147,6 +151,14 @@ class Talk:
     def tick(self, after: float) -> list[Action]:
         """Return what the session does because it is so late."""
         return list(self.session.tick(at(after)))
+
+
+def final(pair: Pair | None = None, request: int | None = None, reason: str = "unknown") -> Refused:
+    return Refused(pair=pair, request=request, reason=reason, refusal=Refusal.FINAL)
+
+
+def later(pair: Pair | None = None, request: int | None = None, reason: str = "busy", ban: float = 0.0) -> Refused:
+    return Refused(pair=pair, request=request, reason=reason, refusal=Refusal.TEMPORARY, ban_seconds=ban)
 
 
 def snapshot(pair: Pair, last: int) -> BookUpdate:
@@ -203,7 +215,9 @@ def test_answers_confirm_by_pair_or_by_request_and_so_does_data() -> None:
     other = Talk(Toy(), A, B)
     other.hear(ticker(A))
     assert other.session.unconfirmed == {B}
-    assert other.tick(PATIENCE + 1) == [Failed(B, "no answer in 10 s: is it a pair of this exchange?")]
+    assert other.tick(PATIENCE + 1) == [
+        Failed(B, "no answer in 10 s: is it a pair of this exchange?", Refusal.TEMPORARY)
+    ]
 
 
 def test_heartbeats_and_what_cannot_be_read_change_nothing_but_a_count() -> None:
@@ -219,15 +233,20 @@ def test_an_announced_end_asks_for_a_successor() -> None:
 
 def test_a_refusal_that_names_its_pair_fails_that_pair_alone() -> None:
     talk = Talk(Toy(), A, B)
-    assert talk.hear(Refused(pair=A, reason="unknown")) == [Failed(A, "unknown")]
-    assert (talk.session.refused, talk.session.unconfirmed) == ({A: "unknown"}, frozenset({B}))
-    assert talk.hear(Refused(pair=C, reason="whose?")) == []  # not one of ours any more
-    assert talk.session.refused == {A: "unknown"}
+    failed = Failed(A, "unknown", Refusal.FINAL)
+    assert talk.hear(final(A)) == [failed]
+    assert (talk.session.refused, talk.session.unconfirmed) == ({A: failed}, frozenset({B}))
+    assert talk.hear(final(C)) == []  # not one of ours any more
+    assert talk.session.refused == {A: failed}
+    assert talk.hear(final(A)) == []  # said once
+    assert talk.tick(3600) == [
+        Failed(B, "no answer in 10 s: is it a pair of this exchange?", Refusal.TEMPORARY)
+    ]  # A is not asked for again
 
 
 def test_a_refusal_of_a_request_of_one_pair_fails_that_pair() -> None:
     talk = Talk(Toy(), A, B, C)
-    assert talk.hear(Refused(request=2, reason="unknown")) == [Failed(C, "unknown")]
+    assert talk.hear(final(request=2)) == [Failed(C, "unknown")]
     assert talk.session.unconfirmed == {A, B}
 
 
@@ -237,14 +256,14 @@ def test_a_refusal_that_names_nothing_explains_the_pairs_that_stay_unconfirmed()
     talk.hear(Subscribed(pair=A))
     assert talk.tick(PATIENCE) == []
     assert talk.tick(PATIENCE + 0.1) == [
-        Failed(B, "no answer in 10 s (60018: wrong URL): is it a pair of this exchange?")
+        Failed(B, "no answer in 10 s (60018: wrong URL): is it a pair of this exchange?", Refusal.TEMPORARY)
     ]
-    assert talk.tick(PATIENCE + 5) == []  # said once
+    assert talk.tick(PATIENCE + 1) == []
 
 
 def test_where_one_bad_pair_refuses_all_the_others_are_asked_for_again() -> None:
     talk = Talk(Strict(), A, B)
-    assert talk.hear(Refused(pair=A, request=1, reason="unknown"), after=9) == [Failed(A, "unknown"), Send("+B")]
+    assert talk.hear(final(A, 1), after=9) == [Failed(A, "unknown"), Send("+B")]
     assert talk.tick(PATIENCE + 1) == []  # B's time runs from the second request
     talk.hear(Subscribed(request=2))
     assert talk.session.unconfirmed == frozenset()
@@ -252,11 +271,11 @@ def test_where_one_bad_pair_refuses_all_the_others_are_asked_for_again() -> None
 
 def test_where_all_are_refused_without_a_name_each_is_asked_for_alone() -> None:
     talk = Talk(Strict(), A, B)
-    assert talk.hear(Refused(request=1, reason="unknown")) == [Send("+A"), Send("+B")]
-    assert talk.hear(Refused(request=2, reason="unknown")) == [Failed(A, "unknown")]
+    assert talk.hear(final(request=1)) == [Send("+A"), Send("+B")]
+    assert talk.hear(final(request=2)) == [Failed(A, "unknown")]
     talk.hear(Subscribed(request=3))
-    assert (talk.session.refused, talk.session.unconfirmed) == ({A: "unknown"}, frozenset())
-    assert talk.hear(Refused(request=1, reason="again")) == []  # answered already
+    assert (talk.session.refused, talk.session.unconfirmed) == ({A: Failed(A, "unknown")}, frozenset())
+    assert talk.hear(final(request=1)) == []  # answered already
 
 
 def test_data_that_comes_late_makes_a_failed_pair_good() -> None:
@@ -268,7 +287,7 @@ def test_data_that_comes_late_makes_a_failed_pair_good() -> None:
 
 def test_a_pair_that_is_asked_for_again_is_not_refused_until_it_is_again() -> None:
     talk = Talk(Toy(), A)
-    talk.hear(Refused(pair=A, reason="unknown"))
+    talk.hear(final(A))
     list(talk.session.follow([], at(1)))
     assert talk.session.refused == {}
     assert list(talk.session.follow([A], at(2))) == [Send("+A")]
@@ -398,7 +417,7 @@ def test_a_connection_is_complete_when_every_pair_has_data_or_is_refused() -> No
     talk.hear(Subscribed(pair=A))
     assert (talk.session.has_data, talk.session.is_complete) == (False, False)
     talk.hear(snapshot(A, 5), update(B, 1))
-    talk.hear(Refused(pair=C, reason="unknown"))
+    talk.hear(final(C))
     assert (talk.session.has_data, talk.session.is_complete) == (True, False)  # B has no book yet
     talk.hear(snapshot(B, 5))
     assert talk.session.is_complete
@@ -505,3 +524,179 @@ def test_B11_news_of_a_pair_that_nobody_asked_for_are_counted_and_are_nobodys() 
     assert (talk.session.unasked, talk.session.has_data) == (2, False)
     assert talk.session.unconfirmed == {A}
     assert list(talk.session.checkpoints()) == []
+
+
+# what a refusal concerns, and how long it lasts
+
+
+def test_R2_a_pair_that_is_refused_for_the_moment_is_asked_for_again_for_as_long_as_it_is_wanted() -> None:
+    talk, waits = Talk(Toy(), A, B), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    talk.hear(Subscribed(pair=B))
+    time = 0.0
+    for number, wait in enumerate(waits):
+        refused = talk.hear(later(A), after=time)
+        assert refused == ([Failed(A, "busy", Refusal.TEMPORARY)] if not number else [])  # said once
+        assert talk.session.refused_now == {A}
+        assert talk.tick(time + wait - 0.01) == []
+        time += wait
+        assert talk.tick(time) == [Send("+A")]
+        assert talk.session.refused_now == {A}, "until it is answered"
+    assert talk.hear(snapshot(A, 5), after=time + 1) == []
+    assert not talk.session.refused
+    assert talk.session.served == {A, B}
+    talk.hear(later(A), after=time + 2)
+    assert talk.tick(time + 3) == [Send("+A")], "what was refused before is forgotten"
+    list(talk.session.follow([B], at(time + 4)))
+    assert talk.tick(time + 3600) == []
+
+
+def test_R2_a_pair_without_an_answer_is_asked_for_again_and_never_refused_for_good() -> None:
+    talk, asked, time = Talk(Toy(), A), 0, 0.0
+    while time < 600:
+        time += 1
+        actions = talk.tick(time)
+        asked += actions.count(Send("+A"))
+        assert all(failed.refusal is Refusal.TEMPORARY for failed in talk.session.refused.values())
+    assert 10 <= asked <= 20  # a minute and the time for an answer between two
+    assert talk.hear(Subscribed(pair=A), after=time) == []
+    assert talk.session.refused == {}
+
+
+def test_R2_during_a_ban_nothing_is_asked_for_again() -> None:
+    talk = Talk(Toy(), A)
+    talk.hear(later(A, ban=600.0))
+    assert [talk.tick(after) for after in (60, 599)] == [[], []]
+    assert talk.tick(600) == [Send("+A")]
+
+
+def test_R2_a_refusal_of_the_whole_connection_leaves_it() -> None:
+    talk = Talk(Toy(), A, B)
+    refused = Refused(reason="too many connections", refusal=Refusal.CONNECTION)
+    assert talk.hear(refused) == [Leave("too many connections")]
+    assert talk.session.refused == {}
+
+
+def test_R2_a_pair_that_is_refused_for_the_moment_does_not_drop_those_it_was_asked_for_with() -> None:
+    named = Talk(Strict(), A, B)
+    assert named.hear(later(A, 1)) == [Failed(A, "busy", Refusal.TEMPORARY), Send("+B")]
+    talk = Talk(Strict(), A, B)
+    assert talk.hear(later(request=1)) == [Failed(pair, "busy", Refusal.TEMPORARY) for pair in (A, B)]
+    assert talk.tick(1) == [Send("+A"), Send("+B")], "each alone, for nobody says which of them is meant"
+    talk.hear(Subscribed(request=3))
+    talk.hear(later(request=2), after=2)
+    assert talk.session.served == {B}
+    assert talk.session.refused_now == {A}
+    banned = Talk(Strict(), A, B)
+    banned.hear(later(A, 1, ban=60.0))
+    assert banned.session.refused_now == {A, B}
+    assert banned.tick(59) == []
+
+
+@pytest.mark.parametrize("refusal", [Refusal.FINAL, Refusal.TEMPORARY])
+def test_R2_a_connection_whose_pairs_are_all_refused_is_not_complete(refusal: Refusal) -> None:
+    talk = Talk(Toy(), A, B)
+    assert talk.session.served == frozenset()
+    talk.hear(Refused(pair=A, reason="no", refusal=refusal), Refused(pair=B, reason="no", refusal=refusal))
+    assert (talk.session.served, talk.session.is_complete) == (frozenset(), False)
+    talk.hear(snapshot(B, 5))
+    assert talk.session.served == {B}
+    assert talk.session.is_complete == (refusal is Refusal.FINAL)
+
+
+def test_R2_where_a_subscription_replaces_the_former_one_an_attempt_asks_for_all() -> None:
+    class Replacing(Toy):
+        replaces = True
+
+    talk = Talk(Replacing(), A, B)
+    talk.hear(Subscribed(pair=B), later(A))
+    assert talk.tick(1) == [Send("+A B")]
+    assert talk.session.unconfirmed == frozenset()
+
+
+# books that nothing proves
+
+
+class Unproved(Toy):
+    """Changes have neither a number nor a checksum."""
+
+    proof = Proof.NONE
+
+
+def garbage(*pairs: Pair) -> Frame:
+    return raw("{" + " ".join(f'"{pair}"' for pair in pairs))
+
+
+def test_R4_a_change_that_cannot_be_read_costs_the_book_of_its_pair_its_trust() -> None:
+    talk = Talk(Unproved(), A, B)
+    talk.hear(snapshot(A, 5), snapshot(B, 5))
+    [lost, *asked] = talk.session.received(garbage(A), at(20))
+    assert isinstance(lost, Lost)
+    assert (lost.pair, lost.cause) == (A, Cause.UNREADABLE)
+    assert asked == [Send("-A"), Send("+A")]
+    assert talk.session.invalid == {A}
+    assert [checkpoint.pair for checkpoint in talk.session.checkpoints()] == [str(B)]
+    talk.hear(update(A, 6), after=21)
+    assert talk.session.invalid == {A}, "until its next snapshot"
+    assert talk.hear(snapshot(A, 7), after=22) == [Restored(A)]
+    assert talk.session.take_fresh() == {A, B}
+
+
+def test_R4_what_may_be_about_any_pair_costs_all_books_their_trust() -> None:
+    for frame in (raw("nonsense"), garbage(A, B), raw('"A-USD"' + "x" * (1 << 20))):
+        talk = Talk(Unproved(), A, B)
+        talk.hear(snapshot(A, 5), snapshot(B, 5))
+        actions = list(talk.session.received(frame, at(20)))
+        assert {action.pair for action in actions if isinstance(action, Lost)} == {A, B}
+        assert talk.session.invalid == {A, B}
+
+
+def test_R4_a_flood_of_what_cannot_be_read_asks_for_each_book_once_in_ten_seconds() -> None:
+    talk, sent = Talk(Unproved(), A), 0
+    talk.hear(snapshot(A, 5))
+    for step in range(3000):
+        time = 20 + step / 100
+        actions = list(talk.session.received(garbage(A), at(time))) + talk.tick(time)
+        sent += actions.count(Send("+A"))
+        if Send("+A") in actions:
+            talk.hear(snapshot(A, step), after=time)
+    assert sent == 3
+
+
+@pytest.mark.parametrize(("exchange", "channel"), [(Toy, Channel.ORDERBOOK), (Unproved, Channel.TICKER)])
+def test_R4_where_the_next_message_reveals_a_loss_nothing_is_lost_before(exchange: type[Toy], channel: Channel) -> None:
+    talk = Talk(exchange(), A, channel=channel)
+    talk.hear(snapshot(A, 5))
+    assert list(talk.session.received(garbage(A), at(20))) == []
+
+
+# quiet markets
+
+
+def pairs_of(count: int) -> list[Pair]:
+    return [Pair(f"Q{number}", "USD") for number in range(count)]
+
+
+def test_R10_a_few_quiet_pairs_may_be_mute_for_as_long_as_the_connection_is_proved() -> None:
+    talk = Talk(Toy(), *pairs_of(MANY_PAIRS - 1))
+    assert talk.session.mute_limit == Toy.flow, "a subscription that has brought nothing at all is none"
+    talk.hear(*(snapshot(pair, 1) for pair in talk.session.pairs))
+    assert talk.session.mute_limit == float("inf")
+
+
+def test_R10_many_pairs_that_fall_silent_together_are_a_dead_connection() -> None:
+    talk = Talk(Toy(), *pairs_of(MANY_PAIRS))
+    talk.hear(*(snapshot(pair, 1) for pair in talk.session.pairs))
+    assert talk.session.mute_limit == Toy.flow
+    talk.hear(final(Pair("Q0", "USD")))
+    assert talk.session.mute_limit == float("inf"), "one of them is not served"
+
+
+def test_R10_a_few_lively_pairs_may_be_mute_for_ten_times_their_longest_pause() -> None:
+    talk = Talk(Toy(), A)
+    for number in range(LIVELY_EVENTS - 1):
+        talk.hear(snapshot(A, number), after=number / 10)
+    assert talk.session.mute_limit == float("inf")
+    talk.hear(snapshot(A, LIVELY_EVENTS), after=100)
+    assert talk.session.mute_limit == Toy.flow
+    talk.hear(snapshot(A, LIVELY_EVENTS), after=130)
+    assert talk.session.mute_limit == pytest.approx(300.0)

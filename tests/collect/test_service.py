@@ -1,0 +1,342 @@
+"""What a connection means: refused pairs, books that nothing proves and quiet markets, on all exchanges and sockets."""
+
+import asyncio
+import json
+import logging
+
+import msgspec
+import pytest
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.session import MANY_PAIRS, PATIENCE, Leave, Lost, Send, Session
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import (
+    SECOND,
+    BookUpdate,
+    Channel,
+    Event,
+    Frame,
+    Instant,
+    Kind,
+    Level,
+    Pair,
+    Refusal,
+    Refused,
+    Ticker,
+)
+from coin_platform.preprocess.ledger import Cause
+from coin_platform.wire import unpack_facts
+from tests.collect.test_connection import Refusing
+from tests.kit.bench import BTC, ETH, bench
+from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, until, values
+from tests.recordings import files, frames
+
+HOUR = 3600.0
+ALL = pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
+
+
+def at(seconds: float) -> Instant:
+    return Instant(1_800_000_000 * SECOND + int(seconds * SECOND), seconds)
+
+
+class Talk:
+    """A session of an exchange that hears what a test says, instead of what the exchange's frames do."""
+
+    def __init__(self, kind: Exchange, channel: Channel, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[Event] = []
+        monkeypatch.setattr(type(kind), "decode", lambda *_: self.events)
+        self.kind, self.pairs = kind, [Pair(f"A{number}", kind.quote) for number in range(count)]
+        self.session = Session(kind, channel, self.pairs, chance=lambda: 1.0)
+        self.frame = Frame(
+            exchange=kind.name, channel=channel, connection="c", number=1, received_time=0, payload=b"{}"
+        )
+        list(self.session.opened(at(0)))
+
+    def hear(self, *events: Event, after: float = 0.0) -> list[object]:
+        self.events = [*events]
+        return list(self.session.received(self.frame, at(after)))
+
+    def asked(self, after: float) -> int:
+        """Return how many messages are sent because it is so late."""
+        return sum(isinstance(action, Send) for action in self.session.tick(at(after)))
+
+
+def data(channel: Channel, pair: Pair) -> Event:
+    """Return market data of a channel that always flows."""
+    if channel is Channel.TICKER:
+        return Ticker(pair=pair, last="1")
+    return BookUpdate(pair=pair, is_snapshot=True, bids=[Level(9.0, 1.0)], asks=[Level(10.0, 1.0)], last_sequence=1)
+
+
+@ALL
+def test_R2_every_exchange_is_asked_again_for_what_it_refuses_for_the_moment(
+    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for channel in kind.channels:
+        talk = Talk(kind, channel, 2, monkeypatch)
+        first, second = talk.pairs
+        talk.hear(Refused(pair=first, reason="busy"), data(Channel.TICKER, second))
+        assert talk.session.refused_now == {first}
+        assert talk.session.served == {second}
+        assert talk.asked(0.9) == 0
+        assert talk.asked(1.1) == 1
+        assert not talk.session.is_complete
+        assert talk.session.refused_now == {first}
+        for after in range(2, 3600):
+            talk.asked(after)  # never answered
+        assert talk.session.refused_now == {first}, "never for good"
+        talk.hear(data(Channel.TICKER, first), after=HOUR)
+        assert not talk.session.refused
+
+
+@ALL
+def test_R2_no_exchange_is_asked_again_for_what_it_refuses_for_good_or_during_a_ban(
+    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for channel in kind.channels:
+        talk = Talk(kind, channel, 2, monkeypatch)
+        first, second = talk.pairs
+        talk.hear(
+            Refused(pair=first, reason="unknown", refusal=Refusal.FINAL),
+            Refused(pair=second, reason="slower", ban_seconds=HOUR),
+        )
+        assert talk.session.served == frozenset()
+        assert sum(talk.asked(after) for after in range(1, 3600)) == 0
+        assert talk.asked(HOUR) == 1
+        refused = Refused(reason="too many connections", refusal=Refusal.CONNECTION)
+        assert talk.hear(refused) == [Leave("too many connections")]
+
+
+@ALL
+def test_R10_on_every_exchange_a_few_pairs_that_have_sent_something_may_be_quiet_and_many_may_not(
+    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for channel in kind.channels & {Channel.TICKER, Channel.ORDERBOOK}:
+        limits: list[float] = []
+        for count in (1, 1, MANY_PAIRS):
+            talk = Talk(kind, channel, count, monkeypatch)
+            if limits:
+                talk.hear(*(data(channel, pair) for pair in talk.pairs))
+            limits.append(talk.session.mute_limit)
+        assert limits == [kind.flow, float("inf"), kind.flow]
+
+
+@pytest.mark.parametrize(("exchange", "path"), files("book_sequence_1"))
+def test_R4_a_recorded_change_that_is_cut_off_costs_a_book_its_trust_where_nothing_else_would_reveal_it(
+    exchange: str, path: object
+) -> None:
+    kind = EXCHANGES[exchange]
+    heard = frames(exchange, str(path).rpartition("/")[2].removesuffix(".jsonl"))
+    found = [(frame, event) for frame in heard for event in kind.decode(frame) if isinstance(event, BookUpdate)]
+    pairs = list(dict.fromkeys(event.pair for _, event in found))
+    session = Session(kind, Channel.ORDERBOOK, pairs)
+    list(session.opened(at(0)))
+    for frame, _ in found[:3]:
+        list(session.received(frame, at(20)))
+    assert not session.invalid
+    torn = msgspec.structs.replace(found[3][0], payload=found[3][0].payload[:-3])
+    lost = [action for action in session.received(torn, at(40)) if isinstance(action, Lost)]
+    assert bool(lost) == kind.can_hide_losses
+    assert {action.cause for action in lost} <= {Cause.UNREADABLE}
+    assert session.invalid == {action.pair for action in lost}
+    assert {checkpoint.pair for checkpoint in session.checkpoints()}.isdisjoint(str(action.pair) for action in lost)
+
+
+def test_R4_of_two_books_of_coinbase_the_one_that_is_named_is_lost() -> None:
+    coinbase = EXCHANGES["coinbase"]
+    session = Session(coinbase, Channel.ORDERBOOK, [BTC, ETH])
+    list(session.opened(at(0)))
+    book = '{{"type":"snapshot","product_id":"{}","bids":[["100","1"]],"asks":[["101","1"]]}}'
+    change = '{"type":"l2update","product_id":"BTC-USD","changes":[["buy","1e","1"]],"time":"2026-11-02T00:00:00Z"}'
+
+    def hear(text: str, after: float) -> list[object]:
+        frame = Frame(
+            exchange="coinbase",
+            channel=Channel.ORDERBOOK,
+            connection="c",
+            number=1,
+            received_time=at(after).wall,
+            payload=text.encode(),
+        )
+        return list(session.received(frame, at(after)))
+
+    for pair in (BTC, ETH):
+        hear(book.format(pair), 1)
+    [lost, *asked] = hear(change, 20)
+    assert isinstance(lost, Lost)
+    assert (lost.pair, len(asked)) == (BTC, 2)
+    assert session.invalid == {BTC}
+    hear(change, 21)
+    too_large = change.replace("1e", "100").replace('"1"]', f'"1"]{" " * (1 << 20)}')
+    hear(too_large, 22)
+    assert session.invalid == {BTC, ETH}, "of what is too large to be read nobody knows what it is about"
+    for pair in (BTC, ETH):
+        hear(book.format(pair), 23)
+    assert session.invalid == frozenset()
+
+
+# on a socket
+
+
+class Patient(Refusing):
+    """Kraken that may be silent for ever."""
+
+    silence = flow = 1e9
+
+
+def test_R2_a_connection_whose_pairs_are_all_refused_is_not_live_and_REST_stands_in() -> None:
+    clock = MovedClock()
+
+    async def scenario() -> list[tuple[str, str]]:
+        async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
+            it.fake.unknown.add("BTC/USD")
+            await until(lambda: it.feed.status.refused)
+            states = [(it.feed.status.state, it.feed.status.transport)]
+            clock.monotonic += 11
+            await until(lambda: it.feed.status.transport == "rest" and it.feed.status.state == "live")
+            states.append((it.feed.status.state, it.feed.status.transport))
+            it.fake.unknown.clear()
+            clock.monotonic += 60
+            await until(lambda: it.feed.status.transport == "ws")
+            assert len(it.fake.opened) == 1
+            return [*states, (it.feed.status.state, it.feed.status.transport)]
+
+    assert asyncio.run(scenario()) == [("refused", "ws"), ("live", "rest"), ("live", "ws")]
+
+
+@pytest.mark.parametrize("refusal", [Refusal.FINAL, Refusal.TEMPORARY])
+def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusal: Refusal) -> None:
+    clock = MovedClock()
+
+    async def scenario() -> tuple[int, list[str]]:
+        async with bench(exchange=Patient(refusal), clock=clock, lifetime=(HOUR, HOUR)) as it:
+            await it.live()
+            it.fake.unknown.add("BTC/USD")
+            clock.monotonic += HOUR + 1
+            await until(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused)
+            clock.monotonic += 3 * PATIENCE
+            await asyncio.sleep(0.6)  # two beats
+            states = [connection.state for connection in it.feed.connections]
+            assert not it.feed.connections[1].is_live
+            await it.fake.say(HEARTBEAT, 0)
+            return len(values(it.records(), Kind.CLOSED)), states
+
+    closed, states = asyncio.run(scenario())
+    assert closed == 0
+    assert states[0] == "live" and states[1] != "live"
+
+
+def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -> None:
+    clock = MovedClock()
+
+    async def scenario() -> None:
+        async with bench(BTC, ETH, exchange=Patient(Refusal.TEMPORARY), clock=clock, lifetime=(HOUR, HOUR)) as it:
+            await it.live()
+            it.fake.unknown.add("ETH/USD")
+            clock.monotonic += HOUR + 1
+            await until(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused_now)
+            clock.monotonic += 2 * PATIENCE
+            await until(lambda: it.feed.connections[1].ready.is_set())
+            assert it.feed.connections[1].is_live and it.feed.is_held_up
+            await asyncio.sleep(0.6)
+            assert not values(it.records(), Kind.CLOSED)
+            it.fake.unknown.clear()
+            clock.monotonic += 60
+            await until(lambda: len(it.feed.connections) == 1)
+            assert [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)] == ["replaced"]
+
+    asyncio.run(scenario())
+
+
+def test_R2_a_connection_that_is_refused_as_a_whole_is_left_and_another_follows(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> tuple[MemoryBroker, str]:
+        async with bench(exchange=Refusing(Refusal.CONNECTION)) as it:
+            it.fake.unknown.add("BTC/USD")
+            await until(lambda: it.feed.status.last_error)
+            it.fake.unknown.clear()
+            await until(lambda: it.feed.status.state == "live")
+            assert len(it.fake.opened) == 2
+            return it.broker, it.feed.status.last_error
+
+    with caplog.at_level(logging.WARNING):
+        _, error = asyncio.run(scenario())
+    assert error == "connection refused: Currency pair not supported BTC/USD"
+    assert "kraken orderbook 0: the connection is refused, Currency pair not supported BTC/USD" in caplog.text
+
+
+@pytest.mark.parametrize(("refusal", "words"), [(Refusal.FINAL, "for good"), (Refusal.TEMPORARY, "for the moment")])
+def test_R2_status_and_log_say_how_long_a_refusal_lasts(
+    refusal: Refusal, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> Refusal:
+        async with bench(BTC, ETH, exchange=Refusing(refusal)) as it:
+            it.fake.unknown.add("ETH/USD")
+            await until(lambda: it.feed.status.refused)
+            return it.feed.status.refused[ETH].refusal
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(scenario()) is refusal
+    assert f"kraken orderbook 0: ETH-USD is refused {words}, Currency pair not supported ETH/USD; " in caplog.text
+
+
+class Heartbeats(Quick):
+    """Kraken that is given up after two minutes without data, and ten without anything."""
+
+    silence = 600.0
+    flow = 120.0
+
+
+def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeats_come() -> None:
+    clock = MovedClock()
+
+    async def scenario() -> tuple[int, list[bytes], str]:
+        async with bench(exchange=Heartbeats(), clock=clock) as it:
+            await it.live()
+            for _ in range(6):
+                clock.monotonic += 100
+                await it.fake.say(HEARTBEAT)
+                await asyncio.sleep(0.3)  # a beat
+            return len(it.fake.opened), values(it.records(), Kind.CLOSED), it.feed.status.state
+
+    assert asyncio.run(scenario()) == (1, [], "live")
+
+
+def test_R10_many_pairs_that_fall_silent_together_are_still_replaced() -> None:
+    clock, pairs = MovedClock(), [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
+
+    async def scenario() -> list[str]:
+        async with bench(*pairs, exchange=Heartbeats(), clock=clock) as it:
+            await it.live()
+            clock.monotonic += 121
+            await it.fake.say(HEARTBEAT)
+            await until(lambda: values(it.records(), Kind.CLOSED))
+            return [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
+
+    assert asyncio.run(scenario()) == ["no data for 120 s"]
+
+
+def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_book_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = MovedClock()
+
+    async def scenario() -> int:
+        async with bench(clock=clock) as it:
+            await it.live()
+            clock.monotonic += PATIENCE + 1
+            broken = json.dumps({"channel": "book", "type": "update", "data": [{"symbol": "BTC/USD"}]})
+            it.fake.sends_snapshots = False
+            await it.fake.say(broken)
+            await until(lambda: it.fake.methods("unsubscribe"))
+            assert it.feed.status.invalid == {BTC}
+            assert not list(it.feed.connections[0].session.checkpoints())
+            await it.fake.push("BTC/USD", [SNAPSHOT])
+            await until(lambda: not it.feed.status.invalid)
+            return it.feed.traffic.lost
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(scenario()) == 1
+    assert "kraken orderbook 0: book of BTC-USD lost, a message could not be read: kraken: " in caplog.text
