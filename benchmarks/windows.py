@@ -57,7 +57,8 @@ def run(folder: Path) -> Iterator[Outcome]:
 def _log(folder: Path, start: int) -> None:
     clock = Clock(start)
     settings = Settings(home=folder, exchanges=("upbit",), window=timedelta(minutes=1))
-    broker = LocalBroker(settings.path(settings.journal_dir), clock=lambda: clock.time)
+    folder = settings.path(settings.journal_dir)
+    broker = LocalBroker(folder, clock=lambda: clock.time, monotonic=lambda: clock.time / SECOND)
     world = World(["upbit"], broker, clock, settings, faults=Faults())
     while clock.time < start + (WINDOWS + 1) * MINUTE:
         world.run(1, 6 * SECOND)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coin_platform.errors import RetentionLoss, SettingsError
-from coin_platform.journal import Journal, flush_all, now
+from coin_platform.journal import Journal, flush_all
 from coin_platform.journal_file import path_of
 from coin_platform.journal_reader import JournalReader, Positions
 from coin_platform.journal_writer import Writer
 from coin_platform.model import Microseconds
 from coin_platform.settings import PREFIX, Settings
+from coin_platform.steady_clock import SteadyClock, elapsed, now
 from coin_platform.wire import Record
 
 Place: TypeAlias = tuple[str, int]  # a topic and its partition
@@ -114,13 +115,14 @@ class LocalBroker:
         folder: Path,
         *,
         clock: Callable[[], Microseconds] = now,
+        monotonic: Callable[[], float] = elapsed,
         retention_hours: float | None = None,
         retention_bytes: int | None = None,
         guest: bool = False,
     ) -> None:
         self.folder = folder
         self._is_guest = guest
-        self._clock = clock
+        self._clock = SteadyClock(clock, monotonic)
         self._retention_hours = retention_hours
         self._retention_bytes = retention_bytes
         self._positions = Positions(folder / ".positions.db")  # no topic's folder begins with a dot

@@ -20,17 +20,13 @@ from coin_platform.journal_file import File, explain, is_full
 from coin_platform.journal_lock import GUEST, PAUSE, WRITER, busy, hold, holder, take
 from coin_platform.journal_writer import Writer
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.steady_clock import SteadyClock, elapsed, now
 
 BUFFER_BYTES = 64 << 20
 _HELD_BYTES = 8 << 20  # that wait in memory for a full disk, at most
 _AGAIN = 0.25  # seconds between two looks whether a full disk has room
 _EARLY = 1_000  # so many waiting records are committed before the writer's 20 ms are over
 _BATCH = 4_096  # records of one transaction, at most
-
-
-def now() -> Microseconds:
-    """Return the time of day, UTC, in µs."""
-    return time.time_ns() // 1_000
 
 
 class Journal:
@@ -41,6 +37,10 @@ class Journal:
     `retention_hours`, and the oldest beyond `retention_bytes` of this file (a number, or a function that is asked every
     `retain_every` seconds), are trimmed.
     `on_append` is called on the writer's thread with the new end offset after each commit.
+
+    Times come from the wall clock `clock`, whose jumps are held: see `SteadyClock`, which journals of a process share.
+    How old records are counts from when they were stamped, by `monotonic` seconds: no jump makes one older, nor does
+    the time in which nobody wrote.
 
     A failure to write ends the writer; every later call raises `DeliveryError`, one line with file and remedy. With
     `on_drop` a full disk is none: the writer holds what it cannot write in memory, tries again, and if that becomes
@@ -56,6 +56,7 @@ class Journal:
         path: Path,
         *,
         clock: Callable[[], Microseconds] = now,
+        monotonic: Callable[[], float] = elapsed,
         writer: Writer | None = None,
         sync_every: float = 0.2,
         retention_hours: float | None = None,
@@ -67,7 +68,7 @@ class Journal:
         guest: bool = False,
     ) -> None:
         self.path = path
-        self._clock = clock
+        self._clock = clock if isinstance(clock, SteadyClock) else SteadyClock(clock, monotonic)
         self._sync_every = sync_every
         self._retention_hours = retention_hours
         self._retention_bytes = retention_bytes
@@ -285,7 +286,7 @@ class Journal:
         self._commit(self._file, batch)
         if time.monotonic() - self._limit_time >= self._retain_every:
             self._bytes_limit, self._limit_time = self._limit(), time.monotonic()
-        if self._has_more or self._retains or self._trim_to is not None:
+        if self._has_more or self._retains or self._trim_to is not None or self._file.is_far_ahead:
             self._has_more = self._make_room(self._file, is_last=is_last)
         self.due_time = self._next_time()
         return is_last and not self._has_more
@@ -383,7 +384,9 @@ class Journal:
         """Take one step of trimming, or of giving what is free back to the disk; return whether more remain."""
         has_more = is_stuck = False
         try:
-            has_more = self._lock is not None and (self._trim(file) or (not is_last and file.vacuum()))
+            has_more = self._lock is not None and (
+                self._trim(file) or (not is_last and (file.stamp_anew() or file.vacuum()))
+            )
         except sqlite3.Error as error:
             self._hold_back(error, [])
             is_stuck = True
@@ -395,7 +398,7 @@ class Journal:
         """Take one step of what was asked for and of the retention; return whether more remain."""
         trim_to = self._trim_to
         hours = self._retention_hours
-        horizon = 0 if hours is None else self._clock() - int(hours * 3600 * SECOND)
+        horizon = 0 if hours is None else file.horizon(int(hours * 3600 * SECOND))
         has_more = file.trim(trim_to or 0, horizon, self._bytes_limit)
         with self._guard:
             if not has_more and self._trim_to == trim_to:

@@ -1,17 +1,23 @@
 """The file of one partition's journal, in SQLite: its place, its tables, what its failures mean, and its one writer."""
 
 import errno
+import logging
 import os
 import resource
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-from coin_platform.model import Microseconds
+from coin_platform.model import SECOND, Microseconds
+from coin_platform.steady_clock import LEEWAY, SteadyClock
+
+logger = logging.getLogger(__name__)
 
 PAGE_BYTES = 8192
 CACHE_KIB = 64  # pages in memory of each open file: it is written at its end, and there are dozens of them
@@ -21,6 +27,8 @@ _WAL_BYTES = 8 << 20  # the write-ahead log is cut back to this after a checkpoi
 _SPARE_PAGES = 512  # free pages that stay in the file for the next appends: 4 MiB
 _RESERVE = 64 << 20  # bytes of the disk that a careful writer leaves: what makes room needs some itself
 _SMALL = 16  # as many small files may share the reserve
+_FAR: Microseconds = 3 * 3600 * SECOND  # stamps further ahead than this are from a clock that was wrong
+_ANEW_RECORDS = 5_000  # that get another stamp in one small step
 _TRIM_RECORDS, _TRIM_BYTES, _VACUUM_PAGES = 10_000, 16 << 20, 1_024  # one small step, so that appends never wait long
 
 # Many rows a statement, not executemany: that takes Python's global lock anew for each row, and beside a busy
@@ -109,7 +117,7 @@ def is_full(error: Exception) -> bool:
 class File:
     """The SQLite side of a journal, for the one thread that writes it."""
 
-    def __init__(self, path: Path, clock: Callable[[], Microseconds], *, is_careful: bool = False) -> None:
+    def __init__(self, path: Path, clock: SteadyClock, *, is_careful: bool = False) -> None:
         if not path.exists():
             _create(path)
         self._path, self._clock, self._is_careful = path, clock, is_careful
@@ -121,7 +129,12 @@ class File:
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // PAGE_BYTES)}")
-        look_at_head(self._db)
+        next_offset, last_time = look_at_head(self._db)
+        self._last = last_time if next_offset else 0, clock.monotonic()  # the newest stamp, and when it was seen
+        self._ahead = 0  # µs that it was ahead of our clock, when records came last
+        # Since when stamps have gone on without a jump, oldest first: what the clock then passed over is no age.
+        self._lines = deque([self._last])
+        self._is_told = False  # that records are stamped anew
         self._name()
         self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
         folder = os.open(path.parent, os.O_RDONLY)
@@ -136,13 +149,74 @@ class File:
         if self._is_careful and not self._has_room(sum(len(header) + len(value) for header, value in batch)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with self._transaction():
-            end, moment = self._db.execute(_ADVANCE, (len(batch), self._clock())).fetchone()
-            rows = [(offset, moment, *record) for offset, record in enumerate(batch, end - len(batch))]
+            end, stamp = self._db.execute(_ADVANCE, (len(batch), self._stamp())).fetchone()
+            rows = [(offset, stamp, *record) for offset, record in enumerate(batch, end - len(batch))]
             while rows:
                 size = next(size for size in _INSERTS if size <= len(rows))
                 self._db.execute(_INSERTS[size], tuple(chain.from_iterable(rows[:size])))
                 del rows[:size]
+        self._note(int(stamp))
         return int(end)
+
+    def _stamp(self) -> Microseconds:
+        """Return the time for records that come now.
+
+        Where the newest record is from a clock that was ahead, time goes on from it at half its speed, so that no later
+        window is empty until the clock has come there.
+        """
+        time, (last, seen) = self._clock(), self._last
+        self._ahead = last - time
+        return time if self._ahead <= LEEWAY else last + int((self._clock.monotonic() - seen) * SECOND) // 2
+
+    def _note(self, stamp: Microseconds) -> None:
+        """Remember the newest stamp, and the jump that led to it."""
+        moment, (last, seen) = self._clock.monotonic(), self._last
+        expected = last + int((moment - seen) * SECOND)
+        if stamp - expected > LEEWAY:
+            self._lines.append((expected, moment))
+        self._last = stamp, moment
+
+    def horizon(self, keep: Microseconds) -> Microseconds:
+        """Return the stamp of records that came `keep` µs ago, by the time that has passed since then.
+
+        While records from before a jump are younger than that, the jump does not count.
+        """
+        time, moment = self._clock(), self._clock.monotonic()
+        while self._lines:
+            stamp, since = self._lines[0]
+            passed = int((moment - since) * SECOND)
+            if passed < keep:
+                return min(time, stamp + passed) - keep
+            self._lines.popleft()
+        return time - keep
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """Whether the newest record is of a time that a settled clock reaches only in hours, or years."""
+        return self._ahead > _FAR and self._clock.is_settled
+
+    def stamp_anew(self) -> bool:
+        """Give some records from far ahead the time of now; return whether there are more.
+
+        They came while the clock was wrong, and would keep all later records from windows that are to come.
+        """
+        if not self.is_far_ahead:
+            return False
+        if not self._is_told:
+            text = "journal %s: records from %.1f h ahead of our clock are stamped anew: that clock was wrong"
+            logger.error(text, self._path, self._ahead / (3600 * SECOND))
+        self._is_told = True
+        with self._transaction():
+            time, (end, _) = self._clock(), look_at_head(self._db)
+            begin = int(self._db.execute("SELECT coalesce(min(offset), ?) FROM record", (end,)).fetchone()[0])
+            first = begin + bisect_right(range(begin, end), time, key=lambda offset: time_of(self._db, offset))
+            stop = min(first + _ANEW_RECORDS, end)
+            self._db.execute("UPDATE record SET time = ? WHERE offset >= ? AND offset < ?", (time, first, stop))
+            if stop == end:
+                self._db.execute("UPDATE head SET last_time = ?", (time,))
+        if stop == end:
+            self._last, self._ahead, self._is_told = (time, self._clock.monotonic()), 0, False
+        return stop < end
 
     def sync(self) -> None:
         """Bring what is committed to the disk. Raises `OSError`, also when someone deleted the file meanwhile."""
@@ -224,6 +298,14 @@ def look_at_head(db: sqlite3.Connection) -> tuple[int, Microseconds]:
         case [(int(next_offset), int(last_time))]:
             return next_offset, last_time
     raise sqlite3.DatabaseError("its head cannot be read")
+
+
+def time_of(db: sqlite3.Connection, offset: int) -> Microseconds:
+    """Return when a record was accepted. Raises `sqlite3.Error`."""
+    match db.execute("SELECT time FROM record WHERE offset = ?", (offset,)).fetchone():
+        case (int(time),):
+            return time
+    raise sqlite3.DatabaseError(f"the record of offset {offset} cannot be read")
 
 
 def identity(db: sqlite3.Connection) -> str | None:

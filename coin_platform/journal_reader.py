@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from coin_platform.errors import DeliveryError, RetentionLoss
-from coin_platform.journal_file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain, identity, is_damaged, look_at_head
+from coin_platform.journal_file import (
+    BUSY_SECONDS,
+    CACHE_KIB,
+    PAGE_BYTES,
+    explain,
+    identity,
+    is_damaged,
+    look_at_head,
+    time_of,
+)
 from coin_platform.model import Microseconds
 from coin_platform.wire import Record
 
@@ -132,7 +141,7 @@ class JournalReader:
         with self._look() as db:
             db.execute("BEGIN")  # one view for all looks: the writer may trim meanwhile
             begin, end, _ = _bounds(db)
-            found = begin + bisect_left(range(begin, end), time, key=lambda offset: _time(db, offset))
+            found = begin + bisect_left(range(begin, end), time, key=lambda offset: time_of(db, offset))
             db.execute("COMMIT")
             return found
 
@@ -177,13 +186,6 @@ def _chunk(db: sqlite3.Connection, start: int, stop: int) -> list[Record]:
 def _is_record(row: tuple[object, ...]) -> bool:
     _, time, header, value = row
     return type(time) is int and type(header) is str and type(value) is bytes
-
-
-def _time(db: sqlite3.Connection, offset: int) -> Microseconds:
-    match db.execute("SELECT time FROM record WHERE offset = ?", (offset,)).fetchone():
-        case (int(time),):
-            return time
-    raise sqlite3.DatabaseError(f"the record of offset {offset} cannot be read")
 
 
 class Positions:

@@ -13,6 +13,7 @@ from coin_platform.journal import flush_all
 from coin_platform.journal_file import explain
 from coin_platform.journal_writer import Writer
 from coin_platform.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
+from coin_platform.steady_clock import SteadyClock
 from coin_platform.wire import Record
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Shipper:
         self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
         self._on_loss = on_loss or (lambda _: None)
         self._is_guest = guest
-        self._writer = Writer()
+        self._writer, self._clock = Writer(), SteadyClock()  # of all spools
         self._changed = threading.Condition()  # guards all that follows
         self._spools: dict[tuple[str, int], Spool] = {}
         self._hurried = 0  # how many wait in `flush`
@@ -159,7 +160,15 @@ class Shipper:
             if self._closing:
                 raise DeliveryError(f"{topic}[{partition}]: the broker is closed: connect again to append")
             if (topic, partition) not in self._spools:
-                spool = Spool(self._folder, topic, partition, self._wake, writer=self._writer, guest=self._is_guest)
+                spool = Spool(
+                    self._folder,
+                    topic,
+                    partition,
+                    self._wake,
+                    writer=self._writer,
+                    clock=self._clock,
+                    guest=self._is_guest,
+                )
                 with self._changed:
                     self._spools = self._spools | {(topic, partition): spool}  # others iterate over the former one
                     self._changed.notify_all()

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from coin_platform.errors import DecodeError, DeliveryError
-from coin_platform.journal import Journal, now
+from coin_platform.journal import Journal
 from coin_platform.journal_file import path_of
 from coin_platform.journal_reader import JournalReader
 from coin_platform.journal_writer import Writer
 from coin_platform.model import Microseconds
+from coin_platform.steady_clock import SteadyClock, now
 from coin_platform.wire import Record, unpack
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Spool:
         on_commit: Callable[[], None],
         *,
         writer: Writer | None = None,
+        clock: SteadyClock | None = None,
         guest: bool = False,
     ) -> None:
         """Raises `PartitionBusy` if another process writes this partition."""
@@ -77,7 +79,14 @@ class Spool:
         self._on_commit = on_commit
         self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
         self._dropped: deque[Loss] = deque()  # that is not on the disk yet
-        self.journal = Journal(self.path, writer=writer, on_append=self._appended, on_drop=self._drop, guest=guest)
+        self.journal = Journal(
+            self.path,
+            clock=clock or SteadyClock(),
+            writer=writer,
+            on_append=self._appended,
+            on_drop=self._drop,
+            guest=guest,
+        )
         self._is_ours = self.journal.host() is None
         bounds = self.reader.bounds()
         self.next = self._trimmed = bounds.begin

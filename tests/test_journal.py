@@ -603,7 +603,9 @@ def test_trimmed_space_returns_to_the_disk(path: Path) -> None:
 def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path: Path) -> None:
     hour = 3_600 * SECOND
     time_ = hour
-    with closing(Journal(path, clock=lambda: time_, retention_hours=2, retain_every=0.01)) as journal:
+    with closing(
+        Journal(path, clock=lambda: time_, monotonic=lambda: time_ / SECOND, retention_hours=2, retain_every=0.01)
+    ) as journal:
         journal.append("h", b"at 1")
         journal.flush()
         time_ = 2 * hour

@@ -18,7 +18,6 @@ from prometheus_client.registry import Collector
 
 from coin_platform.broker import Broker
 from coin_platform.errors import DecodeError, RetentionLoss
-from coin_platform.journal import now
 from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, processed, schema
 from coin_platform.preprocess.handoff import Given, Handoff
@@ -26,6 +25,7 @@ from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Entry, Row, Source, Transform
 from coin_platform.settings import Settings
+from coin_platform.steady_clock import now
 from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
 
 logger = logging.getLogger(__name__)

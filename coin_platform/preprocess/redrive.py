@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from coin_platform.broker import Broker
 from coin_platform.errors import DecodeError, PartitionBusy
-from coin_platform.journal import now
 from coin_platform.model import Microseconds
 from coin_platform.preprocess import dead_letters, processed
 from coin_platform.preprocess.transform import Source, Transform
+from coin_platform.steady_clock import now
 from coin_platform.wire import dead_letter_topic, processed_topic
 
 logger = logging.getLogger(__name__)

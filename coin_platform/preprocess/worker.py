@@ -14,7 +14,6 @@ from coin_platform.broker import Broker, Place
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.journal import now
 from coin_platform.lake import Lake
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lander import Lander
@@ -23,6 +22,7 @@ from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.redrive import redrive
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
+from coin_platform.steady_clock import now
 
 logger = logging.getLogger(__name__)
 

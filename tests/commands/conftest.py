@@ -30,7 +30,8 @@ class Platform:
         self.home = home
         self.time: Microseconds = FIRST.start
         self.settings: Settings = load()
-        self.broker = LocalBroker(self.settings.path(self.settings.journal_dir), clock=lambda: self.time)
+        folder = self.settings.path(self.settings.journal_dir)
+        self.broker = LocalBroker(folder, clock=lambda: self.time, monotonic=lambda: self.time / SECOND)
 
     @property
     def lake(self) -> Path:

@@ -6,9 +6,9 @@ import pytest
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.journal import now
 from coin_platform.model import Channel
 from coin_platform.preprocess.lane import Lane, commit
+from coin_platform.steady_clock import now
 from coin_platform.wire import processed_topic
 from tests.commands.conftest import Platform, recorded
 

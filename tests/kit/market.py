@@ -21,7 +21,8 @@ class Feed:
 
     def __init__(self, settings: Settings, names: Sequence[str], time: Microseconds) -> None:
         self.time = time
-        self.broker = LocalBroker(settings.path(settings.journal_dir), clock=lambda: self.time)
+        folder = settings.path(settings.journal_dir)
+        self.broker = LocalBroker(folder, clock=lambda: self.time, monotonic=lambda: self.time / SECOND)
         self.sources = [
             source
             for name in names

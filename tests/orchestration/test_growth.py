@@ -107,7 +107,7 @@ class LocalWorld(World):
         self._open()
 
     def _open(self) -> None:
-        self.broker = LocalBroker(self._folder, clock=lambda: self._time)
+        self.broker = LocalBroker(self._folder, clock=lambda: self._time, monotonic=lambda: self._time / 1e6)
 
 
 class KafkaWorld(World):

@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 
 from coin_platform.broker import LocalBroker
-from coin_platform.journal import now
 from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Channel, Instant, Region
 from coin_platform.preprocess import dead_letters
@@ -22,6 +21,7 @@ from coin_platform.preprocess.processed import encode
 from coin_platform.preprocess.tables import rows_table
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
+from coin_platform.steady_clock import now
 from coin_platform.wire import dead_letter_topic, group, processed_topic
 from tests.kit.hour import Clock, World
 
