@@ -110,6 +110,8 @@ class Exchange(ABC):
     silence: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
     is_sparse: ClassVar[bool] = False  # it may have nothing to say for minutes: a pong of the protocol is a frame too
     ban_seconds: ClassVar[float] = 10.0  # to ask nothing after HTTP 403, 418 or 429, where the answer tells no length
+    candle_reach_seconds: ClassVar[float | None] = None  # how far back an answer tells all minutes, those without
+    # trades by leaving them out; None where the exchange does not document that it leaves them out
     flow: ClassVar[float] = 120.0  # seconds without any ticker or book after which it is dead, whatever else comes
     refusal_rules: ClassVar[tuple[RefusalRule, ...]] = ()  # the first that matches counts; none: temporary
     depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
@@ -183,6 +185,18 @@ class Exchange(ABC):
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         """Return the REST address of a channel of one pair; None where there is none."""
         return None
+
+    def covered_since(self, frame: Frame, events: Iterable[Event]) -> Microseconds | None:
+        """Return since when a REST answer tells all trades, or all minutes, of its pair until it came.
+
+        That is its oldest row, or as far back as `candle_reach_seconds` says. None where it cannot be known: an answer
+        without rows tells of no stretch of time unless the exchange documents one.
+        """
+        times = [event.exchange_time for event in events if isinstance(event, Trade)]
+        times += [event.open_time for event in events if isinstance(event, Candle)]
+        if frame.channel is Channel.CANDLE and self.candle_reach_seconds is not None:
+            times.append(frame.received_time - int(self.candle_reach_seconds * SECOND))
+        return min(times, default=None)
 
     def read_ban(self, status: int, retry_after: float | None, body: bytes, time: Microseconds) -> float:
         """Return for how many seconds this exchange must not be asked anything after an HTTP answer; 0 if it may be.

@@ -127,6 +127,7 @@ class Bithumb(Exchange):
     # Of 10 connections a second, over which it bans for 10 minutes, and 150 requests/s
     limits = Limits(connects_per_minute=150, requests_per_second=75)
     ban_seconds = 600.0  # too many connects: 10 minutes, as documented
+    candle_reach_seconds = 199 * 60.0  # 200 are asked for; a minute without trades has none
     # https://apidocs.bithumb.com/reference; 5500 is of the former API: "not a listed coin"
     refusal_rules = (
         RefusalRule(r"^404:|code not found|^5500:", Refusal.FINAL),

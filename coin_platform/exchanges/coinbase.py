@@ -166,6 +166,7 @@ class Coinbase(Exchange):
     proof = Proof.NONE
     ws_url = "wss://ws-feed.exchange.coinbase.com"
     rest_url = "https://api.exchange.coinbase.com"
+    candle_reach_seconds = 299 * 60.0  # of the newest 300 minutes; those without trades are absent, as documented
     # 8 connections/s, 100 messages/s, 10 REST requests/s. One pair a request: a bad one would refuse the others with
     # it, and answers have no number by which to tell.
     limits = Limits(

@@ -164,6 +164,7 @@ class Upbit(Exchange):
     rest_url = "https://api.upbit.com"
     limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)  # of 100/min, 5/s, 10/s
     ban_seconds = 60.0  # the answer says how long; where it cannot be read, a minute
+    candle_reach_seconds = 199 * 60.0  # 200 are asked for; a minute without trades has none, as documented
     # https://docs.upbit.com/kr/reference/rate-limits: limits are counted by the second, and repeated offences block
     refusal_rules = (
         RefusalRule(r"^404:|code not found", Refusal.FINAL),

@@ -13,12 +13,13 @@ import msgspec
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Candle, Channel, Gap, Kind, Microseconds, Pair, Trade
-from coin_platform.wire import End, Facts, Header, frame, is_over_budget, unheard, unpack_facts
+from coin_platform.model import SECOND, Channel, Gap, Kind, Microseconds, Pair, Refused
+from coin_platform.wire import End, Facts, Header, frame, is_over_budget, time_text, unheard, unpack_facts
 
-PATIENCE: Microseconds = 600 * SECOND  # how long after its end a gap may still be filled over REST
+PATIENCE: Microseconds = 3600 * SECOND  # how long after its end a gap may still be filled: bans last 10 minutes
 MOVED: Microseconds = 300 * SECOND  # after a new start, until which a pair that nobody carries is still expected back
 _FILLED = (Channel.TRADE, Channel.CANDLE)  # what a REST answer can make good
+_UNKNOWN = "REST answers without rows, and how far back that tells is not documented"
 _KEEPALIVE = "keepalive ping timeout"  # what the library says of a connection that was dead before it ended
 
 
@@ -61,6 +62,7 @@ class Pending(msgspec.Struct):
     reason: str
     stop: Microseconds | None = None
     reached: Microseconds = 0  # up to here REST answers tell what happened
+    note: str = ""  # why REST does not fill it
 
 
 class State(msgspec.Struct):
@@ -287,28 +289,30 @@ class Ledger:
         return [changed]
 
     def _fill(self, header: Header, value: bytes) -> Iterator[Gap]:
-        """An answer tells all that happened from its oldest trade or minute until it came."""
+        """An answer tells all that happened since `covered_since`; of a gap that is older, its reason says so."""
         name = str(header.pair)
         pending = self.state.pending.get(name)
         if not pending:
             return
-        oldest = self._oldest(header, value)
-        for one in list(pending) if oldest is not None else ():
-            if oldest is not None and oldest <= one.reached < header.received_time:
+        answer = frame(self.exchange.name, self.channel, header, value)
+        try:
+            events = self.exchange.decode(answer)
+        except DecodeError:
+            return  # a dead letter elsewhere
+        if any(isinstance(event, Refused) for event in events):
+            return
+        since = self.exchange.covered_since(answer, events)
+        for one in list(pending):
+            if since is not None and since <= one.reached < header.received_time:
                 one.reached = header.received_time
                 if one.stop is not None and one.reached >= one.stop:
+                    one.note = ""
                     yield self._gap(name, one)
                     pending.remove(one)
+            elif one.stop is not None and one.reached < one.stop and not one.note:
+                one.note = _UNKNOWN if since is None else f"REST reaches back to {time_text(since)} only"
+                yield self._gap(name, one)
         self._tidy(name, header.received_time)
-
-    def _oldest(self, header: Header, value: bytes) -> Microseconds | None:
-        try:
-            events = list(self.exchange.decode(frame(self.exchange.name, self.channel, header, value)))
-        except DecodeError:
-            return None  # a dead letter elsewhere
-        trades = [event.exchange_time for event in events if isinstance(event, Trade)]
-        minutes = [event.open_time for event in events if isinstance(event, Candle)]
-        return min(trades + minutes, default=None)
 
     def _tidy(self, name: str, time: Microseconds) -> None:
         kept = [one for one in self.state.pending.get(name, ()) if one.stop is None or time - one.stop < PATIENCE]
@@ -326,7 +330,7 @@ class Ledger:
             start=pending.start,
             stop=pending.stop,
             cause=pending.cause,
-            reason=pending.reason,
+            reason="; ".join(filter(None, (pending.reason, pending.note))),
             filled_by="rest" if is_filled else None,
         )
 

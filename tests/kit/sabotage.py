@@ -311,6 +311,13 @@ SABOTAGES = (
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
+        *("R12", "an answer fills no more than it covers"),
+        "coin_platform/preprocess/ledger.py",
+        "if since is not None and since <= one.reached < header.received_time:",
+        "if one.reached < header.received_time:",
+        ("tests/preprocess/test_ledger.py",),
+    ),
+    Sabotage(
         *("R9", "a ban holds at every door"),
         "coin_platform/collect/rest.py",
         "for bucket in self._buckets:",

@@ -445,10 +445,71 @@ def test_D17_a_feed_that_brought_more_than_the_disk_took_lacks_all_since_its_las
 
 def test_an_answer_that_does_not_reach_back_fills_nothing() -> None:
     feed = broken()
-    assert feed.answer(10.5, BTC, trades(5, 10.2), "b") == []
-    assert feed.answer(10.6, BTC, b"[]", "b") == [] and feed.answer(10.7, BTC, b"not an answer", "b") == []
-    assert feed.answer(10.8, ETH, trades(1), "b") == []
+    assert feed.answer(10.2, BTC, b"not an answer", "b") == []
+    assert feed.answer(10.3, BTC, b'{"error":{"name":"too_many_requests","message":"..."}}', "b") == []
+    assert feed.answer(10.4, ETH, trades(1), "b") == []
+    [gap] = feed.answer(10.5, BTC, trades(5, 10.2), "b")
+    assert gap.reason == "broken; REST reaches back to 2026-11-24 00:00:05.000000+00:00 only"
+    assert feed.answer(10.6, BTC, b"[]", "b") == []  # it is said once
     assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", None)]
+    [gap] = feed.answer(10.7, BTC, trades(1.5, 5, 10.2), "b")
+    assert (gap.reason, gap.filled_by) == ("broken", "rest")
+
+
+EMPTY = {  # answers without rows, where they are no empty list
+    "coinone": b'{"result":"success","error_code":"0","target_currency":"BTC","quote_currency":"KRW",'
+    b'"is_last":true,"chart":[],"transactions":[]}',
+    "korbit": b'{"success":true,"data":[]}',
+    "okx": b'{"code":"0","msg":"","data":[]}',
+    "bybit": b'{"retCode":0,"retMsg":"OK","result":{"category":"spot","list":[]},"retExtInfo":{},"time":1795478400000}',
+    "kraken": b'{"error":[],"result":{"XBT/USD":[],"last":"0"}}',
+}
+
+
+def quiet(channel: Channel, exchange: str, lasted: float) -> list[Gap]:
+    """Return what is said of a gap that lasted so long, in which nothing was traded, once REST answers without rows."""
+    kind = EXCHANGES[exchange]
+    pair = Pair("BTC", kind.quote)
+    transport = "ws" if channel in kind.channels else "rest"
+    feed = Feed(channel, exchange)
+    feed.open(0, pairs=(pair,), transport=transport)
+    feed.answer(1, pair, EMPTY.get(exchange, b"[]"))
+    feed.close(2, "broken")
+    feed.open(1 + lasted, "b", (pair,), transport)
+    feed.frame(2 + lasted, "b")
+    feed.answer(2.5 + lasted, pair, EMPTY.get(exchange, b"[]"), "b")
+    return list(feed.rows.values())
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_R12_an_answer_without_minutes_fills_a_gap_as_far_back_as_the_exchange_documents(exchange: str) -> None:
+    reach = EXCHANGES[exchange].candle_reach_seconds
+    for lasted, is_told in ((6.0, reach is not None), (3 * 86_400.0, False)):
+        [gap] = quiet(Channel.CANDLE, exchange, lasted)
+        assert gap.stop == TIME + int((2 + lasted) * SECOND)
+        assert gap.filled_by == ("rest" if is_told else None)
+        assert (gap.reason == "broken") is is_told
+    assert "REST" in gap.reason
+    if reach is not None:
+        [filled], [unfilled] = quiet(Channel.CANDLE, exchange, reach - 1), quiet(Channel.CANDLE, exchange, reach)
+        assert (filled.filled_by, unfilled.filled_by) == ("rest", None)
+        assert "REST reaches back to 2026-11-24 00:00:02.5" in unfilled.reason
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_R12_an_answer_without_trades_fills_nothing_and_the_gap_says_so(exchange: str) -> None:
+    [gap] = quiet(Channel.TRADE, exchange, 6.0)
+    assert gap.filled_by is None
+    assert gap.reason == "broken; REST answers without rows, and how far back that tells is not documented"
+
+
+def test_R12_what_a_gap_says_of_REST_goes_on_in_the_next_window() -> None:
+    feed = broken()
+    feed.answer(10.5, BTC, b"[]", "b")
+    state = State.unpack(feed.ledger.state.pack())
+    assert state == feed.ledger.state
+    feed.ledger = Ledger(EXCHANGES["upbit"], Channel.TRADE, state)
+    assert feed.answer(10.6, BTC, b"[]", "b") == []
 
 
 def test_answers_during_a_gap_that_reach_each_other_fill_it() -> None:
@@ -514,7 +575,7 @@ def test_a_channel_without_a_stream_is_served_by_what_is_polled() -> None:
     feed.close(2, "broken off", "r")
     feed.open(8, "q", transport="rest")
     feed.answer(9, BTC, b"[]", "q")
-    assert feed.gaps == [("BTC-KRW", 2, 9, "disconnect", None)]
+    assert feed.gaps == [("BTC-KRW", 2, 9, "disconnect", "rest")]
 
 
 def test_a_gap_is_not_waited_with_for_ever() -> None:
