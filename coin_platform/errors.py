@@ -18,6 +18,7 @@ CoinPlatformError
     LakeError             the lake holds something else than we expect   -> stop with one line
         Conflict          someone else committed first                   -> re-read, then retry
         Smaller           a stored window would lose records             -> it is kept
+        NotOwner          the lake belongs to another deployment         -> stop with one line
         Damaged           an object is not what was stored               -> made again, or one line
     WindowOpen            a window was asked for before it closed        -> wait
 """
@@ -97,6 +98,10 @@ class Conflict(LakeError):
 
 class Smaller(LakeError):
     """A window that is stored would be replaced by fewer records: it is kept."""
+
+
+class NotOwner(LakeError):
+    """Another deployment owns the lake, and only that one may write it."""
 
 
 class Damaged(LakeError):

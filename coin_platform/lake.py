@@ -7,16 +7,18 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 from coin_platform import __version__
-from coin_platform.errors import Conflict, Damaged, LakeError, SettingsError, Smaller
+from coin_platform.deployment import Deployment, deployment_of
+from coin_platform.errors import Conflict, Damaged, LakeError, NotOwner, SettingsError, Smaller
 from coin_platform.lake_object import UNHASHED, Broken, NotOurs, content_hash, decode, encode, facts_of
 from coin_platform.landing import Landing
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
@@ -88,12 +90,23 @@ class _Version(NamedTuple):
 class Lake:
     """Tables, one object for each window (of `window` µs) of each exchange."""
 
-    def __init__(self, store: Store, window: Microseconds, *, replaces_smaller: bool = False) -> None:
-        """`replaces_smaller` allows what `commit` refuses otherwise: to replace a raw window by fewer records."""
+    def __init__(
+        self,
+        store: Store,
+        window: Microseconds,
+        *,
+        deployment: Callable[[], Deployment] | None = None,
+        replaces_smaller: bool = False,
+    ) -> None:
+        """`deployment` returns who we are, and is asked before something is written: a lake names its only writer.
+
+        `replaces_smaller` allows what `commit` refuses otherwise: to replace a raw window by fewer records.
+        """
         self.window = window
         self.replaces_smaller = replaces_smaller
-        self.landing = Landing(store)
+        self.landing = Landing(store, self._claim)
         self._store = store
+        self._deployment = deployment
         self._checked = False
 
     def key(self, table: str, exchange: str | None, window: Window) -> str:
@@ -122,9 +135,9 @@ class Lake:
         clock, host or run. `generation` is the one seen before computing (0: none), where the input may have changed.
         `code_version` names the code that computed. An object that is damaged is written again.
         Raises `Conflict` when another writer committed other content meanwhile: compute again and retry. Raises
-        `Smaller` when the window would lose records, see `_refuse_smaller`.
+        `Smaller` when the window would lose records, see `_refuse_smaller`. Raises `NotOwner`.
         """
-        self._check(create=True)
+        self._check()
         key = self.key(table, exchange, window)
         if clash := OWN_FACTS & provenance.keys():
             raise ValueError(f"the lake itself says {sorted(clash)}: leave it out of the provenance")
@@ -146,6 +159,7 @@ class Lake:
             raise Conflict(
                 f"{self._store.uri(key)}: generation {seen} was committed meanwhile; compute again and retry"
             )
+        self._claim()
         own = {"code": __version__, "generation": seen + 1}
         if code_version is not None:
             own["code_version"] = code_version
@@ -200,8 +214,11 @@ class Lake:
             return None
 
     def generation(self, table: str, exchange: str | None, window: Window) -> int:
-        """Return the generation of a window to `commit` upon: 0 for none, and for one whose footer is damaged."""
-        self._check()
+        """Return the generation of a window to `commit` upon: 0 for none, and for one whose footer is damaged.
+
+        Raises `NotOwner`: nothing need be computed then.
+        """
+        self._claim()
         version = self._version_or_damaged(self.key(table, exchange, window))
         return version.generation if version else 0
 
@@ -434,19 +451,50 @@ class Lake:
             changed=False,
         )
 
-    def _check(self, *, create: bool = False) -> None:
+    def owner(self) -> Deployment | None:
+        """Return the deployment that may write this lake; `None` where its next writer becomes that."""
+        return _owner(self._lake_file()[1])
+
+    def adopt(self, former: Deployment | None) -> Deployment:
+        """Make this deployment the owner, instead of the former one. Raises `Conflict` if that is another by now."""
+        assert self._deployment is not None
+        stored, facts = self._lake_file()
+        present = _owner(facts)
+        if (present and present.id) != (former and former.id):
+            raise Conflict(f"{self._store.uri(LAKE_FILE)}: the lake belongs to {present} by now; look again and retry")
+        self._check()
+        ours = self._deployment()
+        self._put_lake_file(facts, ours, stored)
+        return ours
+
+    def _claim(self) -> None:
+        """Make sure that we may write: the first writer of a lake owns it. Raises `NotOwner`."""
+        while True:
+            self._check()
+            stored, facts = self._lake_file()
+            owner, ours = _owner(facts), self._deployment() if self._deployment else None
+            if owner is not None and (ours is None or owner.id != ours.id):
+                raise NotOwner(
+                    f"{self._store.uri('')}: this lake belongs to deployment {owner}, and we are "
+                    f"{ours or 'no deployment'}: set COIN_LAKE_URL to another place; or take it over with "
+                    f"`coin lake adopt`; or, if both are one, set COIN_DEPLOYMENT={owner.id} here"
+                )
+            if stored is not None and (owner is not None or ours is None):
+                return
+            try:
+                self._put_lake_file(facts, ours, stored)
+            except Conflict:
+                continue  # somebody else was first: look who
+            return
+
+    def _check(self) -> None:
         """Compare our window length with the lake's. Raises `LakeError`: others would overlap the stored ones."""
         if self._checked:
             return
-        stored = self._store.get(LAKE_FILE)
-        if stored is None and not create:
-            return
+        stored, facts = self._lake_file()
         if stored is None:
-            try:
-                self._store.put(LAKE_FILE, json.dumps({"window_minutes": self.window // MINUTE}).encode(), None)
-            except Conflict:
-                stored = self._store.get(LAKE_FILE)
-        minutes = json.loads(stored.data)["window_minutes"] if stored else self.window // MINUTE
+            return
+        minutes = facts["window_minutes"]
         if minutes * MINUTE != self.window:
             raise LakeError(
                 f"{self._store.uri('')}: this lake has windows of {minutes} minutes: "
@@ -454,17 +502,49 @@ class Lake:
             )
         self._checked = True
 
+    def _lake_file(self) -> tuple[Stored | None, dict[str, Any]]:
+        """Return what the lake says of itself. Raises `LakeError` if that cannot be read."""
+        stored = self._store.get(LAKE_FILE)
+        if stored is None:
+            return None, {}
+        try:
+            facts: Any = json.loads(stored.data)
+            is_right = isinstance(facts["window_minutes"], int)
+        except (ValueError, LookupError, TypeError):
+            is_right = False
+        if not is_right:
+            raise LakeError(
+                f"{self._store.uri(LAKE_FILE)} does not say how long the windows of this lake are: put it back from a "
+                f'backup, or write {{"window_minutes": {self.window // MINUTE}}} into it, if that is their length'
+            )
+        return stored, facts
+
+    def _put_lake_file(self, facts: dict[str, Any], ours: Deployment | None, stored: Stored | None) -> None:
+        names = {} if ours is None else {"deployment": ours.id, "host": ours.host, "home": ours.home}
+        body = {"window_minutes": self.window // MINUTE, **facts, **names}
+        self._store.put(LAKE_FILE, json.dumps(body).encode(), stored.etag if stored else None)
+
+
+def _owner(facts: Mapping[str, Any]) -> Deployment | None:
+    """Return the deployment that a lake names; one of a former version names none."""
+    if not facts.get("deployment"):
+        return None
+    return Deployment(*(" ".join(str(facts.get(name)).split())[:200] for name in ("deployment", "host", "home")))
+
 
 def open_lake(settings: Settings, s3: "S3Client | None" = None, *, replaces_smaller: bool = False) -> Lake:
     """Return the lake of `COIN_LAKE_URL`; one in S3 uses the client `s3`, or its own."""
     scheme, _, place = settings.lake_url.partition(":")
     if scheme == "file":
-        return Lake(FolderStore(settings.path(Path(place))), settings.window_length, replaces_smaller=replaces_smaller)
-    if scheme == "s3":
+        store: Store = FolderStore(settings.path(Path(place)))
+    elif scheme == "s3":
         from coin_platform.s3 import open_s3  # boto3 costs half a second that a folder does not need
 
-        return Lake(open_s3(settings, s3), settings.window_length, replaces_smaller=replaces_smaller)
-    raise SettingsError(f"COIN_LAKE_URL={settings.lake_url}: write file:FOLDER or s3://bucket/prefix")
+        store = open_s3(settings, s3)
+    else:
+        raise SettingsError(f"COIN_LAKE_URL={settings.lake_url}: write file:FOLDER or s3://bucket/prefix")
+    ours = partial(deployment_of, settings)
+    return Lake(store, settings.window_length, deployment=ours, replaces_smaller=replaces_smaller)
 
 
 def scan(

@@ -5,7 +5,9 @@
 
 import io
 import re
+import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import polars as pl
 
@@ -15,17 +17,22 @@ from coin_platform.store import Store
 
 FOLDER = "landing"
 SUFFIX = ".parquet"
+CLAIM_SECONDS = 10.0  # a few objects a second are stored: to ask for each would be a third more requests
 NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d+){re.escape(SUFFIX)}")
 
 
 class Landing:
     """The landing objects of a lake."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, claim: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """`claim` raises `NotOwner` where we may not write; it is asked every `CLAIM_SECONDS`, by this clock."""
         self._store = store
+        self._claim, self._clock = claim, clock
+        self._claimed: float | None = None
 
     def put(self, table: str, exchange: str, name: str, rows: pl.DataFrame) -> str:
-        """Store rows of one raw partition under `name`, whatever was there; return the key."""
+        """Store rows of one raw partition under `name`, whatever was there; return the key. Raises `NotOwner`."""
+        self._claim_now_and_then()
         file = io.BytesIO()
         rows.write_parquet(file, compression="zstd", compression_level=3, statistics=True)
         key = f"{FOLDER}/{table}/exchange={exchange}/{name}{SUFFIX}"
@@ -56,7 +63,13 @@ class Landing:
 
     def delete(self, key: str) -> None:
         """Remove an object whose rows are in a committed window."""
+        self._claim_now_and_then()
         self._store.delete(key)
+
+    def _claim_now_and_then(self) -> None:
+        if self._claimed is None or self._clock() - self._claimed >= CLAIM_SECONDS:
+            self._claim()
+            self._claimed = self._clock()
 
 
 def times_of(rows: pl.DataFrame) -> set[Microseconds]:

@@ -72,7 +72,7 @@ def _root() -> Path:
 
 _EMPTY_IS_NONE = (
     *("kafka_user", "kafka_password", "kafka_ca", "kafka_certificate", "kafka_key", "proxy", "ca", "ping_every"),
-    *("s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key", "s3_session_token", "s3_ca"),
+    *("deployment", "s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key", "s3_session_token", "s3_ca"),
 )
 
 
@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     )
     kafka_key: Path | None = Field(None, description="PEM file of that certificate's key; empty: in the same file")
     lake_url: str = Field("file:data/lake", description="`file:FOLDER` or `s3://bucket/prefix`")
+    deployment: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="name of this deployment, the same on all its machines; empty: one that is kept in COIN_HOME",
+    )
     s3_endpoint: str | None = Field(None, description="address of an S3 server that is not AWS")
     s3_region: str | None = Field(
         None, description="S3 region; empty: us-east-1 with an endpoint, else the usual AWS sources"

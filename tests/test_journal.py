@@ -782,7 +782,7 @@ def make_former(path: Path) -> None:
         db.execute("DROP TABLE identity")
 
 
-def test_R1_a_journal_of_a_former_version_is_read_and_gets_an_identity_from_its_next_writer(path: Path) -> None:
+def test_D1_a_journal_of_a_former_version_is_read_and_gets_an_identity_from_its_next_writer(path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.append("h", b"1")
     make_former(path)

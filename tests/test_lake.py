@@ -662,7 +662,7 @@ def test_the_address_of_a_folder_is_relative_to_home(tmp_path: Path) -> None:
     lake = open_lake(Settings(home=tmp_path, lake_url="file:data/lake", window=timedelta(hours=1)))
     assert commit(lake).uri == f"file://{tmp_path}/data/lake/{KEY}"
     assert (tmp_path / "data/lake" / KEY).exists()
-    assert json.loads((tmp_path / "data/lake/_lake.json").read_bytes()) == {"window_minutes": 60}
+    assert json.loads((tmp_path / "data/lake/_lake.json").read_bytes())["window_minutes"] == 60
     same = open_lake(Settings(lake_url=f"file://{tmp_path}/data/lake"))
     assert not commit(same).changed
 

@@ -95,6 +95,29 @@ def gaps(
 
 
 @app.command()
+def adopt(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
+    """Make this deployment the owner of the lake: the one that may write it. The former owner is refused then.
+
+    Stop the former owner before, unless it is gone. Exit code 1: it was not confirmed.
+    """
+    from coin_platform.deployment import deployment_of
+    from coin_platform.lake import open_lake
+
+    settings = load()
+    lake = open_lake(settings)
+    former, ours = lake.owner(), deployment_of(settings)
+    if former and former.id == ours.id:
+        print(f"the lake belongs to this deployment already: {former}")
+        return
+    if former is not None and not yes:
+        print(f"The lake belongs to {former}. It will be refused from now on.")
+        if typer.prompt(f"Type {former.id} to adopt it", default="", show_default=False) != former.id:
+            print("not adopted: that is not its name", file=sys.stderr)
+            raise typer.Exit(1)
+    print(f"the lake belongs to {lake.adopt(former)}")
+
+
+@app.command()
 def backfill(
     start: Annotated[str, typer.Option("--from", help="start of the first window, UTC: 2026-11-24T03:00")],
     end: Annotated[str | None, typer.Option("--to", help="end of the last window; default: of the last one")] = None,

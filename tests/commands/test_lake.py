@@ -10,8 +10,10 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from coin_platform.broker import LocalBroker
+from coin_platform.cli import app
 from coin_platform.commands.lake import Report, stretches
 from coin_platform.commands.times import now, text
 from coin_platform.errors import CoinPlatformError
@@ -19,6 +21,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Window
 from coin_platform.orchestration import backfill
 from coin_platform.orchestration.resources import Topics
+from coin_platform.settings import load
 from tests.commands.conftest import FIRST, MINUTE, THEN, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")
@@ -148,6 +151,42 @@ def test_D1_a_lost_journal_is_an_exit_code_and_stored_windows_get_fewer_records_
     assert "what it is made of failed" not in said, "the rest of the window is made"
     platform.coin("lake", "backfill", *RANGE, *TICKERS, "--replace-smaller")
     assert rows() == [2, 2]
+
+
+def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    two_windows(platform)
+    assert platform.coin("lake", "backfill", *RANGE, *TICKERS).exit_code == 0
+    owner, stored = platform.opened().owner(), sha256(platform.lake)
+    assert owner is not None and owner.home == str(tmp_path)
+    assert "belongs to this deployment already" in platform.coin("lake", "adopt").output
+    monkeypatch.setenv("COIN_HOME", str(tmp_path / "second"))  # whose log has one record of these windows
+    monkeypatch.setenv("COIN_LAKE_URL", f"file:{platform.lake}")
+    load.cache_clear()
+    second = Platform(tmp_path / "second")
+    try:
+        second.time = THEN.start
+        second.log("upbit", Channel.TICKER, recorded("upbit", "ticker")[:1])
+        refused = second.coin("lake", "backfill", *RANGE, *TICKERS)
+        assert refused.exit_code == 1 and sha256(platform.lake) == stored
+        said = capfd.readouterr().err
+        assert f"this lake belongs to deployment {owner}, and we are " in said and f":{tmp_path}/second)" in said
+        wrong = CliRunner().invoke(app, ["lake", "adopt"], input="yes\n")
+        assert wrong.exit_code == 1 and platform.opened().owner() == owner
+        assert f"The lake belongs to {owner}. It will be refused from now on." in wrong.output
+        adopted = CliRunner().invoke(app, ["lake", "adopt"], input=f"{owner.id}\n")
+        assert adopted.exit_code == 0 and f"{tmp_path}/second)" in adopted.output
+        second.coin("lake", "backfill", *RANGE, *TICKERS)
+        assert {key: sha for key, sha in sha256(platform.lake).items() if key.startswith("raw_")} == {
+            key: sha for key, sha in stored.items() if key.startswith("raw_")
+        }, "windows that are stored keep their records all the same"
+        monkeypatch.setenv("COIN_HOME", str(tmp_path))
+        load.cache_clear()
+        assert platform.coin("lake", "adopt", "--yes").exit_code == 0
+        assert platform.opened().owner() == owner
+    finally:
+        second.broker.close()
 
 
 def test_windows_that_are_not_there_are_named(platform: Platform) -> None:

@@ -66,6 +66,13 @@ SABOTAGES = (
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(
+        *("D2", "a lake has one writer"),
+        "coin_platform/lake.py",
+        "if owner is not None and (ours is None or owner.id != ours.id):",
+        "if False:",
+        ("tests/test_deployment.py",),
+    ),
+    Sabotage(
         *("D7", "what is read is what was stored"),
         "coin_platform/lake_object.py",
         'if now != facts["content_hash"]:',

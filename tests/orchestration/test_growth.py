@@ -15,7 +15,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from coin_platform.broker import Broker, LocalBroker
-from coin_platform.errors import Conflict, Damaged, Smaller
+from coin_platform.deployment import Deployment
+from coin_platform.errors import Conflict, Damaged, NotOwner, Smaller
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.kafka import HEADER, KafkaBroker
 from coin_platform.lake import Held, Lake
@@ -193,6 +194,27 @@ def test_D1_a_log_that_has_outgrown_the_one_before_is_known_by_its_name(world: W
     assert world.rows(SECOND) == 18 and "began anew" in failed(raw)["conservation"]
     kept = world.raw(FIRST)
     assert world.rows(FIRST) == 5 and "holds 9 records of this window" in failed(kept)["conservation"]
+
+
+def test_D2_another_deployment_does_not_overwrite_a_window_until_it_adopts_the_lake(world: World) -> None:
+    store = world.lake._store
+    first, second = (
+        Lake(store, MINUTE, deployment=lambda name=name: Deployment(name, "host", f"/{name}"))  # type: ignore[misc]  # mypy cannot tell
+        for name in ("one", "two")
+    )
+    world.log(FIRST, 20)
+    world.raw(FIRST, first)
+    world.log(FIRST, 5)  # as another log would have them
+    world.log(SECOND, 5)
+    for window in (FIRST, SECOND):
+        with pytest.raises(NotOwner, match=r"deployment one \(host:/one\), and we are two \(host:/two\): .*adopt"):
+            world.raw(window, second)
+    assert (world.rows(FIRST), world.rows(SECOND)) == (20, -1)
+    second.adopt(second.owner())
+    world.raw(FIRST, second)
+    assert world.rows(FIRST) == 25
+    with pytest.raises(NotOwner, match="belongs to deployment two"):
+        world.raw(SECOND, first)
 
 
 def test_D1_windows_without_a_record_between_two_logs_belong_to_the_gap(local: LocalWorld) -> None:
