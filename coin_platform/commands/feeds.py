@@ -19,7 +19,7 @@ from coin_platform.collect.rest import Rest
 from coin_platform.commands.choice import chosen, exchanges_named
 from coin_platform.errors import CoinPlatformError, DecodeError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange, relocate
+from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange, relocate
 from coin_platform.model import SECOND, Channel, Event, Frame, Kind, Pair, Refused, Ticker
 from coin_platform.settings import Mode, Settings, load
 
@@ -195,6 +195,8 @@ class _Door:
                 return event
         self.rest.heed_events(events)
         refused = [event.reason for event in events if isinstance(event, Refused)]
+        if WITHOUT_A_PRICE in events:
+            refused.append(WITHOUT_A_PRICE.name)
         raise _Refusal(", ".join(refused) or "no ticker in the answer")
 
     def _events(self, pair: Pair, payload: bytes) -> list[Event]:

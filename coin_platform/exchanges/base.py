@@ -19,6 +19,7 @@ from coin_platform.model import (
     BookUpdate,
     Candle,
     Channel,
+    Control,
     Event,
     Frame,
     Kind,
@@ -83,6 +84,12 @@ class RefusalRule(NamedTuple):
         """Return whether a refusal is one of these."""
         return re.search(self.pattern, reason, re.IGNORECASE) is not None
 
+
+ABSENT = msgspec.Raw(b"")
+"""The value of a field that a message leaves out."""
+
+WITHOUT_A_PRICE = Control(name="ticker without a price")
+"""What a ticker says of a market in which nothing was traded yet: nothing, and that is no error."""
 
 NO_SUCH_MARKET = "no such market"  # our own reason where the answer to an unknown pair is an empty list
 _NO_SUCH_MARKET_RULE = RefusalRule(rf"^{NO_SUCH_MARKET}$", Refusal.FINAL)
@@ -172,7 +179,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def read(self, frame: Frame) -> Iterator[Event]:
-        """Yield what a WebSocket message says."""
+        """Yield what a WebSocket message says. A ticker without a last price has an empty `last`."""
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         """Yield what a REST answer for `frame.pair` and `frame.channel` says."""
@@ -276,6 +283,7 @@ class Exchange(ABC):
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
         except _UNREADABLE as error:
             raise DecodeError(f"{self.name}: {error!s:.300}") from error
+        events = [WITHOUT_A_PRICE if isinstance(event, Ticker) and not event.last else event for event in events]
         for event in events:
             _check(event, frame.received_time)
         return events
@@ -395,17 +403,15 @@ def number(raw: msgspec.Raw | str | None) -> str | None:
     return text.strip('"') if text not in ("", "null", '""') else None
 
 
+def last_price(raw: msgspec.Raw | str | None) -> str:
+    """Return the exchange's own digits of a last price, or the empty text where there is none: see `price`."""
+    return price(raw) or ""
+
+
 def price(raw: msgspec.Raw | str | None) -> str | None:
     """Return the exchange's own digits of a price; None for null, the empty text and 0, which mean "none here"."""
     text = number(raw)
     return None if text is None or float(text) == 0 else text
-
-
-def known(text: str | None, name: str) -> str:
-    """Return a number that a message must have. Raises `ValueError` that names it when it is missing."""
-    if text is None:
-        raise ValueError(f"{name} is missing")
-    return text
 
 
 def milliseconds(value: int) -> Microseconds:
@@ -432,7 +438,7 @@ def rfc3339(text: str) -> Microseconds | None:
 
 def difference(one: str | None, other: str | None) -> str | None:
     """Return `one - other` as a plain decimal, exact to the last digit that either text has; None if one is unknown."""
-    if one is None or other is None:
+    if not one or not other:
         return None
     return f"{Decimal(one) - Decimal(other):f}"
 

@@ -7,11 +7,13 @@ import msgspec
 
 from coin_platform.errors import UnknownPair
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     chunks,
+    last_price,
     milliseconds,
     number,
     plausible_ban,
@@ -62,17 +64,17 @@ class TickerRow(msgspec.Struct):
 
     s: str  # "BTCUSDT"
     E: int  # ms
-    c: str  # last
-    o: str = ""  # 24 hours ago
-    h: str = ""
-    l: str = ""  # noqa: E741
-    p: str = ""  # change; `P` is in percent with three digits: not used
-    v: str = ""  # base
-    q: str = ""  # quote
-    b: str = ""
-    B: str = ""
-    a: str = ""
-    A: str = ""
+    c: msgspec.Raw = ABSENT  # last
+    o: str | None = None  # 24 hours ago
+    h: str | None = None
+    l: str | None = None  # noqa: E741
+    p: str | None = None  # change; `P` is in percent with three digits: not used
+    v: str | None = None  # base
+    q: str | None = None  # quote
+    b: str | None = None
+    B: str | None = None
+    a: str | None = None
+    A: str | None = None
 
 
 class ChangeRow(msgspec.Struct):
@@ -126,18 +128,18 @@ class CandleRow(msgspec.Struct):
 
 class RestTicker(msgspec.Struct):
     symbol: str
-    lastPrice: str  # noqa: N815
     closeTime: int  # noqa: N815  ms
-    openPrice: str = ""  # noqa: N815
-    highPrice: str = ""  # noqa: N815
-    lowPrice: str = ""  # noqa: N815
-    priceChange: str = ""  # noqa: N815
-    volume: str = ""
-    quoteVolume: str = ""  # noqa: N815
-    bidPrice: str = ""  # noqa: N815
-    bidQty: str = ""  # noqa: N815
-    askPrice: str = ""  # noqa: N815
-    askQty: str = ""  # noqa: N815
+    lastPrice: msgspec.Raw = ABSENT  # noqa: N815
+    openPrice: str | None = None  # noqa: N815
+    highPrice: str | None = None  # noqa: N815
+    lowPrice: str | None = None  # noqa: N815
+    priceChange: str | None = None  # noqa: N815
+    volume: str | None = None
+    quoteVolume: str | None = None  # noqa: N815
+    bidPrice: str | None = None  # noqa: N815
+    bidQty: str | None = None  # noqa: N815
+    askPrice: str | None = None  # noqa: N815
+    askQty: str | None = None  # noqa: N815
 
 
 class RestTrade(msgspec.Struct):
@@ -346,14 +348,11 @@ class Binance(Exchange):
             if row.status == "TRADING" and row.isSpotTradingAllowed and row.quoteAsset in QUOTES
         ]
 
-    def _ticker(self, row: TickerRow) -> Event:
-        last = price(row.c)
-        if last is None:
-            return Control(name="ticker without a price")
+    def _ticker(self, row: TickerRow) -> Ticker:
         return Ticker(
             pair=self.pair(row.s),
             exchange_time=milliseconds(row.E),
-            last=last,
+            last=last_price(row.c),
             open_24h=price(row.o),
             high_24h=price(row.h),
             low_24h=price(row.l),
@@ -366,14 +365,11 @@ class Binance(Exchange):
             best_ask_size=number(row.A),
         )
 
-    def _rest_ticker(self, row: RestTicker) -> Event:
-        last = price(row.lastPrice)
-        if last is None:
-            return Control(name="ticker without a price")
+    def _rest_ticker(self, row: RestTicker) -> Ticker:
         return Ticker(
             pair=self.pair(row.symbol),
             exchange_time=milliseconds(row.closeTime),
-            last=last,
+            last=last_price(row.lastPrice),
             open_24h=price(row.openPrice),
             high_24h=price(row.highPrice),
             low_24h=price(row.lowPrice),

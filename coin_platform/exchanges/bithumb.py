@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
-    known,
+    last_price,
     milliseconds,
     number,
     price,
@@ -46,8 +47,6 @@ from coin_platform.model import (
 
 # Bithumb speaks Upbit's language; what means the same (trades, units, markets) is Upbit's own struct.
 
-NOTHING = msgspec.Raw(b"")
-
 
 class Head(msgspec.Struct):
     type: str = ""  # "ticker" | "orderbook" | "trade"
@@ -58,16 +57,16 @@ class Head(msgspec.Struct):
 
 
 class TickerMessage(msgspec.Struct):
-    trade_price: msgspec.Raw  # 95299000
     timestamp: int  # ms
-    opening_price: msgspec.Raw = NOTHING
-    high_price: msgspec.Raw = NOTHING
-    low_price: msgspec.Raw = NOTHING
-    prev_closing_price: msgspec.Raw = NOTHING
-    signed_change_price: msgspec.Raw = NOTHING
-    signed_change_rate: msgspec.Raw = NOTHING  # a fraction: 0.0116 is 1.16 %
-    acc_trade_volume_24h: msgspec.Raw = NOTHING
-    acc_trade_price_24h: msgspec.Raw = NOTHING
+    trade_price: msgspec.Raw = ABSENT  # 95299000
+    opening_price: msgspec.Raw = ABSENT
+    high_price: msgspec.Raw = ABSENT
+    low_price: msgspec.Raw = ABSENT
+    prev_closing_price: msgspec.Raw = ABSENT
+    signed_change_price: msgspec.Raw = ABSENT
+    signed_change_rate: msgspec.Raw = ABSENT  # a fraction: 0.0116 is 1.16 %
+    acc_trade_volume_24h: msgspec.Raw = ABSENT
+    acc_trade_price_24h: msgspec.Raw = ABSENT
     trade_date: str = ""  # "20260730", UTC on REST, KST on the socket
     trade_time: str = ""  # "074830"
     trade_timestamp: int = 0  # ms
@@ -210,7 +209,7 @@ class Bithumb(Exchange):
         return Ticker(
             pair=self.pair(row.code or row.market),
             exchange_time=time,
-            last=known(number(row.trade_price), "trade_price"),
+            last=last_price(row.trade_price),
             open_day=price(row.opening_price),  # the day begins at 00:00 KST, unlike Upbit's
             high_day=price(row.high_price),
             low_day=price(row.low_price),

@@ -7,6 +7,7 @@ import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
 from coin_platform.exchanges.base import (
+    ABSENT,
     NO_SUCH_MARKET,
     Exchange,
     Limits,
@@ -14,7 +15,7 @@ from coin_platform.exchanges.base import (
     Request,
     chunks,
     difference,
-    known,
+    last_price,
     milliseconds,
     number,
     price,
@@ -55,16 +56,16 @@ class Head(msgspec.Struct):
 
 class TickerRow(msgspec.Struct):
     symbol: str  # "BTCUSDT"
-    lastPrice: str  # noqa: N815
-    prevPrice24h: str = ""  # noqa: N815  24 hours ago
-    highPrice24h: str = ""  # noqa: N815
-    lowPrice24h: str = ""  # noqa: N815
-    volume24h: str = ""
-    turnover24h: str = ""  # quote
-    bid1Price: str = ""  # noqa: N815  only on REST, as the next three
-    bid1Size: str = ""  # noqa: N815
-    ask1Price: str = ""  # noqa: N815
-    ask1Size: str = ""  # noqa: N815
+    lastPrice: msgspec.Raw = ABSENT  # noqa: N815
+    prevPrice24h: str | None = None  # noqa: N815  24 hours ago
+    highPrice24h: str | None = None  # noqa: N815
+    lowPrice24h: str | None = None  # noqa: N815
+    volume24h: str | None = None
+    turnover24h: str | None = None  # quote
+    bid1Price: str | None = None  # noqa: N815  only on REST, as the next three
+    bid1Size: str | None = None  # noqa: N815
+    ask1Price: str | None = None  # noqa: N815
+    ask1Size: str | None = None  # noqa: N815
 
 
 class BookRow(msgspec.Struct):
@@ -321,11 +322,11 @@ class Bybit(Exchange):
         return Ticker(
             pair=self.pair(row.symbol),
             exchange_time=milliseconds(time),
-            last=known(number(row.lastPrice), "lastPrice"),
+            last=last_price(row.lastPrice),
             open_24h=opened,
             high_24h=price(row.highPrice24h),
             low_24h=price(row.lowPrice24h),
-            change_24h=difference(row.lastPrice, opened),  # the rate that is sent has four digits: not used
+            change_24h=difference(price(row.lastPrice), opened),  # the rate that is sent has four digits: not used
             volume_24h=number(row.volume24h),
             quote_volume_24h=number(row.turnover24h),
             best_bid=price(row.bid1Price),

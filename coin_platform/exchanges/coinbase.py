@@ -7,12 +7,14 @@ import msgspec
 
 from coin_platform.errors import UnknownPair
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     chunks,
     difference,
+    last_price,
     number,
     price,
     rfc3339,
@@ -53,16 +55,16 @@ class Head(msgspec.Struct):
 
 class TickerRow(msgspec.Struct):
     product_id: str  # "BTC-USD"
-    price: str
-    time: str = ""  # "2026-08-02T03:35:51.660084Z"
-    open_24h: str = ""
-    high_24h: str = ""
-    low_24h: str = ""
-    volume_24h: str = ""
-    best_bid: str = ""
-    best_bid_size: str = ""  # the sizes since 2022
-    best_ask: str = ""
-    best_ask_size: str = ""
+    price: msgspec.Raw = ABSENT
+    time: str | None = None  # "2026-08-02T03:35:51.660084Z"
+    open_24h: str | None = None
+    high_24h: str | None = None
+    low_24h: str | None = None
+    volume_24h: str | None = None
+    best_bid: str | None = None
+    best_bid_size: str | None = None  # the sizes since 2022
+    best_ask: str | None = None
+    best_ask_size: str | None = None
 
 
 class BookRow(msgspec.Struct):
@@ -103,11 +105,11 @@ class TradeRow(msgspec.Struct):
 
 
 class RestTicker(msgspec.Struct):
-    price: str
-    time: str  # six or nine digits behind the point
-    bid: str = ""
-    ask: str = ""
-    volume: str = ""  # 24 h, base
+    price: msgspec.Raw = ABSENT
+    time: str | None = None  # six or nine digits behind the point
+    bid: str | None = None
+    ask: str | None = None
+    volume: str | None = None  # 24 h, base
 
 
 class RestCandle(msgspec.Struct, array_like=True):
@@ -295,18 +297,16 @@ class Coinbase(Exchange):
         rows = decode_markets(payload)
         return [self.pair(row.id) for row in rows if row.status == "online" and not row.trading_disabled]
 
-    def _ticker(self, row: TickerRow) -> Event:
-        last, opened = price(row.price), price(row.open_24h)
-        if last is None:
-            return Control(name="ticker without a price")
+    def _ticker(self, row: TickerRow) -> Ticker:
+        opened = price(row.open_24h)
         return Ticker(
             pair=self.pair(row.product_id),
             exchange_time=_time(row.time),
-            last=last,
+            last=last_price(row.price),
             open_24h=opened,
             high_24h=price(row.high_24h),
             low_24h=price(row.low_24h),
-            change_24h=difference(last, opened),
+            change_24h=difference(price(row.price), opened),
             volume_24h=number(row.volume_24h),
             best_bid=price(row.best_bid),
             best_bid_size=number(row.best_bid_size),
@@ -324,7 +324,7 @@ class Coinbase(Exchange):
         )
 
 
-def _time(text: str) -> Microseconds | None:
+def _time(text: str | None) -> Microseconds | None:
     return rfc3339(text) if text else None
 
 
@@ -354,14 +354,13 @@ def _trade(pair: Pair, row: TradeRow) -> Trade:
     )
 
 
-def _rest_ticker(pair: Pair, row: RestTicker) -> Event:
-    last = price(row.price)
-    if last is None:
-        return Control(name="ticker without a price")
+def _rest_ticker(pair: Pair, row: RestTicker) -> Ticker:
+    if row == RestTicker():
+        raise ValueError("neither a price nor a quote: no ticker")
     return Ticker(
         pair=pair,
         exchange_time=_time(row.time),
-        last=last,
+        last=last_price(row.price),
         volume_24h=number(row.volume),
         best_bid=price(row.bid),
         best_ask=price(row.ask),

@@ -7,13 +7,14 @@ import msgspec
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import (
+    ABSENT,
     NO_SUCH_MARKET,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     difference,
-    known,
+    last_price,
     milliseconds,
     number,
     price,
@@ -54,7 +55,7 @@ class Topic(msgspec.Struct):
 
 class TickerRow(Topic):
     timestamp: int  # ms
-    last: str
+    last: msgspec.Raw = ABSENT
     first: str | None = None
     high: str | None = None
     low: str | None = None
@@ -99,7 +100,7 @@ class CandleRow(Topic):
 
 class RestTicker(Topic):
     timestamp: int
-    last: str
+    last: msgspec.Raw = ABSENT
     first: str | None = None
     high: str | None = None
     low: str | None = None
@@ -323,12 +324,12 @@ def _ticker(row: TickerRow) -> Ticker:
     return Ticker(
         pair=_pair(row),
         exchange_time=milliseconds(row.timestamp),
-        last=known(number(row.last), "last"),
+        last=last_price(row.last),
         open_day=price(row.first),  # the day begins at 00:00 UTC
         high_day=price(row.high),
         low_day=price(row.low),
         prev_close_day=previous,
-        change_day=difference(row.last, previous),
+        change_day=difference(price(row.last), previous),
         volume_24h=number(row.target_volume),
         quote_volume_24h=number(row.quote_volume),
         best_bid=price(row.bid_best_price),
@@ -344,11 +345,11 @@ def _rest_ticker(row: RestTicker) -> Ticker:
     return Ticker(
         pair=_pair(row),
         exchange_time=milliseconds(row.timestamp),
-        last=known(number(row.last), "last"),
+        last=last_price(row.last),
         open_24h=opened,  # the same names as on the socket, but of the last 24 hours
         high_24h=price(row.high),
         low_24h=price(row.low),
-        change_24h=difference(row.last, opened),
+        change_24h=difference(price(row.last), opened),
         volume_24h=number(row.target_volume),
         quote_volume_24h=number(row.quote_volume),
         best_bid=price(bid.price) if bid else None,

@@ -7,11 +7,13 @@ import msgspec
 
 from coin_platform.book import Applied, Book
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     chunks,
+    last_price,
     milliseconds,
     number,
     price,
@@ -61,16 +63,16 @@ class Head(msgspec.Struct):
 
 class TickerRow(msgspec.Struct):
     currency_pair: str  # "BTC_USDT"
-    last: str
-    lowest_ask: str = ""
+    last: msgspec.Raw = ABSENT
+    lowest_ask: str | None = None
     lowest_size: str | None = None  # the sizes: only on REST, when one pair is asked for
-    highest_bid: str = ""
+    highest_bid: str | None = None
     highest_size: str | None = None
-    change_percentage: str = ""  # "-0.4034": per cent of the price 24 hours ago
-    base_volume: str = ""
-    quote_volume: str = ""
-    high_24h: str = ""
-    low_24h: str = ""
+    change_percentage: str | None = None  # "-0.4034": per cent of the price 24 hours ago
+    base_volume: str | None = None
+    quote_volume: str | None = None
+    high_24h: str | None = None
+    low_24h: str | None = None
 
 
 class BookRow(msgspec.Struct):
@@ -318,14 +320,11 @@ class Gateio(Exchange):
             book.invalidate()
         return super().apply(book, update)
 
-    def _ticker(self, row: TickerRow, time: Microseconds | None) -> Event:
-        last = price(row.last)
-        if last is None:
-            return Control(name="ticker without a price")
+    def _ticker(self, row: TickerRow, time: Microseconds | None) -> Ticker:
         return Ticker(
             pair=self.pair(row.currency_pair),
             exchange_time=time,
-            last=last,
+            last=last_price(row.last),
             # The price 24 hours ago is not sent, and from a rounded percentage it could only be guessed.
             high_24h=price(row.high_24h),
             low_24h=price(row.low_24h),
@@ -417,8 +416,10 @@ def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
     )
 
 
-def _fraction(percent: str) -> str | None:
-    """Return a hundredth of a number, exactly; None for the empty text."""
+def _fraction(percent: str | None) -> str | None:
+    """Return a hundredth of a number, exactly; None for null and the empty text."""
+    if not percent:
+        return None
     if percent.strip("0123456789.+-"):
         raise ValueError(f"change_percentage is {percent[:40]!r}, not a number")
-    return f"{Decimal(percent).scaleb(-2):f}" if percent else None
+    return f"{Decimal(percent).scaleb(-2):f}"

@@ -8,13 +8,14 @@ import msgspec
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import (
+    ABSENT,
     NO_SUCH_MARKET,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     chunks,
-    known,
+    last_price,
     milliseconds,
     number,
     price,
@@ -53,7 +54,7 @@ class Head(msgspec.Struct):
 
 
 class TickerData(msgspec.Struct):
-    close: str
+    close: msgspec.Raw = ABSENT
     open: str | None = None
     high: str | None = None
     low: str | None = None
@@ -249,7 +250,7 @@ class Korbit(Exchange):
         return Ticker(
             pair=self.pair(symbol),
             exchange_time=time,
-            last=known(number(row.close), "close"),
+            last=last_price(row.close),
             open_24h=price(row.open),
             high_24h=price(row.high),
             low_24h=price(row.low),

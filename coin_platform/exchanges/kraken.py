@@ -4,19 +4,21 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
 from coin_platform.book import Book
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     chunks,
     difference,
-    known,
+    last_price,
     number,
     plausible_ban,
     price,
@@ -43,14 +45,13 @@ from coin_platform.model import (
     Trade,
 )
 
+Text = TypeVar("Text")
+
 DEPTHS = (10, 25, 100, 500, 1000)  # what can be subscribed
 DEPTH = 100
 MOST_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
 OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}  # of REST and WebSocket v1
 REST_QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH")
-
-
-NOTHING = msgspec.Raw(b"")
 
 
 class Result(msgspec.Struct):
@@ -72,15 +73,15 @@ class Head(msgspec.Struct):
 
 class TickerRow(msgspec.Struct):
     symbol: str  # "BTC/USD"
-    last: msgspec.Raw = NOTHING  # tokenized pairs without a trade send none
-    bid: msgspec.Raw = NOTHING
-    bid_qty: msgspec.Raw = NOTHING
-    ask: msgspec.Raw = NOTHING
-    ask_qty: msgspec.Raw = NOTHING
-    volume: msgspec.Raw = NOTHING  # base, 24 h
-    high: msgspec.Raw = NOTHING  # 24 h
-    low: msgspec.Raw = NOTHING
-    change: msgspec.Raw = NOTHING  # 24 h; change_pct is in percent with 2 digits: not used
+    last: msgspec.Raw = ABSENT  # tokenized pairs without a trade send none
+    bid: msgspec.Raw = ABSENT
+    bid_qty: msgspec.Raw = ABSENT
+    ask: msgspec.Raw = ABSENT
+    ask_qty: msgspec.Raw = ABSENT
+    volume: msgspec.Raw = ABSENT  # base, 24 h
+    high: msgspec.Raw = ABSENT  # 24 h
+    low: msgspec.Raw = ABSENT
+    change: msgspec.Raw = ABSENT  # 24 h; change_pct is in percent with 2 digits: not used
     timestamp: str = ""  # "2026-09-25T17:48:26.844359Z", missing in old messages
 
 
@@ -135,13 +136,13 @@ class Candles(msgspec.Struct):
 
 
 class RestTicker(msgspec.Struct):
-    a: list[str]  # best ask: price, whole lot, size
-    b: list[str]
-    c: list[str]  # last: price, size
-    v: list[str]  # base volume: today, 24 h
-    h: list[str]
-    l: list[str]  # noqa: E741
-    o: str  # open of the UTC day
+    a: list[str | None] | None = None  # best ask: price, whole lot, size
+    b: list[str | None] | None = None
+    c: list[msgspec.Raw] | None = None  # last: price, size
+    v: list[str | None] | None = None  # base volume: today, 24 h
+    h: list[str | None] | None = None
+    l: list[str | None] | None = None  # noqa: E741
+    o: str | None = None  # open of the UTC day
 
 
 class RestLevel(msgspec.Struct, array_like=True):
@@ -269,7 +270,7 @@ class Kraken(Exchange):
         match head.channel:
             case "ticker":
                 for ticker in decode_tickers(frame.payload).data:
-                    yield self._ticker(ticker) if price(ticker.last) else Control(name="ticker without a price")
+                    yield self._ticker(ticker)
             case "book":
                 if head.type not in ("snapshot", "update"):
                     raise ValueError(f"type {head.type!r} is not known")
@@ -357,7 +358,7 @@ class Kraken(Exchange):
         return zlib.crc32("".join(level.text for level in levels if isinstance(level, TextLevel)).encode())
 
     def _ticker(self, row: TickerRow) -> Ticker:
-        last, change = known(number(row.last), "last"), number(row.change)
+        last, change = last_price(row.last), number(row.change)
         return Ticker(
             pair=self.pair(row.symbol),
             exchange_time=rfc3339(row.timestamp) if row.timestamp else None,
@@ -409,18 +410,20 @@ class Kraken(Exchange):
         )
 
     def _rest_ticker(self, pair: Pair, row: RestTicker) -> Ticker:
+        if row == RestTicker():
+            raise ValueError("neither a price nor a quote: no ticker")
         return Ticker(
             pair=pair,
-            last=row.c[0],
+            last=last_price(_entry(row.c, 0)),
             open_day=price(row.o),
-            high_24h=price(row.h[1]),
-            low_24h=price(row.l[1]),
-            change_day=difference(row.c[0], row.o),
-            volume_24h=number(row.v[1]),
-            best_bid=price(row.b[0]),
-            best_bid_size=number(row.b[-1]),
-            best_ask=price(row.a[0]),
-            best_ask_size=number(row.a[-1]),
+            high_24h=price(_entry(row.h, 1)),
+            low_24h=price(_entry(row.l, 1)),
+            change_day=difference(price(_entry(row.c, 0)), price(row.o)),
+            volume_24h=number(_entry(row.v, 1)),
+            best_bid=price(_entry(row.b, 0)),
+            best_bid_size=number(_entry(row.b, 2)),
+            best_ask=price(_entry(row.a, 0)),
+            best_ask_size=number(_entry(row.a, 2)),
         )
 
     def _rest_trade(self, pair: Pair, row: RestTrade) -> Trade:
@@ -443,6 +446,11 @@ class Kraken(Exchange):
             close=row.close,
             volume=row.volume,
         )
+
+
+def _entry(texts: Sequence[Text] | None, index: int) -> Text | None:
+    """Return an entry of a list; None where the list is missing or shorter."""
+    return texts[index] if texts and index < len(texts) else None
 
 
 def _reason(answer: Answer) -> str:

@@ -8,13 +8,14 @@ import msgspec
 from coin_platform.book import Book
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
     chunks,
     difference,
-    known,
+    last_price,
     milliseconds,
     number,
     price,
@@ -59,17 +60,17 @@ class Head(msgspec.Struct):
 
 class TickerRow(msgspec.Struct):
     instId: str  # noqa: N815
-    last: str
     ts: int  # text, ms
-    askPx: str = ""  # noqa: N815
-    askSz: str = ""  # noqa: N815
-    bidPx: str = ""  # noqa: N815
-    bidSz: str = ""  # noqa: N815
-    open24h: str = ""
-    high24h: str = ""
-    low24h: str = ""
-    volCcy24h: str = ""  # noqa: N815  quote volume for spot, whatever its name says
-    vol24h: str = ""
+    last: msgspec.Raw = ABSENT
+    askPx: str | None = None  # noqa: N815
+    askSz: str | None = None  # noqa: N815
+    bidPx: str | None = None  # noqa: N815
+    bidSz: str | None = None  # noqa: N815
+    open24h: str | None = None
+    high24h: str | None = None
+    low24h: str | None = None
+    volCcy24h: str | None = None  # noqa: N815  quote volume for spot, whatever its name says
+    vol24h: str | None = None
 
 
 class BookRow(msgspec.Struct):
@@ -314,11 +315,11 @@ class Okx(Exchange):
 
     def _ticker(self, row: TickerRow) -> Ticker:
         opened = price(row.open24h)
-        change = difference(row.last, opened)
+        change = difference(price(row.last), opened)
         return Ticker(
             pair=self.pair(row.instId),
             exchange_time=milliseconds(row.ts),
-            last=known(number(row.last), "last"),
+            last=last_price(row.last),
             open_24h=opened,
             high_24h=price(row.high24h),
             low_24h=price(row.low24h),

@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 
 from coin_platform.exchanges.base import (
+    ABSENT,
     Exchange,
     Limits,
     RefusalRule,
     Request,
-    known,
+    last_price,
     milliseconds,
     number,
     price,
@@ -55,16 +56,16 @@ class Unit(msgspec.Struct):
 
 
 class TickerMessage(msgspec.Struct):
-    trade_price: msgspec.Raw  # 122902000.00000000: numbers in free spelling, also 1.16539E8
-    opening_price: msgspec.Raw
-    high_price: msgspec.Raw
-    low_price: msgspec.Raw
-    prev_closing_price: msgspec.Raw
-    signed_change_price: msgspec.Raw
-    signed_change_rate: msgspec.Raw  # a fraction: 0.0105 is 1.05 %
-    acc_trade_volume_24h: msgspec.Raw
-    acc_trade_price_24h: msgspec.Raw
     timestamp: int  # ms
+    trade_price: msgspec.Raw = ABSENT  # 122902000.00000000: numbers in free spelling, also 1.16539E8
+    opening_price: msgspec.Raw = ABSENT
+    high_price: msgspec.Raw = ABSENT
+    low_price: msgspec.Raw = ABSENT
+    prev_closing_price: msgspec.Raw = ABSENT
+    signed_change_price: msgspec.Raw = ABSENT
+    signed_change_rate: msgspec.Raw = ABSENT  # a fraction: 0.0105 is 1.05 %
+    acc_trade_volume_24h: msgspec.Raw = ABSENT
+    acc_trade_price_24h: msgspec.Raw = ABSENT
     code: str = ""  # "KRW-BTC"
     market: str = ""  # the same on REST
 
@@ -253,7 +254,7 @@ class Upbit(Exchange):
         return Ticker(
             pair=self.pair(row.code or row.market),
             exchange_time=milliseconds(row.timestamp),
-            last=known(number(row.trade_price), "trade_price"),
+            last=last_price(row.trade_price),
             open_day=price(row.opening_price),  # the day begins at 00:00 UTC
             high_day=price(row.high_price),
             low_day=price(row.low_price),
