@@ -421,9 +421,9 @@ class Kraken(Exchange):
             change_day=difference(price(_entry(row.c, 0)), price(row.o)),
             volume_24h=number(_entry(row.v, 1)),
             best_bid=price(_entry(row.b, 0)),
-            best_bid_size=number(_entry(row.b, 2)),
+            best_bid_size=number(_entry((row.b or [])[1:], -1)),
             best_ask=price(_entry(row.a, 0)),
-            best_ask_size=number(_entry(row.a, 2)),
+            best_ask_size=number(_entry((row.a or [])[1:], -1)),
         )
 
     def _rest_trade(self, pair: Pair, row: RestTrade) -> Trade:
