@@ -7,7 +7,6 @@ holds the other end of that pipe, so that the guard sees the owner's end, also a
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from coin_platform.processes import ending_signals
+from coin_platform.telemetry import rotate
 
 DRAIN_SECONDS = 20.0  # for long runs to store what they have, after which they are ended by force
 LOG_BYTES, OLD_LOGS = 10_000_000, 3  # a log is begun anew at this size, and so many of the former ones are kept
@@ -53,18 +53,6 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def rotate(log: Path, most_bytes: int = LOG_BYTES, old_logs: int = OLD_LOGS) -> None:
-    """Begin a log anew that has become too large: it is copied to `<log>.1` and emptied, so that writers go on."""
-    if not log.exists() or log.stat().st_size <= most_bytes:
-        return
-    names = [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, old_logs + 1))]
-    for older, newer in zip(reversed(names[1:]), reversed(names[1:-1]), strict=False):
-        if newer.exists():
-            newer.replace(older)
-    shutil.copyfile(log, names[1])
-    os.truncate(log, 0)
-
-
 def main(log: Path, command: Sequence[str]) -> int:
     """Run the command until it ends, a signal comes, or the owner is gone; return its exit code."""
     is_asked = False
@@ -82,7 +70,7 @@ def main(log: Path, command: Sequence[str]) -> int:
         readable, _, _ = select.select([sys.stdin], [], [], _LOOK_SECONDS)
         is_asked = is_asked or bool(readable)
         with contextlib.suppress(OSError):  # a full disk ends nobody
-            rotate(log)
+            rotate(log, LOG_BYTES, OLD_LOGS)
     _end_group(process)
     return process.wait()
 

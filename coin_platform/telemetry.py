@@ -1,7 +1,10 @@
-"""Logging set-up: one line an event, UTC, to stderr; what exchanges write is escaped and cut."""
+"""Logs: one line an event, UTC, to stderr, what exchanges write is escaped and cut; and files that stay small."""
 
 import logging
+import os
+import shutil
 import time
+from pathlib import Path
 
 _LONGEST = 1024
 
@@ -25,6 +28,18 @@ def set_up(level: str) -> None:
     handler.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("coin_platform").setLevel(level)
+
+
+def rotate(log: Path, most_bytes: int, old_logs: int) -> None:
+    """Begin a log anew that has become too large: it is copied to `<log>.1` and emptied, so that writers go on."""
+    if not log.exists() or log.stat().st_size <= most_bytes:
+        return
+    names = [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, old_logs + 1))]
+    for older, newer in zip(reversed(names[1:]), reversed(names[1:-1]), strict=False):
+        if newer.exists():
+            newer.replace(older)
+    shutil.copyfile(log, names[1])
+    os.truncate(log, 0)
 
 
 def _escaped(text: str) -> str:

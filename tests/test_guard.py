@@ -15,6 +15,7 @@ from coin_platform import guard
 from coin_platform.errors import SettingsError
 from coin_platform.home_lock import held
 from coin_platform.processes import ending_signals
+from coin_platform.telemetry import rotate
 from tests.kit.delivery import until
 
 # A command with a child of its own, both of which say who they are, and end in order at Ctrl-C only.
@@ -168,14 +169,14 @@ def test_D11_a_command_that_serves_ends_in_order(number: signal.Signals, tmp_pat
 
 def test_D14_a_log_that_becomes_too_large_is_begun_anew_and_its_writers_go_on(tmp_path: Path) -> None:
     log = tmp_path / "dagster.log"
-    guard.rotate(log, 10, 2)
+    rotate(log, 10, 2)
     with log.open("ab", buffering=0) as writer:
         for number in range(5):
             writer.write(f"{number}".encode() * 11)
-            guard.rotate(log, 10, 2)
+            rotate(log, 10, 2)
             assert log.stat().st_size == 0
         writer.write(b"now")
-        guard.rotate(log, 10, 2)
+        rotate(log, 10, 2)
     kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert kept == {"dagster.log": "now", "dagster.log.1": "4" * 11, "dagster.log.2": "3" * 11}
 

@@ -11,6 +11,7 @@ from coin_platform.orchestration.closing import close_windows
 from coin_platform.orchestration.ingest import collect_job, preprocess_job, watchdog
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
+from coin_platform.orchestration.retention import forget_hourly, forget_job
 from coin_platform.settings import Settings, load
 from coin_platform.sources import sources
 
@@ -34,7 +35,8 @@ def definitions(settings: Settings) -> dg.Definitions:
             *(spec for kind in exchanges for spec in external(kind, settings)),
             *(table for kind in exchanges for table in tables(kind, settings)),
         ],
-        jobs=[*long, *closing, redrive_dead_letters],
+        jobs=[*long, *closing, redrive_dead_letters, forget_job],
+        schedules=[forget_hourly],
         sensors=[*map(watchdog, long), *sensors, bury_dead_runs, check_alerts, failure_alerts],
         resources={"topics": Topics(), "lake": LakeFolder()},
         executor=dg.in_process_executor,

@@ -24,6 +24,7 @@ class FailedWindow(NamedTuple):
     attempts: int
     ended: Microseconds  # of the last attempt
     reason: str  # why that one failed, one line
+    run_id: str
 
 
 def failed_windows(instance: dg.DagsterInstance, settings: Settings) -> list[FailedWindow]:
@@ -45,6 +46,7 @@ def _of_region(instance: dg.DagsterInstance, region: Region, settings: Settings)
             attempts(record.dagster_run),
             int((record.end_time or record.update_timestamp.timestamp()) * SECOND),
             _reason(instance, record.dagster_run.run_id),
+            record.dagster_run.run_id,
         )
         for name, record in sorted(failed.items())
         if name not in made

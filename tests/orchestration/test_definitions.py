@@ -53,7 +53,8 @@ def test_the_names_that_users_see() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"}
     by_region = {f"{kind}_{region}" for kind in ("collect", "preprocess", "tables") for region in Region}
-    assert jobs == {*by_region, "redrive_dead_letters"}
+    assert jobs == {*by_region, "redrive_dead_letters", "forget_old_runs"}
+    assert {schedule.name for schedule in repository.schedule_defs} == {"forget_old_runs_hourly"}
     sensors = {sensor.name for sensor in repository.sensor_defs}
     assert sensors == {
         *(f"{kind}_{region}_watchdog" for kind in ("collect", "preprocess") for region in Region),

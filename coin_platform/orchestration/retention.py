@@ -1,0 +1,93 @@
+"""What Dagster remembers of runs, bounded: an hourly job forgets old runs, their events and their output.
+
+The lake forgets nothing: only Dagster's pages no longer show how an old window was made.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+from coin_platform.orchestration.failed_windows import failed_windows
+from coin_platform.orchestration.ingest import ALIVE
+from coin_platform.orchestration.run_process import note_process
+from coin_platform.settings import load
+from coin_platform.telemetry import rotate
+
+KEEP_SECONDS = 14 * 86_400.0
+KEEP_RUNS = 2_000  # at most: a window of four exchanges takes 2 MB of Dagster's database
+OUTPUT_BYTES = 10_000_000  # of a run that goes on; then it is begun anew, and the former part is kept once
+_PAGE = 200  # runs that are looked at in one question
+_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+def forget(instance: dg.DagsterInstance, kept: set[str]) -> int:
+    """Forget the finished runs that are too old or too many, oldest first, but not those `kept`; return how many."""
+    forgotten = 0
+    while True:
+        old = [record for record in _old(instance, _PAGE + len(kept)) if record.dagster_run.run_id not in kept]
+        for record in old:
+            _forget(instance, record.dagster_run.run_id)
+        forgotten += len(old)
+        if not old:
+            return forgotten
+
+
+def rotate_output(instance: dg.DagsterInstance) -> None:
+    """Begin the captured output of running runs anew where it has become large: that of a long run never ends."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
+        folder = Path(instance.storage_directory()) / run.run_id / "compute_logs"
+        for path in (*folder.glob("*.out"), *folder.glob("*.err")):
+            rotate(path, OUTPUT_BYTES, old_logs=1)
+
+
+def _old(instance: dg.DagsterInstance, limit: int) -> Iterator[dg.RunRecord]:
+    """Yield the oldest finished runs, as far as they are too old or too many, at most `limit` of them."""
+    finished = dg.RunsFilter(statuses=_FINISHED)
+    too_many = instance.get_runs_count(finished) - KEEP_RUNS
+    for number, record in enumerate(instance.get_run_records(finished, limit=limit, ascending=True)):
+        ended = record.end_time or record.update_timestamp.timestamp()
+        if number < too_many or time.time() - ended > KEEP_SECONDS:
+            yield record
+
+
+def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
+    instance.delete_run(run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    storage = instance.event_log_storage
+    if isinstance(storage, SqlEventLogStorage):  # `delete_run` leaves these
+        with storage.index_connection() as connection:
+            connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
+    if isinstance(storage, SqliteEventLogStorage):  # and of SQLite the run's file, whose rows it has deleted
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{storage.path_for_shard(run_id)}{ending}").unlink()
+
+
+@dg.op
+def forget_runs(context: dg.OpExecutionContext) -> None:
+    """Forget old runs, but not those of windows that failed and are still to be made; they stay in a list."""
+    note_process(context.instance, context.run)
+    kept = {window.run_id for window in failed_windows(context.instance, load())}
+    forgotten = forget(context.instance, kept)
+    rotate_output(context.instance)
+    context.log.info(f"{forgotten} runs forgotten, {len(kept)} kept for windows that are still to be made")
+
+
+@dg.job(name="forget_old_runs", executor_def=dg.in_process_executor, tags={"dagster/max_runtime": "3600"})
+def forget_job() -> None:
+    """Keep Dagster's home small."""
+    forget_runs()
+
+
+forget_hourly = dg.ScheduleDefinition(
+    name="forget_old_runs_hourly",
+    job=forget_job,
+    cron_schedule="17 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
