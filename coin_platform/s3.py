@@ -8,14 +8,25 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
 
-from coin_platform.errors import Conflict, LakeError
-from coin_platform.settings import Settings
+from coin_platform import tls
+from coin_platform.errors import Conflict, LakeError, SettingsError
+from coin_platform.settings import PREFIX, Settings
 from coin_platform.store import Stored, digest
 
 if TYPE_CHECKING:
@@ -27,10 +38,30 @@ T = TypeVar("T")
 ATTEMPTS = 6
 FIRST_DELAY = 0.2  # seconds; doubled by each attempt, so that all of them take about 6 s
 RACERS = 8
+_PASSING = {  # codes of refusals that may pass, whatever their status
+    *("RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "InternalError"),
+    *("ServiceUnavailable", "IncompleteBody", "BadDigest", "OperationAborted", "TooManyRequests"),
+}
+_REMEDIES = {  # by the code of a refusal
+    "RequestTimeTooSkewed": "this machine's clock or the server's is wrong: set it, best by NTP",
+    "InvalidAccessKeyId": f"check {PREFIX}S3_ACCESS_KEY",
+    "SignatureDoesNotMatch": f"check {PREFIX}S3_SECRET_KEY",
+    "AccessDenied": f"check {PREFIX}S3_ACCESS_KEY, and that it has the rights that docs/access.md lists",
+    "ExpiredToken": f"{PREFIX}S3_SESSION_TOKEN has expired: set a new one, with its keys",
+    "InvalidToken": f"check {PREFIX}S3_SESSION_TOKEN",
+    "NoSuchBucket": f"check {PREFIX}LAKE_URL, or make the bucket",
+    "AuthorizationHeaderMalformed": f"check {PREFIX}S3_REGION",
+    "PermanentRedirect": f"check {PREFIX}S3_REGION",
+    "IllegalLocationConstraintException": f"check {PREFIX}S3_REGION",
+}
 
 
 class _Unknown(Exception):
-    """No answer, or one that does not say whether the request was carried out."""
+    """No answer, or one that does not say whether the request was carried out; with what may help."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 class S3Store:
@@ -150,7 +181,7 @@ class S3Store:
             if status == 412 or gone:  # AWS says 404 when the object to replace has vanished, SeaweedFS says 412
                 raise Conflict(f"{self.uri(key)}: another writer committed first; read it again and retry") from error
             raise _unknown_or(error) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             raise _unknown_or(error) from error
         return answer["ETag"]
 
@@ -164,18 +195,23 @@ class S3Store:
         for attempt in range(ATTEMPTS):
             try:
                 return call()
-            except (ClientError, BotoCoreError, _Unknown) as error:
+            except (ClientError, BotoCoreError, ResponseParserError, _Unknown) as error:
                 reason = error if isinstance(error, _Unknown) else _unknown_or(error)
                 if not isinstance(reason, _Unknown):
                     raise self._refusal(error) from error
                 logger.warning("%s: %s, attempt %d of %d", self.uri(""), reason, attempt + 1, ATTEMPTS)
+                failure = reason
                 if attempt + 1 < ATTEMPTS:
                     self._sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1))
         endpoint = self._client.meta.endpoint_url
-        raise LakeError(f"{self.uri('')}: {endpoint} does not answer; is it running, is COIN_S3_ENDPOINT right?")
+        if failure.remedy:
+            raise LakeError(f"{self.uri('')}: {endpoint}: {failure}, {ATTEMPTS} times; {failure.remedy}")
+        raise LakeError(
+            f"{self.uri('')}: {endpoint} does not answer; is it running, is {PREFIX}S3_ENDPOINT right? ({failure})"
+        )
 
     def _refusal(self, error: Exception) -> LakeError:
-        return LakeError(f"{self.uri('')}: {error}; check COIN_LAKE_URL, COIN_S3_ACCESS_KEY and COIN_S3_SECRET_KEY")
+        return LakeError(f"{self.uri('')}: {' '.join(str(error).split())}; {_remedy(error)}")
 
     def _honours_conditions(self) -> bool:
         """Try what two generations and a race would do, on objects of our own."""
@@ -199,55 +235,107 @@ class S3Store:
                 self.delete(name)
 
 
-def _unknown_or(error: ClientError | BotoCoreError) -> Exception:
+def _unknown_or(error: ClientError | BotoCoreError | ResponseParserError) -> Exception:
     """Return `_Unknown` for what may pass, else the error itself."""
     if isinstance(error, ClientError):
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        return _Unknown(f"answer {status}") if status >= 500 or status in (409, 429) else error
-    if isinstance(error, NoCredentialsError | ParamValidationError):
+        status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+        if code.startswith("RequestTimeout"):
+            return _Unknown(f"answer {status} {code}", "the request came too slowly: look at the network to the server")
+        if code in _PASSING:
+            return _Unknown(f"answer {status} {code}", "look at the server: it has too much to do, or is broken")
+        if status >= 500 or status in (408, 409, 429):
+            return _Unknown(f"answer {status}")  # of whatever stands in front of the server
+        return error
+    if isinstance(error, ResponseParserError):
+        return _Unknown("an answer that is none of S3", f"check {PREFIX}S3_ENDPOINT")
+    if isinstance(error, SSLError):
+        is_final = "CERTIFICATE_VERIFY_FAILED" in str(error) or "WRONG_VERSION_NUMBER" in str(error)
+        return error if is_final else _Unknown(f"SSLError: {error}", f"check {PREFIX}S3_ENDPOINT and {PREFIX}S3_CA")
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ParamValidationError):
         return error
     return _Unknown(f"{type(error).__name__}: {error}")
 
 
+def _remedy(error: Exception) -> str:
+    """Say what helps against a refusal."""
+    if isinstance(error, ClientError) and error.response["Error"]["Code"] in _REMEDIES:
+        return _REMEDIES[error.response["Error"]["Code"]]
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"check {PREFIX}S3_CA, and that the certificate has the host of {PREFIX}S3_ENDPOINT"
+    if isinstance(error, SSLError):
+        return f"there is no TLS: write http:// in {PREFIX}S3_ENDPOINT, or another port"
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return f"set {PREFIX}S3_ACCESS_KEY and {PREFIX}S3_SECRET_KEY"
+    if isinstance(error, ParamValidationError):
+        return f"check {PREFIX}LAKE_URL"
+    return f"check {PREFIX}LAKE_URL, {PREFIX}S3_ENDPOINT and the rights of {PREFIX}S3_ACCESS_KEY"
+
+
 class Access(TypedDict):
-    """What boto3 and dagster-aws' `S3Resource` need to know of an S3 server; None: the usual AWS sources."""
+    """What boto3 and dagster-aws need to know of an S3 server; None: the usual AWS sources."""
 
     endpoint_url: str | None
     region_name: str | None
     aws_access_key_id: str | None
     aws_secret_access_key: str | None
+    aws_session_token: str | None
+    verify: str | None  # the path of a file of CA certificates
 
 
 def access(settings: Settings) -> Access:
-    """Return how the settings reach S3."""
-    access_key, secret_key = settings.s3_access_key, settings.s3_secret_key
+    """Return how the settings reach S3. Raises `SettingsError` for a wrong COIN_S3_CA."""
+    secrets = (settings.s3_access_key, settings.s3_secret_key, settings.s3_session_token)
+    access_key, secret_key, token = (secret.get_secret_value() if secret else None for secret in secrets)
+    ca = settings.path(settings.s3_ca) if settings.s3_ca else None
+    if ca is not None:
+        tls.check(ca, f"{PREFIX}S3_CA")
     return {
         "endpoint_url": settings.s3_endpoint,
-        "region_name": "us-east-1" if settings.s3_endpoint else None,
-        "aws_access_key_id": access_key.get_secret_value() if access_key else None,
-        "aws_secret_access_key": secret_key.get_secret_value() if secret_key else None,
+        "region_name": settings.s3_region or ("us-east-1" if settings.s3_endpoint else None),
+        "aws_access_key_id": access_key,
+        "aws_secret_access_key": secret_key,
+        "aws_session_token": token,
+        "verify": str(ca) if ca else None,
     }
+
+
+def scan_options(found: Access, region: str) -> dict[str, str]:
+    """Return the options with which polars reads the same server."""
+    endpoint = found["endpoint_url"]
+    options = {
+        "aws_endpoint_url": endpoint,
+        "aws_allow_http": "true" if (endpoint or "").startswith("http:") else None,
+        "aws_region": region,
+        "aws_access_key_id": found["aws_access_key_id"],
+        "aws_secret_access_key": found["aws_secret_access_key"],
+        "aws_session_token": found["aws_session_token"],
+    }
+    if found["verify"]:
+        # object_store takes CA certificates as those of a proxy only, but then trusts them for every server: a proxy
+        # is named, and no request goes there.
+        address = endpoint or "https://amazonaws.com"
+        options |= {"proxy_url": address, "proxy_excludes": urlsplit(address).hostname}
+        options["proxy_ca_certificate"] = Path(found["verify"]).read_text()
+    return {name: value for name, value in options.items() if value}
 
 
 def open_s3(settings: Settings, client: "S3Client | None" = None) -> S3Store:
     """Return the store of `COIN_LAKE_URL=s3://bucket/prefix`, through this client or one of its own."""
     bucket, _, prefix = settings.lake_url.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise SettingsError(f"{PREFIX}LAKE_URL={settings.lake_url}: it names no bucket; write s3://bucket/prefix")
     found = access(settings)
-    client = client or boto3.client(
-        "s3",
-        **found,
-        config=Config(
-            retries={"total_max_attempts": 1},  # a repeat inside boto3 would hide a lost answer from us
-            connect_timeout=2,
-            read_timeout=20,
-            request_checksum_calculation="when_required",  # other S3 servers do not all know AWS's trailers
-        ),
-    )
-    options = {
-        "aws_endpoint_url": found["endpoint_url"],
-        "aws_allow_http": "true" if (settings.s3_endpoint or "").startswith("http:") else None,
-        "aws_region": client.meta.region_name,
-        "aws_access_key_id": found["aws_access_key_id"],
-        "aws_secret_access_key": found["aws_secret_access_key"],
-    }
-    return S3Store(client, bucket, prefix, scan_options={name: value for name, value in options.items() if value})
+    try:
+        client = client or boto3.client(
+            "s3",
+            **found,
+            config=Config(
+                retries={"total_max_attempts": 1},  # a repeat inside boto3 would hide a lost answer from us
+                connect_timeout=2,
+                read_timeout=20,
+                request_checksum_calculation="when_required",  # other S3 servers do not all know AWS's trailers
+            ),
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}LAKE_URL={settings.lake_url}: {error}; check the AWS configuration") from error
+    return S3Store(client, bucket, prefix, scan_options=scan_options(found, client.meta.region_name))

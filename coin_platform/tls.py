@@ -31,6 +31,11 @@ def trust(context: ssl.SSLContext, ca: Path, name: str) -> None:
         raise SettingsError(f"{name}={ca}: it cannot be read: {error.strerror}") from error
 
 
+def check(ca: Path, name: str) -> None:
+    """Raise `SettingsError`, which names the setting, if a file holds no CA certificates."""
+    trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca, name)
+
+
 @cache
 def with_certificate(ca: Path | None, certificate: Path | None, key: Path | None, prefix: str) -> ssl.SSLContext:
     """Return a context that shows a certificate, if any; a file `ca` replaces what this machine trusts.

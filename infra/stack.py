@@ -5,6 +5,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -329,14 +330,34 @@ def jars() -> Path:
     return folder
 
 
+_USERS = {
+    "identities": [
+        {
+            "name": "coin",
+            "credentials": [{"accessKey": "key", "secretKey": "secret"}],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+        }
+    ]
+}
+
+
 class SeaweedFS(Service):
     """One SeaweedFS server; `bucket` exists once `start` has returned."""
 
     name = "seaweedfs"
     _ports_of = ("master", "volume", "filer", "s3", "admin")
 
-    def __init__(self, folder: Path, port: int | None = None, bucket: str = "lake") -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, bucket: str = "lake", *, is_secured: bool = False
+    ) -> None:
+        """Use a port and the nine that follow, or free ones.
+
+        One that `is_secured` listens with TLS, too: at `secured`, with a certificate of `authority`. Then it asks for
+        the keys `key` and `secret`.
+        """
         super().__init__(folder)
+        self.authority = Authority(folder / "certificates") if is_secured else None
+        self._tls_port = free_ports(1)[0] if is_secured else 0
         self.bucket = bucket
         self._process = Process(folder)
         # with a given port the others follow it, so that a second process finds the same server
@@ -352,6 +373,11 @@ class SeaweedFS(Service):
     def address(self) -> str:
         return f"http://127.0.0.1:{self._ports['s3']}"
 
+    @property
+    def secured(self) -> str:
+        """Where clients reach it with TLS."""
+        return f"https://127.0.0.1:{self._tls_port}"
+
     def launch(self) -> None:
         weed = binary()
         if weed is None:
@@ -359,7 +385,13 @@ class SeaweedFS(Service):
         ports = [f"-{name}.port={port}" for name, port in self._ports.items()]
         ports += [f"-{name}.port.grpc={port}" for name, port in self._grpc.items()]
         private = ("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-filer.exposeDirectoryData=false")
-        less = ("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0")
+        less = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        if self.authority is not None:
+            self.authority.issue("server", "DNS:localhost,IP:127.0.0.1")
+            files = {part: self.authority.folder / f"server.{end}" for part, end in (("cert", "pem"), ("key", "key"))}
+            less += [f"-s3.port.https={self._tls_port}", *(f"-s3.{part}.file={path}" for part, path in files.items())]
+            (self.folder / "users.json").write_text(json.dumps(_USERS))
+            less.append(f"-s3.config={self.folder / 'users.json'}")
         self._process.start([weed, "-logtostderr=true", "mini", f"-dir={self.folder}", *private, *less, *ports])
 
     def is_healthy(self) -> bool:

@@ -46,7 +46,9 @@ class LakeFolder(_Resource):
 
 @cache  # to make one takes a tenth of a second, and every table of a run opens the lake
 def _s3_client(options: tuple[tuple[str, Any], ...]) -> Any:
-    from dagster_aws.s3 import S3Resource  # with boto3 it doubles the time that definitions take to load
+    # What `S3Resource.get_client` calls, whose own `verify` takes no file. With boto3 it doubles the time that
+    # definitions take to load.
+    from dagster_aws.s3.utils import construct_s3_client
 
     # no attempts but the first: a repeat inside boto3 would hide a lost answer from the lake
-    return S3Resource(**dict(options), max_attempts=0).get_client()
+    return construct_s3_client(**dict(options), max_attempts=0)
