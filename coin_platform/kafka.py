@@ -460,7 +460,9 @@ def _paused_gc() -> Iterator[None]:
 
 
 def _record(found: Any) -> Record:
-    header = next((value.decode() for name, value in found.headers if name == HEADER), "")
+    """Return a record of Kafka. A foreign one may have a header that is no text: its bytes become escapes."""
+    packed = next((value for name, value in found.headers if name == HEADER), None) or b""
+    header = packed.decode(errors="backslashreplace")
     return Record(found.offset, found.timestamp * _MILLISECOND, header, found.value or b"")
 
 

@@ -58,6 +58,10 @@ def group(region: Region, channel: Channel) -> str:
     return f"{channel.capitalize()}_group_id_{REGION_TITLES[region]}"
 
 
+INT64 = 1 << 63  # the first integer that is too large for a column
+YEAR_10000: Microseconds = 253_402_300_800 * SECOND  # the first time that Python's datetime cannot hold
+
+
 class Record(NamedTuple):
     """One record of a topic-partition. `time` is when the log accepted it (UTC, µs) and never goes back."""
 
@@ -87,14 +91,27 @@ class Header(NamedTuple):
 
 
 def unpack(header: str) -> Header:
-    """Read a packed header. Raises `DecodeError` when it is not one of ours."""
+    """Read a packed header. Raises `DecodeError` when it is not one of ours, or when a column cannot hold it."""
     try:
         kind, epoch, connection, number, received_time, *pair = header.split(",")
-        return Header(
+        unpacked = Header(
             Kind(kind), int(epoch), connection, int(number), int(received_time), Pair.parse(pair[0]) if pair else None
         )
     except (ValueError, UnknownPair) as error:
-        raise DecodeError(f"header {header!r} is not kind,epoch,connection,number,received_time[,pair]") from error
+        raise DecodeError(f"header {header!r:.200} is not kind,epoch,connection,number,received_time[,pair]") from error
+    if not (0 <= unpacked.epoch < INT64 and 0 <= unpacked.number < INT64 and 0 <= unpacked.received_time < INT64):
+        raise DecodeError(f"header {header!r:.200} has an epoch, number or received_time that is out of range")
+    if not connection.isascii():  # a lone surrogate could not be stored
+        raise DecodeError(f"header {header!r:.200} has a connection that no collector names so")
+    return unpacked
+
+
+def unpack_dated(header: str) -> Header:
+    """Read a packed header whose time can be written as text, too. Raises `DecodeError`."""
+    unpacked = unpack(header)
+    if unpacked.received_time >= YEAR_10000:
+        raise DecodeError(f"header {header!r:.200} has a received_time after the year 9999")
+    return unpacked
 
 
 def frame(exchange: str, channel: Channel, header: Header, payload: bytes) -> Frame:
@@ -221,11 +238,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def unpack_facts(value: bytes) -> Facts:
-    """Read the value of one of our own records. Raises `DecodeError`."""
+    """Read the value of one of our own records. Raises `DecodeError`, also when it names what is no pair."""
     try:
-        return _decode_facts(value)
-    except (msgspec.MsgspecError, ValueError) as error:
+        facts = _decode_facts(value)
+        for name in (*facts.pairs, *((facts.book.pair,) if facts.book else ())):
+            Pair.parse(name)
+    except (msgspec.MsgspecError, ValueError, UnknownPair) as error:
         raise DecodeError(f"not one of our records: {error}") from error
+    return facts
 
 
 _decode_facts = msgspec.json.Decoder(Facts).decode

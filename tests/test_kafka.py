@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -24,7 +25,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.kafka import KafkaBroker, spool_folder
 from coin_platform.model import Channel, Region
 from coin_platform.settings import Settings, load
-from coin_platform.wire import GAPS, processed_topic, raw_topic
+from coin_platform.wire import GAPS, Record, processed_topic, raw_topic
 from infra.stack import Kafka
 from tests.kit.topics import PARTITIONS, fresh_topic
 
@@ -47,6 +48,27 @@ def region(kafka: Kafka, folder: Path, **more: object) -> Settings:
 
 
 # Records
+
+
+@pytest.mark.kafka
+def test_D25_a_foreign_record_whose_header_is_no_text_is_read_like_any_other(kafka: Kafka, tmp_path: Path) -> None:
+    topic = fresh_topic(kafka)
+    with closing(KafkaProducer(bootstrap_servers=kafka.address)) as producer:
+        for headers in ([("f", b"\xff")], [("other", b"x"), ("f", b"w,1,c,1,2")], []):
+            producer.send(topic, b"?", partition=0, headers=headers)
+        producer.flush()
+    with closing(KafkaBroker([kafka.address], tmp_path)) as broker:
+        found = [record.header for record in broker.read(topic, 0, 0, 3)]
+    assert found == ["\\xff", "w,1,c,1,2", ""]
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"), [(b"\xff", "\\xff"), (None, ""), (b"", ""), (b"\xed\xa0\x80", "\\xed\\xa0\\x80")]
+)
+def test_D25_a_foreign_header_becomes_a_text_that_every_table_holds(header: bytes | None, wanted: str) -> None:
+    found = SimpleNamespace(offset=7, timestamp=1, headers=[("f", header)], value=None)
+    assert kafka_module._record(found) == Record(7, 1000, wanted, b"")
+    wanted.encode()
 
 
 @pytest.mark.kafka

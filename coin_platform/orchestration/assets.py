@@ -105,7 +105,8 @@ def _curated(source: Source, settings: Settings) -> dg.AssetsDefinition:
 
 def _dead(exchange: Exchange, found: list[Source], settings: Settings) -> dg.AssetsDefinition:
     options = _options(exchange, "dead", (), settings)
-    options["deps"] = [key(exchange, f"raw_{source.channel}") for source in found]
+    made_of = [table for source in found for table in (f"raw_{source.channel}", source.channel.value)]
+    options["deps"] = [key(exchange, table) for table in made_of]
 
     decorate: Decorator = dg.asset(**options)
 

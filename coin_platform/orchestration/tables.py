@@ -22,8 +22,8 @@ from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seco
 from coin_platform.preprocess.ledger import State
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.tables import Batch, batch, dead_table, records
-from coin_platform.preprocess.transform import Source, Transform
+from coin_platform.preprocess.tables import Batch, batch, dead_facts, dead_of, dead_table, records
+from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.wire import Record
 
@@ -74,7 +74,12 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
         missed = [fault for _, fault in faults if fault.kind is FaultKind.CHECKPOINT]
         found.append(quality.arrived([(str(fault.pair), fault.reason) for fault in missed]))
     facts = {name: provenance[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
-    kept = {**facts, **result.counts, "faults_found": [(offset, str(pair), *rest) for offset, (pair, *rest) in faults]}
+    kept = {
+        **facts,
+        **result.counts,
+        "faults_found": [(offset, str(pair), *rest) for offset, (pair, *rest) in faults],
+        "dead_found": dead_facts(result.transform.dead),
+    }
     commit = making.commit(result.rows, {**kept, "raw_content_hash": provenance["content_hash"]})
     told = "\n".join(f"- offset {offset}: {fault.reason}" for offset, fault in faults[:20])
     numbers = {**facts, **result.counts, "seconds": time.perf_counter() - started}
@@ -111,14 +116,13 @@ def _refuse_worse(source: Source, window: Window, broker: Broker, lake: Lake, re
 
 
 def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Collect the dead letters of one window, of all channels."""
+    """Collect the dead letters of one window, of all channels, as the channels' tables have found them."""
     making = _Making(lake, "dead", exchange, window)
     parts = []
     for source in found:
-        transform = Transform(source)
-        for record in records(making.load(f"raw_{source.channel}").rows):
-            transform.feed(record)
-        parts.append(dead_table(source, transform.dead))
+        raw, facts = making.load(f"raw_{source.channel}").rows, making.facts(source.channel.value)
+        is_told = "dead_found" in facts  # footers of older tables do not have it
+        parts.append(dead_table(source, dead_of(facts, raw)) if is_told else batch(source, records(raw)).dead)
     rows = pl.concat(parts).sort("topic", "offset")
     commit = making.commit(rows, {"dead": rows.height, "raw_content_hash": making.raw_content_hash})
     reasons = rows.group_by("error", "reason").len().sort("len", descending=True).head(5)
@@ -197,9 +201,20 @@ class _Making:
         """Return another table of the window. Raises `dg.Failure` if it is not made, and `Damaged`."""
         held = self._lake.load(table, self._exchange, self._window)
         if held is None:
-            raise dg.Failure(f"{table} of {self._exchange} has no such window yet: materialise it first")
+            raise self._missing(table)
         self._made_of[table] = held.facts["content_hash"]
         return held
+
+    def facts(self, table: str) -> dict[str, Any]:
+        """Return what the footer of another table of the window says. Raises as `load` does."""
+        found = self._lake.provenance(table, self._exchange, self._window)
+        if found is None:
+            raise self._missing(table)
+        self._made_of[table] = found["content_hash"]
+        return found
+
+    def _missing(self, table: str) -> dg.Failure:
+        return dg.Failure(f"{table} of {self._exchange} has no such window yet: materialise it first")
 
     def commit(self, rows: pl.DataFrame, facts: dict[str, Any]) -> Commit:
         """Commit the table. Raises `Conflict` if it, or what it is made of, was made again meanwhile."""

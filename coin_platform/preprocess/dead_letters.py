@@ -1,6 +1,5 @@
 """Dead letters: what could not be decoded, why, and where it came from, as records of `<raw topic>-DLT`."""
 
-import logging
 import traceback
 
 import msgspec
@@ -8,10 +7,9 @@ import msgspec
 from coin_platform import __version__
 from coin_platform.errors import DecodeError
 from coin_platform.model import Microseconds
+from coin_platform.preprocess import processed
 from coin_platform.preprocess.transform import Dead, Entry, Source, Transform
 from coin_platform.wire import Record
-
-logger = logging.getLogger(__name__)
 
 TRACEBACK = 2_000  # characters kept, the innermost
 
@@ -52,21 +50,27 @@ def unpack(value: bytes) -> DeadLetter:
         raise DecodeError(f"not a dead letter: {error}") from error
 
 
-def entries(transform: Transform, record: Record) -> list[Entry]:
-    """Return the rows of a record; a fault of ours kills that frame alone, which must not stop its partition."""
+def encoded(transform: Transform, record: Record, *, is_redriven: bool = False) -> tuple[list[Entry], list[bytes]]:
+    """Return the rows of a record, and their processed records; `transform.dead` says what became none.
+
+    Whatever fails costs that record alone: its partition goes on. What cannot be encoded has rows all the same, as
+    the tables have them.
+    """
+    source, entries = transform.source, list[Entry]()
     try:
-        return transform.entries(record)
-    except Exception as error:
-        logger.exception("%s[%d]: offset %d", transform.source.topic, transform.source.partition, record.offset)
-        fault = DecodeError(f"{type(error).__name__}: {error}")
-        fault.__cause__ = error
-        transform.dead.append(Dead(record, None, fault))
-        return []
+        entries = transform.entries(record)
+        values = [
+            processed.encode(source.exchange, source.channel, entry, is_redriven=is_redriven) for entry in entries
+        ]
+    except Exception as error:  # whatever it is: a dead letter says it
+        transform.dead.append(Dead(record, None, error))
+        return entries, []
+    return entries, values
 
 
 def letter(source: Source, dead: Dead, time: Microseconds, attempts: int = 1) -> DeadLetter:
     """Return the dead letter of a record that could not be decoded at `time`."""
-    trace = "".join(traceback.format_exception(dead.error))
+    trace = "".join(traceback.format_exception(dead.error)).encode(errors="backslashreplace").decode()
     return DeadLetter(
         topic=source.topic,
         partition=source.partition,
@@ -75,8 +79,8 @@ def letter(source: Source, dead: Dead, time: Microseconds, attempts: int = 1) ->
         exchange=source.exchange.name,
         channel=source.channel.value,
         header=dead.record.header,
-        error=type(dead.error).__name__,
-        reason=str(dead.error)[:1000],
+        error=dead.kind,
+        reason=dead.reason,
         traceback=trace[-TRACEBACK:],
         code=__version__,
         time=time,

@@ -12,7 +12,7 @@ from coin_platform.preprocess import schema
 from coin_platform.preprocess.ledger import Cause, Ledger, State
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.transform import Source
-from coin_platform.wire import Record, unpack
+from coin_platform.wire import Record, unpack, unpack_dated
 
 KEY = ("channel", "pair", "from")  # with the exchange: a gap, told anew whenever more of it is known
 
@@ -43,7 +43,7 @@ class Gaps:
             found[fault.offset].append(fault)
         for record in records:
             try:
-                header = unpack(record.header)
+                header = unpack_dated(record.header)
                 self._keep(self.ledger.record(header, record.value), record)
             except DecodeError:
                 continue  # a row of the dead letters

@@ -19,11 +19,11 @@ from prometheus_client.registry import Collector
 from coin_platform.broker import Broker
 from coin_platform.errors import DecodeError, RetentionLoss
 from coin_platform.model import Channel, Kind, Microseconds
-from coin_platform.preprocess import dead_letters, processed, schema
+from coin_platform.preprocess import dead_letters, schema
 from coin_platform.preprocess.handoff import Given, Handoff
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.transform import Entry, Row, Source, Transform
+from coin_platform.preprocess.transform import Dead, Entry, Row, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.steady_clock import now
 from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
@@ -123,6 +123,7 @@ class Lane:
         self._batch, self._lag = BATCH.labels(*names), LAG.labels(*names)
         self._times: list[Times] = []  # of records whose rows are not known to be stored yet
         self._waiting_since: float | None = None
+        self._told_faults: set[str] = set()  # classes of errors of ours that were logged
         self._stalled: tuple[int, float] | None = None  # where we stand while records wait, and since when
         self.open()
 
@@ -241,13 +242,14 @@ class Lane:
     def _process(self, record: Record) -> list[Row]:
         """Append what a record gives to its topics; return its rows."""
         transform = self._transform
-        entries = dead_letters.entries(transform, record)
-        for entry in entries if record.offset not in self._given_up else ():  # or it were here, and redriven, too
+        entries, values = dead_letters.encoded(transform, record)
+        is_given_up = record.offset in self._given_up  # or it were here, and redriven, too
+        for entry, value in zip(entries, values, strict=False) if not is_given_up else ():
             if Place(record.offset, entry.row[-1]) > self._written:  # the last column is the index
-                value = processed.encode(self.source.exchange, self.source.channel, entry)
                 self._broker.append(self.out, self.source.partition, record.header, value)
                 self._processed.inc()
         for dead in transform.dead:
+            self._tell(dead)
             if Place(record.offset, 0) > self._buried:
                 letter = dead_letters.letter(self.source, dead, self._clock())
                 self._broker.append(self.letters, self.source.partition, record.header, letter.pack())
@@ -257,6 +259,12 @@ class Lane:
         transform.dead.clear()
         transform.faults.clear()
         return [entry.row for entry in entries]
+
+    def _tell(self, dead: Dead) -> None:
+        """Log a fault of ours with its traceback, once for each class of error; the dead letters have them all."""
+        if dead.is_ours and dead.kind not in self._told_faults:
+            self._told_faults.add(dead.kind)
+            logger.error("%s: offset %d: %s", self, dead.record.offset, dead.reason, exc_info=dead.error)
 
     def _last(self, topic: str, place: Callable[[bytes], Place | None], begin: int, end: int) -> tuple[Place, bool]:
         """Return the place of the newest record that was no second try, and whether our topic is still the one named.

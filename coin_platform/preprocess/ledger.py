@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Gap, Kind, Microseconds, Pair, Refused
 from coin_platform.wire import End, Facts, Header, frame, is_over_budget, time_text, unheard, unpack_facts
@@ -297,11 +296,11 @@ class Ledger:
         answer = frame(self.exchange.name, self.channel, header, value)
         try:
             events = self.exchange.decode(answer)
-        except DecodeError:
-            return  # a dead letter elsewhere
+            since = self.exchange.covered_since(answer, events)
+        except Exception:
+            return  # whatever it is: a dead letter elsewhere
         if any(isinstance(event, Refused) for event in events):
             return
-        since = self.exchange.covered_since(answer, events)
         for one in list(pending):
             if since is not None and since <= one.reached < header.received_time:
                 one.reached = header.received_time

@@ -22,6 +22,8 @@ class FaultKind(StrEnum):
     CHECKSUM = "checksum"  # the book does not have the checksum that was sent
     CHECKPOINT = "checkpoint"  # the book is not the one that the collector had
     NO_BOOK = "no_book"  # a change, and nothing tells how its book began: at a start that is no fault
+    UNREADABLE = "unreadable"  # a change could not be read or applied, and the exchange proves no book
+    LOST_FRAMES = "lost_frames"  # frames never reached the log, and the exchange proves no book
 
 
 class Fault(NamedTuple):
@@ -33,21 +35,36 @@ class Fault(NamedTuple):
 
 
 class Books:
-    """The books of all pairs and connections of one exchange, as the log tells them."""
+    """The books of all pairs and connections of one exchange, as the log tells them.
+
+    After a known loss a book is trusted again as soon as something shows it whole:
+    1. A snapshot of the exchange always does.
+    2. A checkpoint does after frames that never reached the log: the collector has read them.
+    3. A checkpoint does not after a frame that nobody could read: the collector's own book missed the same change,
+       until the exchange sends it a snapshot.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._books: defaultdict[str, dict[Pair, Book]] = defaultdict(dict)
         self.orphans: set[Pair] = set()  # pairs with changes but no book to apply them to
+        self._proved: dict[tuple[str, Pair], int] = {}  # number of the last frame before the newest checkpoint
+        self._restored: dict[str, set[Pair]] = {}  # pairs with a snapshot since the last unreadable frame
 
     def own(self, header: Header, facts: Facts) -> list[Fault]:
         """Take one of our own records: a checkpoint starts or proves a book, a closed connection ends its books."""
         if header.kind is Kind.CLOSED:
-            self._books.pop(header.connection, None)
+            for pair in self._books.pop(header.connection, {}):
+                self._proved.pop((header.connection, pair), None)
+            self._restored.pop(header.connection, None)
         if header.kind is not Kind.CHECKPOINT or facts.book is None:
             return []
         update = facts.book.update()
         book = self._book(header.connection, update.pair)
+        restored = self._restored.get(header.connection)
+        if not book.is_valid and restored is not None and update.pair not in restored:
+            return []
+        self._proved[header.connection, update.pair] = header.number
         if book.is_valid and not _equal(book, update):
             reason = f"{update.pair}: the book of the window is not the one the collector had at its checkpoint"
             book.apply(update)
@@ -56,6 +73,21 @@ class Books:
             book.apply(update)
             self.orphans.discard(update.pair)
         return []
+
+    def lose(self, connection: str, kind: FaultKind, reason: str, *, unproved_before: int | None = None) -> list[Fault]:
+        """Trust no book of a connection any more; with `unproved_before` none without a checkpoint after that frame."""
+        faults = []
+        for pair, book in self._books.get(connection, {}).items():
+            is_proved = unproved_before is not None and self._proved.get((connection, pair), -1) >= unproved_before
+            if book.is_valid and not is_proved:
+                book.invalidate()
+                faults.append(Fault(pair, kind, reason))
+        return faults
+
+    def unreadable(self, connection: str, reason: str) -> list[Fault]:
+        """Trust no book of a connection until its next snapshot: a frame may have been a change of any of them."""
+        self._restored[connection] = set()
+        return self.lose(connection, FaultKind.UNREADABLE, reason)
 
     def subscribed(self, connection: str, event: Subscribed) -> None:
         """Remember the depth that an exchange confirmed."""
@@ -75,6 +107,8 @@ class Books:
             return applied, None, [Fault(update.pair, FaultKind.NO_BOOK, "a change without a book to go into")]
         if applied is not Applied.WAITING:
             self.orphans.discard(update.pair)
+        if update.is_snapshot and connection in self._restored:
+            self._restored[connection].add(update.pair)
         if applied is not Applied.APPLIED or not book.is_valid:
             return applied, None, []
         return applied, self._values(book, update), []

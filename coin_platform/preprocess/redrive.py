@@ -13,7 +13,7 @@ from typing import NamedTuple
 from coin_platform.broker import Broker
 from coin_platform.errors import DecodeError, PartitionBusy
 from coin_platform.model import Microseconds
-from coin_platform.preprocess import dead_letters, processed
+from coin_platform.preprocess import dead_letters
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.steady_clock import now
 from coin_platform.wire import dead_letter_topic, processed_topic
@@ -88,9 +88,9 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
             continue
         seen.add(letter.offset)
         transform = Transform(source)  # alone: what became of the book since does not matter to it
-        for entry in dead_letters.entries(transform, letter.record):
+        entries, values = dead_letters.encoded(transform, letter.record, is_redriven=True)
+        for entry, value in zip(entries, values, strict=False):  # none are encoded, or all
             if (letter.offset, entry.row[-1]) not in rows:  # the last column is the index
-                value = processed.encode(source.exchange, source.channel, entry, is_redriven=True)
                 broker.append(out, partition, letter.header, value)
         if transform.dead and letter.offset not in letters:
             again = dead_letters.letter(source, transform.dead[0], clock(), letter.attempts + 1)

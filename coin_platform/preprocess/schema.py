@@ -4,11 +4,14 @@ Prices are in quote currency, sizes and volumes in base currency unless the name
 microseconds. Null means not known. A table's `exchange` comes from its path in the lake.
 """
 
-from typing import TypeAlias
+import re
+from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import polars as pl
 from polars.datatypes import DataTypeClass
 
+from coin_platform.errors import DecodeError
 from coin_platform.model import Channel
 
 VERSION = 1  # of all schemas together; rises when a column changes its name, type or meaning
@@ -154,3 +157,50 @@ TABLES = {
     "dead": DEAD,
     "gap": GAP,
 }
+
+_VALUES: dict[pl.DataType | DataTypeClass, Any] = {
+    pl.String: str,
+    pl.Boolean: bool,
+    pl.Float64: float,
+    pl.List(pl.Float64): list[float],
+    pl.Int32: Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)],
+    pl.Int64: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)],
+    TIME: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)],  # µs since 1970
+}
+
+
+class Fit:
+    """Checks that columns can hold the values of a row, so that one row cannot fail the table of a whole window."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._names = list(columns)
+        self._texts = [index for index, kind in enumerate(columns.values()) if kind == pl.String]
+        fields = [(f"column_{index}", _VALUES[kind] | None) for index, kind in enumerate(columns.values())]
+        self._type: type[msgspec.Struct] = msgspec.defstruct("Row", fields, array_like=True, gc=False)
+
+    def check(self, values: tuple[Any, ...]) -> None:
+        """Raise `DecodeError`, with the name of the column, for a value of another type or out of the type's range."""
+        try:
+            msgspec.convert(values, self._type)
+        except msgspec.ValidationError as error:
+            text = re.sub(r"\$\[(\d+)\]", lambda found: self._names[int(found[1])], str(error))
+            raise DecodeError(f"a value does not fit its column: {text}") from error
+        for index in self._texts:
+            text = values[index]
+            if text is not None and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    raise DecodeError(f"a value does not fit its column: {self._names[index]}: {error}") from error
+
+
+_ELSEWHERE = {
+    "received_time",
+    "log_time",
+    *ORIGIN,
+}  # from the header and the log, which are checked where they are read
+FITS = {
+    channel: Fit({name: kind for name, kind in columns.items() if name not in _ELSEWHERE})
+    for channel, columns in CURATED.items()
+}
+"""The check of what an event gives to a row: the pair, the exchange's time, and the channel's own columns."""

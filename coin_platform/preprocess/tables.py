@@ -1,17 +1,18 @@
 """What a transform found as tables: the rows and dead letters of a batch, and records as they are."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from coin_platform import __version__
-from coin_platform.errors import DecodeError
+from coin_platform.errors import DecodeError, LakeError
 from coin_platform.model import Channel
 from coin_platform.preprocess import candle, schema
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.transform import Dead, Outcome, Row, Source, Transform, origin
-from coin_platform.wire import Record, unpack
+from coin_platform.wire import Header, Record, unpack_dated
 
 
 class Batch(NamedTuple):
@@ -49,7 +50,8 @@ def batch(source: Source, records: Iterable[Record], start: int = 0) -> Batch:
         table = candle.latest(table.lazy(), *candle.KEY).collect()
     else:
         table = table.sort("pair", "offset", "index")
-    return Batch(table, dead_table(source, transform.dead), transform)
+    letters = [(each.record, Letter(each.kind, each.reason, __version__)) for each in transform.dead]
+    return Batch(table, dead_table(source, letters), transform)
 
 
 def rows_table(channel: Channel, rows: Sequence[Row]) -> pl.DataFrame:
@@ -72,29 +74,68 @@ def records(table: pl.DataFrame) -> Iterator[Record]:
         yield Record(offset, time, text, payload)
 
 
-def dead_table(source: Source, dead: Sequence[Dead]) -> pl.DataFrame:
+class Letter(NamedTuple):
+    """Why a record did not become rows."""
+
+    error: str  # class
+    reason: str
+    code: str  # version
+
+
+def dead_table(source: Source, dead: Iterable[tuple[Record, Letter]]) -> pl.DataFrame:
     """Return dead letters as rows."""
-    rows = [
-        (
-            source.channel.value,
-            letter.header.received_time if letter.header else None,
-            letter.record.time,
-            type(letter.error).__name__,
-            str(letter.error)[:1000],
-            __version__,
-            *origin(source, letter.record, letter.header, 0),
-            letter.record.value,
+    return _table([_dead(source, record, letter) for record, letter in dead], schema.DEAD)
+
+
+def dead_facts(dead: Iterable[Dead]) -> list[tuple[str, str, list[int]]]:
+    """Return why which offsets are dead, for the footer of the channel's table: error, reason, offsets."""
+    offsets = defaultdict[tuple[str, str], list[int]](list)
+    for each in dead:
+        offsets[each.kind, each.reason].append(each.record.offset)
+    return [(*why, places) for why, places in offsets.items()]
+
+
+def dead_of(facts: Mapping[str, Any], raw: pl.DataFrame) -> Iterator[tuple[Record, Letter]]:
+    """Yield what the footer of a channel's table says is dead, with the records of its raw table.
+
+    Raises `LakeError` where that has no such record.
+    """
+    letters = {
+        int(offset): Letter(error, reason, facts["code"])
+        for error, reason, offsets in facts["dead_found"]
+        for offset in offsets
+    }
+    found = list(records(raw.filter(pl.col("offset").is_in(list(letters)))))
+    if missing := letters.keys() - {record.offset for record in found}:
+        raise LakeError(
+            f"raw_{facts['table']} of {facts['exchange']} has no offset {min(missing)}, which is dead in "
+            f"{facts['table']} of that window: materialise {facts['table']} again"
         )
-        for letter in dead
-    ]
-    return _table(rows, schema.DEAD)
+    for record in found:
+        yield record, letters[record.offset]
+
+
+def _dead(source: Source, record: Record, letter: Letter) -> Row:
+    header = _header(record)
+    place = origin(source, record, header, 0)
+    time = header.received_time if header else None
+    return (source.channel.value, time, record.time, *letter, *place, record.value)
+
+
+def _header(record: Record) -> Header | None:
+    """Return the header of a record; `None` where it is not one of ours, to the letter."""
+    try:
+        header = unpack_dated(record.header)
+    except DecodeError:
+        return None
+    return header if header.pack() == record.header else None
 
 
 def _raw(record: Record) -> Row:
-    try:
-        header = unpack(record.header)
-    except DecodeError:
-        return (record.offset, record.time, None, None, record.header, None, None, None, record.value)
+    header = _header(record)
+    if header is None:
+        text = record.header.encode(errors="backslashreplace").decode()
+        return (record.offset, record.time, None, None, text, None, None, None, record.value)
     pair = str(header.pair) if header.pair else None
     kind, epoch, connection, number, received_time, _ = header
     return (record.offset, record.time, kind.value, epoch, connection, number, received_time, pair, record.value)

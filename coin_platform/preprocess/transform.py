@@ -9,13 +9,13 @@ from coin_platform.book import Applied
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
-from coin_platform.preprocess import candle, ticker, trade
-from coin_platform.preprocess.orderbook import Books, Fault
+from coin_platform.preprocess import candle, schema, ticker, trade
+from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
-from coin_platform.wire import Header, Record, frame, unpack, unpack_facts
+from coin_platform.wire import Header, Record, frame, unpack_dated, unpack_facts
 
 Row: TypeAlias = tuple[object, ...]
-Told: TypeAlias = tuple[Pair, Microseconds | None, Row]  # pair, exchange time, and the columns that the event gives
+Told: TypeAlias = tuple[str, Microseconds | None, Row]  # pair, exchange time, and the columns that the event gives
 
 
 class Source(NamedTuple):
@@ -39,6 +39,9 @@ class Outcome(StrEnum):
 
 
 Found: TypeAlias = tuple[Outcome, Told | None]
+Values: TypeAlias = Callable[[Any], Row]
+Reader: TypeAlias = Callable[["Transform", Record, Header, int, Any, Any], Found]
+LONGEST_REASON = 1000  # characters of an error's text that are kept
 _NO_ROWS = (Outcome.INVALID, Outcome.IGNORED, Outcome.DUPLICATE)  # what a frame without rows counts as, worst first
 
 
@@ -50,11 +53,27 @@ class Entry(NamedTuple):
 
 
 class Dead(NamedTuple):
-    """A record that could not be decoded."""
+    """A record that did not become rows: it could not be decoded, or our code failed on it."""
 
     record: Record
     header: Header | None
-    error: DecodeError
+    error: Exception
+
+    @property
+    def kind(self) -> str:
+        """The class of the error."""
+        return type(self.error).__name__
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether nobody expected the error: our code is at fault, not the record."""
+        return not isinstance(self.error, DecodeError)
+
+    @property
+    def reason(self) -> str:
+        """The error's text, at most `LONGEST_REASON` characters; with its class where the fault is ours."""
+        text = f"{self.kind}: {self.error}" if self.is_ours else str(self.error)
+        return text[:LONGEST_REASON].encode(errors="backslashreplace").decode()
 
 
 class Transform:
@@ -85,7 +104,12 @@ class Transform:
         self._trades: defaultdict[Pair, dict[str, Microseconds]] = defaultdict(dict)  # id -> when it was told last
         self._minutes: defaultdict[Pair, set[Microseconds]] = defaultdict(set)  # of candles in the window so far
         self._told_in = 0  # which window that is
-        self._kind, self._read = self._READERS[source.channel]
+        self._kind: Any
+        self._kind, self._values, self._read = self._READERS[source.channel]
+        self._fit = schema.FITS[source.channel]
+        is_book = source.channel is Channel.ORDERBOOK
+        self._has_deltas = is_book and source.exchange.has_deltas
+        self._can_hide_losses = is_book and source.exchange.can_hide_losses
 
     def feed(self, record: Record) -> list[Row]:
         """Return the rows of one record, as tuples in the order of the table's columns."""
@@ -96,12 +120,12 @@ class Transform:
         is_inside = record.offset >= self.start
         header: Header | None = None
         try:
-            header = unpack(record.header)
+            header = unpack_dated(record.header)
             if not header.kind.is_frame:
                 self._own(record, header, is_inside=is_inside)
                 return []
             outcome, entries = self._frame(record, header)
-        except DecodeError as error:
+        except Exception as error:  # whatever it is: it costs this record alone
             outcome, entries = Outcome.DEAD, []
             if is_inside:
                 self.dead.append(Dead(record, header, error))
@@ -120,22 +144,66 @@ class Transform:
         faults = self.books.own(header, facts)
         if facts.book is not None and facts.book.sequence is not None:
             self._overlap.has_book(header, Pair.parse(facts.book.pair), facts.book.sequence)
-        self.faults += [(record.offset, fault) for fault in faults if is_inside]
+        self._note(record, faults)
 
     def _frame(self, record: Record, header: Header) -> tuple[Outcome, list[Entry]]:
         identity = (header.epoch, header.connection)
         last = self._last_number.get(identity)
         if last is not None and header.number <= last:
             return Outcome.DUPLICATE, []
-        if last is not None and record.offset >= self.start:
-            self.missing += header.number - last - 1
+        if last is not None and header.number > last + 1:
+            self._skipped(record, header, header.number - last - 1)
         self._last_number[identity] = header.number
         if self._overlap.is_open or identity not in self._overlap.lives:
             self._overlap.heard(record, identity)
-        events = self.source.exchange.decode(
-            frame(self.source.exchange.name, self.source.channel, header, record.value)
-        )
-        found = [self._event(record, header, index, event) for index, event in enumerate(events)]
+        try:
+            events = self.source.exchange.decode(
+                frame(self.source.exchange.name, self.source.channel, header, record.value)
+            )
+            told = [self._told(event) for event in events]  # checked before anything is remembered of the frame
+        except Exception as error:
+            if self._can_hide_losses and header.kind is Kind.SOCKET:
+                reason = f"frame {header.number} of {header.connection} could not be read: {error}"
+                self._note(record, self.books.unreadable(header.connection, reason))
+            raise
+        try:
+            return self._become(record, header, events, told)
+        except Exception as error:
+            if self._has_deltas:
+                reason = (
+                    f"frame {header.number} of {header.connection} was not applied: {type(error).__name__}: {error}"
+                )
+                self._note(record, self.books.lose(header.connection, FaultKind.UNREADABLE, reason))
+            raise
+
+    def _skipped(self, record: Record, header: Header, missing: int) -> None:
+        """Count frames that never reached the log. A book that can hide losses is not to be trusted after them."""
+        if record.offset >= self.start:
+            self.missing += missing
+        if self._can_hide_losses:
+            reason = f"{missing} frames of {header.connection} before number {header.number} never reached the log"
+            faults = self.books.lose(
+                header.connection, FaultKind.LOST_FRAMES, reason, unproved_before=header.number - 1
+            )
+            self._note(record, faults)
+
+    def _note(self, record: Record, faults: list[Fault]) -> None:
+        """Keep the faults of the window; those before it are told by the window before."""
+        if record.offset >= self.start:
+            self.faults += [(record.offset, fault) for fault in faults]
+
+    def _told(self, event: Event) -> Told | None:
+        """Return what an event gives to its row, if it alone decides that. Raises `DecodeError` if it does not fit."""
+        if self._values is None or not isinstance(event, self._kind):
+            return None
+        pair, time, values = str(event.pair), event.exchange_time, self._values(event)
+        self._fit.check((pair, time, *values))
+        return pair, time, values
+
+    def _become(
+        self, record: Record, header: Header, events: list[Event], told: list[Told | None]
+    ) -> tuple[Outcome, list[Entry]]:
+        found = [self._event(record, header, index, *each) for index, each in enumerate(zip(events, told, strict=True))]
         entries = [
             Entry(self._row(record, header, index, told), event)
             for index, (event, (_, told)) in enumerate(zip(events, found, strict=True))
@@ -146,30 +214,31 @@ class Transform:
         outcomes = {outcome for outcome, _ in found}
         return next((outcome for outcome in _NO_ROWS if outcome in outcomes), Outcome.CONTROL), []
 
-    def _event(self, record: Record, header: Header, index: int, event: Event) -> Found:
+    def _event(self, record: Record, header: Header, index: int, event: Event, told: Told | None) -> Found:
         if isinstance(event, self._kind):
-            return self._read(self, record, header, index, event)
+            return self._read(self, record, header, index, event, told)
         if isinstance(event, Subscribed):
             self.books.subscribed(header.connection, event)
         return Outcome.CONTROL, None
 
-    def _ticker(self, record: Record, header: Header, index: int, event: Ticker) -> Found:
+    def _ticker(self, record: Record, header: Header, index: int, event: Ticker, told: Told) -> Found:
         if self._is_copy(record, header, index, event.pair):
             return self._repeat(record)
-        return Outcome.ROWS, (event.pair, event.exchange_time, ticker.values(event))
+        return Outcome.ROWS, told
 
-    def _book(self, record: Record, header: Header, index: int, event: BookUpdate) -> Found:
+    def _book(self, record: Record, header: Header, index: int, event: BookUpdate, _: None) -> Found:
         if not self._is_inside and record.offset >= self.start:
             self._is_inside = True
             self.books.orphans.clear()  # of what begins here, it is to be told
         applied, row, faults = self.books.row(header.connection, event)
-        if record.offset >= self.start:
-            self.faults += [(record.offset, fault) for fault in faults]
+        self._note(record, faults)
         if row is None:
             return Outcome.IGNORED if applied is Applied.IGNORED else Outcome.INVALID, None
         if self._is_told(record, header, index, event):
             return self._repeat(record)
-        return Outcome.ROWS, (event.pair, event.exchange_time, row)
+        told = (str(event.pair), event.exchange_time, row)
+        self._fit.check((*told[:2], *row))
+        return Outcome.ROWS, told
 
     def _is_told(self, record: Record, header: Header, index: int, event: BookUpdate) -> bool:
         # Some exchanges number the books of REST answers otherwise than those of the socket.
@@ -180,27 +249,27 @@ class Transform:
         first = None if event.is_snapshot else event.first_sequence
         return self._overlap.has_book(header, event.pair, sequence, first)
 
-    def _trade(self, record: Record, header: Header, index: int, event: Trade) -> Found:
+    def _trade(self, record: Record, header: Header, index: int, event: Trade, told: Told) -> Found:
         if event.id is None:
             is_told = self._is_copy(record, header, index, event.pair)
         else:
             self._turn(record)
-            told = self._trades[event.pair]
-            is_told = event.id in told
-            told[event.id] = record.time
+            ids = self._trades[event.pair]
+            is_told = event.id in ids
+            ids[event.id] = record.time
         if is_told:
             return self._repeat(record)
-        return Outcome.ROWS, (event.pair, event.exchange_time, trade.values(event))
+        return Outcome.ROWS, told
 
-    def _candle(self, record: Record, header: Header, index: int, event: Candle) -> Found:
+    def _candle(self, record: Record, header: Header, index: int, event: Candle, told: Told) -> Found:
         if self._is_copy(record, header, index, event.pair):
             return self._repeat(record)
         if record.offset >= self.start:
             self._turn(record)
-            told = self._minutes[event.pair]
-            self.replaced += event.open_time in told
-            told.add(event.open_time)
-        return Outcome.ROWS, (event.pair, event.exchange_time, candle.values(event))
+            minutes = self._minutes[event.pair]
+            self.replaced += event.open_time in minutes
+            minutes.add(event.open_time)
+        return Outcome.ROWS, told
 
     def _is_copy(self, record: Record, header: Header, index: int, pair: Pair) -> bool:
         """Whether another connection has brought the event, which has no number of its own."""
@@ -226,7 +295,7 @@ class Transform:
     def _row(self, record: Record, header: Header, index: int, told: Told) -> Row:
         pair, exchange_time, values = told
         return (
-            str(pair),
+            pair,
             exchange_time,
             header.received_time,
             record.time,
@@ -234,11 +303,11 @@ class Transform:
             *origin(self.source, record, header, index),
         )
 
-    _READERS: ClassVar[dict[Channel, tuple[type, Callable[["Transform", Record, Header, int, Any], Found]]]] = {
-        Channel.TICKER: (Ticker, _ticker),
-        Channel.ORDERBOOK: (BookUpdate, _book),
-        Channel.TRADE: (Trade, _trade),
-        Channel.CANDLE: (Candle, _candle),
+    _READERS: ClassVar[dict[Channel, tuple[type, Values | None, Reader]]] = {
+        Channel.TICKER: (Ticker, ticker.values, _ticker),
+        Channel.ORDERBOOK: (BookUpdate, None, _book),  # the values come from the book
+        Channel.TRADE: (Trade, trade.values, _trade),
+        Channel.CANDLE: (Candle, candle.values, _candle),
     }
 
 

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from coin_platform.broker import Broker, MemoryBroker
-from coin_platform.errors import RetentionLoss, WindowOpen
+from coin_platform.errors import LakeError, RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
-from coin_platform.model import Channel, Kind, Pair, Window
+from coin_platform.model import Channel, Event, Frame, Kind, Pair, Window
 from coin_platform.orchestration.assets import key, tables
 from coin_platform.orchestration.partitions import key_of, window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.orchestration.tables import keep_gaps, keep_raw, keep_rows
+from coin_platform.orchestration.tables import keep_dead, keep_gaps, keep_raw, keep_rows
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
@@ -196,6 +196,81 @@ def test_a_malformed_frame_is_a_dead_letter_and_the_rest_of_the_window_is_unharm
     assert dead["payload"].to_list() == [b'{"type":"ticker"']
     rows = lake.read("ticker", "upbit", FIRST)
     assert rows is not None and rows.height == good
+
+
+def log_ticker(broker: Broker, place: Source, number: int, payload: bytes, clock: Clock) -> None:
+    """Log one message of connection c."""
+    header = Header(Kind.SOCKET, 1, "c", number, clock.time)
+    broker.append(place.topic, place.partition, header.pack(), payload)
+
+
+def test_R1_a_malformed_frame_that_is_sent_again_in_the_next_window_is_dead_once(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place, good = source("upbit", Channel.TICKER), frames("upbit", "ticker")[0].payload
+    log_ticker(broker, place, 1, good, clock)
+    clock.time = FIRST.stop - 2_000_000
+    log_ticker(broker, place, 2, b"{half", clock)
+    clock.time = SECOND.start
+    for number, payload in ((2, b"{half"), (3, good), (4, b"{other")):
+        log_ticker(broker, place, number, payload, clock)
+    for window, wanted in ((FIRST, [2]), (SECOND, [4])):
+        assert materialise("upbit", window).success
+        dead = lake.read("dead", "upbit", window)
+        assert dead is not None and dead["number"].to_list() == wanted
+        assert (lake.provenance("ticker", "upbit", window) or {})["frames_dead"] == dead.height
+        kept = dead.to_dicts()[0]
+        assert (kept["channel"], kept["error"], kept["topic"]) == ("ticker", "DecodeError", place.topic)
+
+
+def test_R1_each_frame_of_a_window_is_decoded_once(
+    platform: tuple[Clock, MemoryBroker, Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, broker, _ = platform
+    kraken, count = EXCHANGES["kraken"], 0
+    count += append(broker, source("kraken", Channel.ORDERBOOK), "book_sequence_2", clock)
+    for channel in (Channel.TICKER, Channel.TRADE, Channel.CANDLE):
+        count += append(broker, source("kraken", channel), channel.value, clock)
+    log_ticker(broker, source("kraken", Channel.TICKER), 1000, b"{half", clock)
+    decode, decoded = kraken.decode, list[bytes]()
+
+    def counted(frame: Frame) -> list[Event]:
+        decoded.append(frame.payload)
+        return decode(frame)
+
+    monkeypatch.setattr(kraken, "decode", counted)
+    assert materialise("kraken", FIRST).success
+    assert len(decoded) == count + 1
+
+
+def test_R1_the_dead_of_a_table_whose_footer_does_not_name_them_are_found_in_its_records(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    log_ticker(broker, place, 1, b"{half", clock)
+    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    rows = lake.read("raw_ticker", "upbit", FIRST)
+    assert rows is not None
+    lake.commit("ticker", "upbit", FIRST, rows.clear(), {"frames_dead": 1})
+    keep_dead(EXCHANGES["upbit"], [place], FIRST, lake)
+    dead = lake.read("dead", "upbit", FIRST)
+    assert dead is not None and dead["payload"].to_list() == [b"{half"]
+
+
+def test_R1_dead_letters_need_the_table_that_found_them(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    place = source("upbit", Channel.TICKER)
+    log_ticker(broker, place, 1, b"{half", clock)
+    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    with pytest.raises(dg.Failure, match="ticker of upbit has no such window yet"):
+        keep_dead(EXCHANGES["upbit"], [place], FIRST, lake)
+    rows = lake.read("raw_ticker", "upbit", FIRST)
+    assert rows is not None
+    lake.commit("ticker", "upbit", FIRST, rows.clear(), {"dead_found": [["DecodeError", "half", [7]]]})
+    with pytest.raises(LakeError, match=r"raw_ticker of upbit has no offset 7, .* materialise ticker again"):
+        keep_dead(EXCHANGES["upbit"], [place], FIRST, lake)
 
 
 def test_a_crossed_book_fails_its_check_and_says_which_pair(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
