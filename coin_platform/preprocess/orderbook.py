@@ -1,6 +1,7 @@
 """Book updates -> values of the order book table; the books of every connection, started from checkpoints."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Set
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -49,20 +50,19 @@ class Books:
         self._books: defaultdict[str, dict[Pair, Book]] = defaultdict(dict)
         self.orphans: set[Pair] = set()  # pairs with changes but no book to apply them to
         self._proved: dict[tuple[str, Pair], int] = {}  # number of the last frame before the newest checkpoint
-        self._restored: dict[str, set[Pair]] = {}  # pairs with a snapshot since the last unreadable frame
+        self._unread: dict[str, set[Pair]] = {}  # pairs without a snapshot since a frame of theirs was unreadable
 
     def own(self, header: Header, facts: Facts) -> list[Fault]:
         """Take one of our own records: a checkpoint starts or proves a book, a closed connection ends its books."""
         if header.kind is Kind.CLOSED:
             for pair in self._books.pop(header.connection, {}):
                 self._proved.pop((header.connection, pair), None)
-            self._restored.pop(header.connection, None)
+            self._unread.pop(header.connection, None)
         if header.kind is not Kind.CHECKPOINT or facts.book is None:
             return []
         update = facts.book.update()
         book = self._book(header.connection, update.pair)
-        restored = self._restored.get(header.connection)
-        if not book.is_valid and restored is not None and update.pair not in restored:
+        if not book.is_valid and update.pair in self._unread.get(header.connection, ()):
             return []
         self._proved[header.connection, update.pair] = header.number
         if book.is_valid and not _equal(book, update):
@@ -74,20 +74,29 @@ class Books:
             self.orphans.discard(update.pair)
         return []
 
-    def lose(self, connection: str, kind: FaultKind, reason: str, *, unproved_before: int | None = None) -> list[Fault]:
-        """Trust no book of a connection any more; with `unproved_before` none without a checkpoint after that frame."""
-        faults = []
-        for pair, book in self._books.get(connection, {}).items():
-            is_proved = unproved_before is not None and self._proved.get((connection, pair), -1) >= unproved_before
-            if book.is_valid and not is_proved:
-                book.invalidate()
-                faults.append(Fault(pair, kind, reason))
-        return faults
+    def lose(self, connection: str, kind: FaultKind, reason: str, *, number: int | None = None) -> list[Fault]:
+        """Trust no book of a connection any more, but those that a checkpoint showed after frame `number`."""
+        books = self._books.get(connection, {})
+        proved = {pair for pair in books if number is not None and self._proved.get((connection, pair), -1) >= number}
+        return self._invalidate(connection, books.keys() - proved, kind, reason)
 
-    def unreadable(self, connection: str, reason: str) -> list[Fault]:
-        """Trust no book of a connection until its next snapshot: a frame may have been a change of any of them."""
-        self._restored[connection] = set()
-        return self.lose(connection, FaultKind.UNREADABLE, reason)
+    def unreadable(self, connection: str, payload: bytes, pairs: Iterable[Pair] | None, reason: str) -> list[Fault]:
+        """Trust no book until its next snapshot that an unreadable frame may have changed.
+
+        That is the one that its bytes name of the `pairs` of the connection, or else any of them: the rule by which
+        the collector asks for books again. Without `pairs` they are those that have a book.
+        """
+        known = set(self._books.get(connection, {}) if pairs is None else pairs)
+        named = self._exchange.only_pair_in(payload, known)
+        concerned = known if named is None else {named}
+        self._unread.setdefault(connection, set()).update(concerned)
+        return self._invalidate(connection, concerned, FaultKind.UNREADABLE, reason)
+
+    def _invalidate(self, connection: str, pairs: Set[Pair], kind: FaultKind, reason: str) -> list[Fault]:
+        lost = sorted(pair for pair, book in self._books.get(connection, {}).items() if pair in pairs and book.is_valid)
+        for pair in lost:
+            self._book(connection, pair).invalidate()
+        return [Fault(pair, kind, reason) for pair in lost]
 
     def subscribed(self, connection: str, event: Subscribed) -> None:
         """Remember the depth that an exchange confirmed."""
@@ -107,8 +116,8 @@ class Books:
             return applied, None, [Fault(update.pair, FaultKind.NO_BOOK, "a change without a book to go into")]
         if applied is not Applied.WAITING:
             self.orphans.discard(update.pair)
-        if update.is_snapshot and connection in self._restored:
-            self._restored[connection].add(update.pair)
+        if update.is_snapshot and connection in self._unread:
+            self._unread[connection].discard(update.pair)
         if applied is not Applied.APPLIED or not book.is_valid:
             return applied, None, []
         return applied, self._values(book, update), []

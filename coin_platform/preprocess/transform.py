@@ -164,7 +164,9 @@ class Transform:
         except Exception as error:
             if self._can_hide_losses and header.kind is Kind.SOCKET:
                 reason = f"frame {header.number} of {header.connection} could not be read: {error}"
-                self._note(record, self.books.unreadable(header.connection, reason))
+                names = self._overlap.lives[identity].pairs
+                pairs = None if names is None else [Pair.parse(name) for name in names]
+                self._note(record, self.books.unreadable(header.connection, record.value, pairs, reason))
             raise
         try:
             return self._become(record, header, events, told)
@@ -182,9 +184,7 @@ class Transform:
             self.missing += missing
         if self._can_hide_losses:
             reason = f"{missing} frames of {header.connection} before number {header.number} never reached the log"
-            faults = self.books.lose(
-                header.connection, FaultKind.LOST_FRAMES, reason, unproved_before=header.number - 1
-            )
+            faults = self.books.lose(header.connection, FaultKind.LOST_FRAMES, reason, number=header.number - 1)
             self._note(record, faults)
 
     def _note(self, record: Record, faults: list[Fault]) -> None:

@@ -54,7 +54,7 @@ SABOTAGES = (
     Sabotage(
         *("R4", "an unreadable frame costs books their trust in the windows"),
         "coin_platform/preprocess/orderbook.py",
-        "return self.lose(connection, FaultKind.UNREADABLE, reason)",
+        "return self._invalidate(connection, concerned, FaultKind.UNREADABLE, reason)",
         "return []",
         ("tests/preprocess/test_losses.py",),
     ),

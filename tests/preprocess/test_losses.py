@@ -162,6 +162,33 @@ def test_R4_a_loss_of_the_window_before_is_its_fault_and_a_closed_connection_tak
     assert books.batch(start).rows.height > 0
 
 
+@pytest.mark.parametrize("exchange", HIDING)
+def test_R4_an_unreadable_frame_that_names_one_pair_of_its_connection_costs_that_pair_alone(exchange: str) -> None:
+    books = Books(exchange)
+    kind, cut = books.source.exchange, books.middle
+    other = Pair("ZRX", kind.quote)
+    books.names.append(str(other))
+    books.own(Kind.PAIRS)
+    books.say(*books.payloads[:cut], b'{"half":"%s"' % kind.symbol(other).encode())
+    again = len(books.records)
+    books.say(*books.payloads[cut:])
+    assert [offset for offset in books.batch().rows["offset"] if offset >= again]
+    books.say(b'{"half":"%s"' % kind.symbol(Pair.parse(books.names[0])).encode())
+    found = books.batch()
+    assert [str(fault.pair) for offset, fault in found.transform.faults if offset == len(books.records) - 1] == [
+        books.names[0]
+    ]
+
+
+@pytest.mark.parametrize("exchange", HIDING)
+def test_R4_a_connection_whose_pairs_no_record_tells_loses_all_its_books(exchange: str) -> None:
+    books = Books(exchange)
+    del books.records[0]
+    books.say(*books.payloads[: books.middle], b"{half")
+    faults = [fault for _, fault in books.batch().transform.faults if fault.kind is FaultKind.UNREADABLE]
+    assert [str(fault.pair) for fault in faults] == books.names
+
+
 @pytest.mark.parametrize("exchange", PROVING)
 def test_R4_where_numbers_prove_the_books_an_unreadable_frame_costs_none_of_them(exchange: str) -> None:
     books = Books(exchange)
