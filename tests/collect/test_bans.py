@@ -1,0 +1,111 @@
+"""A rate limit, however an exchange tells it, holds for all that ask that exchange: requests, connects, messages."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import httpx
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.poller import Poller
+from coin_platform.collect.rest import Rest
+from coin_platform.collect.tape import Route, Traffic
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused
+from tests.exchanges.test_refusals import LIMITS
+from tests.kit.bench import BTC, ETH, bench
+from tests.kit.kraken import MovedClock, Quick, until
+from tests.recordings import say
+
+BAN_SECONDS = 1.0
+
+
+class Banning(Quick):
+    """A Kraken that says on its socket for how long it must not be asked."""
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        if frame.payload.startswith(b'{"ban"'):
+            yield Refused(reason="Exceeded msg rate", ban_seconds=json.loads(frame.payload)["ban"])
+        else:
+            yield from super().read(frame)
+
+
+def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_pings() -> None:
+    async def scenario() -> tuple[float, float, int]:
+        loop = asyncio.get_running_loop()
+        async with bench(BTC, channel=Channel.TRADE, exchange=Banning(), ping_every=0.1) as it:
+            await it.live()
+            await until(lambda: it.fake.asked)  # for the past of the first connection
+            banned = loop.time()
+            await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
+            await until(lambda: it.feed._rest.banned_seconds)
+            it.feed.follow([BTC, ETH])
+            asked, heard = len(it.fake.asked), len(it.fake.methods("subscribe"))
+            pings = sum(message["method"] == "ping" for message in it.fake.heard)
+            await until(lambda: sum(message["method"] == "ping" for message in it.fake.heard) >= pings + 2)
+            assert (len(it.fake.methods("subscribe")), it.feed._rest.banned_seconds > 0) == (heard, True)
+            await until(lambda: len(it.fake.methods("subscribe")) > heard)
+            subscribed, asked = loop.time(), len(it.fake.asked) - asked
+            await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
+            await until(lambda: it.feed._rest.banned_seconds)
+            await it.fake.sockets[0].close(1013)
+            await until(lambda: len(it.fake.opened) == 2)
+            return subscribed - banned, loop.time() - subscribed, asked
+
+    subscribed, connected, asked = asyncio.run(scenario())
+    assert subscribed >= BAN_SECONDS - 0.01
+    assert connected >= BAN_SECONDS - 0.01
+    assert asked == 0
+
+
+class Hasty:
+    """The limits of an exchange that allows all: only its bans hold."""
+
+    limits = Quick.limits
+
+
+class Watched(Rest):
+    """Remembers for how long nothing was to be asked."""
+
+    bans: list[float]
+
+    def forbid(self, seconds: float, reason: str = "") -> None:
+        self.bans.append(seconds)
+        super().forbid(seconds, reason)
+
+
+async def refused(name: str) -> None:
+    """Poll an exchange that answers in its own words, under HTTP 200, that it was asked too often."""
+    kind = EXCHANGES[name]
+    hasty: Exchange = type(name, (Hasty, type(kind)), {})()
+    pairs = [Pair("BTC", kind.quote), Pair("ETH", kind.quote)]
+    refusal = LIMITS[name][0].encode()
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, content=refusal)
+
+    rest, clock = Watched(hasty, httpx.MockTransport(answer)), MovedClock()
+    rest.bans = []
+    route = Route(hasty, Channel.CANDLE, 0, "candles", 7, 60 * SECOND)
+    poller = Poller(*(route, pairs), broker=MemoryBroker(), rest=rest, traffic=Traffic(), clock=clock)
+    running = asyncio.create_task(poller.run())
+    await until(lambda: rest.bans)
+    clock.monotonic += 30  # the other pair is due
+    await asyncio.sleep(0.4)
+    assert poller.state != "live", name
+    poller.end("stopped")
+    await running
+    await rest.close()
+    [event] = say(name, Channel.CANDLE, refusal, pairs[0])
+    assert isinstance(event, Refused)
+    assert (rest.bans, len(asked), event.ban_seconds >= 1) == ([event.ban_seconds], 1, True), name
+
+
+def test_R9_after_a_rate_limit_under_HTTP_200_the_next_pair_is_not_asked_for_while_it_lasts() -> None:
+    async def all_at_once() -> None:
+        await asyncio.gather(*map(refused, EXCHANGES))
+
+    asyncio.run(all_at_once())
