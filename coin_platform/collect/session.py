@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from coin_platform.book import Applied, Book
-from coin_platform.collect.drift import Drift
+from coin_platform.collect.drift import Drift, Greetings
 from coin_platform.collect.pacing import Backoff
 from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
 from coin_platform.exchanges.base import Exchange, Request
@@ -113,6 +113,7 @@ class Session:
         self.exchange = exchange
         self.channel = channel
         self.drift = drift or Drift()
+        self._greetings = Greetings()
         self.undecodable = 0
         self.unasked = 0  # events of pairs that are not wanted, or not any more
         self.refused: dict[Pair, Failed] = {}  # until the pair is confirmed or sends data
@@ -229,8 +230,9 @@ class Session:
         except DecodeError as error:
             self.undecodable += 1
             self._news = now.monotonic  # another connection would bring no better
-            if isinstance(error, BadTime):
-                self.drift.note(frame.received_time - error.exchange_time)
+            lag = frame.received_time - error.exchange_time if isinstance(error, BadTime) else 0
+            if lag < 0 and frame.kind is Kind.SOCKET:  # what is older than any market is no time
+                self.drift.note(lag)
             yield from self._doubt(frame, error, now)
             return
         for event in events:
@@ -296,6 +298,8 @@ class Session:
 
     def _send(self, ask: Ask, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
         for request in ask(self.channel, pairs, id=self._next_id, time=now.wall):
+            for pair in request.pairs:
+                self._greetings.expect(pair)
             if request.id is not None:
                 self._requests[request.id] = request.pairs
                 self._next_id = request.id + 1
@@ -318,13 +322,20 @@ class Session:
         self._events += 1
         self._news = now.monotonic
         if event.exchange_time is not None:
-            self.drift.note(frame.received_time - event.exchange_time)
+            self._compare(event, event.exchange_time, frame, now)
         if event.pair not in self._wanted:
             self.unasked += 1
             return
         self._confirm(event.pair)
         self._delivered.add(event.pair)
         self._told[event.pair] = now.monotonic
+
+    def _compare(self, event: Data, time: Microseconds, frame: Frame, now: Instant) -> None:
+        """Compare the clocks by a message: one that is news, or one that came before it was sent."""
+        is_whole = isinstance(event, BookUpdate) and event.is_snapshot and self.exchange.has_deltas
+        is_news = self._greetings.is_news(event.pair, time, frame.number, now.monotonic, is_whole=is_whole)
+        if is_news or frame.received_time < time:
+            self.drift.note(frame.received_time - time)
 
     def _confirmed(self, event: Subscribed) -> None:
         pairs = (event.pair,) if event.pair else self._requests.get(event.request or 0, ())

@@ -98,6 +98,7 @@ class Tape:
         if waiting + len(payload) > WAITING_BYTES:
             raise OverBudget(over_budget(len(payload), waiting))
         moment = self._clock()
+        self._drift.look(moment)
         self.number += 1
         header = Header(kind, self._route.epoch, self.name, self.number, moment.wall, pair)
         self._append(header, payload)
@@ -109,6 +110,8 @@ class Tape:
     def log(self, kind: Kind, pairs: Iterable[Pair], book: Checkpoint | None = None) -> None:
         """Log what the connection is now, with one of our books or without."""
         exchange, is_rest = self._route.exchange, self._transport == "rest"
+        moment = self._clock()
+        self._drift.look(moment)
         self._is_suspect = self._drift.is_suspect
         value = Facts(
             transport=self._transport,
@@ -119,7 +122,6 @@ class Tape:
             clock_suspect=self._is_suspect,
             book=book,
         ).pack()
-        moment = self._clock()
         if book is not None and len(value) > LARGE:
             if moment.monotonic - self._large.get(book.pair, -_HOUR) < _HOUR:
                 return
