@@ -3,6 +3,7 @@
 Times are UTC, in whole microseconds since 1970 (`Microseconds`). Prices are in quote currency, sizes in base currency.
 """
 
+import unicodedata
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -42,7 +43,10 @@ class Proof(StrEnum):
 
 
 class Pair(NamedTuple):
-    """Base and quote currency, upper case: `Pair("BTC", "KRW")` is written `BTC-KRW`."""
+    """Base and quote currency as the exchange spells them: `Pair("BTC", "KRW")` is written `BTC-KRW`.
+
+    Names have letters and digits of any script and dots. Upper and lower case are different: Kraken has `NVDAx`.
+    """
 
     base: str
     quote: str
@@ -52,12 +56,33 @@ class Pair(NamedTuple):
 
     @staticmethod
     @lru_cache(4096)  # every frame names one of a few
-    def parse(text: str) -> "Pair":
-        """Read `BTC-KRW`. Raises `UnknownPair` with the text and the form that is wanted."""
-        base, dash, quote = text.strip().upper().partition("-")
-        if not (dash and base.isalnum() and quote.isalnum()):
-            raise UnknownPair(f"{text!r} is not a pair: write BASE-QUOTE, for example BTC-KRW")
+    def read(text: str) -> "Pair":
+        """Read what `str` wrote, exactly. Raises `UnknownPair` with the text and the form that is wanted."""
+        base, _, quote = text.partition("-")
+        if not (_is_name(base) and _is_name(quote)):
+            raise UnknownPair(f"{text[:80]!r} is not a pair: write BASE-QUOTE, for example BTC-KRW")
         return Pair(base, quote)
+
+    @staticmethod
+    def parse(text: str) -> "Pair":
+        """Read what a person wrote: a name all in lower case means the one in upper case, `btc-krw` is `BTC-KRW`.
+
+        Raises `UnknownPair`, like `read`.
+        """
+        names = text.strip().split("-")
+        return Pair.read("-".join(name.upper() if name.islower() else name for name in names))
+
+
+_NAME_CHARACTERS = 64
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a currency may be called so: it stays whole in headers, paths and JSON."""
+    return (
+        0 < len(text) <= _NAME_CHARACTERS
+        and text[0].isalnum()
+        and all(character == "." or unicodedata.category(character)[0] in "LNM" for character in text)
+    )
 
 
 class Kind(StrEnum):

@@ -96,7 +96,7 @@ def _frame(exchange: Exchange, channel: Channel, file: Path, number: int, line: 
         url = str(recorded.get("url") or "")
         pair = None
         if kind is Kind.REST:
-            pair = Pair.parse(recorded["pair"]) if "pair" in recorded else pair_of(exchange, url)
+            pair = Pair.read(recorded["pair"]) if "pair" in recorded else pair_of(exchange, url)
         frame = Frame(
             exchange=exchange.name,
             channel=channel,
@@ -140,7 +140,8 @@ def pair_of(exchange: Exchange, url: str) -> Pair | None:
             pair = exchange.pair(value)
         except (CoinPlatformError, ValueError):
             continue
-        if value in values or exchange.symbol(pair) == value:
+        # A part of a path in lower case is a word of the address, like `order_book`.
+        if value in values or (exchange.symbol(pair) == value and not value.islower()):
             return pair
     return None
 

@@ -95,7 +95,7 @@ def unpack(header: str) -> Header:
     try:
         kind, epoch, connection, number, received_time, *pair = header.split(",")
         unpacked = Header(
-            Kind(kind), int(epoch), connection, int(number), int(received_time), Pair.parse(pair[0]) if pair else None
+            Kind(kind), int(epoch), connection, int(number), int(received_time), Pair.read(pair[0]) if pair else None
         )
     except (ValueError, UnknownPair) as error:
         raise DecodeError(f"header {header!r:.200} is not kind,epoch,connection,number,received_time[,pair]") from error
@@ -154,7 +154,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def update(self) -> BookUpdate:
         """Return the whole book as an update that a book can start from."""
         return BookUpdate(
-            pair=Pair.parse(self.pair),
+            pair=Pair.read(self.pair),
             is_snapshot=True,
             bids=list(self.bids),
             asks=list(self.asks),
@@ -242,7 +242,7 @@ def unpack_facts(value: bytes) -> Facts:
     try:
         facts = _decode_facts(value)
         for name in (*facts.pairs, *((facts.book.pair,) if facts.book else ())):
-            Pair.parse(name)
+            Pair.read(name)
     except (msgspec.MsgspecError, ValueError, UnknownPair) as error:
         raise DecodeError(f"not one of our records: {error}") from error
     return facts

@@ -57,7 +57,7 @@ def list_pairs(
     except NoAnswer as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    for pair in sorted(pair for pair in found if quote is None or pair.quote == quote.upper()):
+    for pair in sorted(pair for pair in found if quote is None or pair.quote.upper() == quote.upper()):
         body = {"exchange": name, "pair": str(pair), "symbol": kind.symbol(pair)}
         print(json.dumps(body, ensure_ascii=False) if as_json else pair)
 

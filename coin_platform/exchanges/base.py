@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
@@ -166,9 +166,28 @@ class Exchange(ABC):
         """Return the REST address that lists the markets; None where there is none."""
         return None
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        """Return the pairs that can be traded now, from the answer of `markets_url`."""
+    def market_rows(self, payload: bytes) -> Iterable[msgspec.Raw]:
+        """Return the rows of the answer of `markets_url`, unread. Raises `DecodeError` for what is no list of them."""
         raise DecodeError(f"{self.name} lists no markets")
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        """Return the pair of one row if it can be traded now. Raises `DecodeError` for a row that cannot be read."""
+        raise DecodeError(f"{self.name} lists no markets")
+
+    def read_markets(self, payload: bytes) -> list[Pair]:
+        """Return the pairs that can be traded now, from the answer of `markets_url`.
+
+        A row that cannot be read is left out, and so is a market whose symbol would not be read as its pair again.
+        """
+        pairs = (self._market(row) for row in self.market_rows(payload))
+        return list(dict.fromkeys(pair for pair in pairs if pair is not None))
+
+    def _market(self, row: msgspec.Raw) -> Pair | None:
+        try:
+            pair = self.market(row)
+            return pair if pair is not None and self.pair(self.symbol(pair)) == pair else None
+        except _UNREADABLE:
+            return None
 
     def decode_markets(self, payload: bytes) -> list[Pair]:
         """Return what `read_markets` does. Raises `DecodeError` for what is no list of markets, and nothing else."""
@@ -476,6 +495,22 @@ def seconds_in(body: bytes) -> float | None:
         for lengths in _LENGTHS.finditer(text)
     ]
     return max((total for total in totals if total and plausible_ban(total) is not None), default=None)
+
+
+decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def cut(symbol: str, quotes: Iterable[str], known: Mapping[str, str]) -> Pair:
+    """Return the pair of a symbol without a separator, by the quote currency that it ends in.
+
+    `known` has the quote of symbols that could be cut in two ways. Raises `UnknownPair` for any other such symbol.
+    """
+    fitting = [known[symbol]] if symbol in known else [quote for quote in quotes if symbol.endswith(quote)]
+    if len(fitting) != 1:
+        raise UnknownPair(
+            f"{symbol[:80]!r} cannot be cut surely: it ends in {' or '.join(fitting) or 'no known quote'}"
+        )
+    return Pair.read(f"{symbol.removesuffix(fitting[0])}-{fitting[0]}")
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

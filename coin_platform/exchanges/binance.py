@@ -13,6 +13,7 @@ from coin_platform.exchanges.base import (
     RefusalRule,
     Request,
     chunks,
+    cut,
     last_price,
     milliseconds,
     number,
@@ -164,12 +165,13 @@ class RestCandle(msgspec.Struct, array_like=True):
 class Market(msgspec.Struct):
     baseAsset: str  # noqa: N815
     quoteAsset: str  # noqa: N815
-    status: str  # "TRADING"
-    isSpotTradingAllowed: bool = False  # noqa: N815
+    status: str | None = None  # "TRADING"
+    isSpotTradingAllowed: bool | None = None  # noqa: N815
+    symbol: str = ""
 
 
 class Markets(msgspec.Struct):
-    symbols: list[Market]
+    symbols: list[msgspec.Raw]
 
 
 decode_head = msgspec.json.Decoder(Head).decode
@@ -185,6 +187,7 @@ decode_rest_tickers = msgspec.json.Decoder(RestTicker | list[RestTicker]).decode
 decode_rest_trades = msgspec.json.Decoder(list[RestTrade], strict=False).decode
 decode_rest_candles = msgspec.json.Decoder(list[RestCandle], strict=False).decode
 decode_markets = msgspec.json.Decoder(Markets).decode
+decode_market = msgspec.json.Decoder(Market).decode
 
 STREAMS = {
     Channel.TICKER: "ticker",
@@ -194,11 +197,40 @@ STREAMS = {
 }
 # Symbols have no separator, and frames must be read without asking the exchange. No quote here ends in another one, so
 # a symbol can be cut in one way only: that is why BIDR (-IDR) and AEUR (-EUR), no longer traded, and USD, which only
-# Binance.US has (-BUSD, -TUSD), are left out. BUSD and PAX are for old recordings.
+# Binance.US has (-BUSD, -TUSD), are left out. BUSD and PAX are for old recordings. `RETIRED` has the symbols that would
+# be cut wrongly for want of them.
 QUOTES = (
     *("USDT", "USDC", "FDUSD", "TUSD", "USD1", "U", "DAI", "EURI", "BUSD", "PAX"),
     *("BTC", "ETH", "BNB", "SOL", "XRP", "TRX", "DOGE", "DOT"),
     *("TRY", "EUR", "BRL", "JPY", "ARS", "MXN", "ZAR", "PLN", "RON", "CZK", "COP", "IDR", "UAH", "GBP", "AUD"),
+)
+RETIRED = frozenset(
+    {
+        *(f"{base}AEUR" for base in ("BTC", "ETH", "EUR", "USDT")),
+        *(
+            f"{base}BIDR"
+            for base in (
+                *("BTC", "ETH", "BNB", "BUSD", "USDT", "USDC", "XRP", "SOL", "DOGE", "ADA", "AVAX", "DOT", "MATIC"),
+                *("LINK", "TRX", "LTC", "SHIB", "ATOM", "NEAR", "FTM", "SAND", "AXS", "GALA", "LUNA", "ALICE", "CAKE"),
+                *(
+                    "MBOX",
+                    "TKO",
+                    "TLM",
+                    "SXP",
+                    "AUDIO",
+                    "DGB",
+                    "EOS",
+                    "XLM",
+                    "APE",
+                    "GMT",
+                    "APT",
+                    "LOOM",
+                    "WIF",
+                    "PEPE",
+                ),
+            )
+        ),
+    }
 )
 
 
@@ -234,10 +266,9 @@ class Binance(Exchange):
         return f"{pair.base}{pair.quote}"
 
     def pair(self, symbol: str) -> Pair:
-        for quote in QUOTES:
-            if symbol.endswith(quote):
-                return Pair.parse(f"{symbol.removesuffix(quote)}-{quote}")
-        raise UnknownPair(f"{symbol!r} ends in no quote currency of Binance")
+        if symbol in RETIRED:
+            raise UnknownPair(f"{symbol!r} is not traded any more")
+        return cut(symbol, QUOTES, {})
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("SUBSCRIBE", channel, pairs, id)
@@ -340,13 +371,14 @@ class Binance(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/api/v3/exchangeInfo?showPermissionSets=false"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        rows = decode_markets(payload).symbols
-        return [
-            Pair.parse(f"{row.baseAsset}-{row.quoteAsset}")
-            for row in rows
-            if row.status == "TRADING" and row.isSpotTradingAllowed and row.quoteAsset in QUOTES
-        ]
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
+        return decode_markets(payload).symbols
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_market(row)
+        pair = Pair.read(f"{market.baseAsset}-{market.quoteAsset}")
+        is_traded = market.status == "TRADING" and market.isSpotTradingAllowed is True
+        return pair if is_traded and market.symbol in ("", self.symbol(pair)) else None
 
     def _ticker(self, row: TickerRow) -> Ticker:
         return Ticker(

@@ -11,6 +11,7 @@ from coin_platform.exchanges.base import (
     Limits,
     RefusalRule,
     Request,
+    decode_rows,
     last_price,
     milliseconds,
     number,
@@ -21,7 +22,7 @@ from coin_platform.exchanges.upbit import (
     Error,
     TradeMessage,
     Unit,
-    decode_markets,
+    decode_market,
     decode_trade,
     decode_trades,
     lengthen,
@@ -144,7 +145,7 @@ class Bithumb(Exchange):
 
     def pair(self, symbol: str) -> Pair:
         quote, _, base = symbol.partition("-")
-        return Pair.parse(f"{base}-{quote}")
+        return Pair.read(f"{base}-{quote}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         body: list[dict[str, Any]] = [
@@ -202,8 +203,11 @@ class Bithumb(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v1/market/all"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        return [self.pair(row.market) for row in decode_markets(payload)]
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
+        return decode_rows(payload)
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        return self.pair(decode_market(row).market)
 
     def _ticker(self, row: TickerMessage, time: Microseconds | None) -> Ticker:
         return Ticker(

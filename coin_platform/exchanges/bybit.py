@@ -14,6 +14,7 @@ from coin_platform.exchanges.base import (
     RefusalRule,
     Request,
     chunks,
+    cut,
     difference,
     last_price,
     milliseconds,
@@ -120,7 +121,8 @@ class RestCandle(msgspec.Struct, array_like=True):
 class Market(msgspec.Struct):
     baseCoin: str  # noqa: N815
     quoteCoin: str  # noqa: N815
-    status: str  # "Trading"
+    status: str | None = None  # "Trading"
+    symbol: str = ""
 
 
 class Answer(msgspec.Struct):
@@ -143,7 +145,7 @@ class Candles(msgspec.Struct):
 
 
 class Markets(msgspec.Struct):
-    list: list[Market]
+    list: list[msgspec.Raw]
 
 
 decode_head = msgspec.json.Decoder(Head).decode
@@ -156,6 +158,7 @@ decode_rest_tickers = msgspec.json.Decoder(Tickers).decode
 decode_rest_trades = msgspec.json.Decoder(Trades, strict=False).decode
 decode_rest_candles = msgspec.json.Decoder(Candles, strict=False).decode
 decode_markets = msgspec.json.Decoder(Markets).decode
+decode_market = msgspec.json.Decoder(Market).decode
 
 TOPICS = {
     Channel.TICKER: "tickers",
@@ -163,13 +166,19 @@ TOPICS = {
     Channel.TRADE: "publicTrade",
     Channel.CANDLE: "kline.1",
 }
-# Symbols have no separator, and frames must be read without asking the exchange. So a symbol ends in the longest quote
-# that fits: XUSDUSDT is XUSD-USDT. All 557 markets of 2026-08 have one of these quotes and are read right that way.
+# Symbols have no separator, and frames must be read without asking the exchange. All 558 markets of 2026-08 have one of
+# these quotes. Two quotes end in a third one, so that BTCXUSD could be BTCX-USD: `QUOTE_OF` has the symbols of which it
+# is known, the others are dead letters.
 QUOTES = (
     *("RLUSD", "USDT", "USDC", "USDE", "USD1", "XUSD"),
     *("USD", "EUR", "GBP", "BRL", "AED", "PLN", "TRY", "BTC", "ETH", "SOL"),
 )
-BAD_TOPIC = re.compile(r"(?:tickers|publicTrade|orderbook\.\w+|kline\.\w+)\.(\w+)")
+QUOTE_OF = {
+    **dict.fromkeys(("BTCXUSD",), "XUSD"),
+    **dict.fromkeys(("BTCRLUSD", "ETHRLUSD", "XRPRLUSD"), "RLUSD"),
+    **dict.fromkeys(("AVAXUSD", "TRXUSD", "DYDXUSD", "IMXUSD", "SNXUSD", "STXUSD", "ZRXUSD"), "USD"),
+}
+BAD_TOPIC = re.compile(r"(?:tickers|publicTrade|orderbook\.\w+|kline\.\w+)\.([\w.]+)")
 
 
 class Bybit(Exchange):
@@ -210,10 +219,7 @@ class Bybit(Exchange):
         return f"{pair.base}{pair.quote}"
 
     def pair(self, symbol: str) -> Pair:
-        for quote in QUOTES:
-            if symbol.endswith(quote):
-                return Pair.parse(f"{symbol.removesuffix(quote)}-{quote}")
-        raise UnknownPair(f"{symbol!r} ends in no quote currency of Bybit")
+        return cut(symbol, QUOTES, QUOTE_OF)
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id)
@@ -232,7 +238,7 @@ class Bybit(Exchange):
         if head.op or head.success is False:
             yield self._answer(frame, head)
             return
-        match head.topic.split("."):
+        match head.topic.split(".", 1 + head.topic.startswith(("orderbook.", "kline."))):
             case ["tickers", _] if head.type == "snapshot":  # derivatives have changes too: not ours
                 yield self._ticker(decode_ticker(head.data), head.ts)
             case ["orderbook", depth, _] if depth.isdecimal():
@@ -310,12 +316,16 @@ class Bybit(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v5/market/instruments-info?category=spot"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         answer = decode_answer(payload)
         if answer.retCode != 0:
             raise DecodeError(f"bybit: {answer.retCode}: {answer.retMsg}")
-        rows = decode_markets(answer.result).list
-        return [Pair.parse(f"{row.baseCoin}-{row.quoteCoin}") for row in rows if row.status == "Trading"]
+        return decode_markets(answer.result).list
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_market(row)
+        pair = Pair.read(f"{market.baseCoin}-{market.quoteCoin}")
+        return pair if market.status == "Trading" and market.symbol in ("", self.symbol(pair)) else None
 
     def _ticker(self, row: TickerRow, time: int) -> Ticker:
         opened = price(row.prevPrice24h)

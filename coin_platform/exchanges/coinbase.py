@@ -13,6 +13,7 @@ from coin_platform.exchanges.base import (
     RefusalRule,
     Request,
     chunks,
+    decode_rows,
     difference,
     last_price,
     number,
@@ -127,8 +128,8 @@ class Error(msgspec.Struct):
 
 class Market(msgspec.Struct):
     id: str
-    status: str  # "online"
-    trading_disabled: bool = False
+    status: str | None = None  # "online"
+    trading_disabled: bool | None = None
 
 
 decode_head = msgspec.json.Decoder(Head).decode
@@ -141,7 +142,7 @@ decode_error = msgspec.json.Decoder(Error).decode
 decode_rest_ticker = msgspec.json.Decoder(RestTicker).decode
 decode_rest_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
 decode_rest_candles = msgspec.json.Decoder(list[RestCandle]).decode
-decode_markets = msgspec.json.Decoder(list[Market]).decode
+decode_market = msgspec.json.Decoder(Market).decode
 
 NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "level2_batch", Channel.TRADE: "matches"}
 # What a channel is called in the answer: `level2_batch` gets another name there; `level2` is for old recordings.
@@ -150,7 +151,7 @@ ANSWERED = {
     **dict.fromkeys(("level2_50", "level2_batch", "level2"), Channel.ORDERBOOK),
     "matches": Channel.TRADE,
 }
-BAD_PRODUCT = re.compile(r"(\w+-\w+) is ")  # "LOOM-USDC is delisted"
+BAD_PRODUCT = re.compile(r"([\w.]+-[\w.]+) is ")  # "LOOM-USDC is delisted"
 BAD_SIZE = "0.-"  # "0.-10000" was sent once: that level is skipped
 TAKER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}  # by the maker's side
 MOST_PRODUCTS = 2000  # a connection has 50 pairs and 2 channels
@@ -196,7 +197,7 @@ class Coinbase(Exchange):
         return str(pair)
 
     def pair(self, symbol: str) -> Pair:
-        return Pair.parse(symbol)
+        return Pair.read(symbol)
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs)
@@ -293,9 +294,12 @@ class Coinbase(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/products"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        rows = decode_markets(payload)
-        return [self.pair(row.id) for row in rows if row.status == "online" and not row.trading_disabled]
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
+        return decode_rows(payload)
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_market(row)
+        return self.pair(market.id) if market.status == "online" and not market.trading_disabled else None
 
     def _ticker(self, row: TickerRow) -> Ticker:
         opened = price(row.open_24h)

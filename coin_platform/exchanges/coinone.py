@@ -121,8 +121,8 @@ class RestCandle(msgspec.Struct):
 
 
 class RestMarket(Topic):
-    trade_status: int  # 0 none, 1 buy and sell, 2 sell only, 3 buy only
-    maintenance_status: int  # 0 normal
+    trade_status: int | None = None  # 0 none, 1 buy and sell, 2 sell only, 3 buy only
+    maintenance_status: int | None = None  # 0 normal
 
 
 class Answer(msgspec.Struct):
@@ -144,7 +144,7 @@ class Candles(msgspec.Struct):
 
 
 class Markets(msgspec.Struct):
-    markets: list[RestMarket]
+    markets: list[msgspec.Raw]
 
 
 decode_any = msgspec.json.decode
@@ -159,6 +159,7 @@ decode_tickers = msgspec.json.Decoder(Tickers).decode
 decode_trades = msgspec.json.Decoder(Trades, strict=False).decode
 decode_candles = msgspec.json.Decoder(Candles, strict=False).decode
 decode_markets = msgspec.json.Decoder(Markets).decode
+decode_market = msgspec.json.Decoder(RestMarket).decode
 
 NAMES = {Channel.TICKER: "TICKER", Channel.ORDERBOOK: "ORDERBOOK", Channel.TRADE: "TRADE", Channel.CANDLE: "CHART"}
 
@@ -224,7 +225,7 @@ class Coinone(Exchange):
 
     def pair(self, symbol: str) -> Pair:
         quote, _, base = symbol.partition("/")
-        return Pair.parse(f"{base}-{quote}")
+        return Pair.read(f"{base}-{quote}".upper())
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("SUBSCRIBE", channel, pairs)
@@ -306,17 +307,19 @@ class Coinone(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/public/v2/markets/{self.quote}"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         answer = decode_answer(payload)
         if answer.result != "success":
             raise DecodeError(f"coinone: {answer.error_code}: {answer.error_msg}")
-        return [
-            _pair(row) for row in decode_markets(payload).markets if row.trade_status and not row.maintenance_status
-        ]
+        return decode_markets(payload).markets
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_market(row)
+        return _pair(market) if market.trade_status and not market.maintenance_status else None
 
 
 def _pair(topic: Topic) -> Pair:
-    return Pair.parse(f"{topic.target_currency}-{topic.quote_currency}")
+    return Pair.read(f"{topic.target_currency}-{topic.quote_currency}".upper())  # REST writes lower case
 
 
 def _ticker(row: TickerRow) -> Ticker:

@@ -13,6 +13,7 @@ from coin_platform.exchanges.base import (
     RefusalRule,
     Request,
     chunks,
+    decode_rows,
     last_price,
     milliseconds,
     number,
@@ -146,7 +147,7 @@ class RestError(msgspec.Struct):
 
 class Market(msgspec.Struct):
     id: str
-    trade_status: str  # "tradable" | "untradable" | "buyable" | "sellable"
+    trade_status: str | None = None  # "tradable" | "untradable" | "buyable" | "sellable"
 
 
 decode_head = msgspec.json.Decoder(Head).decode
@@ -161,7 +162,7 @@ decode_rest_tickers = msgspec.json.Decoder(list[TickerRow]).decode
 decode_rest_book = msgspec.json.Decoder(RestBook, strict=False).decode
 decode_rest_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
 decode_rest_candles = msgspec.json.Decoder(list[RestCandle], strict=False).decode
-decode_markets = msgspec.json.Decoder(list[Market]).decode
+decode_market = msgspec.json.Decoder(Market).decode
 
 NAMES = {
     Channel.TICKER: "spot.tickers",
@@ -207,7 +208,7 @@ class Gateio(Exchange):
 
     def pair(self, symbol: str) -> Pair:
         base, _, quote = symbol.partition("_")
-        return Pair.parse(f"{base}-{quote}")
+        return Pair.read(f"{base}-{quote}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id, time)
@@ -238,7 +239,7 @@ class Gateio(Exchange):
                 yield self._ticker(decode_ticker(head.result), milliseconds(head.time_ms) or head.time * SECOND)
             case "spot.obu":
                 row = decode_book(head.result)
-                _, symbol, depth = row.s.split(".")
+                symbol, _, depth = row.s.removeprefix("ob.").rpartition(".")  # names may have dots
                 yield self._book(row, symbol, int(depth))
             case "spot.order_book_update":
                 row = decode_book(head.result)
@@ -269,7 +270,8 @@ class Gateio(Exchange):
     def _named(self, head: Head, message: str) -> Pair | None:
         """Return the pair of a refused request that the reason names."""
         words = message.split()
-        named = [entry.removeprefix("ob.").partition(".")[0] for entry in head.payload or () if entry in words]
+        entries = [entry for entry in head.payload or () if entry in words]
+        named = [e.removeprefix("ob.").rpartition(".")[0] if e.startswith("ob.") else e for e in entries]
         return self.pair(named[0]) if named else None
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
@@ -307,8 +309,12 @@ class Gateio(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/spot/currency_pairs"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        return [self.pair(row.id) for row in decode_markets(payload) if row.trade_status == "tradable"]
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
+        return decode_rows(payload)
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_market(row)
+        return self.pair(market.id) if market.trade_status == "tradable" else None
 
     def book(self) -> Book:
         """Books of `spot.obu` bring their own snapshot; those of `spot.order_book_update` are bridged from REST."""

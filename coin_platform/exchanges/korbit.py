@@ -15,6 +15,7 @@ from coin_platform.exchanges.base import (
     RefusalRule,
     Request,
     chunks,
+    decode_rows,
     last_price,
     milliseconds,
     number,
@@ -97,7 +98,7 @@ class CandleRow(msgspec.Struct):
 
 class Market(msgspec.Struct):
     symbol: str
-    status: str  # "launched" | "stopped"
+    status: str | None = None  # "launched" | "stopped"
 
 
 class Error(msgspec.Struct):
@@ -118,10 +119,10 @@ decode_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 decode_tickers = msgspec.json.Decoder(list[TickerData]).decode
 decode_candles = msgspec.json.Decoder(list[CandleRow], strict=False).decode
-decode_markets = msgspec.json.Decoder(list[Market]).decode
+decode_market = msgspec.json.Decoder(Market).decode
 
 TYPES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade"}
-BAD_SYMBOL = re.compile(r"\((\w+)\)")
+BAD_SYMBOL = re.compile(r"\(([\w.]+)\)")
 
 
 class Korbit(Exchange):
@@ -159,7 +160,7 @@ class Korbit(Exchange):
 
     def pair(self, symbol: str) -> Pair:
         base, _, quote = symbol.partition("_")
-        return Pair.parse(f"{base}-{quote}")
+        return Pair.read(f"{base}-{quote}".upper())  # it writes all names in lower case
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         for number_, some in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
@@ -239,11 +240,15 @@ class Korbit(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v2/currencyPairs"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         answer = decode_answer(payload)
         if not answer.success:
             raise DecodeError(f"korbit: {_reason(answer)}")
-        return [self.pair(row.symbol) for row in decode_markets(answer.data) if row.status == "launched"]
+        return decode_rows(answer.data)
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_market(row)
+        return self.pair(market.symbol) if market.status == "launched" else None
 
     def _ticker(self, symbol: str, row: TickerData, time: Microseconds | None) -> Ticker:
         change = number(row.priceChange)

@@ -17,6 +17,7 @@ from coin_platform.exchanges.base import (
     RefusalRule,
     Request,
     chunks,
+    cut,
     difference,
     last_price,
     number,
@@ -51,7 +52,13 @@ DEPTHS = (10, 25, 100, 500, 1000)  # what can be subscribed
 DEPTH = 100
 MOST_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
 OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}  # of REST and WebSocket v1
-REST_QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH")
+# Of symbols without a separator, which only recordings of REST hold. USDTZUSD could be USDTZ-USD: it is no symbol here.
+REST_QUOTES = (
+    *("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH"),
+    *("ZUSD", "ZEUR", "ZGBP", "ZJPY", "ZCAD", "ZAUD", "XXBT", "XETH"),
+)
+OLDEST = "XBT|XDG|ETH|ETC|LTC|XRP|XLM|XMR|ZEC|REP|MLN|EUR|USD|GBP|CAD|JPY|AUD"
+OLDEST_SYMBOL = re.compile(rf"[XZ]({OLDEST})[XZ]({OLDEST})")
 
 
 class Result(msgspec.Struct):
@@ -176,8 +183,8 @@ class RestCandle(msgspec.Struct, array_like=True):
 
 
 class RestMarket(msgspec.Struct):
-    wsname: str = ""  # "XBT/USD"
-    status: str = "online"
+    wsname: str | None = None  # "XBT/USD"
+    status: str | None = "online"
 
 
 class Answer(msgspec.Struct):
@@ -242,10 +249,10 @@ class Kraken(Exchange):
 
     def pair(self, symbol: str) -> Pair:
         base, slash, quote = symbol.partition("/")
-        if not slash:  # REST's own names: XBTUSDT
-            quote = next((known for known in REST_QUOTES if symbol.endswith(known)), "")
-            base = symbol.removesuffix(quote)
-        return Pair.parse(f"{OLD_NAMES.get(base, base)}-{OLD_NAMES.get(quote, quote)}")
+        if not slash:  # REST's own names: XBTUSDT, XXBTZUSD
+            oldest = OLDEST_SYMBOL.fullmatch(symbol)
+            base, quote = oldest.groups() if oldest else cut(symbol, REST_QUOTES, {})
+        return Pair.read(f"{OLD_NAMES.get(base, base)}-{OLD_NAMES.get(quote, quote)}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id)
@@ -344,13 +351,16 @@ class Kraken(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/0/public/AssetPairs"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         answer = decode_answer(payload)
         if answer.error or answer.result is None:
             raise DecodeError(f"kraken: {_reason(answer)}")
         # keys that end in .d are the dark pool
-        rows = [decode_rest_market(raw) for name, raw in answer.result.items() if not name.endswith(".d")]
-        return [self.pair(row.wsname) for row in rows if row.wsname and row.status == "online"]
+        return [raw for name, raw in answer.result.items() if not name.endswith(".d")]
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        market = decode_rest_market(row)
+        return self.pair(market.wsname) if market.wsname and market.status == "online" else None
 
     def checksum(self, book: Book) -> int | None:
         """CRC32 of the ten best asks, then bids: digits of price and size without point and leading zeros."""

@@ -130,11 +130,11 @@ class Candles(msgspec.Struct):
 
 class Instrument(msgspec.Struct):
     instId: str  # noqa: N815
-    state: str = "live"
+    state: str | None = "live"
 
 
 class Instruments(msgspec.Struct):
-    data: list[Instrument]
+    data: list[msgspec.Raw]
 
 
 decode_head = msgspec.json.Decoder(Head).decode
@@ -144,6 +144,7 @@ decode_texts = msgspec.json.Decoder(Texts).decode
 decode_trades = msgspec.json.Decoder(Trades, strict=False).decode
 decode_candles = msgspec.json.Decoder(Candles, strict=False).decode
 decode_instruments = msgspec.json.Decoder(Instruments).decode
+decode_instrument = msgspec.json.Decoder(Instrument).decode
 
 NAMES = {Channel.TICKER: "tickers", Channel.ORDERBOOK: "books", Channel.TRADE: "trades", Channel.CANDLE: "candle1m"}
 CHANNELS = {name: channel for channel, name in NAMES.items()} | {
@@ -188,7 +189,7 @@ class Okx(Exchange):
         return str(pair)
 
     def pair(self, symbol: str) -> Pair:
-        return Pair.parse(symbol)
+        return Pair.read(symbol)
 
     def socket_url(self, channel: Channel) -> str:
         return self.candle_url if channel is Channel.CANDLE else self.ws_url
@@ -257,11 +258,15 @@ class Okx(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/api/v5/public/instruments?instType=SPOT"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         head = decode_head(payload)
         if head.code != "0":
             raise DecodeError(f"okx: {head.code}: {head.msg}")
-        return [self.pair(row.instId) for row in decode_instruments(payload).data if row.state == "live"]
+        return decode_instruments(payload).data
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        instrument = decode_instrument(row)
+        return self.pair(instrument.instId) if instrument.state == "live" else None
 
     def checksum(self, book: Book) -> int | None:
         """CRC32 of `bid:size:ask:size:…` over the best 25 levels, signed; sent until 2026-06-23."""

@@ -11,6 +11,7 @@ from coin_platform.exchanges.base import (
     Limits,
     RefusalRule,
     Request,
+    decode_rows,
     last_price,
     milliseconds,
     number,
@@ -114,7 +115,7 @@ decode_tickers = msgspec.json.Decoder(list[TickerMessage]).decode
 decode_books = msgspec.json.Decoder(list[BookMessage]).decode
 decode_trades = msgspec.json.Decoder(list[TradeMessage]).decode
 decode_candles = msgspec.json.Decoder(list[CandleMessage]).decode
-decode_markets = msgspec.json.Decoder(list[Market]).decode
+decode_market = msgspec.json.Decoder(Market).decode
 
 decode_short = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_short_units = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -183,7 +184,7 @@ class Upbit(Exchange):
 
     def pair(self, symbol: str) -> Pair:
         quote, _, base = symbol.partition("-")
-        return Pair.parse(f"{base}-{quote}")
+        return Pair.read(f"{base}-{quote}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         body: list[dict[str, Any]] = [
@@ -247,8 +248,11 @@ class Upbit(Exchange):
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v1/market/all"
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        return [self.pair(row.market) for row in decode_markets(payload)]
+    def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
+        return decode_rows(payload)
+
+    def market(self, row: msgspec.Raw) -> Pair | None:
+        return self.pair(decode_market(row).market)
 
     def _ticker(self, row: TickerMessage) -> Ticker:
         return Ticker(

@@ -51,7 +51,7 @@ class Gaps:
             for fault in found.get(record.offset, ()):
                 self._keep(self._lost(fault, header.connection, time), record)
             for pair, connection in told.get(record.offset, ()):
-                self._keep(self.ledger.row(Pair.parse(pair), connection, time), record)
+                self._keep(self.ledger.row(Pair.read(pair), connection, time), record)
 
     def trimmed(self, trimmed: int, start: Microseconds, first: Record) -> None:
         """Note that `trimmed` records (0: nobody can tell how many) from `start` to the first kept one are gone."""
@@ -72,7 +72,7 @@ class Gaps:
         return rows.sort("pair", "from", nulls_last=True)
 
     def _lost(self, fault: Fault, connection: str, time: Microseconds) -> list[Gap]:
-        pair = Pair.parse(fault.pair)
+        pair = Pair.read(fault.pair)
         if fault.kind == FaultKind.NO_BOOK:
             return self.ledger.waits(pair, connection, time)
         return self.ledger.lost(pair, Cause(fault.kind), fault.reason, time)

@@ -325,7 +325,7 @@ class Ledger:
         return Gap(
             exchange=self.exchange.name,
             channel=self.channel,
-            pair=Pair.parse(name) if name else None,
+            pair=Pair.read(name) if name else None,
             start=pending.start,
             stop=pending.stop,
             cause=pending.cause,

@@ -143,7 +143,7 @@ class Transform:
         self._overlap.own(record, header, facts)
         faults = self.books.own(header, facts)
         if facts.book is not None and facts.book.sequence is not None:
-            self._overlap.has_book(header, Pair.parse(facts.book.pair), facts.book.sequence)
+            self._overlap.has_book(header, Pair.read(facts.book.pair), facts.book.sequence)
         self._note(record, faults)
 
     def _frame(self, record: Record, header: Header) -> tuple[Outcome, list[Entry]]:
@@ -165,7 +165,7 @@ class Transform:
             if self._can_hide_losses and header.kind is Kind.SOCKET:
                 reason = f"frame {header.number} of {header.connection} could not be read: {error}"
                 names = self._overlap.lives[identity].pairs
-                pairs = None if names is None else [Pair.parse(name) for name in names]
+                pairs = None if names is None else [Pair.read(name) for name in names]
                 self._note(record, self.books.unreadable(header.connection, record.value, pairs, reason))
             raise
         try:

@@ -279,7 +279,7 @@ def test_an_error_is_no_list_of_markets(exchange: str) -> None:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_what_cannot_be_read_is_no_list_of_markets(exchange: str) -> None:
-    for payload in (b"", b"<html>", b"null", b'"-"', b"[[[", b'[{"market":"-"}]'):
+    for payload in (b"", b"<html>", b"null", b'"-"', b"[[[", b"{}", b"7"):
         with pytest.raises(DecodeError):
             EXCHANGES[exchange].decode_markets(payload)
 

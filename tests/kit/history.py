@@ -359,7 +359,7 @@ def gaps_from(exchange: str, table: pl.DataFrame) -> Iterator[Gap]:
         yield Gap(
             exchange=exchange,
             channel=Channel(row["channel"]),
-            pair=Pair.parse(row["pair"]) if row["pair"] else None,
+            pair=Pair.read(row["pair"]) if row["pair"] else None,
             start=start,
             stop=stop,
             cause=row["cause"],
