@@ -111,15 +111,24 @@ def ohlc(rows: pl.DataFrame) -> Finding:
     )
 
 
-def no_gap(rows: pl.DataFrame) -> Finding:
-    """Nothing is missing but what was filled afterwards, or what somebody stopped."""
+def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Finding:
+    """Nothing is missing but what was filled afterwards, or what somebody stopped.
+
+    `unserved` are the channels that somebody wanted and of which nothing came in the whole window, and why.
+    """
     bad = rows.filter(pl.col("filled_by").is_null() & (pl.col("cause") != "stopped"))
     names = pl.format("{} of {} ({})", "channel", pl.col("pair").fill_null("all pairs"), "cause")
     where = bad.select(names.alias("where").unique(maintain_order=True))["where"]
     shown = ", ".join(where.head(5)) + (f" and {where.len() - 5} more" if where.len() > 5 else "")
     sentence = f"{bad.height} gaps: {shown}" if bad.height else f"no gap, {rows.height} filled or wanted"
-    numbers = {"gaps": bad.height, "filled_or_wanted": rows.height - bad.height}
-    return Finding("no_gap", not bad.height, sentence, numbers, warns=True)
+    if unserved:
+        sentence += f"; nothing came of {', '.join(f'{channel} ({why})' for channel, why in unserved.items())}"
+    numbers = {
+        "gaps": bad.height,
+        "filled_or_wanted": rows.height - bad.height,
+        "unserved_channels": len(unserved or {}),
+    }
+    return Finding("no_gap", not bad.height and not unserved, sentence, numbers, warns=True)
 
 
 def arrived(faults: Sequence[tuple[str, str]]) -> Finding:

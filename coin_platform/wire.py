@@ -220,14 +220,23 @@ def unheard(reason: str) -> float | None:
 _UNHEARD = re.compile(r"(?:silent|no data) for (\d+(?:\.\d+)?(?:e\+\d+)?) s")
 
 
+class Transport(StrEnum):
+    """How a connection's records came, as `Facts.transport` has it."""
+
+    SOCKET = "ws"
+    REST = "rest"
+    NONE = "none"  # nothing comes: what a feed wants, from before its first connection on
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of our own records (`o`, `c`, `k`, `p`): what a connection is, so that every window knows it."""
 
-    transport: str = "ws"
+    transport: str = "ws"  # see `Transport`
     url: str = ""
     pairs: list[str] = []
     code: str = ""
-    reason: str = ""  # of `c`: see `End`
+    reason: str = ""  # of `c`: see `End`; of what a feed wants: why it has no connection
+    refused: dict[str, str] = {}  # of the pairs: those that the exchange refuses now, and why
     beside: bool = False  # the collector before this one still collects, too, until this one takes over
     clock_suspect: bool = False  # from here on: by this exchange's times, our wall clock is more than 5 s wrong
     book: Checkpoint | None = None  # of `k`, for exchanges whose books come as changes

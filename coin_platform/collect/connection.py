@@ -33,7 +33,7 @@ from coin_platform.collect.session import (
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
-from coin_platform.wire import End, refused, silent, without_data
+from coin_platform.wire import Checkpoint, End, refused, silent, without_data
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class Connection:
         """Change what the connection carries, without reconnecting."""
         self._perform(self.session.follow(pairs, self._clock()))
         if self.is_open:
-            self._tape.log(Kind.PAIRS, self.session.pairs)
+            self._log(Kind.PAIRS)
 
     def end(self, reason: str) -> None:
         """Close the socket, soon."""
@@ -169,7 +169,7 @@ class Connection:
     def settle(self) -> None:
         """Log what the connection is: the collector before ours has ended."""
         if self.is_open:
-            self._tape.log(Kind.PAIRS, self.session.pairs)
+            self._log(Kind.PAIRS)
 
     def refill(self) -> None:
         """Ask over REST for what was missed before this connection, once."""
@@ -246,7 +246,9 @@ class Connection:
             self._group.create_task(self._checkpoint(fresh))
 
     def _perform(self, actions: Iterable[Action]) -> None:
+        is_refused = False
         for action in actions:
+            is_refused = is_refused or isinstance(action, Failed)
             match action:
                 case Send(payload):
                     self._say(payload)
@@ -272,6 +274,13 @@ class Connection:
                     self._leave(reason)
                 case Banned(refusal):
                     self._rest.heed_events([refusal])
+        if is_refused:
+            self._log(Kind.PAIRS)
+
+    def _log(self, kind: Kind, book: Checkpoint | None = None) -> None:
+        """Log what the connection is now, and which of its pairs are refused."""
+        self._tape.refused = {str(pair): str(failed) for pair, failed in self.session.refused.items()}
+        self._tape.log(kind, self.session.pairs, book)
 
     def _say(self, payload: str) -> None:
         try:
@@ -345,7 +354,7 @@ class Connection:
         if self._tape.doubts:
             apart = (self.session.drift.lag or 0) / SECOND
             logger.warning("%s: our clock and the exchange's are %.1f s apart", self.route, apart)
-            self._tape.log(Kind.PAIRS, self.session.pairs)
+            self._log(Kind.PAIRS)
         if self._tape.turned(moment):
             self._group.create_task(self._checkpoint(None))
 
@@ -377,8 +386,8 @@ class Connection:
         """
         has_books = False
         for book in self.session.checkpoints(pairs):
-            self._tape.log(Kind.CHECKPOINT, self.session.pairs, book)
+            self._log(Kind.CHECKPOINT, book)
             has_books = True
             await asyncio.sleep(0)
         if not has_books:
-            self._tape.log(Kind.CHECKPOINT, self.session.pairs)
+            self._log(Kind.CHECKPOINT)

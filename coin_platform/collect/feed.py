@@ -17,14 +17,16 @@ from coin_platform.collect.refill import REFILLED
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.rota import OUTAGE, Standby
 from coin_platform.collect.session import Failed
-from coin_platform.collect.tape import Route, Traffic, now
-from coin_platform.model import Channel, Instant, Microseconds, Pair
-from coin_platform.wire import End
+from coin_platform.collect.tape import Route, Tape, Traffic, now
+from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds, Pair
+from coin_platform.preprocess.ledger import START
+from coin_platform.wire import End, Transport
 
 logger = logging.getLogger(__name__)
 
 STALE = 60.0  # seconds without news after which a pair is labelled
 _BEAT = 0.25  # seconds between two looks at whether REST must stand in
+_REMINDER_SECONDS = START / SECOND + 1  # after the start: a record then, so that the ledger knows what was not served
 
 
 class Status(NamedTuple):
@@ -79,6 +81,16 @@ class Feed:
         self.traffic = Traffic()
         self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
         self._drift, self._gaps = drift or Drift(), gaps
+        self._wants = Tape(
+            route,
+            broker=broker,
+            traffic=self.traffic,
+            clock=clock,
+            transport=Transport.NONE,
+            drift=self._drift,
+            gaps=gaps,
+        )
+        self._is_running = False
         self._has_pairs = asyncio.Event()
         self._attempts = 0
         self._last_error = ""
@@ -129,6 +141,7 @@ class Feed:
                 connection.end(End.NO_PAIRS)
         if self.poller is not None and self.pairs:
             self.poller.follow(self.pairs)
+        self._log_wants()
 
     @property
     def is_served(self) -> bool:
@@ -144,16 +157,37 @@ class Feed:
 
     def settle(self) -> None:
         """Log what there is now: the collector before ours has ended."""
+        self._log_wants()
         for carrier in (*self.connections, self.poller):
             if carrier is not None:
                 carrier.settle()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the feed alive until `stop`. Raises `DeliveryError`, in a group, when a frame could not be stored."""
+        self._is_running = True
+        self._log_wants()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stand_in(stop))
+            group.create_task(self._remind(stop))
             if self.is_streamed:
                 await self._stream(stop, group)
+        if self._wants.name:
+            self._wants.close(self._farewell())
+        self._is_running = False
+
+    def _log_wants(self, reason: str = "") -> None:
+        """Log what is wanted, from before the first connection on; `reason`: why there is no connection."""
+        if self._wants.name:
+            self._wants.log(Kind.PAIRS, self.pairs, reason=reason)
+        elif self._is_running and self.pairs:
+            self._wants.open(self.pairs)
+
+    async def _remind(self, stop: asyncio.Event) -> None:
+        """Let the ledger know that the time for a start is over."""
+        await unless(stop, self._has_pairs.wait())
+        await unless(stop, asyncio.sleep(_REMINDER_SECONDS))
+        if not stop.is_set():
+            self._log_wants(self.poller.last_error if self.poller is not None else "")
 
     async def _stream(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         backoff = Backoff()
@@ -226,8 +260,10 @@ class Feed:
             waits = answer.headers.get_all("Retry-After")
             self._rest.heed(answer.status_code, ", ".join(waits), bytes(answer.body or b""))
             self._last_error = f"HTTP {answer.status_code}"
+            self._log_wants(self._last_error)
         except (OSError, WebSocketException) as error:  # a time-out is an OSError
             self._last_error = str(error) or type(error).__name__
+            self._log_wants(self._last_error)
         finally:
             self.connections.remove(connection)
 
@@ -242,6 +278,8 @@ class Feed:
                     group.create_task(self._poll())
                 elif not is_due and self.poller is not None:
                     self.poller.end(End.STREAMED if is_live else End.NO_PAIRS)
+                if self._wants.name and self._wants.turned(self._clock()):
+                    self._log_wants()
                 await unless(stop, asyncio.sleep(_BEAT))
             if self.poller is not None:
                 self.poller.end(self._farewell())

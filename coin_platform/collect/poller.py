@@ -16,7 +16,7 @@ from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.errors import OverBudget
 from coin_platform.model import Instant, Kind, Pair, Refusal
-from coin_platform.wire import End
+from coin_platform.wire import End, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ class Poller:
         self.rota = Rota(route.exchange, route.channel, pairs, clock())
         self.last_error = ""  # of the network or the exchange as a whole
         self._rest, self._clock = rest, clock
-        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, transport="rest", drift=drift, gaps=gaps)
+        self._tape = Tape(
+            route, broker=broker, traffic=traffic, clock=clock, transport=Transport.REST, drift=drift, gaps=gaps
+        )
         self._ending = asyncio.Event()
         self.reason = ""
         self._last_frame = clock().monotonic

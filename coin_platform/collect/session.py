@@ -68,6 +68,9 @@ class Failed(NamedTuple):
     reason: str
     refusal: Refusal = Refusal.FINAL
 
+    def __str__(self) -> str:
+        return f"refused for {'good' if self.refusal is Refusal.FINAL else 'the moment'}: {self.reason}"
+
 
 class Leave(NamedTuple):
     """The exchange refuses the whole connection: it is closed, and another one is opened later."""

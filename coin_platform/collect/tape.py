@@ -13,12 +13,13 @@ from coin_platform.collect.outbound import Outbound
 from coin_platform.errors import OverBudget
 from coin_platform.exchanges.base import Exchange, relocate
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Microseconds, Pair
-from coin_platform.wire import Checkpoint, Facts, Header, frame, over_budget
+from coin_platform.wire import Checkpoint, Facts, Header, Transport, frame, over_budget
 
 BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # when checkpoints are due, before the end of a window
 WAITING_BYTES = 32 << 20  # of one raw partition, that may wait for the disk: half of what a journal bears
 LARGE = 1 << 20  # bytes; a book above this is logged at most once an hour
 _HOUR = 3600.0
+_MARKS = {Transport.SOCKET: "", Transport.REST: "r", Transport.NONE: "w"}  # in the name of a connection
 
 
 def now() -> Instant:
@@ -68,12 +69,13 @@ class Tape:
         broker: Broker,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
-        transport: str = "ws",
+        transport: Transport = Transport.SOCKET,
         drift: Drift | None = None,
         gaps: GapLog | None = None,
     ) -> None:
         self.name = ""
         self.number = 0  # of the last frame
+        self.refused: dict[str, str] = {}  # pairs that the exchange refuses now, and why
         self._route, self._broker, self._traffic, self._clock = route, broker, traffic, clock
         self._transport, self._drift, self._gaps = transport, drift or Drift(), gaps
         self._is_suspect = False  # our clock, as the last record of ours says
@@ -83,7 +85,7 @@ class Tape:
     def open(self, pairs: Iterable[Pair]) -> Instant:
         """Begin the connection: give it a name, and log what it is. Return when."""
         moment = self._clock()
-        mark = "r" if self._transport == "rest" else ""  # a socket of the same shard may be opened in the same µs
+        mark = _MARKS[self._transport]  # a socket of the same shard may be opened in the same µs
         self.name = f"{self._route.channel}-{self._route.shard}{mark}-{moment.wall:x}"
         self._window = self._window_of(moment.wall)
         self.log(Kind.OPENED, pairs)
@@ -107,9 +109,9 @@ class Tape:
         self._traffic.last_frame_time = moment.wall
         return frame(self._route.exchange.name, self._route.channel, header, payload), moment
 
-    def log(self, kind: Kind, pairs: Iterable[Pair], book: Checkpoint | None = None) -> None:
-        """Log what the connection is now, with one of our books or without."""
-        exchange, is_rest = self._route.exchange, self._transport == "rest"
+    def log(self, kind: Kind, pairs: Iterable[Pair], book: Checkpoint | None = None, reason: str = "") -> None:
+        """Log what the connection is now, with one of our books or without; `reason`: why there is none."""
+        exchange, is_rest = self._route.exchange, self._transport is Transport.REST
         moment = self._clock()
         self._drift.look(moment)
         self._is_suspect = self._drift.is_suspect
@@ -118,6 +120,8 @@ class Tape:
             url=exchange.rest_url if is_rest else exchange.socket_url(self._route.channel),
             pairs=[str(pair) for pair in pairs],
             code=__version__,
+            reason=reason,
+            refused=self.refused,
             beside=self._is_beside(),
             clock_suspect=self._is_suspect,
             book=book,

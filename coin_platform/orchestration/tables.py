@@ -133,17 +133,22 @@ def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lak
 def keep_gaps(exchange: Exchange, found: list[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Gather what one window's records say is missing, going on from what the window before knew."""
     making = _Making(lake, "gap", exchange, window)
-    parts, states = [], {}
+    parts, states, unserved = [], {}, dict[str, str]()
     for source in found:
         gaps = Gaps(source, _state_before(source, window, lake))
-        _gather(gaps, source, window, making)
+        is_wanted = bool(gaps.ledger.wanted)
+        first_offset, count = _gather(gaps, source, window, making)
+        gaps.carry_on(window.start, first_offset)
+        why = gaps.unserved(window.start) if count else "no record" if is_wanted else ""
+        unserved |= {source.channel.value: why} if why else {}
         parts.append(gaps.table())
         states[source.channel.value] = gaps.ledger.state.pack()
     rows = pl.concat(parts)
     missing = seconds(rows, window.stop)
     commit = making.commit(rows, {"states": states, "raw_content_hash": making.raw_content_hash})
     shown = {"gap_seconds": sum(missing.values()), **{f"seconds_{cause}": each for cause, each in missing.items()}}
-    return _result(commit, rows, [quality.no_gap(rows)], {**shown, "gaps": dg.MetadataValue.md(listing(rows))})
+    finding = quality.no_gap(rows, unserved)
+    return _result(commit, rows, [finding], {**shown, "gaps": dg.MetadataValue.md(listing(rows))})
 
 
 def _state_before(source: Source, window: Window, lake: Lake) -> State | None:
@@ -168,7 +173,8 @@ def _state_before(source: Source, window: Window, lake: Lake) -> State | None:
     return gaps.ledger.state
 
 
-def _gather(gaps: Gaps, source: Source, window: Window, making: "_Making") -> None:
+def _gather(gaps: Gaps, source: Source, window: Window, making: "_Making") -> tuple[int, int]:
+    """Read the records of a window, and what was made of them; return their first offset, and how many there are."""
     table = source.channel.value
     raw, facts = making.load(f"raw_{table}")
     first = next(records(raw.head(1)), Record(int(facts["start_offset"]), window.stop, "", b""))  # or the window's end
@@ -182,6 +188,7 @@ def _gather(gaps: Gaps, source: Source, window: Window, making: "_Making") -> No
         rows, table_facts = making.load(table)
         faults = faults_of(table_facts)
     gaps.read(records(raw), rows, faults)
+    return int(facts["start_offset"]), raw.height
 
 
 class _Making:

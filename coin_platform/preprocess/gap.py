@@ -66,6 +66,24 @@ class Gaps:
         reason = f"the topic began anew: what it held from offset {stop_offset} on was lost before it was stored"
         self._keep(self.ledger.began_anew(reason, start, max(start, _received(first))), first)
 
+    def carry_on(self, time: Microseconds, offset: int) -> None:
+        """Tell again what lasts since a window before: from this time, and this offset of the log, on."""
+        record = Record(offset, time, "", b"")
+        for gap in self.ledger.lasting.values():
+            if (gap.pair, gap.start) not in self._rows:
+                self._keep([gap], record)
+
+    def unserved(self, start: Microseconds) -> str:
+        """Return why no wanted pair was served in the window that begins at `start`; empty where one was.
+
+        A pair that was never reached, or is refused, has not been served since it was wanted.
+        """
+        lasting, wanted = self.ledger.lasting, self.ledger.wanted
+        gaps = [lasting[name] for name in wanted if name in lasting]
+        whole = [gap for gap in gaps if gap.start <= start or gap.cause in (Cause.UNREACHABLE, Cause.REFUSED)]
+        causes = dict.fromkeys(gap.cause for gap in whole if gap.cause != Cause.STOPPED)
+        return ", ".join(causes) if len(whole) == len(wanted) else ""
+
     def table(self) -> pl.DataFrame:
         """Return the gaps as rows, each once, by pair and start."""
         rows = pl.DataFrame(list(self._rows.values()), schema=schema.GAP, orient="row")

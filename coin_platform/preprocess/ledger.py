@@ -1,8 +1,11 @@
 """What a feed lacks: the gaps of one channel of one exchange, as its own records tell them.
 
-Nothing is taken for a gap because nothing was heard: late records come late, from the spool. Evidence is a number that
-was left out, an ended connection without another that carries its pairs, a successor of one that never ended, or a
-book that lost its proof. So the same records give the same gaps, whenever they are read.
+1. Nothing is taken for a gap because no record came: late records come late, from the spool. Evidence is a number that
+   was left out, an ended connection without another that carries its pairs, a successor of one that never ended, a book
+   that lost its proof, a refusal, or a record that came while a wanted pair had still to be heard. So the same records
+   give the same gaps, whenever they are read.
+2. A pair is heard when its own market data come. What the exchange says of the connection, of the subscription or of
+   another pair proves nothing of this pair.
 """
 
 from collections.abc import Iterator
@@ -12,12 +15,26 @@ from typing import Any
 import msgspec
 
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Channel, Gap, Kind, Microseconds, Pair, Refused
-from coin_platform.wire import End, Facts, Header, frame, is_over_budget, time_text, unheard, unpack_facts
+from coin_platform.model import SECOND, Channel, Data, Event, Gap, Kind, Microseconds, Pair, Refused
+from coin_platform.wire import (
+    End,
+    Facts,
+    Header,
+    Transport,
+    frame,
+    is_over_budget,
+    is_refused,
+    time_text,
+    unheard,
+    unpack_facts,
+)
 
 PATIENCE: Microseconds = 3600 * SECOND  # how long after its end a gap may still be filled: bans last 10 minutes
 MOVED: Microseconds = 300 * SECOND  # after a new start, until which a pair that nobody carries is still expected back
-_FILLED = (Channel.TRADE, Channel.CANDLE)  # what a REST answer can make good
+START: Microseconds = 30 * SECOND  # for a wanted pair to be heard: connecting, an answer and the first data take 10 s
+QUIET: Microseconds = 300 * SECOND  # the same, where an open connection carries it and may have nothing to say
+_NEVER: Microseconds = 1 << 62
+_FILLED = (Channel.TRADE, Channel.CANDLE)  # what a REST answer can make good; these may have nothing to say for long
 _UNKNOWN = "REST answers without rows, and how far back that tells is not documented"
 _KEEPALIVE = "keepalive ping timeout"  # what the library says of a connection that was dead before it ended
 
@@ -27,6 +44,8 @@ class Cause(StrEnum):
 
     DISCONNECT = "disconnect"  # the exchange or the network ended the connection
     SILENCE = "silence"  # it was open, but nothing came
+    UNREACHABLE = "unreachable"  # the pair was wanted, and no connection to the exchange could be opened
+    REFUSED = "refused"  # the exchange refused the pair, or the connection
     STOPPED = "stopped"  # the collector was told to stop
     KILLED = "killed"  # the collector ended without a word
     LOST_FRAMES = "lost_frames"  # numbers are missing: frames were read, but never reached the log
@@ -42,15 +61,16 @@ class Cause(StrEnum):
 
 
 class Line(msgspec.Struct):
-    """A connection, as far as its records tell."""
+    """A connection, or what a feed wants, as far as its records tell."""
 
     epoch: int
     number: int  # of its last frame
     time: Microseconds  # received, of its last record
     pairs: list[str]
-    is_feed: bool  # what it brings is the channel itself; REST beside a stream is not
-    has_spoken: bool = False
-    bookless: list[str] = []  # of its pairs, where books come as changes: those that have no book on it yet
+    is_feed: bool  # what it brings is the channel itself; REST beside a stream is not, and what is only wanted is not
+    unheard: list[
+        str
+    ] = []  # of its pairs: those that it has brought nothing of; of books, those that are not right yet
 
 
 class Pending(msgspec.Struct):
@@ -62,6 +82,12 @@ class Pending(msgspec.Struct):
     stop: Microseconds | None = None
     reached: Microseconds = 0  # up to here REST answers tell what happened
     note: str = ""  # why REST does not fill it
+    due: Microseconds = 0  # 0: it was told; else it is one only if the pair has not been heard by then
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it was told and has no end."""
+        return self.stop is None and not self.due
 
 
 class State(msgspec.Struct):
@@ -81,7 +107,9 @@ class State(msgspec.Struct):
     @classmethod
     def unpack(cls, body: Any) -> "State":
         """Read what `pack` wrote."""
-        return msgspec.convert(body, cls)
+        return msgspec.convert(
+            {**body, "lines": {name: _up_to_date(line) for name, line in body["lines"].items()}}, cls
+        )
 
 
 class Ledger:
@@ -99,6 +127,7 @@ class Ledger:
         self.state = state or State()
         self._books = books
         self._is_streamed = channel in exchange.channels
+        self._due = self._next_due()
 
     def record(self, header: Header, value: bytes) -> list[Gap]:
         """Take one record in the order of the log. Raises `DecodeError` for one of ours that cannot be read."""
@@ -108,7 +137,13 @@ class Ledger:
             return []
         if header.epoch < (self.state.beside or self.state.epoch):
             return []  # a collector that was thought dead: its successor counts
-        return [*self._succeed(header, value), *self._take(header, value), *self._forget_the_moved(header)]
+        changed = [*self._succeed(header, value)]
+        since = self.state.epoch_time
+        if since and header.received_time - since >= MOVED:
+            changed += self._forget_the_moved(header, value)
+        else:
+            changed += self._take(header, value)
+        return [*changed, *self._remind(header.received_time)]
 
     def row(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
         """A book is right, and told: what its pair lacked ends here."""
@@ -127,7 +162,7 @@ class Ledger:
     def waits(self, pair: Pair, connection: str, time: Microseconds) -> list[Gap]:
         """A change has no book to go into: a gap, unless its connection has only begun."""
         line = self.state.lines.get(connection)
-        if line is not None and str(pair) in line.bookless:
+        if line is not None and str(pair) in line.unheard:
             return []
         return self.lost(pair, Cause.NO_BOOK, "no checkpoint and no snapshot tells how the book began", time)
 
@@ -153,23 +188,38 @@ class Ledger:
             header.kind is Kind.SOCKET
             and header.number == line.number + 1
             and header.epoch == self.state.epoch
-            and (line.has_spoken or not line.is_feed)
+            and (self._books or not line.unheard or not line.is_feed)
+            and header.received_time < self._due
             and header.received_time - (self.state.epoch_time or header.received_time) < MOVED
         )
 
+    @property
+    def wanted(self) -> list[str]:
+        """The pairs that somebody wants, and those that lack something that nobody stopped."""
+        lines = {name: None for line in self.state.lines.values() for name in line.pairs}
+        lacking = [name for name, gap in self.lasting.items() if gap.cause != Cause.STOPPED]
+        return [*lines, *(name for name in lacking if name not in lines)]
+
+    @property
+    def lasting(self) -> dict[str, Gap]:
+        """The gaps that were told and have no end, by pair."""
+        last = {name: pending[-1] for name, pending in self.state.pending.items()}
+        return {name: self._gap(name, pending) for name, pending in last.items() if pending.lasts}
+
     def _take(self, header: Header, value: bytes) -> Iterator[Gap]:
         if header.kind is Kind.OPENED:
-            self._begin(header, value)
+            opened = self._begin(header, value)
+            opened.unheard = [*opened.pairs] if opened.is_feed else []
+            self._expect(opened.pairs, header.received_time)
             return
         line = self.state.lines.get(header.connection)
         if line is None:  # it opened before what we know
             line = self._begin(header, value)
             line.number = header.number - header.kind.is_frame
-            line.bookless = []
         yield from self._count(line, header)
         if header.kind is Kind.CLOSED:
             del self.state.lines[header.connection]
-            yield from self._end(line, unpack_facts(value).reason, header.received_time)
+            yield from self._end(line, unpack_facts(value), header.received_time)
         elif header.kind.is_frame:
             yield from self._hear(line, header, value)
         else:
@@ -177,10 +227,11 @@ class Ledger:
 
     def _begin(self, header: Header, value: bytes) -> Line:
         facts = None if header.kind.is_frame or header.kind is Kind.CLOSED else unpack_facts(value)
-        is_feed = not self._is_streamed or not (facts and facts.transport == "rest")
-        pairs = list(facts.pairs) if facts else []
-        bookless = [*pairs] if self._books else []
-        line = Line(header.epoch, header.number, header.received_time, pairs, is_feed, bookless=bookless)
+        line = Line(header.epoch, header.number, header.received_time, list(facts.pairs) if facts else [], is_feed=True)
+        if facts is not None:
+            line.is_feed = facts.transport == Transport.SOCKET or (
+                facts.transport == Transport.REST and not self._is_streamed
+            )
         self.state.lines[header.connection] = line
         return line
 
@@ -195,26 +246,94 @@ class Ledger:
 
     def _hear(self, line: Line, header: Header, value: bytes) -> Iterator[Gap]:
         line.time = max(line.time, header.received_time)
-        if line.is_feed and not line.has_spoken:
-            line.has_spoken = True
-            for name in () if self._books else line.pairs:
-                yield from self._close(name, header.received_time)
         if header.kind is Kind.REST and header.pair is not None and self.channel in _FILLED:
             yield from self._fill(header, value)
+        if self._books or not line.is_feed or not line.unheard:
+            return
+        for name in self._heard(line, header, value):
+            line.unheard.remove(name)
+            yield from self._close(name, header.received_time)
+
+    def _heard(self, line: Line, header: Header, value: bytes) -> list[str]:
+        """Return the pairs that a frame brings first on its connection.
+
+        An answer over REST proves a pair where nothing is streamed. On a streamed connection, which asked for what was
+        before it, the answer ends a gap only if it tells all that happened since the gap began.
+        """
+        if header.kind is Kind.REST and self._is_streamed:
+            pending = self.state.pending.get(str(header.pair), [])
+            is_covered = bool(pending) and pending[-1].stop is None and pending[-1].reached == header.received_time
+            found = {str(header.pair)} if is_covered else set()
+        else:
+            events = self._events(header, value)
+            found = {str(event.pair) for event in events or () if isinstance(event, Data)}
+            is_refused_now = events is None or any(isinstance(event, Refused) for event in events)
+            if header.kind is Kind.REST and not is_refused_now:
+                found.add(str(header.pair))
+        return [name for name in line.unheard if name in found]
+
+    def _events(self, header: Header, value: bytes) -> list[Event] | None:
+        try:
+            return self.exchange.decode(frame(self.exchange.name, self.channel, header, value))
+        except Exception:
+            return None  # whatever it is: a dead letter elsewhere
 
     def _change(self, line: Line, facts: Facts, header: Header) -> Iterator[Gap]:
-        line.time = max(line.time, header.received_time)
+        time = line.time = max(line.time, header.received_time)
         if header.kind is Kind.PAIRS:
-            added = [name for name in facts.pairs if self._books and name not in line.pairs]
-            line.bookless = [name for name in line.bookless if name in facts.pairs] + added
+            added = [name for name in facts.pairs if name not in line.pairs]
+            line.unheard = [name for name in line.unheard if name in facts.pairs] + (added if line.is_feed else [])
             for name in set(line.pairs) - set(facts.pairs):
                 yield from self._close(name, header.received_time)  # no longer wanted
+            self._expect(added, header.received_time)
         if facts.book is not None:
             _serve(line, facts.book.pair)
         line.pairs = list(facts.pairs)
+        if facts.transport == Transport.NONE and facts.reason:
+            for name in line.pairs:
+                if not self._is_carried(name):
+                    yield from self._open(name, time, Cause.UNREACHABLE, facts.reason)
+        for name, reason in facts.refused.items():
+            if name in line.pairs and name not in line.unheard:
+                line.unheard.append(name)
+            if not self._is_heard(name):
+                yield from self._open(name, time, Cause.REFUSED, reason)
 
-    def _end(self, line: Line, reason: str, time: Microseconds) -> Iterator[Gap]:
-        if not line.is_feed or reason == End.NO_PAIRS:
+    def _expect(self, names: list[str], time: Microseconds) -> None:
+        """Wait for the data of pairs that are wanted from now on: what does not come by then is a gap since now."""
+        for name in names:
+            pending = self.state.pending.get(name)
+            if (pending and pending[-1].stop is None) or self._is_heard(name):
+                continue
+            self.state.pending.setdefault(name, []).append(Pending(time, "", "", reached=time, due=time + START))
+            self._due = min(self._due, time + START)
+
+    def _remind(self, time: Microseconds) -> Iterator[Gap]:
+        """Tell the gaps of those that were waited for."""
+        if time < self._due:
+            return
+        for name, pending in list(self.state.pending.items()):
+            last = pending[-1]
+            if not last.due or last.due > time:
+                continue
+            is_carried = self._is_carried(name)
+            if is_carried and self.channel in _FILLED and last.due < last.start + QUIET:
+                last.due = last.start + QUIET
+            elif is_carried:
+                yield from self._open(name, time, Cause.SILENCE, "nothing has come since it was asked for")
+            else:
+                yield from self._open(name, time, Cause.UNREACHABLE, "no connection to the exchange")
+        self._due = self._next_due()
+
+    def _next_due(self) -> Microseconds:
+        dues = (pending[-1].due for pending in self.state.pending.values())
+        return min(filter(None, dues), default=_NEVER)
+
+    def _end(self, line: Line, facts: Facts, time: Microseconds) -> Iterator[Gap]:
+        reason = facts.reason
+        if reason == End.NO_PAIRS or not (
+            line.is_feed or (facts.transport == Transport.NONE and reason == End.STOPPED)
+        ):
             return
         cause = Cause.STOPPED if reason == End.STOPPED else Cause.DISCONNECT
         if (seconds := unheard(reason)) is not None:
@@ -223,6 +342,8 @@ class Ledger:
             cause, time = Cause.SILENCE, line.time
         elif is_over_budget(reason):
             cause, time = Cause.BUDGET, line.time  # the message that found no room was not stored
+        elif is_refused(reason):
+            cause = Cause.REFUSED
         for name in self._uncovered(line):
             yield from self._open(name, time, cause, reason)
 
@@ -250,13 +371,15 @@ class Ledger:
                 for name in self._uncovered(line):
                     yield from self._open(name, line.time, Cause.KILLED, f"{connection} was never closed")
 
-    def _forget_the_moved(self, header: Header) -> Iterator[Gap]:
-        """After a new start, what no connection carries is no longer wanted."""
-        since = self.state.epoch_time
-        if not since or header.received_time - since < MOVED:
-            return
-        self.state.epoch_time = 0
-        carried = {name for line in self.state.lines.values() for name in line.pairs}
+    def _carried(self) -> set[str]:
+        return {name for line in self.state.lines.values() for name in line.pairs}
+
+    def _forget_the_moved(self, header: Header, value: bytes) -> Iterator[Gap]:
+        """Take a record; then, the first time after a new start, what no connection carries is no longer wanted."""
+        since, self.state.epoch_time = self.state.epoch_time, 0
+        carried = self._carried()
+        yield from self._take(header, value)
+        carried |= self._carried()
         for name in [name for name in self.state.pending if name not in carried]:
             yield from self._close(name, since)
 
@@ -265,20 +388,35 @@ class Ledger:
 
     def _uncovered(self, ended: Line) -> list[str]:
         """The pairs that no other connection brings: one that has only opened, or has no book yet, brings nothing."""
-        others = [line for line in self.state.lines.values() if line.is_feed and line.has_spoken]
-        served = {name for line in others for name in line.pairs if name not in line.bookless}
-        return [name for name in ended.pairs if name not in served]
+        return [name for name in ended.pairs if not self._is_heard(name)]
+
+    def _is_heard(self, name: str) -> bool:
+        """Whether an open connection has brought a pair."""
+        lines = self.state.lines.values()
+        return any(line.is_feed and name in line.pairs and name not in line.unheard for line in lines)
+
+    def _is_carried(self, name: str) -> bool:
+        """Whether an open connection should bring a pair."""
+        lines = (line for line in self.state.lines.values() if line.is_feed and name in line.pairs)
+        return any(line.number or self._is_streamed for line in lines)  # what is polled is there with its first answer
 
     def _open(self, name: str, start: Microseconds, cause: Cause, reason: str) -> list[Gap]:
         pending = self.state.pending.setdefault(name, [])
-        if pending and pending[-1].stop is None:
-            return []  # it lasts already
-        pending.append(Pending(start, cause, reason, reached=start))
+        if pending and pending[-1].lasts:
+            return []
+        if pending and pending[-1].due:  # it was waited for, and lacks all since then
+            pending[-1].due, pending[-1].cause, pending[-1].reason = 0, cause, reason
+        else:
+            pending.append(Pending(start, cause, reason, reached=start))
         return [self._gap(name, pending[-1])]
 
     def _close(self, name: str, time: Microseconds) -> list[Gap]:
         pending = self.state.pending.get(name)
         if not pending or pending[-1].stop is not None:
+            return []
+        if pending[-1].due:  # it came in time
+            pending.pop()
+            self._tidy(name, time)
             return []
         pending[-1].stop = max(time, pending[-1].start)
         changed = self._gap(name, pending[-1])
@@ -293,14 +431,10 @@ class Ledger:
         pending = self.state.pending.get(name)
         if not pending:
             return
-        answer = frame(self.exchange.name, self.channel, header, value)
-        try:
-            events = self.exchange.decode(answer)
-            since = self.exchange.covered_since(answer, events)
-        except Exception:
-            return  # whatever it is: a dead letter elsewhere
-        if any(isinstance(event, Refused) for event in events):
+        events = self._events(header, value)
+        if events is None or any(isinstance(event, Refused) for event in events):
             return
+        since = self.exchange.covered_since(frame(self.exchange.name, self.channel, header, value), events)
         for one in list(pending):
             if since is not None and since <= one.reached < header.received_time:
                 one.reached = header.received_time
@@ -336,5 +470,13 @@ class Ledger:
 
 def _serve(line: Line, name: str) -> None:
     """Note that a connection has a book of this pair."""
-    if name in line.bookless:
-        line.bookless.remove(name)
+    if name in line.unheard:
+        line.unheard.remove(name)
+
+
+def _up_to_date(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection as it is kept now: older windows kept whether it had spoken, and which books it had not."""
+    if "unheard" in line:
+        return line
+    silent = [] if line.get("has_spoken") else line["pairs"]
+    return {**line, "unheard": line.get("bookless") or (silent if line["is_feed"] else [])}

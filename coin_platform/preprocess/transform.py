@@ -12,7 +12,7 @@ from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Micros
 from coin_platform.preprocess import candle, schema, ticker, trade
 from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
-from coin_platform.wire import Header, Record, frame, unpack_dated, unpack_facts
+from coin_platform.wire import Header, Record, Transport, frame, unpack_dated, unpack_facts
 
 Row: TypeAlias = tuple[object, ...]
 Told: TypeAlias = tuple[str, Microseconds | None, Row]  # pair, exchange time, and the columns that the event gives
@@ -140,7 +140,8 @@ class Transform:
         if header.number < self._last_number.get((header.epoch, header.connection), 0):
             return  # sent again after a crash of the collector: the books are further by now
         facts = unpack_facts(record.value)
-        self._overlap.own(record, header, facts)
+        if facts.transport != Transport.NONE:  # what a feed wants brings nothing twice
+            self._overlap.own(record, header, facts)
         faults = self.books.own(header, facts)
         if facts.book is not None and facts.book.sequence is not None:
             self._overlap.has_book(header, Pair.read(facts.book.pair), facts.book.sequence)

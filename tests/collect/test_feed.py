@@ -93,7 +93,9 @@ def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
         assert numbers == list(range(1, len(numbers) + 1))
     assert "kraken orderbook 0: no live connection for 10 s, polled over REST until there is" in caplog.text
     assert "kraken orderbook 0: polled no longer, a connection is live" in caplog.text
-    found = batch(Source(Quick(), Channel.ORDERBOOK, BOOKS, 1), it.broker.read(BOOKS, 1, 0, len(stored)))
+    found = batch(
+        Source(Quick(), Channel.ORDERBOOK, BOOKS, 1), it.broker.read(BOOKS, 1, 0, it.broker.end_offset(BOOKS, 1))
+    )
     assert found.rows.filter(transport="rest").height == 2
     assert found.rows.filter(transport="ws", pair="BTC-USD").height == 2 + len(UPDATES)
     assert (found.counts["faults"], found.counts["missing"], found.dead.height) == (0, 0, 0)

@@ -14,12 +14,13 @@ from coin_platform.errors import BrokerUnreachable
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind, Pair, Region
 from coin_platform.preprocess.ledger import Cause
-from coin_platform.wire import GAPS, Facts, Header, Record, raw_topic
+from coin_platform.wire import GAPS, Facts, Header, Record, Transport, raw_topic, unpack, unpack_facts
 from tests.collect.test_collector import running, simulated, states
-from tests.kit.kraken import UPDATES, FakeKraken, Quick, fake_kraken, until
+from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken, until
 
 BTC = Pair("BTC", "USD")
 KRAKEN = EXCHANGES["kraken"]
+NEXT_YEAR = 1_800_000_000 * SECOND  # a whole minute
 
 
 def told(broker: MemoryBroker) -> list[dict[str, Any]]:
@@ -41,12 +42,13 @@ def collector(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
 def test_F5_what_a_collector_lacks_when_another_takes_over_ends_for_it() -> None:
     broker = MemoryBroker()
     gaps = GapLog(KRAKEN, Channel.TICKER, broker)
-    gaps.record(Header(Kind.OPENED, 1, "a", 0, SECOND), Facts(pairs=["BTC-USD"]).pack())
-    gaps.record(Header(Kind.SOCKET, 1, "a", 1, 2 * SECOND), b"{}")
-    gaps.record(Header(Kind.CLOSED, 1, "a", 1, 3 * SECOND), Facts(reason="reset").pack())
-    gaps.record(Header(Kind.OPENED, 1, "b", 0, 4 * SECOND), Facts(pairs=["BTC-USD"]).pack())
-    gaps.hand_over(5 * SECOND)
-    gaps.record(Header(Kind.CLOSED, 1, "b", 0, 6 * SECOND), Facts(reason="replaced").pack())
+    at = [NEXT_YEAR + second * SECOND for second in range(7)]
+    gaps.record(Header(Kind.OPENED, 1, "a", 0, at[1]), Facts(pairs=["BTC-USD"]).pack())
+    gaps.record(Header(Kind.SOCKET, 1, "a", 1, at[2]), TICKER.encode())
+    gaps.record(Header(Kind.CLOSED, 1, "a", 1, at[3]), Facts(reason="reset").pack())
+    gaps.record(Header(Kind.OPENED, 1, "b", 0, at[4]), Facts(pairs=["BTC-USD"]).pack())
+    gaps.hand_over(at[5])
+    gaps.record(Header(Kind.CLOSED, 1, "b", 0, at[6]), Facts(reason="replaced").pack())
     assert [(gap["from"][17:19], gap["to"] and gap["to"][17:19]) for gap in told(broker)] == [
         ("03", None),
         ("03", "05"),
@@ -80,6 +82,79 @@ def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_
     assert begun == {**over, "to": None}
     assert list(over) == ["exchange", "channel", "pair", "from", "to", "cause", "reason", "filled_by"]
     assert (over["exchange"], over["from"] < over["to"], over["from"].endswith("+00:00")) == ("kraken", True, True)
+
+
+def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_wanted_is_logged_at_the_start() -> None:
+    async def scenario() -> MemoryBroker:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            fake.is_down = True
+            it = collector(fake, broker, 1)
+            async with running(it):
+                await until(lambda: len(ended(broker)) == 2)
+                assert ended(broker) == {
+                    ("ticker", "unreachable"): ("BTC-USD", False),
+                    ("orderbook", "unreachable"): ("BTC-USD", False),
+                }
+                assert {gap["reason"] for gap in told(broker)} == {"HTTP 502"}
+                it.follow("kraken", [BTC, Pair("ETH", "USD")])
+                await until(lambda: len(told(broker)) == 4)
+                fake.is_down = False
+                await until(lambda: len([gap for gap in told(broker) if gap["to"]]) == 4, 20)
+        return broker
+
+    broker = asyncio.run(scenario())
+    topic = raw_topic("ne", Channel.TICKER)
+    stored = broker.read(topic, 1, 0, broker.end_offset(topic, 1))
+    own = [(unpack(record.header), unpack_facts(record.value)) for record in stored if record.header[0] not in "wr"]
+    wanted = [(header, facts) for header, facts in own if facts.transport == Transport.NONE]
+    assert (wanted[0][0].kind, wanted[0][1].pairs) == (Kind.OPENED, ["BTC-USD"])
+    assert wanted[0] == own[0], "before the first connection"
+    assert {facts.reason for _, facts in wanted} == {"", "HTTP 502", "stopped"}
+    assert wanted[-1] == own[-1]
+    assert wanted[-1][0].kind is Kind.CLOSED
+    assert {header.number for header, _ in wanted} == {0}
+
+
+def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            fake.unknown.add("BTC/USD")
+            it = collector(fake, broker, 1)
+            async with running(it):
+                await until(lambda: len(ended(broker)) == 2)
+                return told(broker)
+
+    gaps = asyncio.run(scenario())
+    assert {gap["cause"] for gap in gaps} == {"refused"}
+    assert {gap["reason"] for gap in gaps} == {"refused for good: Currency pair not supported BTC/USD"}
+
+
+def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_connection_is_back() -> None:
+    async def scenario() -> dict[tuple[str, str], bool]:
+        broker, eth = MemoryBroker(), Pair("ETH", "USD")
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC, eth))
+            it = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()])
+            async with running(it):
+                await until(lambda: states(it) == {"live"})
+                fake.unanswered.add("ETH/USD")
+                await fake.fall()
+                await until(lambda: len(told(broker)) == 4)
+                fake.is_down = False
+                await until(lambda: len([gap for gap in told(broker) if gap["to"]]) == 2)
+                for which in range(len(fake.sockets)):
+                    await fake.say(HEARTBEAT, which)
+                await asyncio.sleep(0.2)
+                return {(gap["channel"], gap["pair"]): gap["to"] is not None for gap in told(broker)}
+
+    assert asyncio.run(scenario()) == {
+        ("ticker", "BTC-USD"): True,
+        ("ticker", "ETH-USD"): False,
+        ("orderbook", "BTC-USD"): True,
+        ("orderbook", "ETH-USD"): False,
+    }
 
 
 def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> None:

@@ -69,7 +69,7 @@ class _Part(NamedTuple):
     untrue: list[str]
     unlike: list[str]
     made: list[Hole]
-    times: list[list[Microseconds]]  # when rows of each pair were received, where books come as changes
+    times: list[list[Microseconds]]  # when rows of each pair were received
     books: int
     repeated: int
 
@@ -164,7 +164,7 @@ def _part(source: Source, evidence: Evidence, broker: Broker, lake: Lake, gaps: 
     table, theirs = _read(lake, channel.value, exchange), [gap for gap in gaps if gap.channel is channel]
     records = list(broker.read(source.topic, source.partition, 0, broker.end_offset(source.topic, source.partition)))
     accounts = Accounts(source, records, table, theirs)
-    times = _times(table) if is_book(source) else {}
+    times = _times(table)
     polled = [] if channel in exchange.channels else list(_holes_of_polls(source, records))
     untrue, books = _untrue(evidence.truth, exchange, table) if channel is Channel.ORDERBOOK else ([], 0)
     unlike, repeated = _unlike(source, broker, table, records, evidence.settings.window_length)
@@ -173,7 +173,7 @@ def _part(source: Source, evidence: Evidence, broker: Broker, lake: Lake, gaps: 
         unaccounted=accounts.without,
         untrue=untrue,
         unlike=unlike,
-        made=[*polled, *_holes_of_books(theirs, times)],
+        made=[*polled, *_holes_of_books(theirs, times if is_book(source) else {})],
         times=list(times.values()),
         books=books,
         repeated=repeated,

@@ -17,6 +17,7 @@ from coin_platform.simulator.base import Out
 from coin_platform.simulator.faults import Faults, Mischief
 from coin_platform.simulator.market import Market
 from coin_platform.sources import sources
+from coin_platform.wire import Transport
 
 FAULTS = Faults(drop=0.002, repeat=0.002, swap=0.002, bad=0.002)
 
@@ -49,7 +50,7 @@ class Line:
             epoch=1,
             window=settings.window_length,
         )
-        transport = "rest" if self._is_polled else "ws"
+        transport = Transport.REST if self._is_polled else Transport.SOCKET
         self._tape = Tape(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
         self._session = Session(source.exchange, source.channel, self._pairs)
         self._venue = VENUES[source.exchange.name](market, urlsplit(source.exchange.socket_url(source.channel)).path)

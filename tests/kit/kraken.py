@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds
 from coin_platform.wire import Header, raw_topic, unpack
 
 DATA = Path(__file__).parent.parent / "data" / "kraken"
+WANTS = re.compile(r"-\d+w-")  # in the name of the records of what a feed wants
 HEARTBEAT = '{"channel":"heartbeat"}'
 BOOKS = raw_topic("ne", Channel.ORDERBOOK)
 
@@ -177,9 +179,10 @@ class MovedClock:
 
 
 def records(broker: MemoryBroker, topic: str = BOOKS, partition: int = 1) -> list[tuple[Header, bytes]]:
-    """Return all that is stored."""
+    """Return all that is stored of connections: what a feed wants is left out."""
     stored = broker.read(topic, partition, 0, broker.end_offset(topic, partition))
-    return [(unpack(record.header), record.value) for record in stored]
+    found = [(unpack(record.header), record.value) for record in stored]
+    return [(header, value) for header, value in found if not WANTS.search(header.connection)]
 
 
 def frames(stored: list[tuple[Header, bytes]]) -> Iterator[tuple[Header, bytes]]:

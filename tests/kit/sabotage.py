@@ -283,6 +283,27 @@ SABOTAGES = (
         ("tests/collect/test_session.py",),
     ),
     Sabotage(
+        *("R3", "a gap ends with the pair's own data"),
+        "coin_platform/preprocess/ledger.py",
+        "return [name for name in line.unheard if name in found]",
+        "return [*line.unheard]",
+        ("tests/preprocess/test_ledger.py",),
+    ),
+    Sabotage(
+        *("D5", "what a feed wants is logged at its start"),
+        "coin_platform/collect/feed.py",
+        "self._is_running = True\n        self._log_wants()",
+        "",
+        ("tests/collect/test_gaplog.py",),
+    ),
+    Sabotage(
+        *("D5", "what lasts is a row of every window"),
+        "coin_platform/orchestration/tables.py",
+        "gaps.carry_on(window.start, first_offset)",
+        "pass",
+        ("tests/orchestration/test_tables.py",),
+    ),
+    Sabotage(
         *("R4", "an unreadable change costs a book its trust"),
         "coin_platform/collect/session.py",
         "yield from self._doubt(frame, error, now)",

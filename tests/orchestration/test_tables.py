@@ -21,7 +21,7 @@ from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.store import MemoryStore
-from coin_platform.wire import Checkpoint, Facts, Header
+from coin_platform.wire import Checkpoint, Facts, Header, Transport
 from tests.recordings import frames
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -443,6 +443,65 @@ def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
         keep_raw(place, window, broker, alone, SETTINGS)
     keep_gaps(upbit, [place], SECOND, alone)
     assert alone.read("gap", "upbit", SECOND).equals(lake.read("gap", "upbit", SECOND))  # type: ignore[union-attr,arg-type]  # both are there
+
+
+def wants(broker: Broker, place: Source, kind: Kind, time: int, reason: str = "") -> None:
+    """Log what a feed wants."""
+    value = Facts(transport=Transport.NONE, pairs=["BTC-KRW", "ETH-KRW"], reason=reason).pack()
+    broker.append(place.topic, place.partition, Header(kind, 1, "ticker-0w-1", 0, time).pack(), value)
+
+
+def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_and_is_listed(
+    platform: tuple[Clock, MemoryBroker, Lake],
+) -> None:
+    clock, broker, lake = platform
+    place, upbit = source("upbit", Channel.TICKER), EXCHANGES["upbit"]
+    third = Window(SECOND.stop, SECOND.stop + MINUTE)
+    wants(broker, place, Kind.OPENED, FIRST.start + 50_000_000)
+    wants(broker, place, Kind.PAIRS, FIRST.start + 53_000_000, "HTTP 451")
+    clock.time = SECOND.start
+    wants(broker, place, Kind.PAIRS, SECOND.start + 55_000_000, "HTTP 451")
+    clock.time = third.stop + 10_000_000  # no record at all in the third window
+    found = []
+    for window in (FIRST, SECOND, third):
+        keep_raw(place, window, broker, lake, SETTINGS)
+        found.append(keep_gaps(upbit, [place], window, lake))
+    checks = [check for made in found for check in made.check_results or ()]
+    assert [(check.passed, check.severity) for check in checks] == [(False, dg.AssetCheckSeverity.WARN)] * 3
+    gaps = "2 gaps: ticker of BTC-KRW (unreachable), ticker of ETH-KRW (unreachable)"
+    assert checks[0].description == f"{gaps}; nothing came of ticker (unreachable)"
+    assert checks[2].description == f"{gaps}; nothing came of ticker (no record)"
+    for row in lake.scan("gap").collect().iter_rows(named=True):  # once a pair, whichever window is read
+        assert (row["from"], row["to"], row["reason"]) == (START + timedelta(seconds=50), None, "HTTP 451")
+    late = timedelta(0)
+    assert lake.scan("gap", start=START + timedelta(seconds=130), late=late).collect()["pair"].to_list() == [
+        "BTC-KRW",
+        "ETH-KRW",
+    ]
+    [frame, *_] = frames("upbit", "ticker")
+    fourth = Window(third.stop, third.stop + MINUTE)
+    say(broker, place, Kind.OPENED, 0, fourth.start + 10_000_000, "a")
+    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "a", 1, fourth.start + 11_000_000).pack(), frame.payload)
+    clock.time = fourth.stop + 10_000_000
+    keep_raw(place, fourth, broker, lake, SETTINGS)
+    made = keep_gaps(upbit, [place], fourth, lake)
+    [check] = made.check_results or ()
+    assert not check.passed and "nothing came" not in (check.description or "")
+    ends = {row["pair"]: row["to"] for row in lake.scan("gap").collect().iter_rows(named=True)}
+    assert ends == {"BTC-KRW": START + timedelta(seconds=191), "ETH-KRW": None}
+
+
+def test_D5_a_collector_that_was_stopped_fails_no_check(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
+    clock, broker, lake = platform
+    place, upbit = source("upbit", Channel.TICKER), EXCHANGES["upbit"]
+    wants(broker, place, Kind.OPENED, FIRST.start + 50_000_000)
+    wants(broker, place, Kind.CLOSED, FIRST.start + 53_000_000, "stopped")
+    clock.time = SECOND.stop + 10_000_000
+    for window in (FIRST, SECOND):
+        keep_raw(place, window, broker, lake, SETTINGS)
+        [check] = keep_gaps(upbit, [place], window, lake).check_results or ()
+        assert check.passed, check.description
+    assert lake.scan("gap").collect()["cause"].to_list() == ["stopped", "stopped"]
 
 
 def test_F1_a_book_that_does_not_arrive_at_its_checkpoint_fails_a_check_that_names_the_pair(

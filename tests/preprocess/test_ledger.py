@@ -1,5 +1,7 @@
 """The gap ledger: every hole has a row with its bounds, and every row is such a hole."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,19 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, Channel, Control, Event, Frame, Gap, Kind, Pair, Ticker
 from coin_platform.preprocess.ledger import MOVED, PATIENCE, Cause, Ledger, State
-from coin_platform.wire import Checkpoint, Facts, Header, over_budget, silent, without_data
+from coin_platform.wire import Checkpoint, Facts, Header, Transport, over_budget, refused, silent, without_data
 from tests.preprocess.logs import TIME
 
 BTC, ETH = Pair("BTC", "KRW"), Pair("ETH", "KRW")
+PAIRS = [f"{base}-{quote}" for base in ("BTC", "ETH") for quote in ("KRW", "USDT", "USD")]
+
+
+def plain(exchange: str) -> Exchange:
+    """Return an exchange whose messages are lists of the pairs that they bring."""
+
+    def read(_: Exchange, frame: Frame) -> Iterator[Event]:
+        for name in json.loads(frame.payload):
+            yield Ticker(pair=Pair.parse(name), last="1") if name in PAIRS else Control(name=name)
+
+    kind: Exchange = type("Plain", (type(EXCHANGES[exchange]),), {"read": read})()
+    return kind
 
 
 class Feed:
     """Records of one channel, and what the ledger says of them. Times are seconds."""
 
     def __init__(self, channel: Channel = Channel.TICKER, exchange: str = "upbit", *, books: bool = False) -> None:
-        self.ledger = Ledger(EXCHANGES[exchange], channel, books=books)
+        self.ledger = Ledger(plain(exchange), channel, books=books)
         self.numbers: dict[str, int] = {}
         self.rows: dict[Any, Gap] = {}  # by key, as last told
         self.epoch = 1
@@ -44,9 +59,12 @@ class Feed:
         facts = Facts(transport=transport, pairs=[str(pair) for pair in pairs], beside=beside)
         assert self.say(Kind.OPENED, at, name, facts.pack()) == [] or self.epoch > 1
 
-    def frame(self, at: float, name: str = "a", skip: int = 0) -> list[Gap]:
+    def frame(self, at: float, name: str = "a", skip: int = 0, heard: tuple[object, ...] | None = None) -> list[Gap]:
+        """Take a message that brings these pairs, or all that the connection carries."""
         self.numbers[name] = self.numbers.get(name, 0) + 1 + skip
-        return self.say(Kind.SOCKET, at, name, b"{}")
+        line = self.ledger.state.lines.get(name)
+        pairs = [*map(str, heard)] if heard is not None else line.pairs if line else []
+        return self.say(Kind.SOCKET, at, name, json.dumps(pairs).encode())
 
     def answer(self, at: float, pair: Pair, value: bytes, name: str = "a") -> list[Gap]:
         self.numbers[name] = self.numbers.get(name, 0) + 1
@@ -271,7 +289,7 @@ def test_a_pair_given_up_while_it_is_missing_is_missing_until_then() -> None:
     feed.frame(1)
     feed.keep(feed.ledger.lost(ETH, Cause.SEQUENCE, "a number is missing", TIME + SECOND))
     feed.carry(4, BTC)
-    assert feed.gaps == [("ETH-KRW", 1, 4, "sequence", None)]
+    assert feed.gaps == [("ETH-KRW", 0, 4, "sequence", None)], "it never had a book"
 
 
 def test_a_pair_that_a_new_start_does_not_carry_is_given_up_after_a_while() -> None:
@@ -473,7 +491,7 @@ def quiet(channel: Channel, exchange: str, lasted: float) -> list[Gap]:
     transport = "ws" if channel in kind.channels else "rest"
     feed = Feed(channel, exchange)
     feed.open(0, pairs=(pair,), transport=transport)
-    feed.answer(1, pair, EMPTY.get(exchange, b"[]"))
+    feed.frame(1)
     feed.close(2, "broken")
     feed.open(1 + lasted, "b", (pair,), transport)
     feed.frame(2 + lasted, "b")
@@ -593,7 +611,7 @@ def test_a_ledger_goes_on_from_what_another_knew() -> None:
     feed.frame(1)
     feed.close(2, "broken")
     body = feed.ledger.state.pack()
-    feed.ledger = Ledger(EXCHANGES["upbit"], Channel.TRADE, State.unpack(body))
+    feed.ledger = Ledger(plain("upbit"), Channel.TRADE, State.unpack(body))
     feed.open(9, "b")
     feed.frame(10, "b")
     assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", None)]
@@ -611,7 +629,7 @@ def test_every_hole_is_a_row_and_every_row_is_a_hole(history: list[tuple[str, in
     feed.frame(at, "0")
     for position, (step, pause) in enumerate(history):
         if position == cut:  # as a new window does
-            feed.ledger = Ledger(EXCHANGES["upbit"], Channel.TICKER, State.unpack(feed.ledger.state.pack()))
+            feed.ledger = Ledger(plain("upbit"), Channel.TICKER, State.unpack(feed.ledger.state.pack()))
         name, before = str(number), at
         at += pause
         if step == "frame":
@@ -629,3 +647,223 @@ def test_every_hole_is_a_row_and_every_row_is_a_hole(history: list[tuple[str, in
             feed.frame(at, str(number))
             wanted.append((before, at, "disconnect" if step == "close" else "killed"))
     assert [(start, stop, cause) for _, start, stop, cause, _ in feed.gaps] == wanted
+
+
+# A gap ends with the pair's own data
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_R3_a_status_an_answer_or_another_pairs_data_end_no_gap(exchange: str, channel: Channel) -> None:
+    quote = EXCHANGES[exchange].quote
+    first, second = Pair("BTC", quote), Pair("ETH", quote)
+    transport = "ws" if channel in EXCHANGES[exchange].channels else "rest"
+    feed = Feed(channel, exchange)
+    feed.open(0, pairs=(first, second), transport=transport)
+    feed.frame(1)
+    feed.close(2, "broken")
+    feed.open(3, "b", (first, second), transport)
+    for at, heard in ((4, ("status",)), (5, ("subscribed",)), (6, (second,)), (7, (second, "heartbeat"))):
+        feed.frame(at, "b", heard=heard)
+    assert feed.gaps == [(str(first), 2, None, "disconnect", None), (str(second), 2, 6, "disconnect", None)]
+    feed.frame(8, "b", heard=(first,))
+    assert feed.gaps[0] == (str(first), 2, 8, "disconnect", None)
+    assert feed.frame(9, "b", heard=()) == []
+
+
+def test_R3_a_pair_that_is_never_heard_again_is_missing_over_all_connections_since_it_was_last_heard() -> None:
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    for name, at in (("b", 10), ("c", 20), ("d", 30)):
+        feed.close(at - 1, "broken", chr(ord(name) - 1))
+        feed.open(at, name, pairs=(BTC, ETH))
+        feed.frame(at + 1, name, heard=(BTC,))
+    assert [gap for gap in feed.gaps if gap[0] == "ETH-KRW"] == [("ETH-KRW", 9, None, "disconnect", None)]
+    assert len([gap for gap in feed.gaps if gap[0] == "BTC-KRW"]) == 3
+
+
+def test_R3_a_successor_covers_only_the_pairs_that_it_has_brought() -> None:
+    feed = Feed()
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1)
+    feed.open(2, "b", pairs=(BTC, ETH))
+    feed.frame(3, "b", heard=(BTC,))
+    feed.close(4, "replaced")
+    feed.frame(5, "b", heard=(ETH,))
+    assert feed.gaps == [("ETH-KRW", 4, 5, "disconnect", None)]
+
+
+def test_R3_what_a_window_does_not_know_yet_the_next_one_learns() -> None:
+    feed = broken()
+    feed.close(20, "broken", "b")
+    feed.open(21, "c")
+    feed.frame(22, "c", heard=("status",))
+    feed.ledger = Ledger(plain("upbit"), Channel.TRADE, State.unpack(feed.ledger.state.pack()))
+    feed.frame(23, "c", heard=("status",))
+    feed.frame(24, "c")
+    assert feed.gaps[-1] == ("BTC-KRW", 20, 24, "disconnect", None)
+
+
+def test_R3_an_answer_over_REST_on_the_new_connection_ends_what_it_covers() -> None:
+    feed = broken()
+    feed.close(20, "broken", "b")
+    feed.open(21, "c")
+    assert all(gap.stop != TIME + 22 * SECOND for gap in feed.answer(22, BTC, trades(21, 21.5), "c"))  # too short
+    feed.answer(23, BTC, trades(19, 21.5), "c")
+    assert feed.gaps[-1] == ("BTC-KRW", 20, 23, "disconnect", "rest")
+    [again] = feed.close(25, "broken", "c")
+    assert (again.start, again.stop) == (TIME + 25 * SECOND, None)
+
+
+def test_R3_lines_of_older_windows_are_read() -> None:
+    def line(**fields: object) -> dict[str, object]:
+        return {"epoch": 1, "number": 3, "time": TIME, "pairs": ["A-B", "C-D"], "is_feed": True, **fields}
+
+    old = {
+        "silent": line(has_spoken=False, bookless=[]),
+        "heard": line(has_spoken=True, bookless=[]),
+        "book": line(has_spoken=True, bookless=["C-D"]),
+        "rest": {**line(has_spoken=False, bookless=[]), "is_feed": False},
+    }
+    state = State.unpack({**State().pack(), "lines": old})
+    unheard = {name: line.unheard for name, line in state.lines.items()}
+    assert unheard == {"silent": ["A-B", "C-D"], "heard": [], "book": ["C-D"], "rest": []}
+    assert State.unpack(state.pack()) == state
+
+
+# What is wanted and not served
+
+
+def wants(feed: Feed, at: float, *pairs: Pair, kind: Kind = Kind.OPENED, name: str = "w", **facts: object) -> list[Gap]:
+    """Say what a feed wants."""
+    names = [str(pair) for pair in pairs]
+    return feed.say(kind, at, name, Facts(transport=Transport.NONE, pairs=names, **facts).pack())  # type: ignore[arg-type]
+
+
+def test_D5_an_exchange_that_cannot_be_reached_is_a_gap_since_it_was_wanted() -> None:
+    feed = Feed()
+    assert wants(feed, 0, BTC, ETH) == []
+    told = wants(feed, 3, BTC, ETH, kind=Kind.PAIRS, reason="HTTP 451")
+    assert [(gap.pair, gap.reason) for gap in told] == [(BTC, "HTTP 451"), (ETH, "HTTP 451")]
+    assert wants(feed, 60, BTC, ETH, kind=Kind.PAIRS, reason="HTTP 403") == []
+    assert feed.gaps == [("BTC-KRW", 0, None, "unreachable", None), ("ETH-KRW", 0, None, "unreachable", None)]
+    assert feed.ledger.wanted == ["BTC-KRW", "ETH-KRW"]
+    feed.open(90, pairs=(BTC, ETH))
+    feed.frame(91, heard=(BTC,))
+    assert feed.gaps[0] == ("BTC-KRW", 0, 91, "unreachable", None)
+    assert feed.gaps[1] == ("ETH-KRW", 0, None, "unreachable", None)
+
+
+def test_D5_a_start_that_takes_its_time_is_no_gap_and_one_that_takes_too_long_is() -> None:
+    feed = Feed()
+    wants(feed, 0, BTC, ETH)
+    feed.open(1, pairs=(BTC, ETH))
+    feed.frame(2, heard=(BTC,))
+    assert wants(feed, 29, BTC, ETH, kind=Kind.CHECKPOINT) == []
+    wants(feed, 31, BTC, ETH, kind=Kind.CHECKPOINT)
+    assert feed.gaps == [("ETH-KRW", 0, None, "silence", None)]
+    assert [gap.reason for gap in feed.rows.values()] == ["nothing has come since it was asked for"]
+    feed.frame(40, heard=(ETH,))
+    assert feed.gaps == [("ETH-KRW", 0, 40, "silence", None)]
+
+
+def test_D5_the_fast_way_of_a_feed_that_is_heard_does_not_forget_a_pair_of_another_connection() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.open(0, "b", pairs=(ETH,))
+    feed.frame(1)
+    feed.frame(29)
+    assert feed.gaps == []
+    feed.frame(31)
+    assert feed.gaps == [("ETH-KRW", 0, None, "silence", None)]
+
+
+def test_D5_a_pair_that_may_have_nothing_to_say_has_five_minutes() -> None:
+    feed = Feed(Channel.TRADE)
+    feed.open(0, pairs=(BTC, ETH))
+    feed.frame(1, heard=(BTC,))
+    feed.frame(40, heard=(BTC,))
+    feed.frame(299, heard=(BTC,))
+    assert feed.gaps == []
+    feed.frame(301, heard=(BTC,))
+    assert feed.gaps == [("ETH-KRW", 0, None, "silence", None)]
+    feed.answer(310, ETH, trades(-10), "a")
+    assert feed.gaps == [("ETH-KRW", 0, 310, "silence", "rest")]
+
+
+def test_D5_where_nothing_is_connected_there_is_no_such_patience() -> None:
+    for channel, exchange, transport in ((Channel.TRADE, "upbit", ""), (Channel.CANDLE, "bithumb", "rest")):
+        feed = Feed(channel, exchange)
+        wants(feed, 0, BTC)
+        if transport:
+            feed.open(1, "r", transport=transport)  # what is polled is there with its first answer
+        wants(feed, 31, BTC, kind=Kind.PAIRS)
+        assert feed.gaps == [("BTC-KRW", 0, None, "unreachable", None)]
+
+
+def test_D5_a_refused_pair_is_a_gap_and_says_why() -> None:
+    feed = Feed()
+    wants(feed, 0, BTC, ETH)
+    feed.open(1, pairs=(BTC, ETH))
+    feed.frame(2, heard=(BTC,))
+    facts = Facts(pairs=["BTC-KRW", "ETH-KRW"], refused={"ETH-KRW": "refused for good: unknown"})
+    feed.say(Kind.PAIRS, 3, "a", facts.pack())
+    assert feed.gaps == [("ETH-KRW", 0, None, "refused", None)]
+    assert [gap.reason for gap in feed.rows.values()] == ["refused for good: unknown"]
+    facts = Facts(pairs=["BTC-KRW", "ETH-KRW"], refused={"BTC-KRW": "refused for the moment: busy"})
+    feed.say(Kind.CHECKPOINT, 10, "a", facts.pack())
+    assert feed.gaps[1] == ("BTC-KRW", 10, None, "refused", None), "it was heard before"
+    feed.frame(11, heard=(BTC, ETH))
+    assert [gap[2] for gap in feed.gaps] == [11, 11]
+
+
+def test_D5_what_another_connection_brings_is_neither_refused_nor_unreachable() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.open(2, "b")
+    assert feed.say(Kind.PAIRS, 3, "b", Facts(pairs=["BTC-KRW"], refused={"BTC-KRW": "busy"}).pack()) == []
+    wants(feed, 4, BTC)
+    assert wants(feed, 5, BTC, kind=Kind.PAIRS, reason="HTTP 429") == []
+    assert feed.frame(100) == [] and feed.gaps == []
+
+
+def test_D5_a_connection_that_is_refused_as_a_whole_is_a_gap_of_its_own_cause() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.close(1, refused("too many connections"))
+    assert feed.gaps == [("BTC-KRW", 0, None, "refused", None)]
+
+
+def test_D5_what_is_wanted_no_more_is_missing_no_more() -> None:
+    feed = Feed()
+    wants(feed, 0, BTC, ETH)
+    wants(feed, 3, BTC, ETH, kind=Kind.PAIRS, reason="HTTP 451")
+    wants(feed, 5, BTC, kind=Kind.PAIRS)
+    assert feed.gaps == [("BTC-KRW", 0, None, "unreachable", None), ("ETH-KRW", 0, 5, "unreachable", None)]
+    assert feed.ledger.wanted == ["BTC-KRW"]
+
+
+def test_D5_a_collector_that_is_stopped_before_it_was_served_was_stopped() -> None:
+    feed = Feed()
+    wants(feed, 0, BTC)
+    wants(feed, 5, kind=Kind.CLOSED, reason="stopped")
+    assert feed.gaps == [("BTC-KRW", 0, None, "stopped", None)]
+    assert feed.ledger.wanted == []
+    other = Feed()
+    wants(other, 0, BTC)
+    wants(other, 5, kind=Kind.CLOSED, reason="replaced")
+    assert other.gaps == []
+
+
+def test_D5_a_killed_collector_whose_successor_reaches_nothing_stays_a_gap() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.epoch = 2
+    wants(feed, 60, BTC)
+    wants(feed, 70, BTC, kind=Kind.PAIRS, reason="HTTP 451")
+    assert feed.gaps == [("BTC-KRW", 1, None, "killed", None)]
+    state = State.unpack(feed.ledger.state.pack())
+    assert Ledger(plain("upbit"), Channel.TICKER, state).lasting.keys() == {"BTC-KRW"}
