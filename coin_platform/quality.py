@@ -1,13 +1,15 @@
 """Rules over tables: what must hold before a window may be trusted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
 
+from coin_platform.foreign import markdown
+
 
 class Finding(NamedTuple):
-    """The result of one rule: whether it holds, one sentence, and the numbers behind it."""
+    """The result of one rule: whether it holds, one sentence in Markdown, and the numbers behind it."""
 
     rule: str
     passed: bool
@@ -84,7 +86,7 @@ def columns(rows: pl.DataFrame, schema: pl.Schema) -> Finding:
 def crossed(rows: pl.DataFrame) -> Finding:
     """The best bid is below the best ask in every row that has both."""
     bad = rows.filter(pl.col("best_bid") >= pl.col("best_ask"))
-    pairs = ", ".join(sorted(bad["pair"].unique()))
+    pairs = _names(bad["pair"])
     sentence = f"{bad.height} rows are crossed: {pairs}" if bad.height else f"none of {rows.height} rows is crossed"
     return Finding("crossed_book", not bad.height, sentence, {"rows": rows.height, "crossed": bad.height})
 
@@ -104,7 +106,7 @@ def ohlc(rows: pl.DataFrame) -> Finding:
     lowest, highest = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
     bad = rows.filter((lowest < pl.col("low")) | (highest > pl.col("high")) | (pl.col("volume") < 0))
     double = rows.height - rows.select("pair", "open_time").n_unique()
-    pairs = ", ".join(sorted(bad["pair"].unique()))
+    pairs = _names(bad["pair"])
     sentence = f"{bad.height} of {rows.height} candles cannot be{f': {pairs}' if pairs else ''}; {double} are double"
     return Finding(
         "ohlc", not bad.height and not double, sentence, {"rows": rows.height, "wrong": bad.height, "double": double}
@@ -117,9 +119,9 @@ def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Fin
     `unserved` are the channels that somebody wanted and of which nothing came in the whole window, and why.
     """
     bad = rows.filter(pl.col("filled_by").is_null() & (pl.col("cause") != "stopped"))
-    names = pl.format("{} of {} ({})", "channel", pl.col("pair").fill_null("all pairs"), "cause")
-    where = bad.select(names.alias("where").unique(maintain_order=True))["where"]
-    shown = ", ".join(where.head(5)) + (f" and {where.len() - 5} more" if where.len() > 5 else "")
+    where = bad.select("channel", "pair", "cause").unique(maintain_order=True)
+    first = [f"{channel} of {markdown(pair or 'all pairs')} ({cause})" for channel, pair, cause in where.head(5).rows()]
+    shown = ", ".join(first) + (f" and {where.height - 5} more" if where.height > 5 else "")
     sentence = f"{bad.height} gaps: {shown}" if bad.height else f"no gap, {rows.height} filled or wanted"
     if unserved:
         sentence += f"; nothing came of {', '.join(f'{channel} ({why})' for channel, why in unserved.items())}"
@@ -133,7 +135,7 @@ def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Fin
 
 def arrived(faults: Sequence[tuple[str, str]]) -> Finding:
     """Every stored book arrives at the checkpoints of the collector; `faults` are pairs and reasons of those not."""
-    pairs = ", ".join(sorted({pair for pair, _ in faults}))
+    pairs = _names({pair for pair, _ in faults})
     sentence = f"{len(faults)} checkpoints not arrived at: {pairs}" if faults else "every checkpoint arrived at"
     return Finding("checkpoint", not faults, sentence, {"missed": len(faults)})
 
@@ -143,3 +145,7 @@ def latency(rows: pl.DataFrame) -> dict[str, float]:
     took = (rows["received_time"] - rows["exchange_time"]).dt.total_microseconds().drop_nulls() / 1000
     quantiles = {f"latency_p{percent}_ms": took.quantile(percent / 100) for percent in (50, 95, 99)}
     return {name: round(value, 3) for name, value in quantiles.items() if value is not None}
+
+
+def _names(pairs: Iterable[str]) -> str:
+    return ", ".join(map(markdown, sorted(set(pairs))))

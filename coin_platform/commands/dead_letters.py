@@ -11,8 +11,10 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from coin_platform.commands.choice import exchanges_named
+from coin_platform.foreign import one_line
 from coin_platform.settings import load
 
 if TYPE_CHECKING:  # polars costs a second, which other commands need not wait for
@@ -42,7 +44,7 @@ def list_letters(exchange: Exchanges = None, everything: All = False) -> None:
     for (name, channel, reason), count in sorted(counts.items()):
         letter = newest[name, channel, reason]
         place = f"{letter.topic}[{letter.partition}] {letter.offset}"
-        table.add_row(name, channel, reason, str(count), place, letter.code)
+        table.add_row(name, channel, Text(one_line(reason)), str(count), place, Text(one_line(letter.code)))
     _print(table, "no dead letters")
 
 

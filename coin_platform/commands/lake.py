@@ -16,6 +16,7 @@ from rich.table import Table
 
 from coin_platform.commands.choice import chosen, exchanges_named
 from coin_platform.commands.times import moment, moment_of, now, stretch, text, whole_windows
+from coin_platform.foreign import one_line
 from coin_platform.model import SECOND, Channel, Window
 from coin_platform.settings import Settings, load
 from coin_platform.telemetry import set_up
@@ -88,8 +89,8 @@ def gaps(
     for row in together(rows).iter_rows(named=True):
         length = ((row["to"] or moment_of(wanted.stop)) - row["from"]).total_seconds()
         ended = f"{row['to']:%H:%M:%S.%f}"[:-3] if row["to"] else "lasts"
-        names = (row["exchange"], row["channel"], row["pairs"])
-        why = (row["cause"], row["filled_by"] or "", row["reason"][:60])
+        names = (row["exchange"], row["channel"], escape(one_line(row["pairs"])))
+        why = (row["cause"], row["filled_by"] or "", escape(one_line(row["reason"])[:60]))
         shown.add_row(*names, f"{row['from']:%Y-%m-%d %H:%M:%S.%f}"[:-3], ended, f"{length:,.1f}", *why)
     _console().print(shown if shown.rows else f"no gap from {text(wanted.start)} to {text(wanted.stop)}")
 

@@ -12,6 +12,7 @@ from coin_platform import quality
 from coin_platform.broker import Broker
 from coin_platform.errors import Conflict, Damaged, RetentionLoss
 from coin_platform.exchanges.base import Exchange
+from coin_platform.foreign import markdown
 from coin_platform.lake import RAW_PREFIX, Commit, Held, Lake
 from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.pictures import pictures
@@ -81,7 +82,7 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
         "dead_found": dead_facts(result.transform.dead),
     }
     commit = making.commit(result.rows, {**kept, "raw_content_hash": provenance["content_hash"]})
-    told = "\n".join(f"- offset {offset}: {fault.reason}" for offset, fault in faults[:20])
+    told = "\n".join(f"- offset {offset}: {markdown(fault.reason)}" for offset, fault in faults[:20])
     numbers = {**facts, **result.counts, "seconds": time.perf_counter() - started}
     shown = {**pictures(source.channel, result.rows, window), **quality.latency(result.rows), **numbers}
     return _result(commit, result.rows, found, {**shown, "faults_found": dg.MetadataValue.md(told or "none")})
@@ -126,7 +127,7 @@ def keep_dead(exchange: Exchange, found: list[Source], window: Window, lake: Lak
     rows = pl.concat(parts).sort("topic", "offset")
     commit = making.commit(rows, {"dead": rows.height, "raw_content_hash": making.raw_content_hash})
     reasons = rows.group_by("error", "reason").len().sort("len", descending=True).head(5)
-    text = "\n".join(f"- {count} x {error}: {reason}" for error, reason, count in reasons.iter_rows())
+    text = "\n".join(f"- {count} x {error}: {markdown(reason)}" for error, reason, count in reasons.iter_rows())
     return _result(commit, rows, [], {"reasons": dg.MetadataValue.md(text or "none")})
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coin_platform.errors import DecodeError
+from coin_platform.foreign import markdown
 from coin_platform.model import Channel, Gap, Microseconds, Pair
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.ledger import Cause, Ledger, State
@@ -147,13 +148,13 @@ def together(gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def listing(gaps: pl.DataFrame, most: int = 20) -> str:
-    """Return the first gaps as a table in markdown."""
+    """Return the first gaps as a table in Markdown, which shows reasons and pairs as they are."""
     found = together(gaps)
     if not found.height:
         return "none"
     times = pl.col("from", "to").dt.to_string("%H:%M:%S%.3f")
     head = found.head(most).select("channel", "pairs", times, "cause", "filled_by", "reason")
     lines = ["|".join(head.columns), "|".join("-" for _ in head.columns)]
-    lines += ["|".join("" if cell is None else cell.replace("|", "/") for cell in row) for row in head.iter_rows()]
+    lines += ["|".join("" if cell is None else markdown(cell) for cell in row) for row in head.iter_rows()]
     rest = f"\n\nand {found.height - most} more" if found.height > most else ""
     return "\n".join(f"|{line}|" for line in lines) + rest

@@ -6,7 +6,7 @@ import pytest
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Channel
+from coin_platform.model import Channel, Event
 from coin_platform.preprocess.lane import Lane, commit
 from coin_platform.steady_clock import now
 from coin_platform.wire import processed_topic
@@ -49,6 +49,25 @@ def test_dead_letters_are_counted_by_reason(letters: Platform) -> None:
     assert okx[:2] == ["okx", "ticker"] and okx[2].startswith("DecodeError: okx: ") and okx[3] == "1"
     assert upbit[:5] == ["upbit", "ticker", "DecodeError: upbit: old code", "3", "koreaSocketDataIn-ticker[0] 2"]
     assert cells(letters.coin("dead-letters", "list", "--exchange", "okx").output) == [okx]
+
+
+def test_D19_a_reason_is_shown_in_the_terminal_without_markup_and_control_characters(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> list[Event]:
+        raise DecodeError("[/x]![a](http://e)[bold]\x1b[31mred\u202e")
+
+    platform.time = now()
+    with monkeypatch.context() as older:
+        older.setattr(EXCHANGES["upbit"], "decode", fails)
+        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker")[:1])
+        work(platform, "upbit")
+    platform.broker.close()
+    monkeypatch.setenv("COLUMNS", "200")
+    found = platform.coin("dead-letters", "list")
+    assert found.exit_code == 0, found.output
+    assert "DecodeError: [/x]![a](http://e)[bold]\\x1b[31mred\\u202e" in found.output
+    assert "\x1b" not in found.output and "\u202e" not in found.output
 
 
 def test_dead_letters_are_shown_whole(letters: Platform) -> None:
