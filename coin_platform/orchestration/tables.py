@@ -21,9 +21,10 @@ from coin_platform.orchestration.version import code_version
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seconds, state_of
 from coin_platform.preprocess.ledger import State
+from coin_platform.preprocess.numbers import LastNumber
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.overlap import LEAD
-from coin_platform.preprocess.tables import Batch, batch, dead_facts, dead_of, dead_table, records
+from coin_platform.preprocess.tables import Batch, batch, dead_facts, dead_of, dead_table, last_numbers, records
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.wire import Record
@@ -51,9 +52,12 @@ def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, setting
     place |= {"log": log} if log else {}
     place |= {"trimmed": trimmed} if trimmed is not None else {}
     place |= {"new_log": list(new_log)} if new_log else {}
+    numbers = last_numbers(rows, _numbers_before(lake, source, window))
     former_stop = new_log.stop_offset if new_log else None
     finding = quality.tiling(rows["offset"], start, stop, trimmed, former_stop=former_stop, kept_from=kept_from)
-    commit = lake.commit(table, name, window, rows, {**place, "frames": _frames(rows)}, generation=generation)
+    commit = lake.commit(
+        table, name, window, rows, {**place, "frames": _frames(rows), "numbers": numbers}, generation=generation
+    )
     return _result(commit, rows, [finding], {**place, "seconds": time.perf_counter() - started})
 
 
@@ -93,15 +97,26 @@ def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.D
 
     The first frame may have waited long for the broker, and its checkpoint may have been logged before all that.
     """
+    numbers = _numbers_before(lake, source, window)
     received = [window.start, *raw["received_time"].drop_nulls().to_physical().bottom_k(1)]
     late, result = min(window.start - min(received), LATEST), None
     for length in (LEAD, late + window.stop - window.start + LEAD):
         before = lead(broker, lake, source, window, start, length)
-        result = batch(source, (record for part in (before, records(raw)) for record in part), start)
+        result = batch(source, (record for part in (before, records(raw)) for record in part), start, numbers)
         if not result.counts["frames_invalid"]:
             break
     assert result is not None
     return result
+
+
+def _numbers_before(lake: Lake, source: Source, window: Window) -> list[LastNumber]:
+    """Return the last frame numbers that the window before knew.
+
+    Where it is missing, or older than these, the records of the `LEAD` tell the numbers of what has just been heard.
+    """
+    before = Window(window.start - (window.stop - window.start), window.start)
+    facts = lake.readable_provenance(f"raw_{source.channel}", source.exchange.name, before) or {}
+    return [(int(epoch), name, int(number), int(time)) for epoch, name, number, time in facts.get("numbers", ())]
 
 
 def _refuse_worse(source: Source, window: Window, broker: Broker, lake: Lake, result: Batch, start: int) -> None:

@@ -8,6 +8,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
@@ -22,11 +23,12 @@ from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, schema
 from coin_platform.preprocess.handoff import Given, Handoff
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
+from coin_platform.preprocess.numbers import SAME_COLLECTOR, LastNumber, LastNumbers
 from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Dead, Entry, Row, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.steady_clock import now
-from coin_platform.wire import Record, dead_letter_topic, group, processed_topic
+from coin_platform.wire import Record, dead_letter_topic, group, processed_topic, unpack_dated
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ def prepared(source: Source, broker: Broker, position: int, window: Microseconds
     """Return a transform that stands at `position`: its books rebuilt from the last checkpoints before it.
 
     Looks back as far as needed, at most to the checkpoints of the window before; a pair without one is invalid until
-    its next snapshot. Trades are read from the window's begin on: each is told once in it.
+    its next snapshot. Trades are read from the window's begin on: each is told once in it. Last numbers are read as
+    far back as a collector may send again what it sent last.
     """
     begin = broker.begin_offset(source.topic, source.partition)
     newest = [record.time for record in broker.read(source.topic, source.partition, max(begin, position - 1), position)]
@@ -81,14 +84,27 @@ def prepared(source: Source, broker: Broker, position: int, window: Microseconds
         backs, latest = [LEAD, 10 * LEAD, window + LEAD], position
     elif source.channel is Channel.TRADE:
         backs = [newest[0] % window + LEAD]
+    numbers = _numbers(source, broker, newest[0], position)
     for back in backs:
         first = min(latest, broker.offset_for_time(source.topic, source.partition, newest[0] - back))
-        transform = Transform(source, position, window)
+        transform = Transform(source, position, window, numbers)
         for record in broker.read(source.topic, source.partition, max(begin, first), position):
             transform.feed(record)
         if not transform.books.orphans or first <= begin:
             break
     return transform
+
+
+def _numbers(source: Source, broker: Broker, newest: Microseconds, position: int) -> list[LastNumber]:
+    """Return the last frame numbers of the connections that were heard shortly before a position."""
+    first = broker.offset_for_time(source.topic, source.partition, newest - SAME_COLLECTOR)
+    begin, numbers = broker.begin_offset(source.topic, source.partition), LastNumbers()
+    for record in broker.read(source.topic, source.partition, max(begin, min(first, position)), position):
+        with suppress(DecodeError):  # a dead letter, when it was processed
+            header = unpack_dated(record.header)
+            if header.kind.is_frame:
+                numbers.take((header.epoch, header.connection), header.number, record.time)
+    return numbers.pack()
 
 
 class Place(NamedTuple):

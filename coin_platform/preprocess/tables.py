@@ -8,8 +8,9 @@ import polars as pl
 
 from coin_platform import __version__
 from coin_platform.errors import DecodeError, LakeError
-from coin_platform.model import Channel
+from coin_platform.model import Channel, Kind
 from coin_platform.preprocess import candle, schema
+from coin_platform.preprocess.numbers import LastNumber, LastNumbers
 from coin_platform.preprocess.orderbook import FaultKind
 from coin_platform.preprocess.transform import Dead, Outcome, Row, Source, Transform, origin
 from coin_platform.wire import Header, Record, unpack_dated
@@ -38,12 +39,14 @@ class Batch(NamedTuple):
         }
 
 
-def batch(source: Source, records: Iterable[Record], start: int = 0) -> Batch:
+def batch(source: Source, records: Iterable[Record], start: int = 0, numbers: Iterable[LastNumber] = ()) -> Batch:
     """Return the rows of the records from offset `start` on; earlier ones prepare the books.
+
+    `numbers` are the last ones of the connections before `start`, as `last_numbers` returns them.
 
     By pair and offset; candles are one row per pair and minute, the last one told, by pair and minute.
     """
-    transform = Transform(source, start)
+    transform = Transform(source, start, numbers=numbers)
     rows = [row for record in records for row in transform.feed(record)]
     table = rows_table(source.channel, rows)
     if source.channel is Channel.CANDLE:
@@ -72,6 +75,16 @@ def records(table: pl.DataFrame) -> Iterator[Record]:
         if kind is not None:
             text = f"{kind},{epoch},{connection},{number},{received_time}" + (f",{pair}" if pair else "")
         yield Record(offset, time, text, payload)
+
+
+def last_numbers(raw: pl.DataFrame, before: Iterable[LastNumber] = ()) -> list[LastNumber]:
+    """Return the last frame numbers of all connections after a raw table, from those `before` it."""
+    numbers = LastNumbers(before)
+    frames = raw.filter(pl.col("kind").is_in([kind.value for kind in Kind if kind.is_frame]))
+    columns = frames.select("epoch", "connection", "number", pl.col("log_time").to_physical())
+    for epoch, connection, number, time in columns.iter_rows():
+        numbers.take((epoch, connection), number, time)
+    return numbers.pack()
 
 
 class Letter(NamedTuple):

@@ -1,7 +1,7 @@
 """Records of one partition -> rows, dead letters and counts: the one way from the log to what tables hold."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -10,6 +10,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
 from coin_platform.preprocess import candle, schema, ticker, trade
+from coin_platform.preprocess.numbers import LastNumber, LastNumbers
 from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
 from coin_platform.wire import Header, Record, Transport, frame, unpack_dated, unpack_facts
@@ -85,7 +86,14 @@ class Transform:
     `window` (µs) all that is fed is one window.
     """
 
-    def __init__(self, source: Source, start: int = 0, window: Microseconds | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        start: int = 0,
+        window: Microseconds | None = None,
+        numbers: Iterable[LastNumber] = (),
+    ) -> None:
+        """`numbers` are those of all connections before offset `start`, see `LastNumbers`."""
         self.source = source
         self.start = start  # records before this offset only prepare what is kept
         self.window = window
@@ -99,7 +107,8 @@ class Transform:
         self.faults: list[tuple[int, Fault]] = []  # with the offset
         self.books = Books(source.exchange)
         self._is_inside = False
-        self._last_number: dict[tuple[int, str], int] = {}
+        self._numbers = LastNumbers()
+        self._numbers_before: Iterable[LastNumber] | None = numbers  # until the first record from `start` on
         self._overlap = Overlap(start)
         self._trades: defaultdict[Pair, dict[str, Microseconds]] = defaultdict(dict)  # id -> when it was told last
         self._minutes: defaultdict[Pair, set[Microseconds]] = defaultdict(set)  # of candles in the window so far
@@ -118,6 +127,9 @@ class Transform:
     def entries(self, record: Record) -> list[Entry]:
         """Return the rows of one record, each with the event that it was made of."""
         is_inside = record.offset >= self.start
+        if is_inside and self._numbers_before is not None:
+            self._numbers.learn(self._numbers_before)
+            self._numbers_before = None
         header: Header | None = None
         try:
             header = unpack_dated(record.header)
@@ -137,7 +149,7 @@ class Transform:
 
     def _own(self, record: Record, header: Header, *, is_inside: bool) -> None:
         self.own_records += is_inside
-        if header.number < self._last_number.get((header.epoch, header.connection), 0):
+        if not self._numbers.reach((header.epoch, header.connection), header.number, record.time):
             return  # sent again after a crash of the collector: the books are further by now
         facts = unpack_facts(record.value)
         if facts.transport != Transport.NONE:  # what a feed wants brings nothing twice
@@ -149,12 +161,11 @@ class Transform:
 
     def _frame(self, record: Record, header: Header) -> tuple[Outcome, list[Entry]]:
         identity = (header.epoch, header.connection)
-        last = self._last_number.get(identity)
-        if last is not None and header.number <= last:
+        skipped = self._numbers.take(identity, header.number, record.time)
+        if skipped is None:
             return Outcome.DUPLICATE, []
-        if last is not None and header.number > last + 1:
-            self._skipped(record, header, header.number - last - 1)
-        self._last_number[identity] = header.number
+        if skipped:
+            self._skipped(record, header, skipped)
         if self._overlap.is_open or identity not in self._overlap.lives:
             self._overlap.heard(record, identity)
         try:

@@ -33,9 +33,23 @@ SABOTAGES = (
     Sabotage(
         *("S1", "frames are known by their identity"),
         "coin_platform/preprocess/transform.py",
-        "if last is not None and header.number <= last:",
-        "if last is not None and header.number < 0:",
+        "        if skipped is None:\n            return Outcome.DUPLICATE, []\n",
+        "",
         ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("D4", "the last number of each connection goes on into the next window"),
+        "coin_platform/orchestration/tables.py",
+        'for epoch, name, number, time in facts.get("numbers", ())]',
+        "for epoch, name, number, time in ()]",
+        ("tests/preprocess/test_numbers.py",),
+    ),
+    Sabotage(
+        *("D4", "a worker that begins reads the last numbers from the log"),
+        "coin_platform/preprocess/lane.py",
+        "transform = Transform(source, position, window, numbers)",
+        "transform = Transform(source, position, window)",
+        ("tests/preprocess/test_numbers.py",),
     ),
     Sabotage(
         *("D15", "values are compared with their columns"),
