@@ -12,4 +12,4 @@ def bury_dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Free the places that dead runs hold; long runs and those of windows are watched by their own sensors."""
     alive = context.instance.get_run_records(dg.RunsFilter(statuses=ALIVE))
     others = [record for record in alive if not {WINDOW_REGION, LONG_RUN} & record.dagster_run.tags.keys()]
-    return dg.SkipReason(f"{len(bury_dead(context.instance, others))} other runs are alive")
+    return dg.SkipReason(f"{len(bury_dead(context.instance, others, 'others'))} other runs are alive")

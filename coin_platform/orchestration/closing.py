@@ -93,7 +93,7 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
     def closing(context: dg.SensorEvaluationContext, topics: Topics) -> dg.SensorResult | dg.SkipReason:
         instance, now = context.instance, time.time_ns() // 1000
         alive = instance.get_run_records(dg.RunsFilter(tags={WINDOW_REGION: region.value}, statuses=ALIVE))
-        under_way = {record.dagster_run.tags.get(WINDOW) for record in bury_dead(instance, alive)}
+        under_way = {record.dagster_run.tags.get(WINDOW) for record in bury_dead(instance, alive, region)}
         free, waiting, requests = AT_ONCE - len(under_way), 0, list[dg.RunRequest]()
         with contextlib.closing(topics.open()) as broker:
             progress = _progress(context.cursor, region, broker, found, settings)

@@ -18,8 +18,8 @@ from coin_platform.collect.collector import Collector, exchanges_of
 from coin_platform.memory import give_back_memory
 from coin_platform.model import Region
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.orchestration.run_process import bury_dead
-from coin_platform.orchestration.stopwatch import Stopwatch
+from coin_platform.orchestration.run_process import bury_vanished
+from coin_platform.orchestration.stopwatch import Stopwatch, row_of
 from coin_platform.orchestration.version import version
 from coin_platform.preprocess.worker import preprocess
 from coin_platform.processes import ending_signals
@@ -107,7 +107,7 @@ class Lease:
 
     def _row(self, run_id: str) -> dict[str, Any]:
         values = self._storage.get_cursor_values(set(self._keys))
-        rows: list[dict[str, Any]] = [json.loads(values[key]) for key in self._keys if key in values]
+        rows = [row_of(values, key) for key in self._keys]
         return next((row for row in rows if row.get("run_id") == run_id), {})
 
 
@@ -246,7 +246,7 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
         instance = context.instance
         found = instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=20)  # newest first
         alive = [record for record in found if record.dagster_run.status in ALIVE]
-        alive = [record for record in bury_dead(instance, alive) if not _bury(instance, job.name, record)]
+        alive = [record for record in bury_vanished(instance, alive) if not _bury(instance, job.name, record)]
         if len(alive) == 2 and _is_taking_over(instance, job.name, alive[0]):
             return dg.SkipReason("a run is taking over from another")
         for extra in alive[:-1]:

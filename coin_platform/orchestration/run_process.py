@@ -3,11 +3,11 @@
 Dagster itself notices that a process has vanished only while the code server that started it lives.
 """
 
-import time
 from collections.abc import Sequence
 
 import dagster as dg
 
+from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.processes import identity, is_alive
 
 PROCESS = "coin/process"  # tag: the identity of the process that does a run
@@ -20,31 +20,37 @@ def note_process(instance: dg.DagsterInstance | None, run: dg.DagsterRun | None)
         instance.add_run_tags(run.run_id, {PROCESS: identity()})
 
 
-def bury_dead(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
+def bury_dead(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], name: str) -> list[dg.RunRecord]:
     """Fail the runs among `records` whose process is gone, or that never got one; return the others.
 
-    A queued run has no process and needs none. A process of another host cannot be seen from here: such a run ends by
-    its lease, or by the time limit of its job.
+    A queued run has no process and needs none. `name` tells the stopwatch of who looks from those of others.
     """
-    return [record for record in records if not _bury(instance, record)]
+    alive = bury_vanished(instance, records)
+    starting = [record for record in alive if _has_no_process(record.dagster_run)]
+    mark = " ".join(sorted(record.dagster_run.run_id for record in starting))
+    if Stopwatch(instance, f"start/{name}").seconds(mark) <= BOOT_SECONDS:
+        return alive
+    for record in starting:
+        _fail(instance, record, f"no process took it within {BOOT_SECONDS:.0f} s")
+    return [record for record in alive if record not in starting]
 
 
-def _bury(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    cause = _cause_of_death(record)
-    if cause is None:
-        return False
+def bury_vanished(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
+    """Fail the runs among `records` whose process is gone; return the others.
+
+    A process of another host cannot be seen from here: such a run ends by its lease, or by the time limit of its job.
+    """
+    gone = [record for record in records if is_alive(record.dagster_run.tags.get(PROCESS, "")) is False]
+    for record in gone:
+        _fail(instance, record, f"its process is gone: {record.dagster_run.tags[PROCESS]}")
+    return [record for record in records if record not in gone]
+
+
+def _has_no_process(run: dg.DagsterRun) -> bool:
+    return run.status is not dg.DagsterRunStatus.QUEUED and PROCESS not in run.tags
+
+
+def _fail(instance: dg.DagsterInstance, record: dg.RunRecord, cause: str) -> None:
     run = instance.get_run_by_id(record.dagster_run.run_id)
     if run is not None and not run.is_finished:  # or it ended while we looked
         instance.report_run_failed(run, f"{run.job_name}: {cause}")
-    return True
-
-
-def _cause_of_death(record: dg.RunRecord) -> str | None:
-    run = record.dagster_run
-    if run.status is dg.DagsterRunStatus.QUEUED:
-        return None
-    if (process := run.tags.get(PROCESS)) is not None:
-        return f"its process is gone: {process}" if is_alive(process) is False else None
-    if time.time() - record.update_timestamp.timestamp() > BOOT_SECONDS:
-        return f"no process took it within {BOOT_SECONDS:.0f} s"
-    return None

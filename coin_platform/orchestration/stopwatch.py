@@ -1,11 +1,15 @@
 """Measures how long something has not changed, over the ticks of a sensor: no jump of the wall clock matters to it."""
 
 import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+
+logger = logging.getLogger(__name__)
 
 LONGEST_STEP_SECONDS = 15.0  # that one look adds: a machine that stood still has seen nothing meanwhile
 
@@ -27,7 +31,7 @@ class Stopwatch:
     def seconds(self, mark: str) -> float:
         """Look: return for how long the mark has been this one."""
         moment, seconds = self._clock(), 0.0
-        before = json.loads(self._storage.get_cursor_values({self._key}).get(self._key, "{}"))
+        before = row_of(self._storage.get_cursor_values({self._key}), self._key)
         if before.get("mark") == mark:
             seconds = float(before["seconds"])
             if before["process"] == _PROCESS:
@@ -35,3 +39,18 @@ class Stopwatch:
         after = {"mark": mark, "seconds": seconds, "process": _PROCESS, "moment": moment}
         self._storage.set_cursor_values({self._key: json.dumps(after)})
         return seconds
+
+
+def row_of(values: Mapping[str, str], key: str) -> dict[str, Any]:
+    """Return what is kept under a key of Dagster's key-value table; empty, with a warning, where it is no row of ours.
+
+    To raise would fail every look of the sensor that asks, for ever.
+    """
+    try:
+        row = json.loads(values.get(key, "{}"))
+    except ValueError:
+        row = None
+    if isinstance(row, dict):
+        return row
+    logger.warning("%s in Dagster's database is no JSON object and is begun anew: %.100r", key, values[key])
+    return {}

@@ -243,15 +243,15 @@ SABOTAGES = (
     Sabotage(
         *("D9", "a run whose process vanished is declared dead"),
         "coin_platform/orchestration/run_process.py",
-        "if is_alive(process) is False else None",
-        'if process == "" else None',
+        'is_alive(record.dagster_run.tags.get(PROCESS, "")) is False]',
+        "record is None]",
         ("tests/orchestration/test_closing.py",),
     ),
     Sabotage(
         *("D9", "a run that never got a process is declared dead"),
         "coin_platform/orchestration/run_process.py",
-        "> BOOT_SECONDS:",
-        "> 1e9:",
+        "<= BOOT_SECONDS:",
+        "<= 1e9:",
         ("tests/orchestration/test_closing.py",),
     ),
     Sabotage(

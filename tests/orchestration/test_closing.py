@@ -24,6 +24,7 @@ from coin_platform.orchestration.ingest import collect_job
 from coin_platform.orchestration.partitions import FORMAT
 from coin_platform.orchestration.resources import Topics
 from coin_platform.orchestration.run_process import BOOT_SECONDS, PROCESS
+from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.processes import identity
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
@@ -257,18 +258,21 @@ def test_D9_a_run_whose_process_vanished_frees_its_place(status: Status, instanc
 
 @pytest.mark.parametrize("status", [Status.STARTED, Status.STARTING, Status.NOT_STARTED])
 def test_D9_a_run_that_never_got_a_process_frees_its_place(
-    status: Status, instance: dg.DagsterInstance, later: Any
+    status: Status, instance: dg.DagsterInstance, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    moment = 1000.0
+    monkeypatch.setattr(Stopwatch.__init__, "__defaults__", (lambda: moment,))
     region = Closing(instance, timedelta(minutes=1))
     [request] = region.requests()
     dead = region.run(request, status)
-    later(BOOT_SECONDS - 1)
-    region.tick()
-    assert region.status(dead) is status
-    later(2)
+    later(-25 * 3600)
+    for _ in range(int(BOOT_SECONDS / 10) + 1):
+        region.tick()
+        assert region.status(dead) is status
+        moment += 10
     region.tick()
     assert region.status(dead) is Status.FAILURE
-    later(3600)
+    later(26 * 3600)
     assert region.name(1) in region.tick()
 
 

@@ -27,6 +27,7 @@ from coin_platform.orchestration.ingest import (
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.run_process import PROCESS
+from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.orchestration.version import version
 from coin_platform.processes import identity
 from coin_platform.settings import Settings
@@ -76,7 +77,8 @@ def test_the_lineage_is_whole() -> None:
     assert upstream["korea/upbit/ticker"] == {"korea/upbit/raw_ticker"}
     assert upstream["korea/upbit/candle"] == {"korea/upbit/raw_candle"}
     raw = {f"korea/upbit/raw_{channel}" for channel in CHANNELS}
-    assert upstream["korea/upbit/dead"] == upstream["korea/upbit/gap"] == raw
+    assert upstream["korea/upbit/gap"] == raw
+    assert upstream["korea/upbit/dead"] == raw | {f"korea/upbit/{channel}" for channel in CHANNELS}
 
 
 @pytest.fixture
@@ -188,6 +190,22 @@ def test_D9_a_run_notes_its_process() -> None:
         run = short.execute_in_process(instance=instance).run_id
         found = instance.get_run_by_id(run)
         assert found is not None and found.tags[PROCESS] == identity()
+
+
+@pytest.mark.parametrize("text", ["no JSON", "{", "[1]", "null", "7", ""])
+def test_D28_a_lease_and_a_stopwatch_that_cannot_be_read_begin_anew(
+    text: str, job: dg.JobDefinition, caplog: pytest.LogCaptureFixture
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(job, status=Status.STARTED)
+        lease, stopwatch = Lease(instance, job.name), Stopwatch(instance, "of a test")
+        keys = (f"coin/lease/{job.name}/{job.name}", f"coin/lease/{job.name}", "coin/stopwatch/of a test")
+        instance.daemon_cursor_storage.set_cursor_values(dict.fromkeys(keys, text))
+        assert tick(job, instance) == []
+        assert stopwatch.seconds("mark") == 0
+        assert {f"{key} in Dagster's database is no JSON object" in caplog.text for key in keys} == {True}
+        lease.renew(run.run_id)
+        assert lease.seen(run.run_id)
 
 
 def test_runs_that_fail_at_once_are_backed_off_from(job: dg.JobDefinition) -> None:
