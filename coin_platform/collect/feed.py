@@ -145,9 +145,13 @@ class Feed:
 
     @property
     def is_served(self) -> bool:
-        """Whether what is wanted comes: a collector that takes over may then end the one before it."""
+        """Whether what is wanted comes: a collector that takes over may then end the one before it.
+
+        REST is enough where no socket can be opened, but not where ours is refused: that of the other may work.
+        """
         is_carried = any(connection.is_live and connection.ready.is_set() for connection in self.connections)
-        is_polled = self.poller is not None and self.poller.state == "live"
+        is_refused = any(connection.is_open and not connection.session.served for connection in self.connections)
+        is_polled = self.poller is not None and self.poller.state == "live" and not is_refused
         return not self.pairs or is_carried or is_polled
 
     @property

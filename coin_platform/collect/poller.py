@@ -126,6 +126,9 @@ class Poller:
 
     def _tell(self, actions: Iterable[Failed | Banned]) -> None:
         for action in actions:
+            if isinstance(action, Failed):
+                self._tape.refused = {str(pair): str(failed) for pair, failed in self.rota.refused.items()}
+                self._tape.log(Kind.PAIRS, self.rota.pairs)
             match action:
                 case Failed(pair, reason, Refusal.FINAL):
                     logger.error("%s: nothing of %s over REST, %s", self.route, pair, reason)

@@ -293,7 +293,7 @@ class Ledger:
             for name in line.pairs:
                 if not self._is_carried(name):
                     yield from self._open(name, time, Cause.UNREACHABLE, facts.reason)
-        for name, reason in facts.refused.items():
+        for name, reason in facts.refused.items() if line.is_feed else ():
             if name in line.pairs and name not in line.unheard:
                 line.unheard.append(name)
             if not self._is_heard(name):
@@ -331,9 +331,9 @@ class Ledger:
 
     def _end(self, line: Line, facts: Facts, time: Microseconds) -> Iterator[Gap]:
         reason = facts.reason
-        if reason == End.NO_PAIRS or not (
-            line.is_feed or (facts.transport == Transport.NONE and reason == End.STOPPED)
-        ):
+        if facts.transport == Transport.NONE and reason == End.STOPPED:
+            yield from self._stop(line.pairs, time)
+        if reason == End.NO_PAIRS or not line.is_feed:
             return
         cause = Cause.STOPPED if reason == End.STOPPED else Cause.DISCONNECT
         if (seconds := unheard(reason)) is not None:
@@ -385,6 +385,15 @@ class Ledger:
 
     def _expected(self) -> list[str]:
         return list(dict.fromkeys(name for line in self.state.lines.values() if line.is_feed for name in line.pairs))
+
+    def _stop(self, names: list[str], time: Microseconds) -> Iterator[Gap]:
+        """Somebody stopped the collector: whatever a pair lacked until now, from now on that is why."""
+        for name in names:
+            pending = self.state.pending.get(name)
+            if pending and pending[-1].lasts and pending[-1].cause != Cause.STOPPED:
+                yield from self._close(name, time)
+            if not self._is_heard(name):
+                yield from self._open(name, time, Cause.STOPPED, End.STOPPED)
 
     def _uncovered(self, ended: Line) -> list[str]:
         """The pairs that no other connection brings: one that has only opened, or has no book yet, brings nothing."""

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector, assign, exchanges_of
 from coin_platform.collect.feed import Status
+from coin_platform.collect.rota import OUTAGE
 from coin_platform.errors import DeliveryError, NotTakenOver, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Limits
-from coin_platform.model import Channel, Kind, Pair, Region
+from coin_platform.model import Channel, Kind, Pair, Refusal, Region
 from coin_platform.pairs import wanted
 from coin_platform.settings import Mode, Settings
 from coin_platform.wire import raw_topic, unpack_facts
+from tests.collect.test_connection import Refusing
 from tests.kit.kraken import (
     BOOKS,
     HEARTBEAT,
@@ -268,6 +270,12 @@ class Guest(MemoryBroker):
         return self.pid
 
 
+class Patient(Refusing):
+    """Kraken that may be silent for ever."""
+
+    silence = flow = 1e9
+
+
 def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
     """Return whom the collector asks to end."""
     asked: list[int] = []
@@ -312,6 +320,54 @@ def test_F5_who_does_not_get_live_leaves_the_other_alone(monkeypatch: pytest.Mon
             with pytest.raises(NotTakenOver, match=r"not live after 0\.3 s: kraken \w+ 0 is .*; process 1234"):
                 await collector.run(asyncio.Event())
         assert asked == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("refusal", [Refusal.FINAL, Refusal.TEMPORARY])
+def test_R2_who_is_refused_all_pairs_takes_nothing_over_although_REST_stands_in(
+    monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
+    async def scenario() -> None:
+        broker, clock = Guest(1234), MovedClock()
+        asked = ending(broker, monkeypatch)
+        monkeypatch.setattr("coin_platform.collect.collector.SERVED", 1.5)
+        async with fake_kraken() as fake:
+            fake.unknown.add("BTC/USD")
+            exchange = Patient(refusal)
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[exchange], clock=clock)
+            running = asyncio.create_task(collector.run(asyncio.Event()))
+            await until(lambda: all(status.refused for status in collector.status))
+            clock.monotonic += OUTAGE
+            await until(lambda: {status.transport for status in collector.status} == {"rest"})
+            with pytest.raises(NotTakenOver, match=r"not live after 1\.5 s: kraken \w+ 0 is .*; process 1234"):
+                await running
+        assert asked == []
+
+    asyncio.run(scenario())
+
+
+def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        broker, clock = Guest(1234), MovedClock()
+        asked = ending(broker, monkeypatch)
+        monkeypatch.setattr("coin_platform.collect.collector.SERVED", 1.5)
+        async with fake_kraken() as fake:
+            fake.unknown.add("ETH/USD")
+            pairs = (BTC, Pair("ETH", "USD"))
+            collector = Collector(
+                *(Region.NE, simulated(fake, pairs=pairs), broker),
+                exchanges=[Patient(Refusal.TEMPORARY)],
+                clock=clock,
+            )
+            async with running(collector):
+                await until(lambda: all(status.refused for status in collector.status))
+                clock.monotonic += OUTAGE + 1
+                await until(lambda: all(feed.is_served for feed in collector.feeds))
+                assert asked == []
+                await until(lambda: asked == [1234])
 
     asyncio.run(scenario())
 

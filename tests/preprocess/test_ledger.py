@@ -857,6 +857,40 @@ def test_D5_a_collector_that_is_stopped_before_it_was_served_was_stopped() -> No
     assert other.gaps == []
 
 
+def test_D5_what_is_missing_when_a_collector_is_stopped_is_missing_for_that_reason_from_then_on() -> None:
+    feed = Feed()
+    wants(feed, 0, BTC, ETH)
+    feed.open(1, pairs=(BTC,))
+    feed.frame(2)
+    wants(feed, 3, BTC, ETH, kind=Kind.PAIRS, reason="HTTP 451")
+    feed.close(9, "stopped")
+    wants(feed, 10, kind=Kind.CLOSED, reason="stopped")
+    gaps = [("BTC-KRW", 9, None, "stopped", None), ("ETH-KRW", 0, 10, "unreachable", None)]
+    assert sorted(feed.gaps, key=str) == sorted([*gaps, ("ETH-KRW", 10, None, "stopped", None)], key=str)
+    assert feed.ledger.wanted == []
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    wants(feed, 2, BTC)
+    assert wants(feed, 3, kind=Kind.CLOSED, reason="stopped") == [], "it still comes"
+
+
+def test_D5_a_polled_pair_that_is_refused_later_is_a_gap_until_its_next_answer() -> None:
+    feed = Feed(Channel.CANDLE, "bithumb")
+    feed.open(0, "r", transport="rest")
+    feed.answer(1, BTC, b"[]", "r")
+    facts = Facts(transport="rest", pairs=["BTC-KRW"], refused={"BTC-KRW": "refused for the moment: busy"})
+    feed.say(Kind.PAIRS, 61, "r", facts.pack())
+    assert feed.gaps == [("BTC-KRW", 61, None, "refused", None)]
+    feed.answer(62, BTC, b'{"error":{"name":"too_many_requests","message":"..."}}', "r")
+    assert feed.gaps == [("BTC-KRW", 61, None, "refused", None)]
+    feed.answer(121, BTC, b"[]", "r")
+    assert feed.gaps[0][:4] == ("BTC-KRW", 61, 121, "refused")
+    stand_in = Feed()
+    stand_in.open(0, "r", transport="rest")
+    assert stand_in.say(Kind.PAIRS, 1, "r", facts.pack()) == [], "beside a stream, the stream counts"
+
+
 def test_D5_a_killed_collector_whose_successor_reaches_nothing_stays_a_gap() -> None:
     feed = Feed()
     feed.open(0)
