@@ -55,7 +55,8 @@ clean:
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet uv==0.13.9
+	awk '/^[^ #]/ { is_uv = /^uv==/ } is_uv' requirements.lock > .venv/uv.lock
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r .venv/uv.lock
 	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@

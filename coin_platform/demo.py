@@ -35,6 +35,7 @@ console = Console(force_terminal=False, width=140, highlight=False)
 CHECKOUT = Path(__file__).resolve().parent.parent
 BEAT = 5.0  # seconds between two looks at the tables: to look takes time from those that fill them
 UI_PORT = 3000
+DAGSTER_DEV = ("-m", "coin_platform.orchestration.ui", "dev")  # `dagster dev`, its UI under its own names only
 RATE = 2  # steps of the market a second: ten exchanges, collectors, workers and windows share two cores
 
 
@@ -167,9 +168,7 @@ def _children(
     """
     for number in ending_signals():
         signal.signal(number, signal.default_int_handler)
-    commands = {
-        "dagster": ["-m", "dagster", "dev", "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
-    }
+    commands = {"dagster": [*DAGSTER_DEV, "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]}
     if simulated:
         commands = {"simulator": ["-m", "coin_platform", "simulate", "--seed", "7", "--rate", str(RATE)], **commands}
     started: list[subprocess.Popen[bytes]] = []

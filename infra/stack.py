@@ -5,6 +5,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -311,9 +312,13 @@ class Kafka(Service):
 
 
 def jars() -> Path:
-    """Return the folder of Kafka's jars, fetched by Maven once for each version of the pom. Raises `StackError`."""
-    pom = ROOT / "infra" / "kafka" / "pom.xml"
-    folder = ROOT / "data" / "jars" / f"{uuid.uuid5(uuid.NAMESPACE_OID, pom.read_text())}"
+    """Return the folder of Kafka's jars, fetched by Maven once for each version of the pom, and verified.
+
+    Raises `StackError` if they cannot be fetched, or are others than `jars.sha256` lists.
+    """
+    pom, checksums = ROOT / "infra" / "kafka" / "pom.xml", ROOT / "infra" / "kafka" / "jars.sha256"
+    version = uuid.uuid5(uuid.NAMESPACE_OID, pom.read_text() + checksums.read_text())
+    folder = ROOT / "data" / "jars" / f"{version}"
     if folder.exists():
         return folder
     maven = shutil.which("mvn")
@@ -324,10 +329,25 @@ def jars() -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StackError(f"kafka's jars cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}")
-    with contextlib.suppress(OSError):  # another process was first
-        fresh.rename(folder)
-    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        verify(fresh, checksums)
+        with contextlib.suppress(OSError):  # another process was first
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def verify(folder: Path, checksums: Path) -> None:
+    """Raise `StackError` if the files of a folder are others than a file of `sha256sum` lists."""
+    wanted = {name: digest for digest, name in (line.split() for line in checksums.read_text().splitlines())}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    wrong = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+    if wrong:
+        raise StackError(
+            f"{wrong[0]} is not the file that {checksums.name} lists ({len(wrong)} differ): after a change of the pom "
+            "write the list anew, else delete ~/.m2/repository and look at who answers for Maven Central"
+        )
 
 
 _USERS = {

@@ -5,12 +5,19 @@ from functools import cache
 from pathlib import Path
 
 import coin_platform
-from coin_platform.settings import load
+from coin_platform.settings import SECRETS, Settings, load
+
+_ROUNDS = 100_000  # of the digest of secrets: versions are shown, and nobody should guess a password from one
+_FILES = ("ca", "s3_ca", "kafka_ca", "kafka_certificate", "kafka_key")  # settings whose files may change in place
 
 
 def version() -> str:
-    """Return a short digest of this package's code as it is on the disk and of the settings, secrets left out."""
-    return _digest(load().model_dump_json().encode())
+    """Return a short digest of this package's code as it is on the disk and of all settings, secrets included.
+
+    The content of the files of certificates and keys that settings name counts, too.
+    """
+    settings = load()
+    return _digest(settings.model_dump_json().encode() + _digest_of_secrets(_secrets(settings)))
 
 
 @cache
@@ -26,3 +33,15 @@ def _digest(settings: bytes = b"") -> str:
             digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
     digest.update(settings)
     return digest.hexdigest()
+
+
+def _secrets(settings: Settings) -> bytes:
+    values = {name: getattr(settings, name) for name in sorted(SECRETS)}
+    texts = [f"{name}={value.get_secret_value()}\0".encode() for name, value in values.items() if value is not None]
+    paths = [settings.path(getattr(settings, name)) for name in _FILES if getattr(settings, name)]
+    return b"".join(texts) + b"\0".join(path.read_bytes() for path in paths if path.is_file())
+
+
+@cache  # it takes some 50 ms, and sensors ask every few seconds
+def _digest_of_secrets(secrets: bytes) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", secrets, b"coin_platform", _ROUNDS) if secrets else b""

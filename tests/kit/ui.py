@@ -21,6 +21,8 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from coin_platform.demo import DAGSTER_DEV
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCATION = "coin_platform"
 START_SECONDS = 60
@@ -39,7 +41,7 @@ def switch_off(instance: dg.DagsterInstance, sensors: list[str]) -> None:
 @contextlib.contextmanager
 def dagster_dev(home: Path, environment: Mapping[str, str], port: int) -> Iterator[str]:
     """Run `dagster dev` in `home`; yield its address once it answers; end it and its children."""
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1"]
+    command = [sys.executable, *DAGSTER_DEV, "-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1"]
     address = f"http://127.0.0.1:{port}"
     with (home / "dagster.log").open("wb") as log:
         process = subprocess.Popen(
