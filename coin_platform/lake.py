@@ -20,6 +20,7 @@ from coin_platform import __version__
 from coin_platform.deployment import Deployment, deployment_of
 from coin_platform.errors import Conflict, Damaged, LakeError, NotOwner, SettingsError, Smaller
 from coin_platform.lake_object import UNHASHED, Broken, NotOurs, content_hash, decode, encode, facts_of
+from coin_platform.lake_scan import told
 from coin_platform.landing import Landing
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
 from coin_platform.preprocess import candle, gap
@@ -284,12 +285,12 @@ class Lake:
                 f"{self._store.uri(table)}: no window between {start} and {end}; "
                 "is it materialised, is COIN_LAKE_URL the right place?"
             )
-        schema = self._scan(keys[:1]).collect_schema()
+        schema = self._schema(keys[0])
         frames = []
         for name, objects in found.items():
-            parts = [self._scan([key for _, key in objects], schema)] if objects else []
+            parts = [self._scan([key for _, key in objects], schema, keys[0])] if objects else []
             if name in landed:
-                parts.append(self._tail(self._scan(landed[name], schema), objects, begin, stop))
+                parts.append(self._tail(self._scan(landed[name], schema, keys[0]), objects, begin, stop))
             frames += [part.with_columns(*_constant("exchange", name)) for part in parts]
         rows = pl.concat(frames)
         if is_gap:
@@ -315,7 +316,21 @@ class Lake:
             conditions.append(window < _microseconds(stop))
         return landed.filter(conditions).unique(["topic", "partition", "offset", "index"], keep="last")
 
-    def _scan(self, keys: list[str], schema: pl.Schema | None = None) -> pl.LazyFrame:
+    def _schema(self, key: str) -> pl.Schema:
+        """Return the columns of an object."""
+        if not self.landing.holds(key):
+            self._version(key)
+        try:
+            return self._files([key]).collect_schema()
+        except (Exception, pl.exceptions.PanicException) as error:
+            self._explain([key], None, error)
+            raise
+
+    def _scan(self, keys: list[str], schema: pl.Schema, newest: str) -> pl.LazyFrame:
+        """Return the rows of objects, with the columns of the newest one."""
+        return told(self._files(keys, schema), schema, partial(self._explain, [newest, *keys], schema))
+
+    def _files(self, keys: list[str], schema: pl.Schema | None = None) -> pl.LazyFrame:
         return pl.scan_parquet(
             [self._store.source(key) for key in keys],  # type: ignore[arg-type]  # all of one kind, whichever it is
             schema=schema,
@@ -325,6 +340,21 @@ class Lake:
             glob=False,
             storage_options=dict(self._store.scan_options) or None,
         )
+
+    def _explain(self, keys: list[str], schema: pl.Schema | None, error: BaseException) -> None:
+        """Raise `LakeError` that names the object because of which polars failed, if it is one of these."""
+        text = str(error)
+        for key in sorted(keys, key=lambda key: key not in text):
+            held = self.landing.read(key) if self.landing.holds(key) else self._load(key)
+            if held is None:
+                raise LakeError(f"{self._store.uri(key)} was removed while it was read: scan again") from error
+            rows = held.rows if isinstance(held, Held) else held
+            wrong = [name for name, kind in rows.schema.items() if schema and schema.get(name, kind) != kind]
+            if wrong:
+                raise LakeError(
+                    f"{self._store.uri(key)}: {', '.join(wrong)} has another type than in the newest window: "
+                    f"{self._remedy(key)}"
+                ) from error
 
     def _objects(
         self, table: str, exchange: str | None, start: datetime | None = None, stop: datetime | None = None

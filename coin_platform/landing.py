@@ -4,6 +4,7 @@
 """
 
 import io
+import logging
 import re
 import time
 from collections import defaultdict
@@ -11,9 +12,11 @@ from collections.abc import Callable
 
 import polars as pl
 
-from coin_platform.errors import Conflict
+from coin_platform.errors import Conflict, Damaged
 from coin_platform.model import Microseconds
 from coin_platform.store import Store
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "landing"
 SUFFIX = ".parquet"
@@ -55,11 +58,34 @@ class Landing:
         return {exchange: [key for *_, key in sorted(objects)] for exchange, objects in found.items()}
 
     def times(self, key: str) -> set[Microseconds] | None:
-        """Return when the log accepted the rows of an object; `None` when it is gone."""
+        """Return when the log accepted the rows of an object; `None` when it is gone, or damaged, which is logged."""
+        try:
+            rows = self.read(key)
+            return None if rows is None else times_of(rows)
+        except Damaged as error:
+            logger.warning("%s", error)
+            return None
+
+    def holds(self, key: str) -> bool:
+        """Whether a key of the lake is one of a landing object."""
+        return key.startswith(f"{FOLDER}/")
+
+    def read(self, key: str) -> pl.DataFrame | None:
+        """Return the rows of an object; `None` when it is gone. Raises `Damaged`."""
         stored = self._store.get(key)
         if stored is None:
             return None
-        return times_of(pl.read_parquet(io.BytesIO(stored.data), columns=["log_time"]))
+        try:
+            rows = pl.read_parquet(io.BytesIO(stored.data))
+            if not isinstance(rows.schema.get("log_time"), pl.Datetime):
+                raise ValueError("no column log_time")
+        except (Exception, pl.exceptions.PanicException) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise Damaged(
+                f"{self._store.uri(key)} is damaged ({reason}): remove it, its rows are in the table of their window "
+                "once that is made"
+            ) from error
+        return rows
 
     def delete(self, key: str) -> None:
         """Remove an object whose rows are in a committed window."""
