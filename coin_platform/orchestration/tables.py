@@ -225,7 +225,7 @@ class _Making:
         held = self._lake.load(table, self._exchange, self._window)
         if held is None:
             raise self._missing(table)
-        self._made_of[table] = held.facts["content_hash"]
+        self._note(table, held.facts)
         return held
 
     def facts(self, table: str) -> dict[str, Any]:
@@ -233,8 +233,18 @@ class _Making:
         found = self._lake.provenance(table, self._exchange, self._window)
         if found is None:
             raise self._missing(table)
-        self._made_of[table] = found["content_hash"]
+        self._note(table, found)
         return found
+
+    def _note(self, table: str, facts: dict[str, Any]) -> None:
+        """Remember what this is made of. Raises `dg.Failure` for a table that is made of other raw records than it."""
+        made_of, raw = facts.get("raw_content_hash"), self._made_of.get(f"{RAW_PREFIX}{table}")
+        if made_of is not None and raw is not None and made_of != raw:
+            raise dg.Failure(
+                f"{self._lake.uri(table, self._exchange, self._window)} was made of other raw records than are stored: "
+                "materialise it first"
+            )
+        self._made_of[table] = facts["content_hash"]
 
     def _missing(self, table: str) -> dg.Failure:
         return dg.Failure(f"{table} of {self._exchange} has no such window yet: materialise it first")
