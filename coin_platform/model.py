@@ -184,7 +184,11 @@ class Side(StrEnum):
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
-    """One trade. `id` is the exchange's own text; `side` is the taker's; `None` where the exchange leaves it open."""
+    """One trade, or several that the exchange tells as one.
+
+    `id` is the exchange's own text; `side` is the taker's; `None` where the exchange leaves it open. A trade of which
+    `count` is above 1 stands for so many, whose ids are consecutive and end in `id`.
+    """
 
     pair: Pair
     id: str | None
@@ -192,6 +196,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     size: float
     side: Side | None
     exchange_time: Microseconds
+    count: int = 1
 
 
 class Instant(NamedTuple):

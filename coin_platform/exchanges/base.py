@@ -126,6 +126,7 @@ class Exchange(ABC):
     refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
     has_deltas: ClassVar[bool] = False  # books come as a snapshot and changes
     is_chained: ClassVar[bool] = False  # each change names its predecessor: see `Book`
+    has_ids_by_transport: ClassVar[bool] = False  # a trade has another id over REST than on the socket
     is_bridged: ClassVar[bool] = False  # the snapshot comes over REST: see `Book`
 
     @property
@@ -327,6 +328,8 @@ def _check(event: Event, received_time: Microseconds) -> None:
             _check_value(event.pair, "price", event.price, 0.0, exclusive=True)
             _check_value(event.pair, "size", event.size, 0.0)
             _check_id(event.id)
+            if event.count != 1:  # of few exchanges, and few of theirs
+                _check_count(event.id, event.count)
         case Candle():
             for name in ("open", "high", "low", "close"):
                 _check_value(event.pair, name, getattr(event, name), 0.0, exclusive=True)
@@ -360,6 +363,13 @@ def _check_id(text: str | None) -> None:
     is_integer = digits.isdecimal()
     if not text or (is_integer and (digits != text or int(digits.lstrip("0")[:20] or "0") > _MOST_INTEGER)):
         raise DecodeError(f"id of a trade is {text[:40]!r}, not between 0 and {_MOST_INTEGER}")
+
+
+def _check_count(id: str | None, count: int) -> None:
+    """Check how many trades one stands for: their ids end in its own."""
+    _check_integer("count of trades", count, 1)
+    if id is None or not id.isdecimal() or int(id) < count - 1:
+        raise DecodeError(f"{count} trades cannot have ids that end in {id!r:.40}")
 
 
 _PRICES = (

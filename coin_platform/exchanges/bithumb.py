@@ -139,6 +139,7 @@ class Bithumb(Exchange):
     )
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
     replaces = True
+    has_ids_by_transport = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.quote}-{pair.base}"

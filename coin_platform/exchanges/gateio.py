@@ -107,6 +107,7 @@ class TradeRow(msgspec.Struct):
     amount: float
     price: float
     currency_pair: str
+    range: str = ""  # "214976613-214976615": the ids of those that the exchange tells as one; not on REST
 
 
 class CandleRow(msgspec.Struct):
@@ -376,6 +377,7 @@ class Gateio(Exchange):
             price=row.price,
             size=row.amount,
             side=row.side,
+            count=_count(row),
         )
 
     def _candle(self, row: CandleRow, time: Microseconds) -> Event:
@@ -394,6 +396,13 @@ class Gateio(Exchange):
             quote_volume=row.v,
             is_closed=row.w,
         )
+
+
+def _count(row: TradeRow) -> int:
+    """Return how many trades one stands for: 1 where its range is none of ids that end in its own."""
+    first, _, last = row.range.partition("-")
+    is_range = first.isdecimal() and last.isdecimal() and int(last) == row.id
+    return max(1, int(last) - int(first) + 1) if is_range else 1
 
 
 def _rest_book(pair: Pair, row: RestBook) -> BookUpdate:

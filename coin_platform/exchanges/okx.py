@@ -94,6 +94,7 @@ class TradeRow(msgspec.Struct):
     sz: float
     side: Side  # the taker's
     ts: int
+    count: int = 1  # text; of "trades": how many it stands for, whose ids end in `tradeId`
 
 
 class CandleRow(msgspec.Struct, array_like=True):
@@ -146,11 +147,11 @@ decode_candles = msgspec.json.Decoder(Candles, strict=False).decode
 decode_instruments = msgspec.json.Decoder(Instruments).decode
 decode_instrument = msgspec.json.Decoder(Instrument).decode
 
-NAMES = {Channel.TICKER: "tickers", Channel.ORDERBOOK: "books", Channel.TRADE: "trades", Channel.CANDLE: "candle1m"}
+NAMES = {Channel.TICKER: "tickers", Channel.ORDERBOOK: "books", Channel.TRADE: "trades-all", Channel.CANDLE: "candle1m"}
 CHANNELS = {name: channel for channel, name in NAMES.items()} | {
     # Other books that recordings hold; they follow the same rules.
     **dict.fromkeys(("books5", "bbo-tbt", "books-l2-tbt", "books50-l2-tbt"), Channel.ORDERBOOK),
-    "trades-all": Channel.TRADE,
+    "trades": Channel.TRADE,  # what one order took at one price is one trade there
 }
 WHOLE = ("books5", "bbo-tbt")  # every message is the whole book, and has no action
 
@@ -167,7 +168,7 @@ class Okx(Exchange):
     proof = Proof.SEQUENCE
     depth = 400
     ws_url = "wss://ws.okx.com:8443/ws/v5/public"
-    candle_url = "wss://ws.okx.com:8443/ws/v5/business"
+    business_url = "wss://ws.okx.com:8443/ws/v5/business"
     rest_url = "https://www.okx.com"
     # 480 requests an hour and connection, fewer than 30 books a connection, 3 connections/s, 20 requests in 2 s
     limits = Limits(pairs_per_connection=15, messages_per_second=1, connects_per_minute=90, requests_per_second=5)
@@ -192,7 +193,8 @@ class Okx(Exchange):
         return Pair.read(symbol)
 
     def socket_url(self, channel: Channel) -> str:
-        return self.candle_url if channel is Channel.CANDLE else self.ws_url
+        """Candles, and trades that are not aggregated, are on a socket of their own."""
+        return self.business_url if channel in (Channel.TRADE, Channel.CANDLE) else self.ws_url
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id)
@@ -345,6 +347,7 @@ class Okx(Exchange):
             price=row.px,
             size=row.sz,
             side=row.side,
+            count=row.count,
         )
 
     def _candle(self, pair: Pair, row: CandleRow) -> Candle:

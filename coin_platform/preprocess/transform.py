@@ -10,6 +10,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
 from coin_platform.preprocess import candle, schema, ticker, trade
+from coin_platform.preprocess.known_trades import KnownTrades
 from coin_platform.preprocess.numbers import LastNumber, LastNumbers
 from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
@@ -80,10 +81,10 @@ class Dead(NamedTuple):
 class Transform:
     """Turns the records of one partition, in order, into rows; keeps the books and what is needed to see doubles.
 
-    This is the one place where doubles are removed: frames by their identity, trades by their id where it was told in
-    their window or in the `LEAD` before it, and what two connections bring at the same time by a book's sequence, or
-    by a frame's bytes where nothing has a number. A window keeps a minute's last update only. Without a length of
-    `window` (µs) all that is fed is one window.
+    This is the one place where doubles are removed: frames by their identity, trades as `KnownTrades` knows them where
+    they were told in their window or in the `LEAD` before it, and what two connections bring at the same time by a
+    book's sequence, or by a frame's bytes where nothing has a number. A window keeps a minute's last update only.
+    Without a length of `window` (µs) all that is fed is one window.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Transform:
         self._numbers = LastNumbers()
         self._numbers_before: Iterable[LastNumber] | None = numbers  # until the first record from `start` on
         self._overlap = Overlap(start)
-        self._trades: defaultdict[Pair, dict[str, Microseconds]] = defaultdict(dict)  # id -> when it was told last
+        self._trades = KnownTrades(has_ids_by_transport=source.exchange.has_ids_by_transport)
         self._minutes: defaultdict[Pair, set[Microseconds]] = defaultdict(set)  # of candles in the window so far
         self._told_in = 0  # which window that is
         self._kind: Any
@@ -263,13 +264,11 @@ class Transform:
 
     def _trade(self, record: Record, header: Header, index: int, event: Trade, told: Told) -> Found:
         if event.id is None:
-            is_told = self._is_copy(record, header, index, event.pair)
+            is_known = self._is_copy(record, header, index, event.pair)
         else:
             self._turn(record)
-            ids = self._trades[event.pair]
-            is_told = event.id in ids
-            ids[event.id] = record.time
-        if is_told:
+            is_known = self._trades.add(event, event.id, header.kind, record.time)
+        if is_known:
             return self._repeat(record)
         return Outcome.ROWS, told
 
@@ -301,8 +300,7 @@ class Transform:
         self._told_in = record.time // self.window
         since = self._told_in * self.window - LEAD
         self._minutes.clear()
-        for pair, told in self._trades.items():
-            self._trades[pair] = {name: time for name, time in told.items() if time >= since}
+        self._trades.forget(since)
 
     def _row(self, record: Record, header: Header, index: int, told: Told) -> Row:
         pair, exchange_time, values = told

@@ -20,10 +20,7 @@ BOOK = (
     '"ts":"{ms}","checksum":0,"seqId":{sequence},"prevSeqId":{previous}}}]}}'
 )
 REST_BOOK = '{{"asks":{asks},"bids":{bids},"ts":"{ms}","seqId":{sequence}}}'
-TRADE = (
-    '{{"instId":"{id}","tradeId":"{trade}","px":"{price}","sz":"{size}","side":"{side}","ts":"{ms}","count":"1",'
-    '"source":"0","seqId":{trade}}}'
-)
+TRADE = '{{"instId":"{id}","tradeId":"{trade}","px":"{price}","sz":"{size}","side":"{side}","ts":"{ms}","source":"0"}}'
 ACK = '{{"event":"{event}","arg":{{"channel":"{channel}","instId":"{id}"}},"connId":"a4d3ae55"}}'
 ERROR = (
     '{{"event":"error","msg":"Wrong URL or channel:{channel},instId:{id} doesn\'t exist. Please use the correct URL, '
@@ -50,8 +47,8 @@ class Okx(Venue):
         for arg in message["args"]:
             listing, names = self.listing(arg["instId"]), {"channel": arg["channel"], "id": arg["instId"]}
             channel = next((kind for kind, name in NAMES.items() if name == arg["channel"]), None)
-            is_candle, has_candles = channel is Channel.CANDLE, self.path.endswith("/business")
-            if listing is None or channel is None or is_candle is not has_candles:
+            is_business = channel in (Channel.TRADE, Channel.CANDLE)
+            if listing is None or channel is None or is_business is not self.path.endswith("/business"):
                 yield control(ERROR.format(**names))
                 continue
             yield control(ACK.format(event=message["op"], **names))

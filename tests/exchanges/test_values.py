@@ -263,6 +263,7 @@ def test_okx_trades_candles_and_controls() -> None:
         price=64_040.2,
         size=0.00240857,
         side=Side.BUY,
+        count=2,
     )
     text = (
         '{"arg":{"channel":"candle1m","instId":"BTC-USDT"},"data":[["1786538760000","64040.2","64041","64025.7","64033.5",'
@@ -456,7 +457,7 @@ ASKED = [
     ("upbit", Channel.CANDLE, '[{"ticket":"coin-platform-7-3"},{"type":"candle.1m","codes":["KRW-BTC"]}]', None),
     ("okx", Channel.TICKER, '{"id":"3","op":"%s","args":[{"channel":"tickers","instId":"BTC-USDT"}]}', None),
     ("okx", Channel.ORDERBOOK, '{"id":"3","op":"%s","args":[{"channel":"books","instId":"BTC-USDT"}]}', None),
-    ("okx", Channel.TRADE, '{"id":"3","op":"%s","args":[{"channel":"trades","instId":"BTC-USDT"}]}', None),
+    ("okx", Channel.TRADE, '{"id":"3","op":"%s","args":[{"channel":"trades-all","instId":"BTC-USDT"}]}', None),
     ("okx", Channel.CANDLE, '{"id":"3","op":"%s","args":[{"channel":"candle1m","instId":"BTC-USDT"}]}', None),
     (
         "kraken",

@@ -178,6 +178,27 @@ SABOTAGES = (
         ("tests/exchanges/test_bounds.py",),
     ),
     Sabotage(
+        *("R5", "an aggregated trade covers the ids of all that it stands for"),
+        "coin_platform/preprocess/known_trades.py",
+        "self._by_span(pair, int(id) - trade.count + 1, int(id), time)",
+        "self._by_id(pair, id, time)",
+        ("tests/preprocess/test_known_trades.py",),
+    ),
+    Sabotage(
+        *("R5", "a trade of two ids is known by what was traded"),
+        "coin_platform/exchanges/bithumb.py",
+        "has_ids_by_transport = True",
+        "has_ids_by_transport = False",
+        ("tests/preprocess/test_known_trades.py",),
+    ),
+    Sabotage(
+        *("R2", "an unknown pair is refused for good"),
+        "coin_platform/exchanges/base.py",
+        "refusal=rule.refusal,",
+        "refusal=Refusal.TEMPORARY,",
+        ("tests/exchanges/test_refusals.py",),
+    ),
+    Sabotage(
         *("S8", "an ended connection opens a gap"),
         "coin_platform/preprocess/ledger.py",
         "pending.append(Pending(start, cause, reason, reached=start))\n        return [self._gap(name, pending[-1])]",
