@@ -2,6 +2,7 @@
 
 import heapq
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -92,11 +93,14 @@ def _sources(names: list[str] | None) -> "list[Source]":
 
 
 def _letters(broker: "Broker", source: "Source", *, everything: bool) -> "Iterator[DeadLetter]":
-    from coin_platform.preprocess.dead_letters import unpack
+    from coin_platform.preprocess.dead_letters import Letters
     from coin_platform.preprocess.redrive import tried
     from coin_platform.wire import dead_letter_topic
 
     topic, partition = dead_letter_topic(source.topic), source.partition
     begin = broker.begin_offset(topic, partition) if everything else tried(source, broker)
-    for record in broker.read(topic, partition, begin, broker.end_offset(topic, partition)):
-        yield unpack(record.value)
+    records = broker.read(topic, partition, begin, broker.end_offset(topic, partition))
+    letters = Letters(records, f"{topic}[{partition}]")
+    yield from letters
+    if letters.remark:
+        print(letters.remark, file=sys.stderr)

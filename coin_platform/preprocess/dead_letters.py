@@ -1,6 +1,7 @@
 """Dead letters: what could not be decoded, why, and where it came from, as records of `<raw topic>-DLT`."""
 
 import traceback
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -48,6 +49,31 @@ def unpack(value: bytes) -> DeadLetter:
         return _decode(value)
     except msgspec.MsgspecError as error:
         raise DecodeError(f"not a dead letter: {error}") from error
+
+
+class Letters:
+    """The dead letters among the records of a topic, in their order; what is none is skipped and counted."""
+
+    def __init__(self, records: Iterable[Record], place: str) -> None:
+        self._records, self._place = records, place
+        self.foreign: list[int] = []  # offsets of what is none, as far as was read
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        for record in self._records:
+            try:
+                letter = unpack(record.value)
+            except DecodeError:
+                self.foreign.append(record.offset)
+            else:
+                yield letter
+
+    @property
+    def remark(self) -> str:
+        """What was skipped, in one line; empty if nothing was."""
+        if not self.foreign:
+            return ""
+        first, count = self.foreign[0], len(self.foreign)
+        return f"{self._place}: offset {first}: not a dead letter; records skipped: {count}"
 
 
 def encoded(transform: Transform, record: Record, *, is_redriven: bool = False) -> tuple[list[Entry], list[bytes]]:

@@ -12,7 +12,6 @@ from contextlib import suppress
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-import msgspec
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -20,7 +19,7 @@ from prometheus_client.registry import Collector
 from coin_platform.broker import Broker
 from coin_platform.errors import DecodeError, RetentionLoss
 from coin_platform.model import Channel, Kind, Microseconds
-from coin_platform.preprocess import dead_letters, schema
+from coin_platform.preprocess import dead_letters, processed, schema
 from coin_platform.preprocess.handoff import Given, Handoff
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.numbers import SAME_COLLECTOR, LastNumber, LastNumbers
@@ -150,7 +149,7 @@ class Lane:
             broker.claim(topic, source.partition)  # what a killed worker left behind is stored before we look
         begin, end = broker.begin_offset(*self.place), broker.end_offset(*self.place)
         committed = broker.committed(self.group, *self.place) or 0
-        written, is_same = self._last(self.out, _place, begin, end)
+        written, is_same = self._last(self.out, _row_place, begin, end)
         buried, has_letters = self._last(self.letters, _letter_place, begin, end)
         position = max(committed, begin)
         if not is_same or committed > end:
@@ -282,7 +281,7 @@ class Lane:
             self._told_faults.add(dead.kind)
             logger.error("%s: offset %d: %s", self, dead.record.offset, dead.reason, exc_info=dead.error)
 
-    def _last(self, topic: str, place: Callable[[bytes], Place | None], begin: int, end: int) -> tuple[Place, bool]:
+    def _last(self, topic: str, place: Callable[[Record], Place | None], begin: int, end: int) -> tuple[Place, bool]:
         """Return the place of the newest record that was no second try, and whether our topic is still the one named.
 
         `begin` and `end` are the raw topic's; of records beyond its end nothing is known.
@@ -297,14 +296,14 @@ class Lane:
                 return (newest, True) if raw.header == header else (NOWHERE, False)
         return NOWHERE, is_empty
 
-    def _tries(self, topic: str, place: Callable[[bytes], Place | None]) -> Iterator[tuple[Place, str]]:
+    def _tries(self, topic: str, place: Callable[[Record], Place | None]) -> Iterator[tuple[Place, str]]:
         """Yield the places of what was no second try, and its headers, newest first."""
         first = self._broker.begin_offset(topic, self.source.partition)
         for stop in range(self._broker.end_offset(topic, self.source.partition), first, -TAIL):
             for record in reversed(
                 list(self._broker.read(topic, self.source.partition, max(first, stop - TAIL), stop))
             ):
-                if (found := place(record.value)) is not None:
+                if (found := place(record)) is not None:
                     yield found, record.header
 
 
@@ -320,29 +319,18 @@ def commit(lanes: Iterable[Lane], broker: Broker) -> None:
             lane.committed = lane.position
 
 
-class _Origin(msgspec.Struct):
-    offset: int
-    index: Any  # an int
-    redriven: bool = False
+def _row_place(record: Record) -> Place | None:
+    origin = processed.origin(record)
+    return None if origin is None or origin.redriven else Place(origin.offset, origin.index)
 
 
-_origin = msgspec.json.Decoder(_Origin).decode
-
-
-def _place(value: bytes) -> Place | None:
+def _letter_place(record: Record) -> Place | None:
     try:
-        origin = _origin(value)
-    except msgspec.MsgspecError:
-        return None  # not one of ours
-    return None if origin.redriven else Place(origin.offset, origin.index)
-
-
-def _letter_place(value: bytes) -> Place | None:
-    try:
-        letter = dead_letters.unpack(value)
+        letter = dead_letters.unpack(record.value)
     except DecodeError:
         return None
-    return Place(letter.offset, 0) if letter.attempts == 1 else None
+    is_ours = letter.header == record.header and letter.offset >= 0
+    return Place(letter.offset, 0) if is_ours and letter.attempts == 1 else None
 
 
 def _times(record: Record, entries: Sequence[Entry]) -> Times:

@@ -7,15 +7,17 @@ record in its raw topic (`offset`, `index`), by which a reader can drop what com
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange, difference
 from coin_platform.model import Candle, Channel, Pair, Ticker, Trade
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.transform import Entry
-from coin_platform.wire import REGION_TITLES, time_text
+from coin_platform.wire import REGION_TITLES, Record, time_text
+from coin_platform.wire import unpack as unpack_header
 
 _COLUMNS = {channel: tuple(columns) for channel, columns in schema.CURATED.items()}
 _encode = msgspec.json.Encoder().encode
@@ -38,6 +40,26 @@ def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: b
         **({"redriven": True} if is_redriven else {}),
     }
     return _encode(body)
+
+
+class Origin(msgspec.Struct):
+    """Where a processed record comes from: offset in the raw partition, and index within the frame."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    redriven: bool = False
+
+
+_origin = msgspec.json.Decoder(Origin).decode
+
+
+def origin(record: Record) -> Origin | None:
+    """Return where a processed record comes from; `None` for a foreign one, which has no such keys or no header."""
+    try:
+        unpack_header(record.header)
+        return _origin(record.value)
+    except (DecodeError, msgspec.MsgspecError):
+        return None
 
 
 def _ticker(event: Ticker, value: Mapping[str, Any]) -> dict[str, Any]:

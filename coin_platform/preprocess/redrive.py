@@ -4,16 +4,16 @@ How far letters were asked for and how far they were tried are positions of two 
 a third says where a try that was cut off by a crash began, so that what it wrote is left out of the next one.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from coin_platform.broker import Broker
-from coin_platform.errors import DecodeError, PartitionBusy
+from coin_platform.errors import PartitionBusy
 from coin_platform.model import Microseconds
-from coin_platform.preprocess import dead_letters
+from coin_platform.preprocess import dead_letters, processed
+from coin_platform.preprocess.dead_letters import Letters
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.steady_clock import now
 from coin_platform.wire import dead_letter_topic, processed_topic
@@ -50,8 +50,8 @@ def request(source: Source, broker: Broker) -> Redriven:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_BEAT)
-        again = broker.read(topic, partition, stop, broker.end_offset(topic, partition))
-        failed = sum(dead_letters.unpack(record.value).attempts > 1 for record in again)
+        again = _letters(broker, topic, partition, stop, broker.end_offset(topic, partition))
+        failed = sum(letter.attempts > 1 for letter in again)
         return Redriven(stop - start - failed, failed)
 
 
@@ -77,13 +77,8 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     rows, letters = _written(broker, out, topic, partition, stop)
     seen: set[int] = set()
     passed = failed = 0
-    for record in broker.read(topic, partition, start, stop):
-        try:
-            letter = dead_letters.unpack(record.value)
-        except DecodeError as error:
-            logger.error("%s[%d]: offset %d: %s", topic, partition, record.offset, error)
-            failed += 1
-            continue
+    wanted = _letters(broker, topic, partition, start, stop)
+    for letter in wanted:
         if letter.offset in seen:  # written again by a try that was cut off
             continue
         seen.add(letter.offset)
@@ -97,6 +92,9 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
             broker.append(topic, partition, letter.header, again.pack())
         failed += bool(transform.dead)
         passed += not transform.dead
+    failed += len(wanted.foreign)
+    if wanted.remark:
+        logger.error("%s", wanted.remark)
     broker.flush()
     broker.commit(TRIED, topic, partition, stop)
     broker.commit(BEGUN, out, partition, 0)
@@ -115,11 +113,11 @@ def _written(broker: Broker, out: str, topic: str, partition: int, stop: int) ->
         begun = 1 if begun is None else broker.end_offset(out, partition) + 1
         broker.commit(BEGUN, out, partition, begun)
     first = max(begun - 1, broker.begin_offset(out, partition))
-    values = (record.value for record in broker.read(out, partition, first, broker.end_offset(out, partition)))
-    bodies = [json.loads(value) for value in values if b'"redriven"' in value]
-    found = [
-        dead_letters.unpack(record.value)
-        for record in broker.read(topic, partition, stop, broker.end_offset(topic, partition))
-    ]
-    rows = {(body["offset"], body["index"]) for body in bodies if body.get("redriven")}
+    origins = map(processed.origin, broker.read(out, partition, first, broker.end_offset(out, partition)))
+    rows = {(origin.offset, origin.index) for origin in origins if origin is not None and origin.redriven}
+    found = _letters(broker, topic, partition, stop, broker.end_offset(topic, partition))
     return rows, {letter.offset for letter in found if letter.attempts > 1}
+
+
+def _letters(broker: Broker, topic: str, partition: int, start: int, stop: int) -> Letters:
+    return Letters(broker.read(topic, partition, start, stop), f"{topic}[{partition}]")

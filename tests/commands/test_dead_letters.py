@@ -1,15 +1,17 @@
 """`coin dead-letters` as a user sees it."""
 
 import json
+from contextlib import closing
 
 import pytest
 
+from coin_platform.broker import connect
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Event
 from coin_platform.preprocess.lane import Lane, commit
 from coin_platform.steady_clock import now
-from coin_platform.wire import processed_topic
+from coin_platform.wire import dead_letter_topic, processed_topic
 from tests.commands.conftest import Platform, recorded
 
 
@@ -104,6 +106,23 @@ def test_S7_redriven_from_the_command_line_what_passes_is_told_once(letters: Pla
     again = letters.coin("dead-letters", "redrive", "--exchange", "upbit")
     assert cells(again.output) == [["upbit", "ticker", "0", "1"]]
     assert letters.broker.end_offset(out, 0) == 2
+
+
+def test_D25_foreign_records_among_dead_letters_are_named_counted_and_skipped(letters: Platform) -> None:
+    place = letters.source("upbit", Channel.TICKER)
+    topic, wanted = dead_letter_topic(place.topic), cells(letters.coin("dead-letters", "list").output)
+    with closing(connect(letters.settings)) as broker:
+        for value in (b"?", b"[]", b'{"offset":1}', b"\xff"):
+            broker.append(topic, place.partition, "foreign", value)
+    remark = f"{topic}[0]: offset 3: not a dead letter; records skipped: 4"
+    for command in ("list", "show"):
+        found = letters.coin("dead-letters", command)
+        assert found.exit_code == 0, found.output
+        assert remark in found.stderr
+        assert command == "show" or cells(found.stdout) == wanted
+    found = letters.coin("dead-letters", "redrive")
+    assert found.exit_code == 0, found.output
+    assert ["upbit", "ticker", "2", "5"] in cells(found.stdout)
 
 
 def test_nothing_dead_is_said(platform: Platform) -> None:

@@ -17,7 +17,8 @@ from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Subscribed
-from coin_platform.preprocess import dead_letters, worker
+from coin_platform.preprocess import dead_letters, processed, worker
+from coin_platform.preprocess.dead_letters import Letters
 from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane, commit
 from coin_platform.preprocess.processed import encode
 from coin_platform.preprocess.redrive import TRIED, redrive, request
@@ -460,6 +461,48 @@ def test_a_batch_is_due_by_count_or_by_time() -> None:
     assert not lane.is_due(0.0, books.end)
     books.append(b"{}")
     assert lane.is_due(0.0, books.end)
+
+
+FOREIGN = [
+    b"?",
+    b"[]",
+    b'{"offset":3,"index":0}',
+    b'{"offset":3,"index":"x"}',
+    b'{"offset":-3,"index":0}',
+    b'{"offset":1e30,"index":0}',
+    b'{"offset":null}',
+    b"\xff",
+    b"",
+]
+
+
+def test_D25_foreign_records_in_the_topics_of_a_worker_mislead_it_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("upbit", Channel.TICKER)
+    good = frames("upbit", "ticker")[0].payload
+    out, letters = processed_topic(log.region, Channel.TICKER), dead_letter_topic(log.source.topic)
+
+    def disturb() -> None:
+        for value in FOREIGN:
+            for topic in (out, letters):
+                log.broker.append(topic, 0, "\\xff", value)
+        stolen = log.broker.read(letters, 0, 0, 1)
+        for letter in stolen:  # one of ours that somebody else has copied
+            log.broker.append(letters, 0, "", letter.value)
+
+    log.append(good, b"{half", good, good)
+    log.run()
+    disturb()
+    log.append(good, b"{more")
+    log.run()  # a new worker looks for where the last one stopped
+    disturb()
+    places = [origin for record in log.broker.read(out, 0, 0, 1 << 30) if (origin := processed.origin(record))]
+    assert [place.offset for place in places] == [0, 2, 3, 4]
+    assert request(log.source, log.broker) == (0, 2 + 18)
+    assert f"{letters}[0]: offset 1: not a dead letter; records skipped: 18" in caplog.text
+    log.run()
+    assert [(letter.offset, letter.attempts) for letter in Letters(log.broker.read(letters, 0, 0, 1 << 30), "")] == [
+        *((1, 1), (1, 1), (5, 1), (1, 1), (1, 2), (5, 2)),
+    ]
 
 
 def test_a_round_is_bounded_and_the_next_one_goes_on() -> None:
