@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 
 from coin_platform import __version__
 from coin_platform.broker import Broker
@@ -44,6 +47,10 @@ _BEAT = 0.25  # seconds between two looks at what is due
 _OUTBOX = 1000  # messages that may wait for their turn
 MESSAGE_BYTES = 16 << 20  # what is too large to be read is stored all the same, but two of these must fit the budget
 UNREAD_BYTES = 1 << 20  # of ours that a peer may leave unread; what we say, pongs too, is far less
+PINGS_PER_SECOND = 100  # exchanges ping a few times a minute
+FRAMES_PER_SECOND = 50_000  # twice what we can take; who says more says nothing: each has but five bytes
+_SLICE_BYTES = 16 << 10
+TURN_SECONDS = 0.02  # for messages of one socket, before all others of the region have their turn
 WRITE_SECONDS = 10.0  # for one message of ours to be taken by the network
 _CLOSE_SECONDS = 2.0  # for the peer's side of the closing handshake
 _STALE = 0.75  # of the time after which it is given up: longer than from one ping to the next
@@ -53,22 +60,45 @@ class _Ended(Exception):
     """The socket has ended, so what belongs to it is cancelled."""
 
 
-class Unread(ConnectionError):
-    """The peer does not read what we say."""
+class TooCostly(ConnectionError):
+    """The peer does not read what we say, or pings without end."""
 
 
 class Socket(ClientConnection):
-    """A connection that ends when the peer leaves too much unread: pongs to its pings would pile up in our memory."""
+    """A connection that ends when its peer costs too much: answers that it does not read, or messages without end.
+
+    The library takes apart, and answers, whatever has come before anything else has its turn. So a flood of pings or
+    of empty messages would hold up all other exchanges of the region.
+    """
+
+    _pings = _frames = 0  # in the second that began at `_second`
+    _second = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Take what the peer says; its pings are answered here, by the library, whether it reads the answers or not."""
-        super().data_received(data)
-        if (unread := self.transport.get_write_buffer_size()) > UNREAD_BYTES:
-            self.give_up(f"not read by the exchange: {unread:,} bytes of ours")
+        """Take what the peer says, in slices: a small one may hold thousands of messages."""
+        if self.loop.time() - self._second > 1:
+            self._pings, self._frames, self._second = 0, 0, self.loop.time()
+        for start in range(0, len(data), _SLICE_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[start : start + _SLICE_BYTES])
+            if (unread := self.transport.get_write_buffer_size()) > UNREAD_BYTES:
+                self.give_up(f"not read by the exchange: {unread:,} bytes of ours")
+            elif self._pings > PINGS_PER_SECOND:
+                self.give_up(f"more than {PINGS_PER_SECOND} pings in a second")
+            elif self._frames > FRAMES_PER_SECOND:
+                self.give_up(f"more than {FRAMES_PER_SECOND:,} frames in a second")
+
+    def process_event(self, event: Event) -> None:
+        """Count the frames."""
+        if isinstance(event, Frame):
+            self._frames += 1
+            self._pings += event.opcode is Opcode.PING
+        super().process_event(event)
 
     def give_up(self, reason: str) -> None:
         """End at once, without a closing handshake, for this reason."""
-        self.set_connection_exc(Unread(reason))
+        self.set_connection_exc(TooCostly(reason))
         self.transport.abort()
 
 
@@ -220,10 +250,14 @@ class Connection:
         A message that finds no room on its way to the disk ends the socket: what follows is not taken, either.
         """
         try:
+            turn_end = time.monotonic() + TURN_SECONDS
             while True:
                 self._take(Kind.SOCKET, await socket.recv(decode=False))
+                if time.monotonic() > turn_end:  # `recv` gives no turn to others while messages wait
+                    await asyncio.sleep(0)
+                    turn_end = time.monotonic() + TURN_SECONDS
         except ConnectionClosed as closed:
-            self.reason = self.reason or str(closed.__cause__ if isinstance(closed.__cause__, Unread) else closed)
+            self.reason = self.reason or str(closed.__cause__ if isinstance(closed.__cause__, TooCostly) else closed)
         except OverBudget as error:
             logger.error("%s: ended, %s", self.route, error)
             self.reason = str(error)

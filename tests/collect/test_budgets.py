@@ -8,7 +8,9 @@ import logging
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -28,7 +30,7 @@ from coin_platform.model import SECOND, Channel, Kind, Pair
 from coin_platform.preprocess.ledger import Cause, Ledger
 from coin_platform.wire import End, Header, raw_topic, unpack_facts
 from tests.kit.bench import BTC, ETH, MINUTE, bench
-from tests.kit.kraken import BOOKS, CANDLES, Quick, frames, records, until, values
+from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, until, values
 
 FLOOD = b'{"channel":"flood","x":"' + b"x" * (1 << 20) + b'"}'
 
@@ -85,7 +87,8 @@ def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_a
     for header, value in stored:
         gaps += ledger.record(header, value)
     last = next(header for header, value in reversed(stored) if value == FLOOD)
-    again = next(header for header, _ in stored if header.connection != last.connection and header.kind.is_frame)
+    news = TICKER.encode()
+    again = next(header for header, value in stored if header.connection != last.connection and value == news)
     assert [(gap.pair, gap.start, gap.stop, gap.cause) for gap in gaps][:2] == [
         (BTC, last.received_time, None, Cause.BUDGET),
         (BTC, last.received_time, again.received_time, Cause.BUDGET),
@@ -244,9 +247,9 @@ def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_c
 
 
 @contextlib.asynccontextmanager
-async def deaf(talk: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """Serve sockets that greet as they should, then talk and never read; yield the address."""
-    tasks: set[asyncio.Task[None]] = set()
+async def deaf(talk: Callable[[asyncio.StreamWriter], Awaitable[None]], *, reads: bool = False) -> AsyncIterator[str]:
+    """Serve sockets that greet as they should, then talk and never read, unless told; yield the address."""
+    tasks: set[asyncio.Task[Any]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -256,7 +259,11 @@ async def deaf(talk: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> Async
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + base64.b64encode(proof) + b"\r\n\r\n"
         )
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        if reads:
+            reading = asyncio.create_task(reader.read())
+            tasks.add(reading)
+        else:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
@@ -279,6 +286,17 @@ async def pings(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(burst)
         await writer.drain()
+
+
+def flood(frame: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    """Return a talk of one frame, again and again, in pieces as large as a network gives."""
+
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(frame * ((256 << 10) // len(frame)))
+            await writer.drain()
+
+    return talk
 
 
 async def nothing(writer: asyncio.StreamWriter) -> None:
@@ -316,7 +334,11 @@ async def feeding(host: str, exchange: Exchange) -> AsyncIterator[tuple[Feed, Me
         await rest.close()
 
 
-def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat() -> None:
+def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "PINGS_PER_SECOND", 1_000_000)  # as if they had come over hours
+
     async def scenario() -> tuple[MemoryBroker, int]:
         async with deaf(pings) as host, feeding(host, Alone()) as (_, broker, _):
             tracemalloc.start()
@@ -361,6 +383,53 @@ def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
     took, reasons = asyncio.run(scenario())
     assert took < 5
     assert reasons == [End.STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"\x89\x00", "more than 100 pings in a second"),
+        (b"\x89\x7d" + b"p" * 125, "more than 100 pings in a second"),
+        (b"\x81\x00", "more than 5,000 frames in a second"),
+        (b"\x8a\x00", "more than 5,000 frames in a second"),
+    ],
+    ids=["pings", "long pings", "empty messages", "pongs"],
+)
+def test_D18_a_flood_of_small_frames_is_left_though_the_peer_reads(
+    frame: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "FRAMES_PER_SECOND", 5_000)
+
+    async def scenario() -> MemoryBroker:
+        async with deaf(flood(frame), reads=True) as host, feeding(host, Alone()) as (_, broker, _):
+            await until(lambda: values(records(broker), Kind.CLOSED), 30)
+        return broker
+
+    assert unpack_facts(values(records(asyncio.run(scenario())), Kind.CLOSED)[0]).reason == reason
+
+
+def test_D18_many_messages_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TURN_SECONDS", 0.0)
+    turns: list[int] = []
+
+    async def scenario() -> None:
+        async with bench(channel=Channel.TICKER) as it:
+            await it.live()
+            before = it.feed.status.frames
+
+            async def watch() -> None:
+                while True:
+                    turns.append(it.feed.status.frames - before)
+                    await asyncio.sleep(0)
+
+            for number in range(40):
+                await it.fake.say(f'{{"channel":"heartbeat","n":{number}}}')
+            watching = asyncio.create_task(watch())
+            await until(lambda: it.feed.status.frames >= before + 40)
+            watching.cancel()
+
+    asyncio.run(scenario())
+    assert max(later - earlier for earlier, later in pairwise(turns)) <= 2
 
 
 def test_D18_what_we_say_is_taken_in_time_or_the_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:

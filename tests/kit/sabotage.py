@@ -388,6 +388,20 @@ SABOTAGES = (
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
+        *("D18", "pings are counted"),
+        "coin_platform/collect/connection.py",
+        "elif self._pings > PINGS_PER_SECOND:",
+        "elif self._pings < 0:",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D18", "who brings many messages leaves others their turn"),
+        "coin_platform/collect/connection.py",
+        "if time.monotonic() > turn_end:",
+        "if time.monotonic() < 0:",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
         *("D18", "a write has a deadline"),
         "coin_platform/collect/connection.py",
         "async with asyncio.timeout(WRITE_SECONDS):",
