@@ -16,7 +16,7 @@ from coin_platform.commands.capture import capture
 from coin_platform.commands.exchanges import exchanges
 from coin_platform.commands.replay import replay
 from coin_platform.commands.signals import until_signal
-from coin_platform.errors import BookError, CoinPlatformError, DecodeError
+from coin_platform.errors import BookError, CoinPlatformError, DecodeError, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.memory import give_back_memory
@@ -60,6 +60,7 @@ def collect(
 
     settings = load()
     set_up(settings.log_level)
+    _refuse_idle(region, settings)
     broker = connect(settings, guest=take_over)
     try:
         until_signal(lambda stop: Collector(region, settings, broker).run(stop))
@@ -78,6 +79,7 @@ def preprocess(region: Annotated[Region, typer.Option(help="which exchanges: kor
 
     settings = load()
     set_up(settings.log_level)
+    _refuse_idle(region, settings)
     broker, lake = connect(settings), open_lake(settings)
     try:
         until_signal(lambda stop: work(region, exchanges_of(region, settings), settings, broker, lake, stop))
@@ -161,6 +163,14 @@ def book(exchange: str, file: Path, as_json: Annotated[bool, typer.Option("--jso
         except (BookError, DecodeError) as error:
             print(f"line {line}: {error}", file=sys.stderr)
     print(json.dumps(replay.result(), indent=None if as_json else 2))
+
+
+def _refuse_idle(region: Region, settings: Settings) -> None:
+    """Raise `SettingsError` if the choice leaves nothing of a region: the process would wait for ever."""
+    if not any(settings.collects(name) for name, kind in EXCHANGES.items() if kind.region is region):
+        raise SettingsError(
+            f"--region {region}: {PREFIX}EXCHANGES, {PREFIX}CHANNELS and {PREFIX}PAIRS leave nothing to collect there"
+        )
 
 
 def _exchange(name: str) -> Exchange:

@@ -1,13 +1,17 @@
 """Settings that cannot be meant are refused, each with one line; secrets are in no line."""
 
+import re
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from coin_platform import cli
 from coin_platform.errors import SettingsError
+from coin_platform.model import Pair
+from coin_platform.orchestration.definitions import definitions
 from coin_platform.settings import SECRETS, Settings, load
 
 SECRET = "xK9-hidden"
@@ -162,6 +166,23 @@ def test_D24_a_choice_that_leaves_nothing_to_collect_is_refused(
     assert "nothing to collect" in refusal(monkeypatch, **choice)
 
 
+@pytest.mark.parametrize("command", ["collect", "preprocess"])
+def test_D24_a_region_of_which_nothing_is_left_is_refused(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COIN_PAIRS", "BTC-KRW")
+    load.cache_clear()
+    try:
+        done = CliRunner().invoke(cli.app, [command, "--region", "ne"])
+    finally:
+        load.cache_clear()
+    assert isinstance(done.exception, SettingsError) and "nothing to collect there" in str(done.exception)
+
+
+def test_D24_Dagster_has_no_jobs_for_a_region_of_which_nothing_is_left() -> None:
+    found = definitions(Settings(pairs=(Pair("BTC", "KRW"),)))
+    assert {job.name for job in found.jobs or ()} >= {"collect_korea", "preprocess_korea", "tables_korea"}
+    assert not {job.name for job in found.jobs or ()} & {"collect_ne", "preprocess_ne", "tables_asia"}
+
+
 def test_D24_empty_means_unset_where_the_description_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "PING_EVERY", "PROXY", "CA", "KAFKA_CA")
     found = accepted(monkeypatch, **dict.fromkeys(names, ""))
@@ -220,3 +241,13 @@ def test_D24_every_setting_has_a_description_that_the_command_shows(monkeypatch:
     shown = shown_by_the_command(monkeypatch)
     assert "data/[bold]journal[/x]" in shown
     assert all(str(field.description) in shown for field in Settings.model_fields.values())
+
+
+def test_D24_every_setting_of_access_is_in_the_document() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "access.md").read_text()
+    parts = ("kafka_security", "kafka_sasl", "kafka_user", "kafka_pass", "kafka_ca", "kafka_cert", "kafka_key", "s3_")
+    names = [name for name in Settings.model_fields if name.startswith(parts) or name in ("proxy", "ca", "ui_hosts")]
+    assert len(names) == 16
+    assert [name for name in names if f"`COIN_{name.upper()}`" not in text] == []
+    written = set(re.findall(r"COIN_[A-Z0-9_]+", text))
+    assert {name.removeprefix("COIN_").lower() for name in written} <= set(Settings.model_fields)

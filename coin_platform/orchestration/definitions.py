@@ -21,7 +21,8 @@ TIME_LIMIT = {"dagster/max_runtime": str(6 * 3600)}  # seconds for a window of a
 def definitions(settings: Settings) -> dg.Definitions:
     """Return the definitions for these settings."""
     exchanges = exchanges_of(None, settings)
-    regions = [region for region in Region if any(kind.region is region for kind in exchanges)]
+    busy = [kind.region for kind in exchanges if settings.collects(kind.name)]
+    regions = [region for region in Region if region in busy]  # elsewhere a collector would have nothing to do
     long = [make(region) for make in (collect_job, preprocess_job) for region in regions]
     closing, sensors = [], []
     for region in regions:
