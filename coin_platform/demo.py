@@ -129,13 +129,18 @@ def _stack(root: Path, folder: Path, services: Sequence[str]) -> Iterator[dict[s
         yield {}
         return
     ports = ["--kafka-port", str(free_port(9092)), "--s3-port", str(free_port(8333))]
-    stack = [sys.executable, "-m", "infra.stack", "--folder", str(folder), *ports]
+    command = [sys.executable, "-m", "infra.stack", "--folder", str(folder), *ports, "hold", *services]
+    log, ready = folder / "stack.log", folder / "settings.env"
+    console.print(f"starting {' and '.join(services)}")
+    holder = guard.start(command, log, dict(os.environ), folder=root)
     try:
-        if subprocess.run([*stack, "up", *services], cwd=root, check=False).returncode:
-            raise DemoError(f"the services did not start: {' '.join(services)}")
-        yield dict(line.split("=", 1) for line in (folder / "settings.env").read_text().split())
+        while not ready.exists() or not ready.read_text():
+            if holder.poll() is not None:
+                raise DemoError(f"the services did not start: {' '.join(services)}; see {log}")
+            time.sleep(0.2)
+        yield dict(line.split("=", 1) for line in ready.read_text().split())
     finally:
-        subprocess.run([*stack, "down", *services], cwd=root, check=True)
+        guard.end(holder)
 
 
 def _environment(root: Path, home: Path, addresses: dict[str, str]) -> dict[str, str]:

@@ -25,15 +25,20 @@ _LOOK_SECONDS = 0.5  # between two looks at the log's size
 
 
 def start(
-    command: Sequence[str], log: Path, environment: dict[str, str], keep_open: Sequence[int] = ()
+    command: Sequence[str],
+    log: Path,
+    environment: dict[str, str],
+    keep_open: Sequence[int] = (),
+    folder: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a command under a guard that ends it when this process ends; its output is appended to `log`.
+    """Start a command in `folder` under a guard that ends it when this process ends; its output is appended to `log`.
 
     The guard holds the descriptors `keep_open` for as long as anything of it runs.
     """
     return subprocess.Popen(
         [sys.executable, "-m", "coin_platform.guard", str(log), *command],
         env=environment,
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -472,6 +472,18 @@ def _down(found: list[Service], folder: Path) -> int:
     return 0
 
 
+def _hold(found: list[Service], folder: Path) -> int:
+    """Start the services, and end them at Ctrl-C: for an owner with whom they are to end."""
+    try:
+        _up(found, folder)
+        signal.pause()
+    except KeyboardInterrupt:
+        print("asked to end", flush=True)
+    finally:
+        _down(found, folder)
+    return 0
+
+
 def _status(found: list[Service], folder: Path) -> int:
     states = {service: all(process.pid for process in service.processes) for service in found}
     for service, is_up in states.items():
@@ -481,7 +493,12 @@ def _status(found: list[Service], folder: Path) -> int:
     return 0 if all(states.values()) else 1
 
 
-COMMANDS: dict[str, Callable[[list[Service], Path], int]] = {"up": _up, "down": _down, "status": _status}
+COMMANDS: dict[str, Callable[[list[Service], Path], int]] = {
+    "up": _up,
+    "down": _down,
+    "hold": _hold,
+    "status": _status,
+}
 
 
 def main() -> int:

@@ -56,6 +56,27 @@ def test_D11_up_ends_all_that_it_started_also_in_the_background_of_a_script(
 
 
 @pytest.mark.long
+@pytest.mark.s3
+def test_D11_services_of_a_demo_end_with_it_also_by_kill(tmp_path: Path) -> None:
+    run = (
+        "import sys, time; from pathlib import Path; from coin_platform.demo import _stack\n"
+        "with _stack(Path(sys.argv[1]), Path(sys.argv[2]), ['seaweedfs']):\n"
+        "    print('up', flush=True)\n    time.sleep(1000)"
+    )
+    command = [sys.executable, "-c", run, str(ROOT), str(tmp_path / "stack")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            while process.stdout.readline() != b"up\n":
+                assert process.poll() is None
+            server = psutil.Process(int((tmp_path / "stack" / "seaweedfs" / "pid").read_text().split()[0]))
+            assert _runs(server)
+        finally:
+            process.kill()
+    until(lambda: not _runs(server), 60)
+
+
+@pytest.mark.long
 @pytest.mark.timeout(1200)  # the demo gives up after 900 s by itself
 @pytest.mark.parametrize(
     "choice",
