@@ -10,6 +10,7 @@ import polars as pl
 
 ROW_GROUP = 50_000
 UNHASHED = frozenset(("content_hash", "code", "code_version", "generation"))  # facts that are not of the content
+FACTS, FACTS_HASH = "coin", "coin_sha256"  # in the footer; former versions wrote no hash
 _MAGIC = b"PAR1"  # with which a Parquet file begins and ends
 _NEEDED = frozenset(("content_hash", "generation", "rows"))
 
@@ -24,14 +25,14 @@ class Broken(Exception):
 
 def encode(rows: pl.DataFrame, facts: dict[str, Any]) -> bytes:
     """Return the Parquet file: the same bytes for the same arguments and version of polars."""
-    file = io.BytesIO()
+    file, text = io.BytesIO(), json.dumps(facts, sort_keys=True, default=str)
     rows.write_parquet(
         file,
         compression="zstd",
         compression_level=3,
         statistics=True,
         row_group_size=ROW_GROUP,
-        metadata={"coin": json.dumps(facts, sort_keys=True, default=str)},
+        metadata={FACTS: text, FACTS_HASH: _sha256(text)},
     )
     return file.getvalue()
 
@@ -42,10 +43,12 @@ def facts_of(data: bytes) -> dict[str, Any]:
         metadata = pl.read_parquet_metadata(io.BytesIO(data))
     except (Exception, pl.exceptions.PanicException) as error:  # whatever polars makes of damaged bytes
         raise (Broken if _MAGIC in (data[:4], data[-4:]) else NotOurs)(_line(error)) from error
-    if "coin" not in metadata:
+    if FACTS not in metadata:
         raise NotOurs("a Parquet file without our facts")
+    if metadata.get(FACTS_HASH, now := _sha256(metadata[FACTS])) != now:
+        raise Broken("its facts are not those that were stored")
     try:
-        facts = json.loads(metadata["coin"])
+        facts = json.loads(metadata[FACTS])
     except ValueError as error:
         raise Broken(f"its facts cannot be read: {_line(error)}") from error
     if not isinstance(facts, dict) or not facts.keys() >= _NEEDED:
@@ -64,6 +67,10 @@ def decode(data: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
     if now != facts["content_hash"]:
         raise Broken("its values are not those that were stored")
     return rows, facts
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """A damaged lake is one line that names the file and the remedy, whoever reads it and whichever way."""
 
 import io
+import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -192,3 +193,16 @@ def test_D25_bytes_of_a_file_that_were_changed_anywhere_are_told_or_do_not_matte
             assert "\n" not in str(error)
             continue
         assert found.equals(frame)
+
+
+def test_D25_an_object_of_a_former_version_without_a_hash_of_its_facts_is_read() -> None:
+    frame, facts = rows(0), {"rows": 500, "topic": "t"}
+    whole = {**facts, "content_hash": content_hash(frame, facts), "generation": 1}
+    file = io.BytesIO()
+    frame.write_parquet(file, metadata={"coin": json.dumps(whole)})
+    assert decode(file.getvalue())[1] == whole
+    for wrong in ("[]", "7", json.dumps(facts), "{"):
+        file = io.BytesIO()
+        frame.write_parquet(file, metadata={"coin": wrong})
+        with pytest.raises(Broken, match="facts"):
+            facts_of(file.getvalue())

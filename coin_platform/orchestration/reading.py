@@ -58,6 +58,7 @@ class RawWindow(NamedTuple):
     rows: pl.DataFrame
     span: Span
     log: str | None
+    kept: Mapping[str, Any] | None = None  # what their footer says, where they are those of the lake
     kept_from: int | None = None  # the log began anew since they were stored; it holds so many of the same time
 
 
@@ -91,7 +92,7 @@ def raw_window(broker: Broker, lake: Lake, source: Source, window: Window, grace
                 raise damage
             assert held is not None  # or there were neither facts
             began, ended = (broker.offset_for_time(*place, time) for time in window)
-            return RawWindow(held.rows, stored.span, stored.log, ended - began if is_gone else None)
+            return RawWindow(held.rows, stored.span, stored.log, held.facts, ended - began if is_gone else None)
     log = broker.identity(*place)
     found = span(broker, lake, source, window, grace, stored if is_ours else None)
     if damage and stored is None and (found.trimmed is not None or found.new_log):

@@ -13,7 +13,7 @@ from coin_platform.broker import Broker
 from coin_platform.errors import Conflict, Damaged, RetentionLoss
 from coin_platform.exchanges.base import Exchange
 from coin_platform.foreign import markdown
-from coin_platform.lake import RAW_PREFIX, Commit, Held, Lake
+from coin_platform.lake import OWN_FACTS, RAW_PREFIX, Commit, Held, Lake
 from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.pictures import pictures
 from coin_platform.orchestration.reading import has_lead, lead, raw_facts, raw_window
@@ -47,17 +47,19 @@ def keep_raw(source: Source, window: Window, broker: Broker, lake: Lake, setting
     name, table = source.exchange.name, f"raw_{source.channel}"
     generation = lake.generation(table, name, window)
     grace = int(settings.grace.total_seconds() * 1e6)
-    rows, (start, stop, trimmed, new_log), log, kept_from = raw_window(broker, lake, source, window, grace)
+    rows, (start, stop, trimmed, new_log), log, kept, kept_from = raw_window(broker, lake, source, window, grace)
     place = {"topic": source.topic, "partition": source.partition, "start_offset": start, "stop_offset": stop}
     place |= {"log": log} if log else {}
     place |= {"trimmed": trimmed} if trimmed is not None else {}
     place |= {"new_log": list(new_log)} if new_log else {}
-    numbers = last_numbers(rows, _numbers_before(lake, source, window))
+    if kept is not None:
+        facts = {fact: value for fact, value in kept.items() if fact not in OWN_FACTS}
+    else:
+        numbers = last_numbers(rows, _numbers_before(lake, source, window))
+        facts = {**place, "frames": _frames(rows), "numbers": numbers}
     former_stop = new_log.stop_offset if new_log else None
     finding = quality.tiling(rows["offset"], start, stop, trimmed, former_stop=former_stop, kept_from=kept_from)
-    commit = lake.commit(
-        table, name, window, rows, {**place, "frames": _frames(rows), "numbers": numbers}, generation=generation
-    )
+    commit = lake.commit(table, name, window, rows, facts, generation=generation)
     return _result(commit, rows, [finding], {**place, "seconds": time.perf_counter() - started})
 
 

@@ -536,7 +536,7 @@ def test_D7_a_damaged_end_of_the_window_before_is_not_taken_for_this_ones_begin(
     path = object_of(tmp_path, "raw_ticker")
     path.write_bytes(path.read_bytes().replace(b'"stop_offset": 20', b'"stop_offset": 10'))
     with pytest.raises(
-        Damaged, match=r"minute=00/part.parquet is damaged \(its values are not those that were stored\)"
+        Damaged, match=r"minute=00/part.parquet is damaged \(its facts are not those that were stored\)"
     ):
         local.raw(SECOND)
     local.raw(FIRST)
