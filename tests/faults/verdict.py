@@ -234,7 +234,9 @@ def _holes_of_polls(source: Source, records: Iterable[Record]) -> Iterator[Hole]
     for headers in lives.values():  # in the order of their first answers
         first = headers[0].received_time
         if end and first > end:
-            yield Hole(source.exchange.name, source.channel, None, last, end, first)
+            answered = {header.pair: header.received_time for header in reversed(headers) if header.kind.is_frame}
+            until = max(answered.values())  # one pair is asked for after the other
+            yield Hole(source.exchange.name, source.channel, None, last, end, first, until=until)
         last = max(last, *(header.received_time for header in headers if header.kind.is_frame))
         end = max(end, headers[-1].received_time)
     yield Hole(source.exchange.name, source.channel, None, last, end, None, is_end=True)
