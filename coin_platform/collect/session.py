@@ -446,7 +446,12 @@ class Session:
             yield Restored(pair)
 
     def _resync(self, pair: Pair, now: Instant) -> Iterator[Action]:
-        """Ask for one pair's book again, at most once in `PATIENCE`, so that a flood of bad updates asks once."""
+        """Ask for one pair's book again, at most once in `PATIENCE`, so that a flood of bad updates asks once.
+
+        A pair that is refused is asked for again, or not, as its refusal says.
+        """
+        if pair in self.refused:
+            return
         if now.monotonic - self._resynced.get(pair, float("-inf")) < PATIENCE:
             return
         self._resynced[pair] = now.monotonic

@@ -569,6 +569,18 @@ def test_R2_during_a_ban_nothing_is_asked_for_again() -> None:
     assert talk.tick(600) == [Send("+A")]
 
 
+@pytest.mark.parametrize("exchange", [Toy, Bridged])
+def test_R2_a_lost_book_whose_pair_is_refused_is_asked_for_when_its_refusal_says(exchange: type[Toy]) -> None:
+    talk = Talk(exchange(), A)
+    talk.hear(snapshot(A, 5), rest=A if exchange.is_bridged else None)
+    assert talk.hear(update(A, 9), after=20)[1:] in ([Send("-A"), Send("+A")], [Fetch(A, "https://toy/A")])
+    talk.hear(later(A, ban=600.0), after=21)
+    assert [talk.tick(after) for after in (31, 60, 600)] == [[], [], []]
+    assert talk.tick(621) == [Send("+A")]
+    talk.hear(final(A), after=622)
+    assert talk.tick(3600) == []
+
+
 def test_R2_a_refusal_of_the_whole_connection_leaves_it() -> None:
     talk = Talk(Toy(), A, B)
     refused = Refused(reason="too many connections", refusal=Refusal.CONNECTION)
