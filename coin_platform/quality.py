@@ -6,6 +6,9 @@ from typing import NamedTuple
 import polars as pl
 
 from coin_platform.foreign import markdown
+from coin_platform.model import Channel
+from coin_platform.preprocess import schema
+from coin_platform.preprocess.known_trades import SAME_TRADE
 
 
 class Finding(NamedTuple):
@@ -92,13 +95,16 @@ def crossed(rows: pl.DataFrame) -> Finding:
 
 
 def one_row_a_trade(rows: pl.DataFrame) -> Finding:
-    """No trade that has an id is in the table twice."""
-    named = rows.drop_nulls("id")
-    double = named.height - named.select("pair", "id").n_unique()
+    """No trade that has an id is in the table twice; under one id may be two of another price, size or time."""
+    named = pl.concat([rows.drop_nulls("id"), schema.CURATED[Channel.TRADE].to_frame()], how="diagonal")
+    trade = ("pair", "id", "price", "size")
+    since_last = pl.col("exchange_time").to_physical().fill_null(0).sort().diff().over(trade)
+    double = named.filter(since_last < SAME_TRADE).height
+    shared = named.height - named.select("pair", "id").n_unique() - double
     sentence = f"{double} rows repeat a trade" if double else f"none of {rows.height} rows repeats a trade"
-    return Finding(
-        "one_row_a_trade", not double, sentence, {"rows": rows.height, "named": named.height, "double": double}
-    )
+    sentence += f"; {shared} have the id of another trade" if shared else ""
+    numbers = {"rows": rows.height, "named": named.height, "double": double}
+    return Finding("one_row_a_trade", not double, sentence, numbers | ({"same_id": shared} if shared else {}))
 
 
 def ohlc(rows: pl.DataFrame) -> Finding:

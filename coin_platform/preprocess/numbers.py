@@ -47,7 +47,7 @@ class LastNumbers:
         """Note a frame; return how many were skipped before it, as far as is known. `None`: it was sent again."""
         heard = self._heard.get(identity)
         if heard is None:
-            self._forget()
+            self._forget()  # a new connection is rare
             skipped = 0
         elif time - heard.time > SAME_COLLECTOR and not self._is_kept(identity, heard):
             skipped = 0
@@ -73,7 +73,9 @@ class LastNumbers:
 
     def _note(self, identity: Identity, heard: _Heard) -> None:
         self._heard[identity] = heard
-        self._newest[identity[0]] = max(heard.time, self._newest.get(identity[0], heard.time))
+        epoch, time = identity[0], heard.time
+        if time > self._newest.get(epoch, -1):
+            self._newest[epoch] = time
 
     def _is_kept(self, identity: Identity, heard: _Heard) -> bool:
         since_own = self._newest[identity[0]] - heard.time

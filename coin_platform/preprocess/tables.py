@@ -33,6 +33,7 @@ class Batch(NamedTuple):
             "rows_emitted": counted.emitted,
             "rows_repeated": counted.repeated,
             "rows_replaced": counted.replaced,
+            "trades_same_id": counted.same_id,
             "own_records": counted.own_records,
             "missing": counted.missing,
             "faults": sum(fault.kind is not FaultKind.NO_BOOK for _, fault in counted.faults),

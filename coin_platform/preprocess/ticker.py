@@ -1,5 +1,7 @@
 """Ticker events -> values of the ticker table, derived ones included."""
 
+import math
+
 from coin_platform.exchanges.base import difference
 from coin_platform.model import Ticker
 
@@ -43,4 +45,5 @@ def _float(text: str | None) -> float | None:
 def _rate(change: str | None, base: str | None) -> float | None:
     if change is None or base is None or float(base) == 0:
         return None
-    return float(change) / float(base)
+    rate = float(change) / float(base)
+    return rate if math.isfinite(rate) else None  # of a base that is nearly nothing

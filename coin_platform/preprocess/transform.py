@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from coin_platform.book import Applied
-from coin_platform.errors import DecodeError
+from coin_platform.errors import DecodeError, UnknownPair
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
 from coin_platform.preprocess import candle, schema, ticker, trade
@@ -102,6 +102,7 @@ class Transform:
         self.emitted = 0  # rows
         self.repeated = 0  # events that were rows already
         self.replaced = 0  # rows of minutes that were told again: a table keeps the last
+        self.same_id = 0  # trades under an id that another trade has, too
         self.missing = 0  # frames whose number was skipped within their connection
         self.own_records = 0
         self.dead: list[Dead] = []
@@ -209,9 +210,19 @@ class Transform:
         """Return what an event gives to its row, if it alone decides that. Raises `DecodeError` if it does not fit."""
         if self._values is None or not isinstance(event, self._kind):
             return None
-        pair, time, values = str(event.pair), event.exchange_time, self._values(event)
-        self._fit.check((pair, time, *values))
-        return pair, time, values
+        return self._checked(event, self._values(event))
+
+    def _checked(self, event: Any, values: Row) -> Told:
+        """Return what a row holds of an event. Raises `DecodeError` if its columns, or readers, could not take it."""
+        name, time = str(event.pair), event.exchange_time
+        try:
+            is_readable = Pair.read(name) == event.pair
+        except UnknownPair:
+            is_readable = False
+        if not is_readable:
+            raise DecodeError(f"{name!r:.100} is no pair that can be read back")
+        self._fit.check((name, time, *values))
+        return name, time, values
 
     def _become(
         self, record: Record, header: Header, events: list[Event], told: list[Told | None]
@@ -249,9 +260,7 @@ class Transform:
             return Outcome.IGNORED if applied is Applied.IGNORED else Outcome.INVALID, None
         if self._is_told(record, header, index, event):
             return self._repeat(record)
-        told = (str(event.pair), event.exchange_time, row)
-        self._fit.check((*told[:2], *row))
-        return Outcome.ROWS, told
+        return Outcome.ROWS, self._checked(event, row)
 
     def _is_told(self, record: Record, header: Header, index: int, event: BookUpdate) -> bool:
         # Some exchanges number the books of REST answers otherwise than those of the socket.
@@ -267,7 +276,9 @@ class Transform:
             is_known = self._is_copy(record, header, index, event.pair)
         else:
             self._turn(record)
+            same_id = self._trades.same_id
             is_known = self._trades.add(event, event.id, header.kind, record.time)
+            self.same_id += self._trades.same_id - same_id if record.offset >= self.start else 0
         if is_known:
             return self._repeat(record)
         return Outcome.ROWS, told

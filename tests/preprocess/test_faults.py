@@ -56,7 +56,8 @@ GOOD: dict[Channel, Event] = {
     Channel.CANDLE: candle(),
 }
 MISFITS: list[tuple[Channel, Any, str]] = [
-    (Channel.TICKER, ticker(pair=Pair(LONE, "KRW")), "pair"),
+    (Channel.TICKER, ticker(pair=Pair(LONE, "KRW")), "KRW"),
+    (Channel.TICKER, ticker(pair=Pair("B-C", "KRW")), "B-C-KRW"),
     (Channel.TICKER, ticker(exchange_time=INT64), "exchange_time"),
     (Channel.ORDERBOOK, book(last_sequence=INT64), "sequence"),
     (Channel.ORDERBOOK, book(last_sequence=-INT64 - 1), "sequence"),

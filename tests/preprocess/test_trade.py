@@ -1,9 +1,11 @@
 """Trades to rows: values, and that a trade that is told twice is one row."""
 
 import json
+from typing import Any
 
+import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coin_platform import quality
@@ -127,6 +129,7 @@ def test_trades_before_the_start_are_known_but_neither_rows_nor_counted() -> Non
     assert (lead.rows.height, lead.counts["rows_repeated"]) == (0, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 9), max_size=5), max_size=8))
 def test_every_trade_is_told_or_repeated(answers: list[list[int]]) -> None:
     result = batch(BINANCE, [answered(offset, *ids) for offset, ids in enumerate(answers)])
@@ -146,3 +149,56 @@ def test_recorded_trades_keep_the_rules(exchange: str, stem: str) -> None:
     assert conserves(result)
     assert quality.columns(result.rows, schema.CURATED[Channel.TRADE]).passed
     assert quality.one_row_a_trade(result.rows).passed
+
+
+def binance(id: int, price: str = "100.5", size: str = "0.25", after_ms: int = 0) -> bytes:
+    """Make a trade of an id as the socket tells it."""
+    time = 1777000000000 + after_ms
+    row = {"e": "trade", "E": time + 1, "s": "BTCUSDT", "t": id, "p": price, "q": size, "T": time, "m": True}
+    return json.dumps(row).encode()
+
+
+OTHERS = {
+    "46 s later at another price": {"price": "99.5", "after_ms": 46_000},
+    "another price": {"price": "99.5"},
+    "another size": {"size": "0.5"},
+    "46 s later": {"after_ms": 46_000},
+    "46 s earlier": {"after_ms": -46_000},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_R14_two_trades_under_one_id_are_both_stored_and_counted(other: dict[str, Any]) -> None:
+    payloads = [binance(7), binance(7, **other)]
+    result = batch(BINANCE, log([*payloads, *payloads, binance(8)]))
+    assert result.rows.select("id", "offset").rows() == [("7", 0), ("7", 1), ("8", 4)]
+    counts = result.counts
+    assert (counts["trades_same_id"], counts["rows_repeated"], counts["frames_duplicate"]) == (1, 2, 2)
+    assert conserves(result)
+    finding = quality.one_row_a_trade(result.rows)
+    assert finding.passed and finding.numbers["same_id"] == 1
+    assert finding.sentence == "none of 3 rows repeats a trade; 1 have the id of another trade"
+
+
+def test_R14_one_trade_whose_times_differ_in_their_digits_is_one_row() -> None:
+    result = batch(BINANCE, log([binance(7, after_ms=999), binance(7)]))
+    assert (result.rows.height, result.counts["trades_same_id"]) == (1, 0)
+
+
+def test_R14_a_trade_that_is_there_twice_fails_the_check_beside_others_of_its_id() -> None:
+    rows = batch(BINANCE, log([binance(7), binance(7, price="99.5")])).rows
+    finding = quality.one_row_a_trade(pl.concat([rows, rows.head(1)]))
+    assert not finding.passed and finding.sentence == "1 rows repeat a trade; 1 have the id of another trade"
+
+
+def test_R14_what_is_remembered_of_an_id_is_forgotten_by_its_age_and_counted_in_its_window() -> None:
+    whole = log([binance(7), binance(7, price="99.5"), binance(7, price="98.5")])
+    assert batch(BINANCE, whole, 2).counts["trades_same_id"] == 1
+    transform = Transform(BINANCE, 0, MINUTE)
+    times = (START, START + MINUTE - SECOND, START + 2 * MINUTE)
+    rows = [
+        row for record, time in zip(whole, times, strict=True) for row in transform.feed(record._replace(time=time))
+    ]
+    assert len(rows) == 3
+    again = whole[0]._replace(offset=3, header=log([b""] * 4)[3].header)
+    assert transform.feed(again._replace(time=START + 3 * MINUTE)), "it was told too long ago"

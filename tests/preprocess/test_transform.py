@@ -45,6 +45,8 @@ def test_missing_changes_and_rates_are_computed_from_the_exchange_s_own_text() -
     three = dict(zip(names, ticker.values(given), strict=False))
     assert (three["change_day"], three["change_rate_24h"], three["change_rate_day"]) == (-1.0, 0.1, -0.5)
     none = dict(zip(names, ticker.values(Ticker(pair=pair, last="1")), strict=False))
+    tiny = dict(zip(names, ticker.values(Ticker(pair=pair, last="1", open_24h="5e-324")), strict=False))
+    assert tiny["change_rate_24h"] is None and tiny["open_24h"] == 5e-324
     assert none["change_rate_24h"] is none["open_24h"] is none["best_bid"] is None
 
 
