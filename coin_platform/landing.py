@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "landing"
 SUFFIX = ".parquet"
 CLAIM_SECONDS = 10.0  # a few objects a second are stored: to ask for each would be a third more requests
-NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d+){re.escape(SUFFIX)}")
+NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d{{1,18}}){re.escape(SUFFIX)}")
 
 
 class Landing:

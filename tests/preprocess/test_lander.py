@@ -1,5 +1,6 @@
 """Landing objects: when they are made, what they hold, how readers see them, when they go."""
 
+import io
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -407,6 +408,33 @@ def test_an_object_of_another_process_is_found_within_an_hour() -> None:
     assert not landing._objects
     landing.tidy(lander.SURVEY)
     assert len(landing._objects) == 1
+
+
+def test_D25_damaged_and_foreign_landing_objects_are_named_once_in_a_look_and_the_lander_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Place()
+    place.log.append(frames("upbit", "ticker")[0].payload)
+    place.work(place.landing())
+    [good] = place.store.list("landing/")
+    folder = good.rpartition("-")[0]
+    file = io.BytesIO()
+    pl.DataFrame({"x": [1]}).write_parquet(file)
+    bodies = {1: b"", 2: b"no parquet", 3: file.getvalue(), 10**30: b"?"}
+    for offset, body in bodies.items():
+        place.store.put(f"{folder}-{offset}.parquet", body, None)
+    place.store.put(f"{folder}-.parquet", b"?", None)
+    landing, stop = place.lander(), threading.Event()
+    landing.tidy(0.0)
+    for offset in (1, 2, 3):
+        assert caplog.text.count(f"{folder}-{offset}.parquet is damaged") == 1
+    assert [array.tolist() for array in landing._objects.values()] == [[0]], "the good one will be removed one day"
+    place.commit(1)
+    landing.tidy(lander.SURVEY)
+    landing.tidy(lander.SURVEY + KEPT)
+    assert good not in set(place.store.list("landing/"))
+    stop.set()
+    landing.run(stop)
 
 
 def test_an_object_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
