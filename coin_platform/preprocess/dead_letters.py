@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterable, Iterator
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -15,13 +16,16 @@ from coin_platform.wire import Record
 TRACEBACK = 2_000  # characters kept, the innermost
 
 
+Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """One frame that could not be decoded. Its identity is in `header`; `payload` is its bytes, base64 in the JSON."""
 
     topic: str
-    partition: int
-    offset: int
-    log_time: Microseconds  # when the raw topic accepted it
+    partition: Natural
+    offset: Natural
+    log_time: Natural  # when the raw topic accepted it
     exchange: str
     channel: str
     header: str
@@ -29,8 +33,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     traceback: str
     code: str  # version that could not decode it
-    time: Microseconds  # when that was
-    attempts: int = 1
+    time: Natural  # when that was
+    attempts: Natural = 1
     payload: bytes
 
     def pack(self) -> bytes:

@@ -329,7 +329,7 @@ def _letter_place(record: Record) -> Place | None:
         letter = dead_letters.unpack(record.value)
     except DecodeError:
         return None
-    is_ours = letter.header == record.header and letter.offset >= 0
+    is_ours = letter.header == record.header  # or somebody has copied it
     return Place(letter.offset, 0) if is_ours and letter.attempts == 1 else None
 
 

@@ -45,8 +45,8 @@ def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: b
 class Origin(msgspec.Struct):
     """Where a processed record comes from: offset in the raw partition, and index within the frame."""
 
-    offset: Annotated[int, msgspec.Meta(ge=0)]
-    index: Annotated[int, msgspec.Meta(ge=0)]
+    offset: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    index: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
     redriven: bool = False
 
 

@@ -505,6 +505,19 @@ def test_D25_foreign_records_in_the_topics_of_a_worker_mislead_it_nowhere(caplog
     ]
 
 
+@pytest.mark.parametrize("name", ["offset", "partition", "log_time", "time", "attempts"])
+@pytest.mark.parametrize("value", [-1, 1 << 63, 10**30])
+def test_D25_a_letter_with_a_number_that_no_column_holds_is_none(name: str, value: int) -> None:
+    log = Log("upbit", Channel.TICKER)
+    log.append(b"{half")
+    log.run()
+    [letter] = log.letters
+    body = json.loads(letter.pack()) | {name: value}
+    log.broker.append(dead_letter_topic(log.source.topic), 0, letter.header, json.dumps(body).encode())
+    assert request(log.source, log.broker) == (0, 2)
+    log.run()
+
+
 def test_a_round_is_bounded_and_the_next_one_goes_on() -> None:
     log = Log("upbit", Channel.TICKER)
     log.append(*[b"{}"] * (MOST + 5))
