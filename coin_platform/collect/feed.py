@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import httpx
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from coin_platform.broker import Broker
@@ -261,8 +262,8 @@ class Feed:
             self._last_error = connection.reason
         except InvalidStatus as refusal:
             answer = refusal.response
-            waits = answer.headers.get_all("Retry-After")
-            self._rest.heed(answer.status_code, ", ".join(waits), bytes(answer.body or b""))
+            headers = httpx.Headers(list(answer.headers.raw_items()))
+            self._rest.heed(answer.status_code, headers, bytes(answer.body or b""))
             self._last_error = f"HTTP {answer.status_code}"
             self._log_wants(self._last_error)
         except (OSError, WebSocketException) as error:  # a time-out is an OSError

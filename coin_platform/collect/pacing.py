@@ -65,21 +65,27 @@ class TokenBucket:
         self._at = now
 
 
-def retry_after(text: str | None, now: datetime | None = None) -> float | None:
+def retry_after(text: str | None, date: str | None = None) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), given in seconds or as a date.
 
-    Return None where the header is missing, cannot be read, or names a time that no exchange means.
+    `date` is the Date header of the same answer: a date counts from there, since our clock may be wrong. Return None
+    where Retry-After is missing, cannot be read, or names a time that no exchange means.
     """
     if not text:
         return None
     text = text.strip()
     if text.isascii() and text.replace(".", "", 1).isdigit():
         return plausible_ban(float(text))
+    until, now = _moment(text), _moment(date or "") or datetime.now(UTC)
+    return None if until is None else plausible_ban(max(0.0, (until - now).total_seconds()))
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        seconds = (parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds()
+        moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    return plausible_ban(max(0.0, seconds))
+    return moment if moment.tzinfo else None
 
 
 async def unless(event: asyncio.Event, work: Awaitable[T]) -> T | None:

@@ -104,13 +104,12 @@ class Rest:
         for bucket in self._buckets:
             bucket.forbid(seconds)
 
-    def heed(self, status: int, retry_after_text: str | None, body: bytes) -> None:
+    def heed(self, status: int, headers: httpx.Headers, body: bytes) -> None:
         """Obey what an HTTP answer forbids, also one to the upgrade of a socket."""
-        wait = retry_after(retry_after_text)
-        if retry_after_text and wait is None:
-            logger.warning(
-                "%s: Retry-After %.60r is no plausible time, not obeyed", self._exchange.name, retry_after_text
-            )
+        text = headers.get("Retry-After")
+        wait = retry_after(text, headers.get("Date"))
+        if text and wait is None:
+            logger.warning("%s: Retry-After %.60r is no plausible time, not obeyed", self._exchange.name, text)
         seconds = self._exchange.read_ban(status, wait, body, time.time_ns() // 1000)
         if seconds > 0:
             self.forbid(seconds, f"HTTP {status}")
@@ -135,7 +134,7 @@ class Rest:
                 if len(body) > self._answer_bytes:
                     raise BadAnswer(f"more than {self._answer_bytes:,} bytes in one answer")
         finally:
-            self.heed(answer.status_code, answer.headers.get("Retry-After"), bytes(body))
+            self.heed(answer.status_code, answer.headers, bytes(body))
         return bytes(body)
 
     def _unpacked(self, answer: httpx.Response) -> AsyncIterator[bytes]:

@@ -229,7 +229,7 @@ class _Refusal(CoinPlatformError):
 
 
 def _status(answer: httpx.Response) -> str:
-    wait = retry_after(answer.headers.get("Retry-After"))
+    wait = retry_after(answer.headers.get("Retry-After"), answer.headers.get("Date"))
     told = "" if wait is None else f", ask again in {wait:g} s"
     return f"HTTP {answer.status_code}{told}"
 

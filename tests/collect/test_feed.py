@@ -5,6 +5,8 @@ import logging
 from itertools import pairwise
 
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
@@ -133,6 +135,25 @@ def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
 
     banned, asked = asyncio.run(scenario())
     assert 1.9 <= asked - banned < 3.5
+
+
+def test_R9_a_refused_upgrade_that_says_twice_how_long_lasts_as_documented_and_ends_nothing() -> None:
+    class Twice(FakeKraken):
+        def _gate(self, socket: ServerConnection, request: Request) -> Response | None:
+            answer = super()._gate(socket, request)
+            if answer is not None and answer.status_code == 429:
+                answer.headers["Retry-After"] = "7"  # beside the one that is there
+            return answer
+
+    async def scenario() -> tuple[str, float]:
+        async with fake_kraken(Twice()) as fake, Bench(fake) as it:
+            fake.refusal = (429, {"Retry-After": "5"})
+            await until(lambda: "429" in it.feed.status.last_error)
+            return it.feed.status.state, it.rest.banned_seconds
+
+    state, banned = asyncio.run(scenario())
+    assert state == "waiting"
+    assert Quick.ban_seconds - 5 < banned <= Quick.ban_seconds
 
 
 def test_without_pairs_nothing_is_polled() -> None:

@@ -1,7 +1,6 @@
 """REST answers, through httpx's own seam."""
 
 import asyncio
-import contextlib
 import gzip
 import itertools
 import random
@@ -199,11 +198,15 @@ def test_D16_what_is_no_whole_gzip_stream_is_refused(packed: bytes) -> None:
 def test_D16_an_answer_that_trickles_ends_in_time() -> None:
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
+        try:
             while not writer.is_closing():
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
 
     async def scenario() -> httpx.HTTPError | None:
         async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:

@@ -157,9 +157,9 @@ def depth(pair: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def fake_kraken() -> AsyncIterator[FakeKraken]:
-    """Serve a fake Kraken on a free port of 127.0.0.1."""
-    fake = FakeKraken()
+async def fake_kraken(fake: FakeKraken | None = None) -> AsyncIterator[FakeKraken]:
+    """Serve a fake Kraken, or this one, on a free port of 127.0.0.1."""
+    fake = fake or FakeKraken()
     async with serve(
         fake._serve, "127.0.0.1", 0, compression=None, process_request=fake._gate, close_timeout=1
     ) as server:
