@@ -1,0 +1,192 @@
+"""All of `coin up` killed or hung up on at random moments: the next start makes all windows, without a hand."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import psutil
+import pytest
+
+from coin_platform.broker import LocalBroker
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.lake import open_lake
+from coin_platform.model import SECOND, Gap, Kind, Microseconds, Window
+from coin_platform.orchestration.failed_windows import failed_windows
+from coin_platform.preprocess.gap import Gaps
+from coin_platform.preprocess.transform import Source
+from coin_platform.settings import Settings, load
+from coin_platform.sources import sources
+from infra.stack import free_ports
+from tests.faults.accounts import Accounts
+from tests.kit.delivery import until
+from tests.kit.figures import figure
+from tests.kit.history import gaps_from, once, sent_from, stored_from
+
+MOMENTS = 20
+LONGEST_LIFE = 45.0  # seconds from a start to a crash: the first windows are made after some 30
+CATCH_UP = 1_500.0  # seconds after the last start
+MINUTE = 60 * SECOND
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+
+class Deployment:
+    """`coin up` with all simulated exchanges and windows of a minute, in a home of its own."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home = home
+        values = {
+            "COIN_HOME": str(home),
+            "COIN_EXCHANGES_MODE": "simulated",
+            "COIN_EXCHANGES": ",".join(EXCHANGES),
+            "COIN_WINDOW": "1m",
+            "COIN_GRACE": "3s",
+            "COIN_BATCH_INTERVAL": "1",
+            "COIN_START": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),
+            "COIN_SIMULATOR_PORT": str(free_ports(1)[0]),
+        }
+        monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        load.cache_clear()
+        self.settings: Settings = load()
+        self.broker = LocalBroker(self.settings.path(self.settings.journal_dir))
+        self.sources: list[Source] = [each for kind in EXCHANGES.values() for each in sources(kind, self.settings)]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run `coin up`; that it is refused for a moment by what is left of the one before is waited for by itself."""
+        with (self.home / "up.log").open("ab") as log:
+            command = [sys.executable, "-W", "ignore", "-m", "coin_platform", "up"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.home, start_new_session=True)
+
+    def kill_all(self, chance: random.Random) -> None:
+        """End every process of this home by `kill -9`, in any order, as a power cut does."""
+        assert self.process is not None
+        while left := self.processes():
+            chance.shuffle(left)
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait(30)
+
+    def hang_up(self) -> None:
+        """Close the terminal of `coin up`: nothing of it is left a while later."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGHUP)
+        self.process.wait(60)
+        until(lambda: not self.processes(), 60)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that runs with this home."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                is_ours = process.pid != os.getpid() and process.environ().get("COIN_HOME") == str(self.home)
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def windows(self, until: int) -> dict[Source, set[Window]]:
+        """Return the windows that each source's log wants, up to a time: all from the first record on."""
+        found = {}
+        for source in self.sources:
+            first = next(self.broker.read(source.topic, source.partition, 0, 1)).time // MINUTE * MINUTE
+            found[source] = {Window(start, start + MINUTE) for start in range(first, until, MINUTE)}
+        return found
+
+    def missing(self, wanted: dict[Source, set[Window]]) -> int:
+        """Return how many windows of tables are not in the lake."""
+        lake, count = open_lake(self.settings), 0
+        for source, windows in wanted.items():
+            for table in (f"raw_{source.channel}", source.channel.value, "dead", "gap"):
+                count += len(windows - set(lake.windows(table, source.exchange.name)))
+        return count
+
+    def is_in_gap(self, found: Sequence[Source], time: Microseconds) -> bool:
+        """Whether the logs of some sources say that something is missing at a time."""
+        return any(
+            gap.start - SECOND <= time and (gap.stop is None or time <= gap.stop + SECOND)
+            for source in found
+            for gap in self._gaps(source)
+        )
+
+    @cache  # noqa: B019  # it lives as long as its test
+    def _gaps(self, source: Source) -> list[Gap]:
+        gaps = Gaps(source, None)
+        end = self.broker.end_offset(source.topic, source.partition)
+        gaps.read(self.broker.read(source.topic, source.partition, 0, end))
+        return list(gaps_from(source.exchange.name, gaps.table()))
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """Give a home in which nothing runs yet; leave nothing behind."""
+    made = Deployment(tmp_path, monkeypatch)
+    with closing(made.broker):
+        try:
+            yield made
+        finally:
+            if made.process is not None:
+                made.kill_all(random.Random())
+            load.cache_clear()
+
+
+def test_D9_D11_after_twenty_crashes_of_everything_all_windows_are_made_without_a_hand(deployment: Deployment) -> None:
+    chance = random.Random(20)
+    for moment in range(MOMENTS):
+        deployment.start()
+        time.sleep(chance.uniform(1, LONGEST_LIFE))
+        if moment % 2:
+            deployment.hang_up()
+        else:
+            deployment.kill_all(chance)
+    deployment.start()
+    started = time.monotonic()
+    until(lambda: all(deployment.broker.end_offset(each.topic, each.partition) for each in deployment.sources), 300)
+    wanted = deployment.windows(int(time.time() // 60 + 1) * MINUTE)
+    assert all(wanted.values())
+    while missing := deployment.missing(wanted):
+        assert time.monotonic() - started < CATCH_UP, f"{missing} windows of tables are missing"
+        time.sleep(5)
+    figure("S1", "until all windows are made after 20 crashes", round(time.monotonic() - started), "s")
+    deployment.hang_up()
+    lake = open_lake(deployment.settings)
+    for source in deployment.sources:
+        name, channel = source.exchange.name, source.channel
+        raw, table, gaps = (
+            pl.concat(rows for window in sorted(wanted[source]) if (rows := lake.read(kind, name, window)) is not None)
+            for kind in (f"raw_{channel}", channel.value, "gap")
+        )
+        assert raw["offset"].to_list() == list(range(raw.height)), f"{source}: each record once, none left out"
+        log = deployment.broker.read(source.topic, source.partition, 0, raw.height)
+        theirs = [gap for gap in gaps_from(name, gaps) if gap.channel is channel]
+        assert Accounts(source, log, table, theirs).without == [], f"{source}: frames without a row or a reason"
+        assert table.height > 0
+    for exchange in EXCHANGES.values():
+        found = [source for source in deployment.sources if source.exchange is exchange]
+        sent = sent_from(deployment.home / "data/simulator", exchange.name)
+        records = once(stored_from(deployment.broker, found))
+        stored = Counter(each.hash for each in records if each.hash and each.kind is Kind.SOCKET)
+        sent_hashes = Counter(each.hash for each in sent)
+        assert not stored - sent_hashes, f"{exchange.name}: stored twice, or never sent"
+        lost = sent_hashes - stored
+        silent = [each for each in sent if each.kind == "data" and each.hash in lost]
+        unsaid = [each for each in silent if not deployment.is_in_gap(found, each.time)]
+        assert unsaid == [], f"{exchange.name}: lost, and no gap says so"
+    home = deployment.home / "dagster_home"
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        late = [each for each in failed_windows(instance, deployment.settings) if each.window in wanted[found[0]]]
+    assert late == [], "no window waits for a hand"
