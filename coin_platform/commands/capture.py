@@ -53,7 +53,7 @@ def capture(
 
 
 def logged(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "Iterator[Record]":
-    """Yield the records that the log took in a stretch of time: trimmed ones from the raw tables.
+    """Yield the records that the log took in a stretch of time: trimmed ones, and those of a lost log, from raw tables.
 
     Raises `RetentionLoss` where neither has them.
     """
@@ -64,7 +64,22 @@ def logged(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "
         oldest = next(broker.read(topic, partition, begin, begin + 1), None)
         until = min(asked.stop, oldest.time + 1) if oldest else asked.stop
         yield from _trimmed(source, Window(asked.start, until), lake, begin)
+    elif first == begin:
+        yield from _of_former_logs(source, asked, broker, lake)
     yield from broker.read(topic, partition, first, broker.offset_for_time(topic, partition, asked.stop))
+
+
+def _of_former_logs(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "Iterator[Record]":
+    """Yield the stored records of a stretch of time that the topic held before it began anew."""
+    from coin_platform.orchestration.reading import raw_facts
+    from coin_platform.preprocess.tables import records
+
+    table, name = f"raw_{source.channel}", source.exchange.name
+    for window in lake.windows(table, name, asked.start, asked.stop):
+        facts, rows = raw_facts(lake, source, window), lake.read(table, name, window)
+        if facts is None or rows is None or facts.is_of(broker, source):
+            continue
+        yield from (record for record in records(rows) if asked.start <= record.time < asked.stop)
 
 
 def _trimmed(source: "Source", asked: Window, lake: "Lake", before: int) -> "Iterator[Record]":

@@ -1,10 +1,12 @@
 """`coin capture`: what was logged comes out byte for byte, from the topic or from the raw tables."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from coin_platform.broker import LocalBroker
 from coin_platform.errors import CoinPlatformError, RetentionLoss
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Frame, Kind, Pair
@@ -86,6 +88,23 @@ def test_what_the_topic_forgot_comes_from_the_raw_tables(platform: Platform, tmp
         found = frames(out / "upbit/ticker.jsonl", "upbit")
         assert [frame.payload for frame in found] == payloads, f"{forgotten} are forgotten"
         assert [frame.number for frame in found] == list(range(1, 21))
+
+
+def test_D1_what_a_lost_log_held_comes_from_the_raw_tables(platform: Platform, tmp_path: Path) -> None:
+    sent = [b'{"number": %d}' % number for number in range(4)]
+    journal = platform.settings.path(platform.settings.journal_dir)
+    for window, part in ((FIRST, sent[:3]), (THEN, sent[3:])):
+        platform.time = window.start
+        platform.log("upbit", Channel.TICKER, part)
+        if window is FIRST:
+            made = platform.coin("lake", "backfill", *RANGE[:2], "--to", "2026-11-02T03:01", "--table", "raw_ticker")
+            assert made.exit_code == 0, made.output
+            platform.broker.close()
+            shutil.rmtree(journal)
+            platform.broker = LocalBroker(journal, clock=lambda: platform.time)
+    out = tmp_path / "captured"
+    assert platform.coin("capture", "--exchange", "upbit", *RANGE, "--out", out).exit_code == 0
+    assert [frame.payload for frame in frames(out / "upbit/ticker.jsonl", "upbit")] == sent
 
 
 def test_what_nobody_has_any_more_is_said_and_leaves_no_file(platform: Platform, tmp_path: Path) -> None:
