@@ -39,7 +39,7 @@ def definitions(settings: Settings) -> dg.Definitions:
         jobs=[*long, *closing, redrive_dead_letters, forget_job],
         schedules=[forget_hourly],
         sensors=[*map(watchdog, long), *sensors, bury_dead_runs, check_alerts, failure_alerts],
-        resources={"topics": Topics(), "lake": LakeFolder()},
+        resources={"topics": Topics(), "lake": LakeFolder.configure_at_launch()},
         executor=dg.in_process_executor,
     )
 

@@ -29,7 +29,8 @@ class Topics(_Resource):
 class LakeFolder(_Resource):
     """The lake of COIN_LAKE_URL; in S3 it is reached through dagster-aws.
 
-    With `replace_smaller` a run may replace a stored raw window by fewer records: what the topic has now.
+    With `replace_smaller`, which the config of a run may say, it may replace a stored raw window by
+    fewer records: what the topic has now.
     """
 
     replace_smaller: bool = False
