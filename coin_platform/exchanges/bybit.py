@@ -208,7 +208,8 @@ class Bybit(Exchange):
         RefusalRule(r"^10018:|access too frequent", is_rate_limit=True),
         RefusalRule(r"^10009:", Refusal.CONNECTION, is_rate_limit=True),
         RefusalRule(
-            r"^(1000[3-58]|10007|10010|10024|10027|33004):|auth|too many (connections|sessions)", Refusal.CONNECTION
+            r"^(1000[3-58]|10007|10010|10024|10027|33004):|\bauth(\b|ori[sz]|entic)|too many (connections|sessions)",
+            Refusal.CONNECTION,
         ),
     )
     ping = '{"req_id":"ping","op":"ping"}'

@@ -14,7 +14,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, Request, relocate
 from coin_platform.model import BookUpdate, Channel, Control, Event, Frame, Kind, Pair, Proof, Region, Ticker
 from coin_platform.recording import Replay, read
-from tests.recordings import events, files, frames
+from tests.recordings import events, files, frames, say
 
 
 def replay(exchange: str, path: Path) -> Replay:
@@ -193,6 +193,22 @@ def test_no_bytes_at_all_make_a_parser_raise_anything_else(payload: bytes) -> No
         assert all(isinstance(event, Control) or not isinstance(event, Ticker) for event in found)
 
 
+@pytest.mark.parametrize(
+    ("exchange", "text"),
+    [
+        ("kraken", "{}"),
+        ("kraken", '{"channel":"new"}'),
+        ("okx", "{}"),
+        ("okx", '{"event":"new"}'),
+        ("upbit", '{"type":"new"}'),
+        ("bithumb", '{"type":"new"}'),
+    ],
+)
+def test_a_message_of_an_unknown_type_is_a_dead_letter(exchange: str, text: str) -> None:
+    with pytest.raises(DecodeError, match=r"neither|not known"):
+        say(exchange, Channel.TICKER, text.encode())
+
+
 def test_simulated_addresses_keep_the_path() -> None:
     assert relocate("wss://ws.kraken.com/v2", "kraken", "127.0.0.1:1") == "ws://127.0.0.1:1/kraken/v2"
     assert relocate("https://x.y/a/b?c=1", "okx", "127.0.0.1:1") == "http://127.0.0.1:1/okx/a/b?c=1"
@@ -233,6 +249,8 @@ def test_what_an_exchange_does_not_offer_is_none_or_a_dead_letter() -> None:
     assert not bare.polled
     with pytest.raises(DecodeError, match="lists no markets"):
         bare.read_markets(b"[]")
+    with pytest.raises(DecodeError, match="lists no markets"):
+        bare.market(msgspec.Raw(b"{}"))
     frame = Frame(exchange="bare", channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=b"")
     assert bare.decode(frame) == [Control(name="nothing")]
     with pytest.raises(DecodeError, match="answers nothing over REST"):

@@ -108,6 +108,11 @@ KINDS = {
             '{"success":false,"ret_msg":"error:already subscribed,topic:kline.1.BTCUSDT","op":"subscribe"}',
             TEMPORARY,
         ),
+        (
+            "ws",
+            '{"success":false,"ret_msg":"error:already subscribed,topic:kline.1.AUTHUSDT","op":"subscribe"}',
+            TEMPORARY,
+        ),
         ("ws", '{"success":false,"ret_msg":"Internal error","op":"subscribe"}', TEMPORARY),
         ("ws", '{"success":false,"ret_msg":"Request not authorized","op":"subscribe"}', CONNECTION),
         ("rest", '{"retCode":10001,"retMsg":"Not supported symbols","result":{}}', FINAL),
