@@ -122,7 +122,7 @@ def ohlc(rows: pl.DataFrame) -> Finding:
 def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Finding:
     """Nothing is missing but what was filled afterwards, or what somebody stopped.
 
-    `unserved` are the channels that somebody wanted and of which nothing came in the whole window, and why.
+    `unserved` are the channels that somebody wanted and of which no pair was served in the whole window, and why.
     """
     bad = rows.filter(pl.col("filled_by").is_null() & (pl.col("cause") != "stopped"))
     where = bad.select("channel", "pair", "cause").unique(maintain_order=True)
@@ -130,7 +130,7 @@ def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Fin
     shown = ", ".join(first) + (f" and {where.height - 5} more" if where.height > 5 else "")
     sentence = f"{bad.height} gaps: {shown}" if bad.height else f"no gap, {rows.height} filled or wanted"
     if unserved:
-        sentence += f"; nothing came of {', '.join(f'{channel} ({why})' for channel, why in unserved.items())}"
+        sentence += f"; not served at all: {', '.join(f'{channel} ({why})' for channel, why in unserved.items())}"
     numbers = {
         "gaps": bad.height,
         "filled_or_wanted": rows.height - bad.height,

@@ -254,7 +254,7 @@ class Feed:
     def _lacks(self, connection: Connection) -> bool:
         """Whether a connection is refused for the moment what an older one brings."""
         older = self.connections[: self.connections.index(connection)] if connection in self.connections else ()
-        return any(connection.session.refused_now & each.session.served for each in older)
+        return any(connection.session.refused_now & predecessor.session.served for predecessor in older)
 
     async def _carry(self, connection: Connection) -> None:
         try:

@@ -263,14 +263,14 @@ class Ledger:
         if header.kind is Kind.REST and self._is_streamed:
             pending = self.state.pending.get(str(header.pair), [])
             is_covered = bool(pending) and pending[-1].stop is None and pending[-1].reached == header.received_time
-            found = {str(header.pair)} if is_covered else set()
+            names = {str(header.pair)} if is_covered else set()
         else:
             events = self._events(header, value)
-            found = {str(event.pair) for event in events or () if isinstance(event, Data)}
+            names = {str(event.pair) for event in events or () if isinstance(event, Data)}
             is_refused_now = events is None or any(isinstance(event, Refused) for event in events)
             if header.kind is Kind.REST and not is_refused_now:
-                found.add(str(header.pair))
-        return [name for name in line.unheard if name in found]
+                names.add(str(header.pair))
+        return [name for name in line.unheard if name in names]
 
     def _events(self, header: Header, value: bytes) -> list[Event] | None:
         try:

@@ -320,7 +320,7 @@ SABOTAGES = (
     Sabotage(
         *("R3", "a gap ends with the pair's own data"),
         "coin_platform/preprocess/ledger.py",
-        "return [name for name in line.unheard if name in found]",
+        "return [name for name in line.unheard if name in names]",
         "return [*line.unheard]",
         ("tests/preprocess/test_ledger.py",),
     ),

@@ -469,8 +469,8 @@ def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_an
     checks = [check for made in found for check in made.check_results or ()]
     assert [(check.passed, check.severity) for check in checks] == [(False, dg.AssetCheckSeverity.WARN)] * 3
     gaps = "2 gaps: ticker of BTC-KRW (unreachable), ticker of ETH-KRW (unreachable)"
-    assert checks[0].description == f"{gaps}; nothing came of ticker (unreachable)"
-    assert checks[2].description == f"{gaps}; nothing came of ticker (no record)"
+    assert checks[0].description == f"{gaps}; not served at all: ticker (unreachable)"
+    assert checks[2].description == f"{gaps}; not served at all: ticker (no record)"
     for row in lake.scan("gap").collect().iter_rows(named=True):  # once a pair, whichever window is read
         assert (row["from"], row["to"], row["reason"]) == (START + timedelta(seconds=50), None, "HTTP 451")
     late = timedelta(0)
@@ -486,7 +486,7 @@ def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_an
     keep_raw(place, fourth, broker, lake, SETTINGS)
     made = keep_gaps(upbit, [place], fourth, lake)
     [check] = made.check_results or ()
-    assert not check.passed and "nothing came" not in (check.description or "")
+    assert not check.passed and "not served" not in (check.description or "")
     ends = {row["pair"]: row["to"] for row in lake.scan("gap").collect().iter_rows(named=True)}
     assert ends == {"BTC-KRW": START + timedelta(seconds=191), "ETH-KRW": None}
 
