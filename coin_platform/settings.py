@@ -348,7 +348,13 @@ def load() -> Settings:
         _refuse_unknown(name, "")
     home = Path(environment.get(f"{PREFIX}HOME") or _root())
     file = home / ".env"
-    if file.exists():
+    try:
+        is_wrong, has_file = home.exists() and not home.is_dir(), file.exists()
+    except OSError as error:
+        raise SettingsError(f"{PREFIX}HOME={home}: it cannot be looked at: {error.strerror}") from error
+    if is_wrong:
+        raise SettingsError(f"{PREFIX}HOME={home}: it is no folder")
+    if has_file:
         _refuse_wrong_lines(file, home)
     try:
         settings = Settings(_env_file=file, _env_file_encoding="utf-8")

@@ -132,7 +132,7 @@ def describe(error: KafkaError) -> str:
     remedies = [remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)]
     if "CERTIFICATE_VERIFY_FAILED" in text:
         remedies.append(f"check {PREFIX}KAFKA_CA, and that the certificate has the host of {PREFIX}BROKER_URL")
-    elif "SSL" in text:
+    elif "[SSL" in text:
         remedies.append(f"check {PREFIX}KAFKA_SECURITY_PROTOCOL, the port, and {PREFIX}KAFKA_CERTIFICATE")
     elif "bootstrap" in text:
         remedies.append(f"is it running, and does it speak {PREFIX}KAFKA_SECURITY_PROTOCOL there?")
@@ -157,7 +157,7 @@ def _refuse(addresses: Sequence[str], options: Mapping[str, Any]) -> None:
                     # Kafka answers, then closes; kafka-python drops what comes together with the end.
                     error = SaslAuthenticationFailedError("the login is refused")
                 is_broken_off = "EOF" in str(error)  # as by a Kafka that ends
-                if isinstance(error, tuple(_REMEDIES)) or ("SSL" in str(error) and not is_broken_off):
+                if isinstance(error, tuple(_REMEDIES)) or ("[SSL" in str(error) and not is_broken_off):
                     raise SettingsError(f"kafka at {node.host}:{node.port}: {describe(error)}") from error
     finally:
         manager.close()

@@ -132,6 +132,12 @@ def test_D24_a_value_that_cannot_be_meant_is_one_line_that_names_it(
     assert f"COIN_{name}" in refusal(monkeypatch, **{name: value})
 
 
+def test_D24_a_home_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert "it is no folder" in refusal(monkeypatch, HOME=str(tmp_path / "file"))
+    assert "it cannot be looked at" in refusal(monkeypatch, HOME="/" + "x" * 5000)
+
+
 @pytest.mark.parametrize(
     "prefixes",
     [
