@@ -181,7 +181,7 @@ SABOTAGES = (
         *("R5", "an aggregated trade covers the ids of all that it stands for"),
         "coin_platform/preprocess/known_trades.py",
         "self._by_span(pair, int(id) - trade.count + 1, int(id), time)",
-        "self._by_id(pair, id, time)",
+        "self._by_id(pair, id, trade, time)",
         ("tests/preprocess/test_known_trades.py",),
     ),
     Sabotage(
