@@ -177,6 +177,24 @@ def test_D9_runs_that_no_sensor_watches_are_buried_too(monkeypatch: pytest.Monke
         assert status({WINDOW_REGION: "korea", PROCESS: gone}) is Status.STARTED, "the closing sensor's"
 
 
+def test_D9_runs_of_other_peoples_jobs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stopwatch, "seconds", lambda stopwatch, mark: 1e9)
+
+    @dg.op
+    def work() -> None:
+        pass
+
+    @dg.job
+    def theirs() -> None:
+        work()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        runs = [instance.create_run_for_job(job, status=Status.STARTED) for job in (theirs, redrive_dead_letters)]
+        bury_dead_runs(dg.build_sensor_context(instance=instance))
+        found = [instance.get_run_by_id(run.run_id) for run in runs]
+        assert [run.status for run in found if run] == [Status.STARTED, Status.FAILURE]
+
+
 def test_D9_a_run_notes_its_process() -> None:
     @dg.op
     def work(context: dg.OpExecutionContext, topics: Topics, lake: LakeFolder) -> None:
