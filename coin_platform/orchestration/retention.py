@@ -13,6 +13,7 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
+from coin_platform.model import Region
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.ingest import ALIVE
 from coin_platform.orchestration.run_process import note_process
@@ -20,22 +21,25 @@ from coin_platform.settings import load
 from coin_platform.telemetry import rotate
 
 KEEP_SECONDS = 14 * 86_400.0
-KEEP_RUNS = 2_000  # at most: a window of four exchanges takes 2 MB of Dagster's database
+KEEP_RUNS = 600  # of a job, at most: a window of four exchanges takes 2 MB of Dagster's database
 OUTPUT_BYTES = 10_000_000  # of a run that goes on; then it is begun anew, and the former part is kept once
 _PAGE = 200  # runs that are looked at in one question
+_JOBS = (
+    *(f"{kind}_{region}" for kind in ("collect", "preprocess", "tables") for region in Region),
+    *("redrive_dead_letters", "forget_old_runs", "lake_backfill"),
+)
+_BY_HAND = {".dagster/repository": "__repository__@coin_platform"}  # tag of runs that the UI makes of chosen assets
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def forget(instance: dg.DagsterInstance, kept: set[str]) -> int:
-    """Forget the finished runs that are too old or too many, oldest first, but not those `kept`; return how many."""
-    forgotten = 0
-    while True:
-        old = [record for record in _old(instance, _PAGE + len(kept)) if record.dagster_run.run_id not in kept]
-        for record in old:
-            _forget(instance, record.dagster_run.run_id)
-        forgotten += len(old)
-        if not old:
-            return forgotten
+    """Forget the finished runs of our jobs that are too old or too many, oldest first; return how many.
+
+    Those `kept` stay, and those of other people's jobs on the same Dagster.
+    """
+    jobs = [dg.RunsFilter(job_name=name, statuses=_FINISHED) for name in _JOBS]
+    jobs.append(dg.RunsFilter(job_name="__ASSET_JOB", tags=_BY_HAND, statuses=_FINISHED))
+    return sum(_forget_runs(instance, finished, kept) for finished in jobs)
 
 
 def rotate_output(instance: dg.DagsterInstance) -> None:
@@ -46,9 +50,19 @@ def rotate_output(instance: dg.DagsterInstance) -> None:
             rotate(path, OUTPUT_BYTES, old_logs=1)
 
 
-def _old(instance: dg.DagsterInstance, limit: int) -> Iterator[dg.RunRecord]:
+def _forget_runs(instance: dg.DagsterInstance, finished: dg.RunsFilter, kept: set[str]) -> int:
+    forgotten = 0
+    while True:
+        old = [each for each in _old(instance, finished, _PAGE + len(kept)) if each.dagster_run.run_id not in kept]
+        for record in old:
+            _forget(instance, record.dagster_run.run_id)
+        forgotten += len(old)
+        if not old:
+            return forgotten
+
+
+def _old(instance: dg.DagsterInstance, finished: dg.RunsFilter, limit: int) -> Iterator[dg.RunRecord]:
     """Yield the oldest finished runs, as far as they are too old or too many, at most `limit` of them."""
-    finished = dg.RunsFilter(statuses=_FINISHED)
     too_many = instance.get_runs_count(finished) - KEEP_RUNS
     for number, record in enumerate(instance.get_run_records(finished, limit=limit, ascending=True)):
         ended = record.end_time or record.update_timestamp.timestamp()

@@ -28,6 +28,13 @@ def table() -> dg.MaterializeResult:  # type: ignore[type-arg]
     return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True, check_name="rule")])
 
 
+TABLES = dg.Definitions(
+    assets=[table],
+    jobs=[dg.define_asset_job("tables_korea", selection=dg.AssetSelection.assets(table))],
+    executor=dg.in_process_executor,
+).resolve_job_def("tables_korea")
+
+
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Give a Dagster that keeps all in files."""
@@ -38,7 +45,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def make(instance: dg.DagsterInstance) -> str:
     """Return a run that has made the table."""
-    return dg.materialize([table], instance=instance).run_id
+    return TABLES.execute_in_process(instance=instance).run_id
 
 
 def traces(home: Path, run_id: str) -> list[Path]:
@@ -55,18 +62,31 @@ def checks(instance: dg.DagsterInstance) -> int:
 def test_D14_runs_beyond_the_newest_are_forgotten_whole(
     tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "KEEP_RUNS", 3)
+    monkeypatch.setattr(retention, "KEEP_RUNS", 1)
     monkeypatch.setattr(retention, "_PAGE", 1)
-    runs = [make(instance) for _ in range(4)]
+    runs = [make(instance) for _ in range(3)]
     alive = instance.create_run_for_job(collect_job(Region.KOREA), status=Status.STARTED)
-    assert all(traces(tmp_path, run) for run in runs) and checks(instance) == 4
+    assert all(traces(tmp_path, run) for run in runs) and checks(instance) == 3
     assert forget(instance, {runs[1]}) == 1
-    assert [bool(traces(tmp_path, run)) for run in runs] == [False, True, True, True]
+    assert [bool(traces(tmp_path, run)) for run in runs] == [False, True, True]
     left = {run.run_id for run in instance.get_runs()}
     assert left == {runs[1], *runs[2:], alive.run_id}
-    assert checks(instance) == 3
+    assert checks(instance) == 2
     assert instance.get_latest_materialization_event(dg.AssetKey("table")) is not None
     assert forget(instance, {runs[1]}) == 0
+
+
+def test_D14_runs_of_other_peoples_jobs_are_kept(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "KEEP_RUNS", 0)
+    ours = {".dagster/repository": "__repository__@coin_platform"}
+    theirs = {".dagster/repository": "__repository__@theirs"}
+    for job, tags in (("__ASSET_JOB", ours), ("collect_asia", {}), ("__ASSET_JOB", theirs), ("theirs", {})):
+        instance.add_run(DagsterRun(job, tags=tags, status=Status.SUCCESS))
+    assert forget(instance, set()) == 2
+    assert {(run.job_name, *run.tags.values()) for run in instance.get_runs()} == {
+        ("__ASSET_JOB", "__repository__@theirs"),
+        ("theirs",),
+    }
 
 
 def test_D14_runs_are_forgotten_after_two_weeks(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
