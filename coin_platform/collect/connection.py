@@ -382,7 +382,7 @@ class Connection:
         if at - self._ping_at >= (self.route.ping_every or exchange.ping_every):
             self._ping_at = at
             self._ping(socket)
-        if at - self._tick_at >= 1:
+        if at - self._tick_at >= 1 and not self._rest.banned_seconds:  # what is asked during a ban would only pile up
             self._tick_at = at
             self._perform(self.session.tick(moment))
         if self._tape.doubts:

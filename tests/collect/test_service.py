@@ -267,6 +267,23 @@ def test_R2_a_connection_that_is_refused_as_a_whole_is_left_and_another_follows(
     assert "kraken orderbook 0: the connection is refused, Currency pair not supported BTC/USD" in caplog.text
 
 
+def test_R2_during_a_ban_that_was_told_elsewhere_nothing_piles_up_to_be_asked() -> None:
+    clock = MovedClock()
+
+    async def scenario() -> bool:
+        async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
+            it.fake.unanswered.add("BTC/USD")
+            await until(lambda: it.fake.methods("subscribe"))
+            it.feed._rest.forbid(3600.0)
+            for _ in range(20):
+                clock.monotonic += 61
+                await asyncio.sleep(0.03)
+            await asyncio.sleep(0.3)  # a beat
+            return bool(it.feed.connections[0].session.refused)
+
+    assert not asyncio.run(scenario()), "its answer may wait for the end of the ban, too"
+
+
 @pytest.mark.parametrize(("refusal", "words"), [(Refusal.FINAL, "for good"), (Refusal.TEMPORARY, "for the moment")])
 def test_R2_status_and_log_say_how_long_a_refusal_lasts(
     refusal: Refusal, words: str, caplog: pytest.LogCaptureFixture
