@@ -8,7 +8,6 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
@@ -18,22 +17,24 @@ from prometheus_client.registry import Collector
 
 from coin_platform.broker import Broker
 from coin_platform.errors import DecodeError, RetentionLoss
-from coin_platform.model import Channel, Kind, Microseconds
+from coin_platform.model import SECOND, Channel, Kind, Microseconds
 from coin_platform.preprocess import dead_letters, processed, schema
 from coin_platform.preprocess.handoff import Given, Handoff
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
-from coin_platform.preprocess.numbers import SAME_COLLECTOR, LastNumber, LastNumbers
+from coin_platform.preprocess.numbers import ANY_COLLECTOR, SAME_COLLECTOR, LastNumber, LastNumbers
 from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Dead, Entry, Row, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.steady_clock import now
-from coin_platform.wire import Record, dead_letter_topic, group, processed_topic, unpack_dated
+from coin_platform.wire import Header, Record, dead_letter_topic, group, processed_topic, unpack_dated
 
 logger = logging.getLogger(__name__)
 
 MOST = 1_000  # records of one partition in one round: keeps the partitions fair
 MOST_BYTES = 8 << 20  # of their values, or one record of any size: bounds memory
 STUCK = 60.0  # seconds without progress, while the topic grows, after which a partition is begun anew
+MILLISECOND: Microseconds = 1_000
+TAKE_OVER: Microseconds = 60 * SECOND  # in which two collectors may log when one succeeds the other
 TAIL = 500  # records looked at for where the last run stopped, and at least before the position for what was seen
 
 
@@ -75,35 +76,66 @@ def prepared(source: Source, broker: Broker, position: int, window: Microseconds
     far back as a collector may send again what it sent last.
     """
     begin = broker.begin_offset(source.topic, source.partition)
-    newest = [record.time for record in broker.read(source.topic, source.partition, max(begin, position - 1), position)]
+    newest = list(broker.read(source.topic, source.partition, max(begin, position - 1), position))
     if not newest:
         return Transform(source, position, window)
     backs, latest = [LEAD], position - TAIL
     if source.channel is Channel.ORDERBOOK and source.exchange.has_deltas:
         backs, latest = [LEAD, 10 * LEAD, window + LEAD], position
     elif source.channel is Channel.TRADE:
-        backs = [newest[0] % window + LEAD]
-    numbers = _numbers(source, broker, newest[0], position)
+        backs = [newest[0].time % window + LEAD]
     for back in backs:
-        first = min(latest, broker.offset_for_time(source.topic, source.partition, newest[0] - back))
-        transform = Transform(source, position, window, numbers)
-        for record in broker.read(source.topic, source.partition, max(begin, first), position):
+        first = max(begin, min(latest, broker.offset_for_time(source.topic, source.partition, newest[0].time - back)))
+        transform = Transform(source, position, window)
+        transform.learn(_numbers(source, broker, newest[0], first))
+        for record in broker.read(source.topic, source.partition, first, position):
             transform.feed(record)
         if not transform.books.orphans or first <= begin:
             break
     return transform
 
 
-def _numbers(source: Source, broker: Broker, newest: Microseconds, position: int) -> list[LastNumber]:
-    """Return the last frame numbers of the connections that were heard shortly before a position."""
-    first = broker.offset_for_time(source.topic, source.partition, newest - SAME_COLLECTOR)
-    begin, numbers = broker.begin_offset(source.topic, source.partition), LastNumbers()
-    for record in broker.read(source.topic, source.partition, max(begin, min(first, position)), position):
-        with suppress(DecodeError):  # a dead letter, when it was processed
-            header = unpack_dated(record.header)
-            if header.kind.is_frame:
+def _numbers(source: Source, broker: Broker, newest: Record, position: int) -> list[LastNumber]:
+    """Return the last frame numbers of the connections that were heard before a position, and not long before `newest`.
+
+    A collector that was succeeded may come back and send again what it sent last. That was logged before its successor
+    began, which is the successor's epoch in ms: so the log is read there, too, from one collector to the one before.
+    """
+    place, numbers = (source.topic, source.partition), LastNumbers()
+    begin = broker.begin_offset(*place)
+
+    def take(since: Microseconds, stop: int) -> set[int]:
+        """Take the frames that were logged from a time to before an offset; return their epochs."""
+        start, epochs = max(begin, broker.offset_for_time(*place, since)), set()
+        for record in broker.read(*place, start, stop) if start < stop else ():
+            header = _header(record)
+            if header is not None and header.kind.is_frame:
                 numbers.take((header.epoch, header.connection), header.number, record.time)
+                epochs.add(header.epoch)
+        return epochs
+
+    waiting, seen = take(newest.time - SAME_COLLECTOR, position), set[int]()
+    if (header := _header(newest)) is not None:
+        waiting.add(header.epoch)
+    while waiting:
+        epoch = waiting.pop()
+        seen.add(epoch)
+        began = epoch * MILLISECOND
+        if newest.time - began >= ANY_COLLECTOR:
+            continue
+        offset = min(broker.offset_for_time(*place, began), position)
+        for last in broker.read(*place, offset - 1, offset) if offset > begin else ():
+            stop = min(broker.offset_for_time(*place, began + TAKE_OVER), position)
+            waiting |= take(last.time - TAKE_OVER, stop) - seen
     return numbers.pack()
+
+
+def _header(record: Record) -> Header | None:
+    """Return the header of a record; `None` where it is not one of ours: a dead letter."""
+    try:
+        return unpack_dated(record.header)
+    except DecodeError:
+        return None
 
 
 class Place(NamedTuple):

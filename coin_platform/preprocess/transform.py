@@ -126,11 +126,15 @@ class Transform:
         """Return the rows of one record, as tuples in the order of the table's columns."""
         return [row for row, _ in self.entries(record)]
 
+    def learn(self, numbers: Iterable[LastNumber]) -> None:
+        """Take over the last numbers of connections before the next record."""
+        self._numbers.learn(numbers)
+
     def entries(self, record: Record) -> list[Entry]:
         """Return the rows of one record, each with the event that it was made of."""
         is_inside = record.offset >= self.start
         if is_inside and self._numbers_before is not None:
-            self._numbers.learn(self._numbers_before)
+            self.learn(self._numbers_before)
             self._numbers_before = None
         header: Header | None = None
         try:

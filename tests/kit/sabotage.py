@@ -47,8 +47,8 @@ SABOTAGES = (
     Sabotage(
         *("D4", "a worker that begins reads the last numbers from the log"),
         "coin_platform/preprocess/lane.py",
-        "transform = Transform(source, position, window, numbers)",
-        "transform = Transform(source, position, window)",
+        "transform.learn(_numbers(source, broker, newest[0], first))",
+        "",
         ("tests/preprocess/test_numbers.py",),
     ),
     Sabotage(

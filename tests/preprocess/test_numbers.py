@@ -95,7 +95,7 @@ def trade(id: int) -> bytes:
     return json.dumps(row | {"m": True}).encode()
 
 
-@pytest.mark.parametrize("seconds", [31, 45, 400, 1800])
+@pytest.mark.parametrize("seconds", [31, 400, pytest.param(7200, marks=pytest.mark.long)])
 def test_D4_frames_that_are_sent_again_after_an_outage_are_stored_once_live_and_in_windows(seconds: int) -> None:
     world = World("binance", Channel.TRADE)
     world.wait(40)
@@ -115,9 +115,9 @@ def test_D4_frames_that_are_sent_again_after_an_outage_are_stored_once_live_and_
 def test_D4_frames_sent_again_while_other_connections_of_their_collector_went_on_are_stored_once() -> None:
     world = World("binance", Channel.TRADE)
     world.log(1, 2, 3)
-    for minute in range(4):
+    for minute in range(2):
         world.wait(59)
-        for number in range(150 * minute + 1, 150 * minute + 151):
+        for number in range(300 * minute + 1, 300 * minute + 301):
             world.log(number, name="d", payload=trade(10_000 + number))
     world.work()
     world.log(2, 3, 4)
@@ -138,6 +138,34 @@ def test_D4_frames_of_a_collector_that_comes_back_after_hours_are_stored_once_wh
         lane.settle()
     wanted = [*range(17), 20]
     assert world.live == wanted == world.tabled()
+
+
+@pytest.mark.parametrize("hours", [22, pytest.param(1, marks=pytest.mark.long)])
+def test_D4_a_worker_that_begins_knows_what_the_collectors_before_sent_last(hours: int) -> None:
+    world = World("binance", Channel.TRADE)
+    first, second, third = (START // 1000 + seconds * 1000 for seconds in (0, 1800, 3000))
+    world.log(1, 2, epoch=first, payload=trade(1))
+    world.time = second * 1000 - 300 * SECOND
+    world.log(3, epoch=first, payload=trade(2))
+    world.time = second * 1000
+    world.log(*range(1, 300), epoch=second, name="d", payload=trade(3))
+    world.time = third * 1000
+    world.broker.append(world.source.topic, world.source.partition, "foreign", b"?")
+    world.log(*range(1, 300), epoch=third, name="e", payload=trade(4))
+    world.wait(hours * 3600)
+    world.log(*range(300, 1000), epoch=third, name="e", payload=trade(5))
+    world.work()
+    world.log(3, epoch=first, payload=trade(6))
+    world.log(299, epoch=second, name="d", payload=trade(7))
+    world.log(999, 1000, epoch=third, name="e", payload=trade(8))
+    end = world.broker.end_offset(world.source.topic, world.source.partition)
+    world.work()
+    assert [offset for offset in world.live if offset >= end - 4] == [end - 1]
+    world.broker.append(world.source.topic, world.source.partition, "foreign", b"?")
+    world.work()
+    world.log(1000, epoch=third, name="e", payload=trade(9))
+    world.work()  # begins behind a foreign record
+    assert world.live[-1] == end - 1
 
 
 def test_D4_without_the_window_before_or_its_numbers_the_records_just_before_tell_them() -> None:
