@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -723,14 +723,24 @@ def collected(
     return {place: stored(place) for place in found}
 
 
-def said(place: Source, record: Record) -> Iterator[tuple[object, ...]]:
-    """Yield the events of a frame: a trade is its id, a numbered book its sequence, anything else its bytes."""
+Alike: TypeAlias = defaultdict[tuple[object, ...], dict[str, int]]  # ids of trades that are alike, in their order
+
+
+def said(place: Source, record: Record, alike: Alike) -> Iterator[tuple[object, ...]]:
+    """Yield the events of a frame: a trade is its id, a numbered book its sequence, anything else its bytes.
+
+    Where both transports have ids of their own, a trade is what was traded, and how often that was told before.
+    """
     header = unpack(record.header)
     if not header.kind.is_frame:
         return
     found = place.exchange.decode(frame(place.exchange.name, place.channel, header, record.value))
     for index, event in enumerate(found):
-        if isinstance(event, Trade) and event.id is not None:
+        if isinstance(event, Trade) and event.id is not None and place.exchange.has_ids_by_transport:
+            likeness = (event.exchange_time, event.price, event.size, event.side)
+            ids = alike[header.kind, event.pair, likeness]
+            yield event.pair, (likeness, ids.setdefault(event.id, len(ids)))
+        elif isinstance(event, Trade) and event.id is not None:
             yield event.pair, event.id
         elif isinstance(event, BookUpdate) and event.last_sequence is not None:
             yield event.pair, event.last_sequence
@@ -745,7 +755,8 @@ def assert_each_event_is_one_row(stored: dict[Source, list[Record]]) -> Counter[
         result, transform = batch(place, records), Transform(place)
         assert conserves(result) and result.counts["faults"] == 0, place
         rows = [(record.offset, int(str(entry.row[-1]))) for record in records for entry in transform.entries(record)]
-        events = {record.offset: list(said(place, record)) for record in records}
+        alike: Alike = defaultdict(dict)
+        events = {record.offset: list(said(place, record, alike)) for record in records}
         told = Counter(events[offset][index] for offset, index in rows)
         begins = {events[offset][index][0]: offset for offset, index in reversed(rows)}  # of each pair
         brought: defaultdict[str, Counter[tuple[object, ...]]] = defaultdict(Counter)
