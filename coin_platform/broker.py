@@ -90,6 +90,14 @@ class Broker(Protocol):
     def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Remember the next offsets that a group wants of many partitions, in one question."""
 
+    def own(self, outputs: Mapping[Place, Sequence[Place]], *, is_patient: bool = True) -> None:
+        """Be the only process, of all machines, whose results of raw partitions are stored in these `outputs`.
+
+        It is to be called every few seconds from before the first `claim` on, and costs little. Raises `PartitionBusy`
+        where another process is that, or has become it, and `BrokerUnreachable` while it is waited for one that may
+        have ended; who is not patient takes that one for alive.
+        """
+
     def host(self, topic: str, partition: int) -> int | None:
         """Return the process beside which we append, until it ends; `None` where this partition's writer is us.
 
@@ -177,6 +185,9 @@ class LocalBroker:
     def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
         for place, offset in offsets.items():
             self.commit(group, *place, offset)
+
+    def own(self, outputs: Mapping[Place, Sequence[Place]], *, is_patient: bool = True) -> None:
+        pass  # the locks of the journals do it: whoever claims an output is its only writer
 
     def host(self, topic: str, partition: int) -> int | None:
         return self._journal(topic, partition).host()
@@ -313,6 +324,9 @@ class MemoryBroker:
     def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
         for place, offset in offsets.items():
             self.commit(group, *place, offset)
+
+    def own(self, outputs: Mapping[Place, Sequence[Place]], *, is_patient: bool = True) -> None:
+        pass  # there is one process
 
     def host(self, topic: str, partition: int) -> int | None:
         return None

@@ -26,6 +26,7 @@ from coin_platform import topics
 from coin_platform.errors import BrokerUnreachable, RetentionLoss, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Gap, Microseconds, Region
+from coin_platform.ownership import Ownership
 from coin_platform.preprocess.ledger import Cause
 from coin_platform.settings import Settings
 from coin_platform.shipper import Shipper
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it writes a line per attempt; what fails is told once, by us
 
 HEADER = "f"
+OWNERS = "Owner"  # group: beside its positions stands which process preprocesses a raw partition
 PATIENCE = 5.0  # seconds that an answer, or an acknowledgement in `flush`, may take
 
 _POLL_RECORDS = 1_000  # more at once are read no faster, and leave holes in the memory when they go
@@ -137,7 +139,11 @@ class KafkaBroker:
         def producer() -> _Producer:
             return _Producer(servers, keys or {}, self._security)
 
-        self.shipper = Shipper(spool, producer, limit=spool_bytes, on_loss=on_loss, guest=guest)
+        self._ownership = Ownership(str(spool), self._notes, self._leave_notes)
+        self._guarded: dict[tuple[str, int], tuple[str, int]] = {}  # outputs, and the raw partition that must be ours
+        self.shipper = Shipper(
+            spool, producer, limit=spool_bytes, on_loss=on_loss, guest=guest, may_send=self._may_send
+        )
         self._asking = threading.Lock()  # for the next three
         self._admin: KafkaAdminClient | None = None
         self._offsets: KafkaConsumer | None = None
@@ -249,19 +255,42 @@ class KafkaBroker:
         self.commit_all(group, {(topic, partition): offset})
 
     def commit_all(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-        if not offsets:
+        self._alter(group, {place: OffsetAndMetadata(offset, "", None) for place, offset in offsets.items()})
+
+    def _alter(self, group: str, positions: Mapping[tuple[str, int], OffsetAndMetadata]) -> None:
+        if not positions:
             return
 
         def ask(_: TopicPartition) -> None:
-            wanted = {
-                self._found(TopicPartition(*place)): OffsetAndMetadata(offset, "", None)
-                for place, offset in offsets.items()
-            }
+            wanted = {self._found(TopicPartition(*place)): position for place, position in positions.items()}
             for error in self._administrator().alter_group_offsets(group, wanted).values():
                 if error.errno:
                     raise error(f"group {group}")
 
-        self._ask(*next(iter(offsets)), ask)
+        self._ask(*next(iter(positions)), ask)
+
+    def own(self, outputs: Mapping[tuple[str, int], Sequence[tuple[str, int]]], *, is_patient: bool = True) -> None:
+        self._guarded |= {output: place for place, of_place in outputs.items() for output in of_place}
+        if not self._ownership.is_due(list(outputs)):
+            return
+        for place in self._ownership.own(list(outputs), is_patient=is_patient):
+            for topic, partition in outputs[place]:
+                self.shipper.forget(topic, partition)  # another owner has made these results anew
+
+    def _may_send(self, topic: str, partition: int) -> bool:
+        place = self._guarded.get((topic, partition))
+        return place is None or self._ownership.is_fresh(place)
+
+    def _notes(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        def ask(_: TopicPartition) -> dict[tuple[str, int], str]:
+            wanted = [self._found(TopicPartition(*place)) for place in places]
+            found = self._administrator().list_group_offsets({OWNERS: wanted})[OWNERS]
+            return {(place.topic, place.partition): note.metadata or "" for place, note in found.items()}
+
+        return self._ask(*places[0], ask)
+
+    def _leave_notes(self, notes: Mapping[tuple[str, int], str]) -> None:
+        self._alter(OWNERS, {place: OffsetAndMetadata(0, note, None) for place, note in notes.items()})
 
     def host(self, topic: str, partition: int) -> int | None:
         return self.shipper.spool(topic, partition).journal.host()
@@ -274,7 +303,15 @@ class KafkaBroker:
             for client in (self._admin, self._offsets, self._reader, self._ahead):
                 if client is not None:
                     stack.callback(client.close)
+            stack.callback(self._release)
             stack.callback(self.shipper.close, self._patience)
+
+    def _release(self) -> None:
+        """Let the next owner begin at once, if Kafka answers."""
+        try:
+            self._ownership.release()
+        except BrokerUnreachable as error:
+            logger.warning("the next process that preprocesses waits for ours to expire: %s", error)
 
     @property
     def _timeout(self) -> int:

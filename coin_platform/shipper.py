@@ -73,14 +73,16 @@ class Shipper:
         in_flight: int = IN_FLIGHT,
         on_loss: Callable[[Loss], None] | None = None,
         guest: bool = False,
+        may_send: Callable[[str, int], bool] = lambda topic, partition: True,
     ) -> None:
         """Have `in_flight` bytes on their way at most, or a single record of any size.
 
         Beyond `limit` bytes the oldest that wait are given up; `on_loss` is then told, on the shipper's thread.
+        What waits for a topic and partition is only sent while `may_send` says so.
         """
         self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
         self._on_loss = on_loss or (lambda _: None)
-        self._is_guest = guest
+        self._is_guest, self._may_send = guest, may_send
         self._writer, self._clock = Writer(), SteadyClock()  # of all spools
         self._changed = threading.Condition()  # guards all that follows
         self._spools: dict[tuple[str, int], Spool] = {}
@@ -109,6 +111,15 @@ class Shipper:
     def spool(self, topic: str, partition: int) -> Spool:
         """Return a partition's spool. Raises `PartitionBusy` or another `DeliveryError`."""
         return self._spools.get((topic, partition)) or self._open(topic, partition)
+
+    def forget(self, topic: str, partition: int) -> None:
+        """Drop what waits for a topic and partition, nothing of which may be under way. Raises what `spool` does."""
+        spool = self.spool(topic, partition)
+        if spool.waiting:
+            logger.warning("%s: %d records that wait are dropped: they were made anew", spool.name, spool.waiting)
+        with self._changed:
+            spool.next = spool.end
+        spool.trim()
 
     def claim(self, topic: str, partition: int, patience: float) -> None:
         """Become the partition's writer, all sent within `patience` seconds that it and earlier ones left.
@@ -213,7 +224,8 @@ class Shipper:
 
     def _due(self) -> list[Spool]:
         moment = time.monotonic()
-        due = [spool for spool in self._ours() if spool.waiting and moment >= spool.retry_time]
+        waiting = [spool for spool in self._ours() if spool.waiting and moment >= spool.retry_time]
+        due = [spool for spool in waiting if self._may_send(spool.topic, spool.partition)]
         accused = [spool for spool in due if spool.is_accused]
         return accused[:1] or due  # an accused one goes alone
 

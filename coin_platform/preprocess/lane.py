@@ -26,7 +26,7 @@ from coin_platform.preprocess.overlap import LEAD
 from coin_platform.preprocess.transform import Dead, Entry, Row, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.steady_clock import now
-from coin_platform.wire import Header, Record, dead_letter_topic, group, processed_topic, unpack_dated
+from coin_platform.wire import Header, Record, group, unpack_dated
 
 logger = logging.getLogger(__name__)
 
@@ -156,8 +156,7 @@ class Lane:
     ) -> None:
         self.source = source
         self.group = group(source.exchange.region, source.channel)
-        self.out = processed_topic(source.exchange.region, source.channel)
-        self.letters = dead_letter_topic(source.topic)
+        (self.out, _), (self.letters, _) = source.outputs
         self.size = settings.batch_records(source.channel)
         self.position = self.committed = 0
         self.is_stored = True  # all that was appended

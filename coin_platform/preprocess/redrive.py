@@ -72,6 +72,8 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     if start >= stop:  # nobody has asked since
         return Redriven(0, 0)
     out = processed_topic(source.exchange.region, source.channel)
+    own = {(source.topic, partition): source.outputs}
+    broker.own(own, is_patient=False)
     for each in (out, topic):
         broker.claim(each, partition)
     rows, letters = _written(broker, out, topic, partition, stop)
@@ -95,6 +97,7 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     failed += len(wanted.foreign)
     if wanted.remark:
         logger.error("%s", wanted.remark)
+    broker.own(own, is_patient=False)  # what took long is sent only then
     broker.flush()
     broker.commit(TRIED, topic, partition, stop)
     broker.commit(BEGUN, out, partition, 0)

@@ -14,7 +14,16 @@ from coin_platform.preprocess.known_trades import KnownTrades
 from coin_platform.preprocess.numbers import LastNumber, LastNumbers
 from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
-from coin_platform.wire import Header, Record, Transport, frame, unpack_dated, unpack_facts
+from coin_platform.wire import (
+    Header,
+    Record,
+    Transport,
+    dead_letter_topic,
+    frame,
+    processed_topic,
+    unpack_dated,
+    unpack_facts,
+)
 
 Row: TypeAlias = tuple[object, ...]
 Told: TypeAlias = tuple[str, Microseconds | None, Row]  # pair, exchange time, and the columns that the event gives
@@ -27,6 +36,12 @@ class Source(NamedTuple):
     channel: Channel
     topic: str
     partition: int
+
+    @property
+    def outputs(self) -> list[tuple[str, int]]:
+        """The topics and partitions in which its processed records and its dead letters are."""
+        topics = (processed_topic(self.exchange.region, self.channel), dead_letter_topic(self.topic))
+        return [(topic, self.partition) for topic in topics]
 
 
 class Outcome(StrEnum):

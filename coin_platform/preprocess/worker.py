@@ -51,6 +51,8 @@ class Worker:
         clock: Callable[[], Microseconds] = now,
     ) -> None:
         self._region, self._broker = region, broker
+        self._outputs = outputs_of(exchanges, settings)
+        broker.own(self._outputs)
         self.lanes = [
             Lane(source, broker, settings, clock=clock) for kind in exchanges for source in sources(kind, settings)
         ]
@@ -84,7 +86,11 @@ class Worker:
             logger.warning("%s: ends, what waits stays in its topics: %s", self._region, error)
 
     def step(self, moment: float) -> int:
-        """Process the batches that are due at `moment`; return how many raw records those were."""
+        """Process the batches that are due at `moment`; return how many raw records those were.
+
+        Raises `PartitionBusy` if another process has become the one that preprocesses.
+        """
+        self._own()
         ends = self._ends()
         worked = self._round(
             (lane for lane in self.lanes if lane.place in ends and lane.is_due(moment, ends[lane.place])), ends
@@ -96,6 +102,7 @@ class Worker:
 
     def drain(self, deadline: float = float("inf")) -> None:
         """Process all that waits now, but no longer than until `deadline` on the monotonic clock."""
+        self._own()
         ends = self._ends()
         while self._round((lane for lane in self.lanes if lane.position < ends.get(lane.place, 0)), ends):
             if time.monotonic() > deadline:
@@ -193,6 +200,10 @@ class Worker:
         for lane in unstored:
             lane.settle()
 
+    def _own(self) -> None:
+        """Go on being the one that preprocesses what is there."""
+        self._broker.own({place: outs for place, outs in self._outputs.items() if place[0] not in self._vanished})
+
     def _ends(self) -> dict[Place, int]:
         return self._broker.end_offsets([lane.place for lane in self.lanes if lane.source.topic not in self._vanished])
 
@@ -221,6 +232,13 @@ class Worker:
         if self._failing_since is not None:
             logger.warning("%s: goes on, after %.1f s", self._region, moment - self._failing_since)
             self._failing_since = None
+
+
+def outputs_of(exchanges: Sequence[Exchange], settings: Settings) -> dict[Place, list[Place]]:
+    """Return the raw partitions of exchanges, and the partitions in which their results are."""
+    return {
+        (source.topic, source.partition): source.outputs for kind in exchanges for source in sources(kind, settings)
+    }
 
 
 async def preprocess(
@@ -275,10 +293,13 @@ def _made(
     make: Callable[[], tuple[Worker, Lander]], region: Region, stop: threading.Event
 ) -> tuple[Worker, Lander] | tuple[()]:
     """Return what is made as soon as the broker answers; nothing if `stop` comes first."""
+    reason = ""
     while True:
         try:
             return make()
         except BrokerUnreachable as error:
-            logger.warning("%s: start waits: %s", region, error)
+            if str(error) != reason:
+                reason = str(error)
+                logger.warning("%s: start waits: %s", region, reason)
             if stop.wait(PAUSE):
                 return ()

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import polars as pl
@@ -14,10 +14,12 @@ from kafka import KafkaAdminClient, KafkaConsumer
 
 from coin_platform import topics
 from coin_platform.broker import Broker, LocalBroker, connect
-from coin_platform.errors import LakeError, PartitionBusy
+from coin_platform.errors import BrokerUnreachable, LakeError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.kafka import KafkaBroker
 from coin_platform.lake import Lake
 from coin_platform.model import Channel, Kind
+from coin_platform.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS
 from coin_platform.preprocess import worker
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.lane import Lane
@@ -120,6 +122,55 @@ class Running:
         self._stop.set()
         self._thread.join(30)
         assert not self._thread.is_alive()
+
+
+@pytest.mark.kafka
+def test_D13_of_two_hosts_one_preprocesses_and_no_record_is_doubled(korea: Korea) -> None:
+    seconds = {"first": 0.0, "second": 0.0}
+
+    def host(name: str) -> KafkaBroker:
+        broker = korea.connect(name)
+        assert isinstance(broker, KafkaBroker)
+        broker._ownership._clock = lambda: seconds[name]
+        broker._ownership._sleep = lambda _: None  # nobody claims at the same time
+        return broker
+
+    korea.append(20)
+    first, second = host("first"), host("second")
+    one = korea.worker(first)
+    assert one.step(1e9) == 20
+    with pytest.raises(BrokerUnreachable, match="preprocesses it, or has ended without a word"):
+        korea.worker(second)
+    seconds["first"] += RENEW_SECONDS
+    one.step(1e9)
+    with pytest.raises(PartitionBusy, match=r"is preprocessed by process \d+ of"):
+        korea.worker(second)
+    # The first one freezes with results that are on its disk alone.
+    korea.append(20)
+    seconds["first"] += FRESH_SECONDS
+    [lane] = [lane for lane in one.lanes if lane.source == korea.source]
+    assert lane.work(korea.collector.end_offset(*lane.place)) == 20
+    first.shipper.spool(lane.out, 0).journal.flush()
+    with pytest.raises(BrokerUnreachable, match="still wait for kafka"):
+        first.shipper.claim(lane.out, 0, 0.2)
+    # The second one follows it, since it counts no more.
+    with suppress(BrokerUnreachable):
+        korea.worker(second)
+    seconds["second"] += EXPIRE_SECONDS
+    other = korea.worker(second)
+    assert other.step(1e9) == 20
+    korea.check()
+    # The first one thaws.
+    with pytest.raises(PartitionBusy, match="is preprocessed by"):
+        one.step(1e9)
+    first._patience = 0.2  # what it kept goes nowhere
+    first.close()
+    second.close()
+    korea.append(20)
+    again = host("first")
+    with closing(again):
+        assert korea.worker(again).step(1e9) == 20
+        korea.check()
 
 
 @pytest.mark.kafka
