@@ -15,6 +15,7 @@ from coin_platform.model import Microseconds, Region, Window
 from coin_platform.orchestration.alerts import ATTEMPT, alert, attempts
 from coin_platform.orchestration.assets import key
 from coin_platform.orchestration.ingest import ALIVE
+from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.partitions import key_of, window_of, windows
 from coin_platform.orchestration.reading import has_records, is_closed
 from coin_platform.orchestration.resources import Topics
@@ -78,10 +79,12 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
     length = settings.window_length
     grace = int(settings.grace.total_seconds() * 1e6)
 
-    def is_ready(broker: Broker, window: Window) -> bool:
+    clock, places = LogClock(), [(source.topic, source.partition) for source in found]
+
+    def is_ready(broker: Broker, window: Window, now: Microseconds) -> bool:
         """Whether a window holds something and is closed."""
         return any(has_records(broker, source, window) for source in found) and all(
-            is_closed(broker, source, window, grace) for source in found
+            is_closed(broker, source, window, grace, now) for source in found
         )
 
     @dg.sensor(
@@ -91,12 +94,13 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def closing(context: dg.SensorEvaluationContext, topics: Topics) -> dg.SensorResult | dg.SkipReason:
-        instance, now = context.instance, time.time_ns() // 1000
+        instance = context.instance
         alive = instance.get_run_records(dg.RunsFilter(tags={WINDOW_REGION: region.value}, statuses=ALIVE))
         under_way = {record.dagster_run.tags.get(WINDOW) for record in bury_dead(instance, alive, region)}
         free, waiting, requests = AT_ONCE - len(under_way), 0, list[dg.RunRequest]()
         with contextlib.closing(topics.open()) as broker:
-            progress = _progress(context.cursor, region, broker, found, settings)
+            now = clock.look(broker, places)
+            progress = _progress(context.cursor, region, broker, found, settings, now)
             if progress is None:
                 return dg.SkipReason("no window has closed yet")
             _forget_lost(progress, region, broker, found, settings, now)
@@ -109,7 +113,7 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
                 made |= materialised(instance, found, settings, due) if free > len(requests) else set()
                 waiting += len(waits)
                 for name in due:
-                    if name in made or free <= len(requests) or not is_ready(broker, idle[name]):
+                    if name in made or free <= len(requests) or not is_ready(broker, idle[name], now):
                         continue
                     before = newest.get(name) or _newest_run(instance, region, name)
                     if before is not None and is_whole(before.dagster_run):
@@ -142,7 +146,12 @@ def materialised(
 
 
 def _progress(
-    cursor: str | None, region: Region, broker: Broker, found: Sequence[Source], settings: Settings
+    cursor: str | None,
+    region: Region,
+    broker: Broker,
+    found: Sequence[Source],
+    settings: Settings,
+    now: Microseconds,
 ) -> Progress | None:
     """Return what the cursor says, by default that all that the log has is to be made.
 
@@ -159,7 +168,7 @@ def _progress(
             known = None
     if not isinstance(known, Progress):
         kept, length = _kept_since(broker, found, settings.window_length), settings.window_length
-        if kept is None or kept + length + settings.grace // timedelta(microseconds=1) > time.time_ns() // 1000:
+        if kept is None or kept + length + settings.grace // timedelta(microseconds=1) > now:
             return None  # another partition may still get a record of an earlier window
         progress = Progress(max(begin, kept))
         if known is not None:

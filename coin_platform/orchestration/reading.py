@@ -117,13 +117,18 @@ def _parsed(facts: Mapping[str, Any], lake: Lake, source: Source, window: Window
     return RawFacts(span, facts.get("log"), window.stop)
 
 
-def is_closed(broker: Broker, source: Source, window: Window, grace: Microseconds) -> bool:
-    """A window is closed when the log has a later record, or the grace has passed since its end."""
+def is_closed(
+    broker: Broker, source: Source, window: Window, grace: Microseconds, now: Microseconds | None = None
+) -> bool:
+    """A window is closed when the log has a later record, or the grace has passed since its end.
+
+    `now` is the time by the log's clock, where that is known; by default this machine's.
+    """
     if broker.offset_for_time(source.topic, source.partition, window.stop) < broker.end_offset(
         source.topic, source.partition
     ):
         return True
-    return time.time_ns() // 1000 >= window.stop + grace
+    return (time.time_ns() // 1000 if now is None else now) >= window.stop + grace
 
 
 def has_records(broker: Broker, source: Source, window: Window) -> bool:

@@ -1,0 +1,104 @@
+"""Windows close by the clock of their log, whatever the clock of the machine that looks says."""
+
+import logging
+
+import pytest
+
+from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.errors import RetentionLoss
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, Microseconds, Window
+from coin_platform.orchestration.log_clock import LogClock
+from coin_platform.orchestration.reading import is_closed
+from coin_platform.settings import Settings
+from coin_platform.sources import sources
+from coin_platform.steady_clock import CONFIRM_SECONDS
+
+BEGIN: Microseconds = 1_795_000_020 * SECOND  # a whole minute
+HOUR = 3600 * SECOND
+MINUTE = 60 * SECOND
+SOURCE = next(iter(sources(EXCHANGES["upbit"], Settings())))
+PLACES = [(SOURCE.topic, SOURCE.partition), (SOURCE.topic, SOURCE.partition + 1)]
+ERRORS = (HOUR, -HOUR, 25 * HOUR, 10 * 365 * 24 * HOUR)
+
+
+class World:
+    """A log that a clock stamps which is right, and a machine whose clock may be wrong."""
+
+    def __init__(self, error: Microseconds = 0) -> None:
+        self.true, self.error = BEGIN, error
+        self.broker = MemoryBroker(clock=lambda: self.true)
+        self.clock = LogClock(lambda: self.true + self.error, lambda: self.true / SECOND)
+
+    def append(self, partition: int = 0) -> None:
+        self.broker.append(SOURCE.topic, SOURCE.partition + partition, "h", b"value")
+
+    def look(self, seconds: float = 5) -> Microseconds:
+        self.true += int(seconds * SECOND)
+        return self.clock.look(self.broker, PLACES)
+
+    def is_closed(self, start: Microseconds, grace: Microseconds = 0) -> bool:
+        return is_closed(self.broker, SOURCE, Window(start, start + MINUTE), grace, self.look(0))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_D3_a_machine_whose_clock_is_wrong_closes_windows_when_the_log_says(
+    error: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(error)
+    for partition in (0, 1):
+        world.append(partition)
+        world.look()
+    for _ in range(3):
+        world.append(1)  # the other partition is quiet
+        assert abs(world.look() - world.true) <= 5 * SECOND
+    assert not world.is_closed(BEGIN) and not world.is_closed(BEGIN + MINUTE)
+    for _ in range(20):
+        world.append(1)
+        world.look()
+    assert world.is_closed(BEGIN) and not world.is_closed(BEGIN + 2 * MINUTE)
+    assert not world.is_closed(BEGIN, grace=HOUR)
+    with caplog.at_level(logging.WARNING):
+        assert caplog.text.count("the log's clock and ours are") == 1
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_D3_a_jump_while_the_collector_is_down_closes_nothing_early(error: int) -> None:
+    world = World()
+    world.append()
+    world.look()
+    world.append()
+    world.look()
+    world.error = error
+    for _ in range(int(CONFIRM_SECONDS)):
+        world.look(5)
+    assert abs(world.look() - world.true) <= 5 * SECOND, "the log's time goes on also when it has lasted"
+
+
+def test_D3_a_jump_before_any_record_came_is_held() -> None:
+    world = World()
+    world.append()
+    world.look()
+    world.error = 25 * HOUR
+    assert world.look() == world.true
+    assert world.look(CONFIRM_SECONDS) == world.true + 25 * HOUR  # nothing says that it is wrong
+
+
+def test_clocks_that_are_about_equal_are_the_local_one(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(-SECOND)
+    for _ in range(5):
+        world.append()
+        assert world.look() == world.true - SECOND
+    assert not caplog.records
+
+
+def test_a_record_that_is_trimmed_before_it_is_read_says_nothing() -> None:
+    class Trimmed(MemoryBroker):
+        def read(self, *_: object) -> "Broker":  # type: ignore[override]
+            raise RetentionLoss("gone")
+
+    world = World(HOUR)
+    world.broker = Trimmed(clock=lambda: world.true)
+    for _ in range(3):
+        world.append()
+        assert world.look() == world.true + HOUR
