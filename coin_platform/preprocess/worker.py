@@ -293,13 +293,10 @@ def _made(
     make: Callable[[], tuple[Worker, Lander]], region: Region, stop: threading.Event
 ) -> tuple[Worker, Lander] | tuple[()]:
     """Return what is made as soon as the broker answers; nothing if `stop` comes first."""
-    reason = ""
     while True:
         try:
             return make()
         except BrokerUnreachable as error:
-            if str(error) != reason:
-                reason = str(error)
-                logger.warning("%s: start waits: %s", region, reason)
+            logger.warning("%s: start waits: %s", region, error)
             if stop.wait(PAUSE):
                 return ()
