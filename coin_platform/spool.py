@@ -51,7 +51,8 @@ def losses(folder: Path) -> Iterator[Loss]:
 
 def waiting(folder: Path) -> dict[tuple[str, int], int]:
     """Return how many records wait in each spool of a folder, by topic and partition; those of other processes too."""
-    bounds = {path: JournalReader(path).bounds() for path in folder.glob("*/*.db")}
+    paths = [path for path in folder.glob("*/*.db") if path.stem.isdecimal()]  # others are none of ours
+    bounds = {path: JournalReader(path).bounds() for path in paths}
     return {(unquote(path.parent.name), int(path.stem)): held.end - held.begin for path, held in bounds.items()}
 
 

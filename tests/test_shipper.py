@@ -30,7 +30,7 @@ from coin_platform.journal import Journal
 from coin_platform.journal_file import path_of
 from coin_platform.kafka import KafkaBroker
 from coin_platform.shipper import Answer, Producer, Shipper
-from coin_platform.spool import Loss, losses
+from coin_platform.spool import Loss, losses, waiting
 from coin_platform.topics import client
 from coin_platform.wire import Record
 from infra.stack import Kafka
@@ -549,3 +549,12 @@ def test_a_record_larger_than_the_topic_takes_is_the_only_one_lost(kafka: Kafka,
         assert [record.value for record in broker.read(other, 0, 0, 10)] == [b"3"]
         assert [record.value for record in broker.read(topic, 0, 0, 10)] == [b"1", b"2"]
     assert [(loss.cause, loss.records) for loss in losses(tmp_path)] == [("too_large", 1)]
+
+
+def test_D25_a_foreign_file_among_the_spools_is_left_out_and_a_damaged_spool_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "backup.db").write_text("not ours")
+    assert waiting(tmp_path) == {}
+    (tmp_path / "t" / "0.db").write_text("not a journal" * 1_000)
+    with pytest.raises(DeliveryError, match=r"journal \S+0\.db: file is not a database; [^\n]*move it away"):
+        waiting(tmp_path)
