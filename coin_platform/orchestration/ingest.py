@@ -18,7 +18,7 @@ from coin_platform.collect.collector import Collector, exchanges_of
 from coin_platform.memory import give_back_memory
 from coin_platform.model import Region
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.orchestration.run_process import bury_vanished
+from coin_platform.orchestration.run_process import bury_dead, bury_vanished
 from coin_platform.orchestration.stopwatch import Stopwatch, row_of
 from coin_platform.orchestration.version import version
 from coin_platform.preprocess.worker import preprocess
@@ -246,7 +246,7 @@ def watchdog(job: dg.JobDefinition) -> dg.SensorDefinition:
         instance = context.instance
         found = instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=20)  # newest first
         alive = [record for record in found if record.dagster_run.status in ALIVE]
-        alive = [record for record in bury_vanished(instance, alive) if not _bury(instance, job.name, record)]
+        alive = [record for record in _bury_unborn(instance, job.name, alive) if not _bury(instance, job.name, record)]
         if len(alive) == 2 and _is_taking_over(instance, job.name, alive[0]):
             return dg.SkipReason("a run is taking over from another")
         for extra in alive[:-1]:
@@ -283,6 +283,14 @@ def _replace(
     tags = {LONG_RUN: f"{job.name}@{ours}", TAKES_OVER: run.run_id}
     key = f"{job.name}:{ours}:after:{run.run_id}"
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=tags)])
+
+
+def _bury_unborn(instance: dg.DagsterInstance, job: str, alive: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
+    """Fail runs whose process is gone, or that wait for one in vain; those that have begun have a lease for that."""
+    begun = [record for record in alive if record.dagster_run.status in (Status.STARTED, Status.CANCELING)]
+    unborn = [record for record in alive if record not in begun]
+    left = [*bury_dead(instance, unborn, job), *bury_vanished(instance, begun)]
+    return [record for record in alive if record in left]
 
 
 def _bury(

@@ -6,11 +6,13 @@ Dagster itself notices that a process has vanished only while the code server th
 from collections.abc import Sequence
 
 import dagster as dg
+import psutil
 
 from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.processes import identity, is_alive
 
 PROCESS = "coin/process"  # tag: the identity of the process that does a run
+LEFT_SECONDS = 20.0  # the same of a run that a killed process was about to launch; its daemon may still go on with it
 BOOT_SECONDS = 180.0  # until a launched run must have a process; loading the code takes seconds, a minute when busy
 
 
@@ -28,11 +30,11 @@ def bury_dead(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], nam
     alive = bury_vanished(instance, records)
     starting = [record for record in alive if _has_no_process(record.dagster_run)]
     mark = " ".join(sorted(record.dagster_run.run_id for record in starting))
-    if Stopwatch(instance, f"start/{name}").seconds(mark) <= BOOT_SECONDS:
-        return alive
-    for record in starting:
-        _fail(instance, record, f"no process took it within {BOOT_SECONDS:.0f} s")
-    return [record for record in alive if record not in starting]
+    seconds = Stopwatch(instance, f"start/{name}").seconds(mark)
+    dead = [record for record in starting if seconds > (LEFT_SECONDS if _is_left(record) else BOOT_SECONDS)]
+    for record in dead:
+        _fail(instance, record, f"no process took it within {seconds:.0f} s")
+    return [record for record in alive if record not in dead]
 
 
 def bury_vanished(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
@@ -48,6 +50,11 @@ def bury_vanished(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord])
 
 def _has_no_process(run: dg.DagsterRun) -> bool:
     return run.status is not dg.DagsterRunStatus.QUEUED and PROCESS not in run.tags
+
+
+def _is_left(record: dg.RunRecord) -> bool:
+    """Whether a run has not moved since before this process, which starts the processes of runs, was there."""
+    return record.update_timestamp.timestamp() < psutil.Process().create_time()
 
 
 def _fail(instance: dg.DagsterInstance, record: dg.RunRecord, cause: str) -> None:

@@ -276,6 +276,24 @@ def test_D9_a_run_that_never_got_a_process_frees_its_place(
     assert region.name(1) in region.tick()
 
 
+@pytest.mark.parametrize("status", [Status.STARTED, Status.STARTING, Status.NOT_STARTED])
+def test_D9_a_run_that_a_killed_process_was_about_to_launch_frees_its_place_soon(
+    status: Status, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = 1000.0
+    monkeypatch.setattr(Stopwatch.__init__, "__defaults__", (lambda: moment,))
+    region = Closing(instance, timedelta(minutes=1))
+    [request] = region.requests()
+    dead = region.run(request, status)
+    monkeypatch.setattr("psutil.Process.create_time", lambda process: time.time() + 1)
+    for _ in range(3):
+        region.tick()
+        assert region.status(dead) is status
+        moment += 10
+    region.tick()
+    assert region.status(dead) is Status.FAILURE
+
+
 def test_D9_runs_of_other_hosts_and_queued_ones_are_left_alone(instance: dg.DagsterInstance, later: Any) -> None:
     region = Closing(instance, timedelta(minutes=2))
     first, second = region.requests()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,20 @@ def test_D9_a_long_run_whose_process_vanished_is_replaced_at_once(job: dg.JobDef
         run = instance.create_run_for_job(job, status=Status.STARTED, tags={PROCESS: gone})
         Lease(instance, job.name).renew(run.run_id)
         instance.report_run_failed(instance.create_run_for_job(job, status=Status.STARTED), "not the newest")
+        tick(job, instance)
+        found = instance.get_run_by_id(run.run_id)
+        assert found is not None and found.status is Status.FAILURE
+
+
+@pytest.mark.parametrize("status", [Status.STARTING, Status.NOT_STARTED])
+def test_D9_a_long_run_that_was_about_to_be_launched_is_replaced_soon(
+    status: Status, job: dg.JobDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stopwatch, "seconds", lambda stopwatch, mark: 21.0)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(job, status=status)
+        assert tick(job, instance) == []
+        monkeypatch.setattr("psutil.Process.create_time", lambda process: time.time() + 1)
         tick(job, instance)
         found = instance.get_run_by_id(run.run_id)
         assert found is not None and found.status is Status.FAILURE
