@@ -39,7 +39,59 @@ PROMISES = {
     "F5": "A planned rotation leaves no gap and no double.",
     "F6": "Jumps of the wall clock cause no reconnect and misplace no window.",
     "F7": "No bytes of an exchange end the process, block it for 50 ms or cost 64 MiB.",
+    # What an attack on the platform may not reach.
+    "D1": "A stored window never shrinks unless it is told to by name. A log that began anew is noticed by its "
+    "identity: the window says so in table `gap` and in a failed check.",
+    "D2": "One deployment writes a lake. Another one is refused with a line that names both, until it adopts the lake.",
+    "D3": "A wall clock that jumps misplaces no record silently, deletes nothing and ends no healthy run.",
+    "D4": "A record that is sent again, however late, is stored once, also in another window.",
+    "D5": "What is wanted and not served is a gap from the start, also where an exchange was never reached.",
+    "D6": "A slow run never overwrites the table of a newer one.",
+    "D7": "A damaged raw object is noticed when it is read. It is made again from the topic, or nothing is replaced.",
+    "D8": "Windows are made as far back as the log reaches.",
+    "D9": "A crash of everything heals itself: the next start makes all windows that the log still has.",
+    "D10": "A window that failed is tried again for as long as the log has its records; it stays listed until then.",
+    "D11": "What a command started ends with it; two of them never share one home.",
+    "D12": "Settings that would stop windows or workers are refused or corrected at the start.",
+    "D13": "Two workers never process one partition at the same time.",
+    "D14": "Dagster's home and the logs have an owner that keeps them small.",
+    "D15": "A fault on one frame costs that frame: it becomes a dead letter, and the rest is stored.",
+    "D16": "A REST answer has a limit of bytes and of time, after decoding.",
+    "D17": "One exchange's flood can cost its own connection, never its region.",
+    "D18": "A peer that does not read is left within a deadline; a process always ends when it is told to.",
+    "D19": "Text of an exchange is shown as text, never rendered.",
+    "D21": "Kafka is reached with TLS and SASL; no password is printed.",
+    "D22": "S3 is reached with a private CA, a region and a session token; an error names its real cause.",
+    "D23": "Exchanges are reached through a proxy and with a private CA, over sockets and REST alike.",
+    "D24": "A wrong setting stops the start with one line that names it.",
+    "D25": "A damaged or foreign file or record gives one line that names it and the remedy; the rest goes on.",
+    "D26": "Dagster's UI answers only to the names that it was started for.",
+    "D27": "What is installed is pinned by hash; a change of any setting, also of a secret, restarts the long runs.",
+    "D28": "Odd values of locks, cursors, clocks and headers are answered sensibly.",
+    # What bad weather at the exchanges may not reach.
+    "R1": "A value that decodes fits its column.",
+    "R2": "A refusal for the moment is asked for again, one for good is named, one of the connection replaces it.",
+    "R3": "A gap ends with the pair's own data.",
+    "R4": "A known loss costs a book its trust where the exchange cannot prove it.",
+    "R5": "Stored volume is traded volume, whichever transport told of a trade.",
+    "R6": "A market without a last price is no error.",
+    "R7": "One odd market costs one market; two markets are never confused.",
+    "R8": "The bounds of plausibility let through what markets really have.",
+    "R9": "A rate limit is a ban however it is told: nothing is asked during it, and afterwards the past is fetched.",
+    "R10": "A quiet market is not a dead connection.",
+    "R11": "Old greetings never feed the clock's lag.",
+    "R12": "An empty REST answer fills a gap only where it covers the gap.",
+    "R13": "Column `proof` tells the truth.",
+    "R14": "Two different trades under one id are both stored.",
 }
+
+NOT_BUILT = (
+    "The feed for many clients and its limits: slow clients, memory a client, snapshots, shutdown.",
+    "Leaders and followers on several machines: election, fencing, hand-over.",
+    "The control API: keys, active pairs in Redis, status, fallback between services.",
+    "Memory of a window's job that does not grow with the window.",
+)
+"""What is planned and not promised yet."""
 
 
 class Proof(NamedTuple):
@@ -79,6 +131,7 @@ def page(found: Iterable[Proof], measured: Sequence[Figure], root: Path = ROOT) 
         ]
         lines += [_line(test, root) for test in of[promise]] or ["- no test has its name"]
         lines.append("")
+    lines += ["## Not promised yet", "", *(f"- {sentence}" for sentence in NOT_BUILT), ""]
     return "\n".join(lines)
 
 
@@ -93,7 +146,7 @@ def told(text: str) -> list[Figure]:
         for value, unit, name, day in re.findall(r"^- \*\*(\S+) (.+?)\*\* (.+) \((\S+)\)$", section, re.MULTILINE):
             time = head[1] if head[1].startswith(day) else day
             number = float(value.replace(",", ""))
-            found.append(Figure(promise=section[:2], name=name, value=number, unit=unit, time=time, versions=versions))
+            found.append(Figure(promise=section.split(maxsplit=1)[0], name=name, value=number, unit=unit, time=time, versions=versions))
     return found
 
 
