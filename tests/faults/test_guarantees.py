@@ -6,6 +6,7 @@ import pytest
 
 from tests.kit.figures import ROOT, figure, figures, versions
 from tests.kit.guarantees import PAGE, PROMISES, page, proofs, told
+from tests.kit.sabotage import SABOTAGES, Sabotage
 
 
 def test_the_newest_figure_of_a_name_replaces_the_former(tmp_path: Path) -> None:
@@ -52,3 +53,9 @@ def test_what_was_measured_elsewhere_stays_on_the_page() -> None:
 @pytest.mark.parametrize("promise", PROMISES)
 def test_every_promise_has_a_test_of_its_name(promise: str) -> None:
     assert any(promise in proof.promises for proof in proofs(ROOT / "tests"))
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: f"{sabotage.promise} {sabotage.mechanism}")
+def test_each_mechanism_that_is_to_be_sabotaged_stands_in_its_file_once(sabotage: Sabotage) -> None:
+    assert (ROOT / sabotage.file).read_text(encoding="utf-8").count(sabotage.old) == 1
+    assert all((ROOT / test).exists() for test in sabotage.tests)

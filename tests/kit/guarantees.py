@@ -146,7 +146,16 @@ def told(text: str) -> list[Figure]:
         for value, unit, name, day in re.findall(r"^- \*\*(\S+) (.+?)\*\* (.+) \((\S+)\)$", section, re.MULTILINE):
             time = head[1] if head[1].startswith(day) else day
             number = float(value.replace(",", ""))
-            found.append(Figure(promise=section.split(maxsplit=1)[0], name=name, value=number, unit=unit, time=time, versions=versions))
+            found.append(
+                Figure(
+                    promise=section.split(maxsplit=1)[0],
+                    name=name,
+                    value=number,
+                    unit=unit,
+                    time=time,
+                    versions=versions,
+                )
+            )
     return found
 
 

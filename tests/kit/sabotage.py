@@ -467,8 +467,8 @@ SABOTAGES = (
     Sabotage(
         *("F5", "a connection stays until its successor has data"),
         "coin_platform/collect/feed.py",
-        "await connection.ready.wait()\n        if not connection.has_ended:",
-        "if not connection.has_ended:",
+        "await connection.ready.wait()\n        while self._lacks",
+        "while self._lacks",
         ("tests/collect",),
     ),
     Sabotage(
@@ -481,8 +481,9 @@ SABOTAGES = (
     Sabotage(
         *("F5", "who takes over waits until all is live"),
         "coin_platform/collect/collector.py",
-        "lambda: all(feed.is_served for feed in self.feeds)",
-        "lambda: True",
+        "await self._wait(lambda: all(feed.is_served and not feed.is_held_up for feed in self.feeds), SERVED)\n"
+        "        is_live = all(feed.is_served for feed in self.feeds)",
+        "is_live = True",
         ("tests/collect/test_collector.py",),
     ),
     Sabotage(
