@@ -71,7 +71,7 @@ def page() -> Iterator[Page]:
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1440, "height": 1500}, timezone_id="UTC")
+        context = browser.new_context(viewport={"width": 1840, "height": 1500}, timezone_id="UTC")
         context.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
         yield context.new_page()
