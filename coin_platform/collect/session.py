@@ -251,7 +251,8 @@ class Session:
                 case Notice():
                     yield Rotate(event.reason)
                 case Control():
-                    pass
+                    if event.pair is not None and frame.kind is Kind.SOCKET:
+                        self._hear(event.pair, now)
                 case _:
                     if frame.kind is Kind.SOCKET:
                         self._deliver(event, frame, now)
@@ -323,15 +324,19 @@ class Session:
         if self._events:
             self._longest_pause = max(self._longest_pause, now.monotonic - self._news)
         self._events += 1
-        self._news = now.monotonic
         if event.exchange_time is not None:
             self._compare(event, event.exchange_time, frame, now)
-        if event.pair not in self._wanted:
+        self._hear(event.pair, now)
+
+    def _hear(self, pair: Pair, now: Instant) -> None:
+        """Note that the exchange serves a pair: it has spoken of it on this channel."""
+        self._news = now.monotonic
+        if pair not in self._wanted:
             self.unasked += 1
             return
-        self._confirm(event.pair)
-        self._delivered.add(event.pair)
-        self._told[event.pair] = now.monotonic
+        self._confirm(pair)
+        self._delivered.add(pair)
+        self._told[pair] = now.monotonic
 
     def _compare(self, event: Data, time: Microseconds, frame: Frame, now: Instant) -> None:
         """Compare the clocks by a message: one that is news, or one that came before it was sent."""

@@ -10,11 +10,12 @@ import pytest
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.session import MANY_PAIRS, PATIENCE, Leave, Lost, Send, Session
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange
 from coin_platform.model import (
     SECOND,
     BookUpdate,
     Channel,
+    Control,
     Event,
     Frame,
     Instant,
@@ -67,6 +68,22 @@ def data(channel: Channel, pair: Pair) -> Event:
     if channel is Channel.TICKER:
         return Ticker(pair=pair, last="1")
     return BookUpdate(pair=pair, is_snapshot=True, bids=[Level(9.0, 1.0)], asks=[Level(10.0, 1.0)], last_sequence=1)
+
+
+@ALL
+def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
+    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Talk(kind, Channel.TICKER, 2, monkeypatch)
+    first, second = talk.pairs
+    talk.hear(Control(name="heartbeat"))
+    assert talk.session.served == frozenset()
+    talk.hear(Control(name=WITHOUT_A_PRICE, pair=first), data(Channel.TICKER, second))
+    assert talk.session.served == {first, second}
+    assert talk.session.is_complete and not talk.session.refused
+    assert talk.asked(after=HOUR) == 0
+    talk.hear(Control(name=WITHOUT_A_PRICE, pair=Pair("OTHER", kind.quote)))
+    assert talk.session.unasked == 1
 
 
 @ALL

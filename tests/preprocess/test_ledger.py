@@ -671,6 +671,17 @@ def test_R3_a_status_an_answer_or_another_pairs_data_end_no_gap(exchange: str, c
     assert feed.frame(9, "b", heard=()) == []
 
 
+def test_R6_a_ticker_without_a_price_is_its_pairs_own_word() -> None:
+    feed = Feed()
+    feed.ledger.exchange = EXCHANGES["upbit"]
+    feed.open(0)
+    feed.close(2, "broken")
+    feed.open(3, "b")
+    feed.numbers["b"] = 1
+    feed.say(Kind.SOCKET, 4, "b", b'{"type":"ticker","code":"KRW-BTC","trade_price":null,"timestamp":1745130655652}')
+    assert feed.gaps == [(str(BTC), 0, 4, "disconnect", None)]
+
+
 def test_R3_a_pair_that_is_never_heard_again_is_missing_over_all_connections_since_it_was_last_heard() -> None:
     feed = Feed()
     feed.open(0, pairs=(BTC, ETH))
