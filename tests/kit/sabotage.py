@@ -150,7 +150,7 @@ SABOTAGES = (
         ("tests/test_lake.py",),
     ),
     Sabotage(
-        *("S5", "a clock that jumps stamps nothing"),
+        *("D3", "a clock that jumps stamps nothing"),
         "coin_platform/steady_clock.py",
         "if abs(wall - expected) <= LEEWAY:",
         "if wall or abs(wall - expected) <= LEEWAY:",
