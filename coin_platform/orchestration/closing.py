@@ -10,7 +10,7 @@ import dagster as dg
 import msgspec
 
 from coin_platform.broker import Broker
-from coin_platform.errors import RetentionLoss
+from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.model import Microseconds, Region, Window
 from coin_platform.orchestration.alerts import ATTEMPT, alert, attempts
 from coin_platform.orchestration.assets import key
@@ -79,12 +79,12 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
     length = settings.window_length
     grace = int(settings.grace.total_seconds() * 1e6)
 
-    clock, places = LogClock(), [(source.topic, source.partition) for source in found]
+    clock = LogClock()
 
-    def is_ready(broker: Broker, window: Window, now: Microseconds) -> bool:
+    def is_ready(broker: Broker, readable: Sequence[Source], window: Window, now: Microseconds) -> bool:
         """Whether a window holds something and is closed."""
-        return any(has_records(broker, source, window) for source in found) and all(
-            is_closed(broker, source, window, grace, now) for source in found
+        return any(has_records(broker, source, window) for source in readable) and all(
+            is_closed(broker, source, window, grace, now) for source in readable
         )
 
     @dg.sensor(
@@ -99,11 +99,12 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
         under_way = {record.dagster_run.tags.get(WINDOW) for record in bury_dead(instance, alive, region)}
         free, waiting, requests = AT_ONCE - len(under_way), 0, list[dg.RunRequest]()
         with contextlib.closing(topics.open()) as broker:
-            now = clock.look(broker, places)
-            progress = _progress(context.cursor, region, broker, found, settings, now)
+            readable = [source for source in found if _is_readable(broker, source)]
+            now = clock.look(broker, [(source.topic, source.partition) for source in readable])
+            progress = _progress(context.cursor, region, broker, readable, settings, now)
             if progress is None:
                 return dg.SkipReason("no window has closed yet")
-            _forget_lost(progress, region, broker, found, settings, now)
+            _forget_lost(progress, region, broker, readable, settings, now)
             for chunk in _chunks(progress.missing(length, now // length * length)):
                 idle = {key_of(window): window for window in chunk if key_of(window) not in under_way}
                 newest = _newest_runs(instance, region, list(idle))
@@ -113,7 +114,7 @@ def close_windows(region: Region, job_name: str, found: list[Source], settings: 
                 made |= materialised(instance, found, settings, due) if free > len(requests) else set()
                 waiting += len(waits)
                 for name in due:
-                    if name in made or free <= len(requests) or not is_ready(broker, idle[name], now):
+                    if name in made or free <= len(requests) or not is_ready(broker, readable, idle[name], now):
                         continue
                     before = newest.get(name) or _newest_run(instance, region, name)
                     if before is not None and is_whole(before.dagster_run):
@@ -199,6 +200,16 @@ def _forget_lost(
             f"{len(lost)} windows of {region} from {stretch} were never made, and the log no longer has their records"
         )
         progress.forget(lost[-1].stop)
+
+
+def _is_readable(broker: Broker, source: Source) -> bool:
+    """Whether a partition can be read. One that is damaged costs its own tables; the others are made all the same."""
+    try:
+        broker.end_offset(source.topic, source.partition)
+    except DeliveryError as error:
+        logger.error("windows close without %s of %s: %s", source.channel, source.exchange.name, error)
+        return False
+    return True
 
 
 def _keeps(broker: Broker, found: Sequence[Source], window: Window) -> bool:

@@ -16,6 +16,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.errors import DeliveryError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Kind, Region
 from coin_platform.orchestration import alerts, closing
@@ -131,6 +132,22 @@ def test_closed_windows_are_launched_once_and_failed_ones_again(instance: dg.Dag
     later(60)
     assert region.tick() == [region.name(2)]
     assert region.status(run) is Status.STARTED
+
+
+def test_D25_a_partition_that_is_damaged_holds_up_no_other(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    region = Closing(instance, timedelta(minutes=2))
+    damaged, look = region.sources[1], region.broker.end_offset
+
+    def end_offset(topic: str, partition: int) -> int:
+        if topic == damaged.topic:
+            raise DeliveryError("journal x.db is damaged: move it away")
+        return look(topic, partition)
+
+    monkeypatch.setattr(region.broker, "end_offset", end_offset)
+    assert region.tick() == [region.name(2), region.name(1)]
+    assert f"without {damaged.channel} of upbit: journal x.db is damaged: move it away" in caplog.text
 
 
 def test_D8_windows_are_caught_up_as_far_as_the_log_reaches(
