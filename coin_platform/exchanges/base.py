@@ -126,6 +126,7 @@ class Exchange(ABC):
     refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
     has_deltas: ClassVar[bool] = False  # books come as a snapshot and changes
     is_chained: ClassVar[bool] = False  # each change names its predecessor: see `Book`
+    trades_per_answer: ClassVar[int] = 1000  # at most that `request_url` asks for, or that a socket greets with
     has_ids_by_transport: ClassVar[bool] = False  # a trade has another id over REST than on the socket
     is_bridged: ClassVar[bool] = False  # the snapshot comes over REST: see `Book`
 

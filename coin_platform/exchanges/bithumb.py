@@ -119,6 +119,7 @@ class Bithumb(Exchange):
     region = Region.KOREA
     partition = 1
     quote = "KRW"
+    trades_per_answer = 200
     channels = frozenset(TYPES)
     proof = Proof.SNAPSHOT
     depth = 15

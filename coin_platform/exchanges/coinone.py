@@ -203,6 +203,7 @@ class Coinone(Exchange):
     region = Region.KOREA
     partition = 2
     quote = "KRW"
+    trades_per_answer = 200
     channels = frozenset(Channel)
     proof = Proof.SNAPSHOT
     depth = 16

@@ -136,6 +136,7 @@ class Korbit(Exchange):
     region = Region.KOREA
     partition = 3
     quote = "KRW"
+    trades_per_answer = 200
     channels = frozenset(TYPES)
     proof = Proof.SNAPSHOT
     depth = 30

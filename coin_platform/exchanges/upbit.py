@@ -159,6 +159,7 @@ class Upbit(Exchange):
     region = Region.KOREA
     partition = 0
     quote = "KRW"
+    trades_per_answer = 200
     channels = frozenset(Channel)
     proof = Proof.SNAPSHOT
     depth = 30

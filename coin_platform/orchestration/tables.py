@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -20,6 +20,7 @@ from coin_platform.orchestration.reading import has_lead, lead, raw_facts, raw_w
 from coin_platform.orchestration.version import code_version
 from coin_platform.preprocess import schema
 from coin_platform.preprocess.gap import Gaps, faults_of, is_book, listing, seconds, state_of
+from coin_platform.preprocess.known_trades import LONGEST_MEMORY
 from coin_platform.preprocess.ledger import State
 from coin_platform.preprocess.numbers import LastNumber
 from coin_platform.preprocess.orderbook import FaultKind
@@ -97,18 +98,40 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
 def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
     """Doubles need the 30 s before to be seen; books of changes too, or what lies before their last checkpoint.
 
-    The first frame may have waited long for the broker, and its checkpoint may have been logged before all that.
+    1. The first frame may have waited long for the broker, and its checkpoint may have been logged before all that.
+    2. A REST answer, or the greeting of a socket, may tell trades that are older: they may be rows of earlier windows.
     """
     numbers = _numbers_before(lake, source, window)
     received = [window.start, *raw["received_time"].drop_nulls().to_physical().bottom_k(1)]
-    late, result = min(window.start - min(received), LATEST), None
-    for length in (LEAD, late + window.stop - window.start + LEAD):
-        before = lead(broker, lake, source, window, start, length)
-        result = batch(source, (record for part in (before, records(raw)) for record in part), start, numbers)
-        if not result.counts["frames_invalid"]:
-            break
-    assert result is not None
+    late, size = min(window.start - min(received), LATEST), window.stop - window.start
+    forgets_after = size if source.channel is Channel.TRADE else None
+
+    def before(length: Microseconds) -> Iterator[Record]:
+        return lead(broker, lake, source, window, start, length)
+
+    def read(length: Microseconds) -> Batch:
+        parts = (before(length), records(raw))
+        return batch(source, (record for part in parts for record in part), start, numbers, forgets_after)
+
+    result = read(LEAD)
+    if result.counts["frames_invalid"]:
+        return read(late + size + LEAD)
+    if source.channel is Channel.TRADE and (length := _length_of_trades(result.rows, window)) > LEAD:
+        first, earliest = (next((record.offset for record in before(each)), start) for each in (LEAD, length))
+        if earliest < first:
+            return read(length)
     return result
+
+
+def _length_of_trades(rows: pl.DataFrame, window: Window) -> Microseconds:
+    """Return how long before a window (µs) its trades may have been told before: `LEAD`, or more if they are older.
+
+    Nothing is told before it happened, but the exchange's clock may be ahead of the broker's by half the `LEAD`.
+    """
+    oldest = rows.select(pl.col("exchange_time").to_physical().min()).item()
+    if oldest is None or oldest >= window.start - LEAD // 2:
+        return LEAD
+    return min(window.start - int(oldest) + LEAD, LONGEST_MEMORY)
 
 
 def _numbers_before(lake: Lake, source: Source, window: Window) -> list[LastNumber]:

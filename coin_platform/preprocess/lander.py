@@ -21,9 +21,9 @@ from coin_platform.lake import Lake
 from coin_platform.landing import key_of, parted, times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.handoff import Handoff
-from coin_platform.preprocess.lane import Lane, prepared
+from coin_platform.preprocess.lane import Lane, prepared, reaching
 from coin_platform.preprocess.tables import rows_table
-from coin_platform.preprocess.transform import Source, Transform
+from coin_platform.preprocess.transform import Row, Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.wire import Record, group
@@ -126,7 +126,8 @@ class Landing:
             self._transform = None  # until all went well: what was fed in vain is fed to another one
             for some in chunks(self._waiting(min(end, self.position + MOST)), SLICE):
                 offsets += [some[0].offset, some[-1].offset]
-                parts.append(self._rows(transform, some))
+                transform, rows = self._rows(transform, some)
+                parts.append(rows)
         except RetentionLoss:
             self.open()
             return None
@@ -153,11 +154,18 @@ class Landing:
         """Go back to where objects have been stored: what was handed over since is stored now, or made again."""
         self._handed, self._reached = [], self.position
 
-    def _rows(self, transform: Transform, records: Iterable[Record]) -> pl.DataFrame:
-        rows = [row for record in records for row in transform.feed(record)]
+    def _rows(self, transform: Transform, records: Iterable[Record]) -> tuple[Transform, pl.DataFrame]:
+        """Return the rows of records, and the transform that goes on: see `reaching`."""
+        rows: list[Row] = []
+        for record in records:
+            entries = transform.entries(record)
+            further = reaching(transform, self._broker, record, entries)
+            if further is not transform:
+                transform, entries = further, further.entries(record)
+            rows += [entry.row for entry in entries]
         transform.dead.clear()
         transform.faults.clear()
-        return rows_table(self.source.channel, rows)
+        return transform, rows_table(self.source.channel, rows)
 
     def _waiting(self, stop: int) -> Iterator[Record]:
         size = 0

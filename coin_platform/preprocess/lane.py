@@ -35,6 +35,7 @@ MOST_BYTES = 8 << 20  # of their values, or one record of any size: bounds memor
 STUCK = 60.0  # seconds without progress, while the topic grows, after which a partition is begun anew
 MILLISECOND: Microseconds = 1_000
 TAKE_OVER: Microseconds = 60 * SECOND  # in which two collectors may log when one succeeds the other
+LONGEST_LOOK: Microseconds = 3600 * SECOND  # how far back a worker that begins reads trades: takes seconds, not more
 TAIL = 500  # records looked at for where the last run stopped, and at least before the position for what was seen
 
 
@@ -68,12 +69,14 @@ REGISTRY.register(LATENCIES)
 _EXCHANGE, _RECEIVED, _LOGGED = (list(schema.CURATED[Channel.TICKER]).index(name) for name in schema.WHEN)  # in all
 
 
-def prepared(source: Source, broker: Broker, position: int, window: Microseconds) -> Transform:
+def prepared(
+    source: Source, broker: Broker, position: int, window: Microseconds, since: Microseconds | None = None
+) -> Transform:
     """Return a transform that stands at `position`: its books rebuilt from the last checkpoints before it.
 
     Looks back as far as needed, at most to the checkpoints of the window before; a pair without one is invalid until
-    its next snapshot. Trades are read from the window's begin on: each is told once in it. Last numbers are read as
-    far back as a collector may send again what it sent last.
+    its next snapshot. Trades are read from the window's begin on: each is told once in it; from log time `since` on
+    where that is earlier. Last numbers are read as far back as a collector may send again what it sent last.
     """
     begin = broker.begin_offset(source.topic, source.partition)
     newest = list(broker.read(source.topic, source.partition, max(begin, position - 1), position))
@@ -83,7 +86,7 @@ def prepared(source: Source, broker: Broker, position: int, window: Microseconds
     if source.channel is Channel.ORDERBOOK and source.exchange.has_deltas:
         backs, latest = [LEAD, 10 * LEAD, window + LEAD], position
     elif source.channel is Channel.TRADE:
-        backs = [newest[0].time % window + LEAD]
+        backs = [max(newest[0].time % window + LEAD, 0 if since is None else newest[0].time - since)]
     for back in backs:
         first = max(begin, min(latest, broker.offset_for_time(source.topic, source.partition, newest[0].time - back)))
         transform = Transform(source, position, window)
@@ -92,6 +95,29 @@ def prepared(source: Source, broker: Broker, position: int, window: Microseconds
             transform.feed(record)
         if not transform.books.orphans or first <= begin:
             break
+    if source.channel is Channel.TRADE and first > begin:
+        transform.knows_since = newest[0].time - backs[0]
+    return transform
+
+
+def reaching(transform: Transform, broker: Broker, record: Record, entries: Sequence[Entry]) -> Transform:
+    """Return a transform that knows what was told before of the trades of a record; mostly it is the same one.
+
+    One that was `prepared` does not know the trades of the windows before. A record that became `entries` may tell
+    those again: then they are read, twice as far back each time, at most `LONGEST_LOOK`. Feed it the record again.
+    """
+    if not transform.knows_since or not entries:
+        return transform
+    oldest = min(entry.event.exchange_time for entry in entries)
+    if oldest >= transform.knows_since + LEAD // 2:
+        return transform
+    earliest = record.time - LONGEST_LOOK
+    since = max(earliest, min(oldest - LEAD, record.time - 2 * (record.time - transform.knows_since)))
+    if since < transform.knows_since:
+        assert transform.window is not None  # `prepared` gives it one
+        transform = prepared(transform.source, broker, record.offset, transform.window, since)
+    if since <= earliest:
+        transform.knows_since = 0  # as far as we look
     return transform
 
 
@@ -287,8 +313,11 @@ class Lane:
 
     def _process(self, record: Record) -> list[Row]:
         """Append what a record gives to its topics; return its rows."""
-        transform = self._transform
-        entries, values = dead_letters.encoded(transform, record)
+        entries, values = dead_letters.encoded(self._transform, record)
+        transform = reaching(self._transform, self._broker, record, entries)
+        if transform is not self._transform:
+            self._transform = transform
+            entries, values = dead_letters.encoded(transform, record)
         is_given_up = record.offset in self._given_up  # or it were here, and redriven, too
         for entry, value in zip(entries, values, strict=False) if not is_given_up else ():
             if Place(record.offset, entry.row[-1]) > self._written:  # the last column is the index

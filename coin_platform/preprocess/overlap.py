@@ -14,7 +14,10 @@ from coin_platform.model import SECOND, Kind, Microseconds, Pair
 from coin_platform.wire import Facts, Header, Record
 
 LEAD: Microseconds = 30 * SECOND
-"""How far back in log time a window's job reads: what was told longer ago is forgotten, checkpoints are younger."""
+"""How far back in log time a window's job reads at least; the checkpoints of books are younger.
+
+It reads on where the window's books began before it, or where its trades are older.
+"""
 
 SPANS = 100  # of a pair and connection: an exchange that only sends whole books has one for each
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from coin_platform import __version__
 from coin_platform.errors import DecodeError, LakeError
-from coin_platform.model import Channel, Kind
+from coin_platform.model import Channel, Kind, Microseconds
 from coin_platform.preprocess import candle, schema
 from coin_platform.preprocess.numbers import LastNumber, LastNumbers
 from coin_platform.preprocess.orderbook import FaultKind
@@ -40,14 +40,21 @@ class Batch(NamedTuple):
         }
 
 
-def batch(source: Source, records: Iterable[Record], start: int = 0, numbers: Iterable[LastNumber] = ()) -> Batch:
-    """Return the rows of the records from offset `start` on; earlier ones prepare the books.
+def batch(
+    source: Source,
+    records: Iterable[Record],
+    start: int = 0,
+    numbers: Iterable[LastNumber] = (),
+    window: Microseconds | None = None,
+) -> Batch:
+    """Return the rows of the records from offset `start` on; earlier ones prepare books, and are trades that are known.
 
-    `numbers` are the last ones of the connections before `start`, as `last_numbers` returns them.
+    `numbers` are the last ones of the connections before `start`, as `last_numbers` returns them. Of records that
+    reach over several windows of length `window` (µs) only what `Transform` keeps is remembered.
 
     By pair and offset; candles are one row per pair and minute, the last one told, by pair and minute.
     """
-    transform = Transform(source, start, numbers=numbers)
+    transform = Transform(source, start, window, numbers)
     rows = [row for record in records for row in transform.feed(record)]
     table = rows_table(source.channel, rows)
     if source.channel is Channel.CANDLE:

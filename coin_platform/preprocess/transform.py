@@ -10,7 +10,7 @@ from coin_platform.errors import DecodeError, UnknownPair
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
 from coin_platform.preprocess import candle, schema, ticker, trade
-from coin_platform.preprocess.known_trades import KnownTrades
+from coin_platform.preprocess.known_trades import LONGEST_MEMORY, KnownTrades
 from coin_platform.preprocess.numbers import LastNumber, LastNumbers
 from coin_platform.preprocess.orderbook import Books, Fault, FaultKind
 from coin_platform.preprocess.overlap import LEAD, Overlap
@@ -96,9 +96,10 @@ class Dead(NamedTuple):
 class Transform:
     """Turns the records of one partition, in order, into rows; keeps the books and what is needed to see doubles.
 
-    This is the one place where doubles are removed: frames by their identity, trades as `KnownTrades` knows them where
-    they were told in their window or in the `LEAD` before it, and what two connections bring at the same time by a
-    book's sequence, or by a frame's bytes where nothing has a number. A window keeps a minute's last update only.
+    This is the one place where doubles are removed: frames by their identity, trades as `KnownTrades` knows them, and
+    what two connections bring at the same time by a book's sequence, or by a frame's bytes where nothing has a number.
+    A window keeps a minute's last update only. At its begin the trades from before the `LEAD` are forgotten, but for
+    the newest of each pair.
     Without a length of `window` (µs) all that is fed is one window.
     """
 
@@ -120,6 +121,7 @@ class Transform:
         self.same_id = 0  # trades under an id that another trade has, too
         self.missing = 0  # frames whose number was skipped within their connection
         self.own_records = 0
+        self.knows_since: Microseconds = 0  # log time from which it was fed; 0: from where the log begins
         self.dead: list[Dead] = []
         self.faults: list[tuple[int, Fault]] = []  # with the offset
         self.books = Books(source.exchange)
@@ -127,7 +129,10 @@ class Transform:
         self._numbers = LastNumbers()
         self._numbers_before: Iterable[LastNumber] | None = numbers  # until the first record from `start` on
         self._overlap = Overlap(start)
-        self._trades = KnownTrades(has_ids_by_transport=source.exchange.has_ids_by_transport)
+        self._trades = KnownTrades(
+            has_ids_by_transport=source.exchange.has_ids_by_transport,
+            trades_per_answer=source.exchange.trades_per_answer,
+        )
         self._minutes: defaultdict[Pair, set[Microseconds]] = defaultdict(set)  # of candles in the window so far
         self._told_in = 0  # which window that is
         self._kind: Any
@@ -324,13 +329,13 @@ class Transform:
         return Outcome.DUPLICATE, None
 
     def _turn(self, record: Record) -> None:
-        """Forget, when a window begins, what its own job would not know: this is how both come to the same rows."""
+        """Forget, when a window begins, what nothing in it tells again; its own job forgets the same."""
         if self.window is None or record.time // self.window == self._told_in:
             return
         self._told_in = record.time // self.window
-        since = self._told_in * self.window - LEAD
+        begin = self._told_in * self.window
         self._minutes.clear()
-        self._trades.forget(since)
+        self._trades.forget(begin - LEAD, begin - LONGEST_MEMORY)
 
     def _row(self, record: Record, header: Header, index: int, told: Told) -> Row:
         pair, exchange_time, values = told

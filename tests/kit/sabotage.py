@@ -192,6 +192,20 @@ SABOTAGES = (
         ("tests/preprocess/test_known_trades.py",),
     ),
     Sabotage(
+        *("R5", "the lead reaches back to the oldest trade"),
+        "coin_platform/orchestration/tables.py",
+        "return min(window.start - int(oldest) + LEAD, LONGEST_MEMORY)",
+        "return LEAD",
+        ("tests/preprocess/test_old_trades.py",),
+    ),
+    Sabotage(
+        *("R5", "the newest trades of a pair are known however old they are"),
+        "coin_platform/preprocess/known_trades.py",
+        "            return horizon",
+        "            return since",
+        ("tests/preprocess/test_old_trades.py",),
+    ),
+    Sabotage(
         *("R2", "an unknown pair is refused for good"),
         "coin_platform/exchanges/base.py",
         "refusal=rule.refusal,",

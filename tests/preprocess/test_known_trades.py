@@ -216,7 +216,7 @@ def trade(id: int, count: int = 1) -> Trade:
 
 @given(st.lists(st.tuples(st.integers(10, 40), st.integers(1, 8)), max_size=30))
 def test_R5_no_id_is_a_row_twice(trades: list[tuple[int, int]]) -> None:
-    known, covered = KnownTrades(has_ids_by_transport=False), set[int]()
+    known, covered = KnownTrades(has_ids_by_transport=False, trades_per_answer=1), set[int]()
     for id, count in trades:
         ids = set(range(id - count + 1, id + 1))
         assert known.add(trade(id, count), str(id), Kind.SOCKET, TIME) is bool(ids & covered)
@@ -226,18 +226,18 @@ def test_R5_no_id_is_a_row_twice(trades: list[tuple[int, int]]) -> None:
 
 def test_R5_what_was_told_long_ago_is_forgotten() -> None:
     for by_transport in (False, True):
-        known = KnownTrades(has_ids_by_transport=by_transport)
+        known = KnownTrades(has_ids_by_transport=by_transport, trades_per_answer=1)
         for id, count, time in ((10, 3, 1), (20, 1, 2), (30, 3, 3), (40, 1, 4)):
             assert not known.add(trade(id, 1 if by_transport else count), str(id), Kind.SOCKET, time)
-        known.forget(3)
+        known.forget(3, 3)
         again = [known.add(trade(id), str(id), Kind.SOCKET, 5) for id in (9, 20, 29, 40)]
         assert again == ([False, False, False, True] if by_transport else [False, False, True, True])
-        known.forget(9)
+        known.forget(9, 9)
         assert not known.add(trade(40), str(40), Kind.SOCKET, 10)
 
 
 def test_R5_an_id_that_is_no_number_is_covered_by_nothing() -> None:
-    known = KnownTrades(has_ids_by_transport=False)
+    known = KnownTrades(has_ids_by_transport=False, trades_per_answer=1)
     assert not known.add(trade(10, 3), "10", Kind.SOCKET, TIME)
     assert not known.add(trade(9), "a9", Kind.SOCKET, TIME)
     assert not known.add(trade(20, 5), "20", Kind.SOCKET, TIME)

@@ -12,7 +12,7 @@ from coin_platform import quality
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Pair
 from coin_platform.preprocess import schema
-from coin_platform.preprocess.overlap import LEAD
+from coin_platform.preprocess.known_trades import LONGEST_MEMORY
 from coin_platform.preprocess.tables import batch
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.wire import Record
@@ -88,7 +88,7 @@ def test_trades_without_an_id_are_all_kept() -> None:
     assert conserves(result)
 
 
-def test_a_trade_is_known_in_its_window_and_where_it_was_told_within_the_lead_before() -> None:
+def test_a_trade_is_known_in_its_window_and_in_later_ones() -> None:
     seconds = [0, 50, 89, 90, 120, 239, 271, 330, 331, 359]  # windows of two minutes; a lead of 30 s
     ids = [1, 2, 1, 2, 2, 3, 3, 4, 5, 4]
     records = [
@@ -99,9 +99,9 @@ def test_a_trade_is_known_in_its_window_and_where_it_was_told_within_the_lead_be
     told = [len(transform.feed(record)) for record in records]
     assert told == [1, 1, 0, 0, 0, 1, 0, 1, 1, 0]
     assert transform.repeated == 5
-    late = [records[5]._replace(time=START + 209 * SECOND), records[6]]  # a second too early for the lead
+    late = [records[5]._replace(time=START + 209 * SECOND), records[6]]  # before the lead
     transform = Transform(BINANCE, window=2 * MINUTE)
-    assert [len(transform.feed(record)) for record in late] == [1, 1]
+    assert [len(transform.feed(record)) for record in late] == [1, 0]
 
 
 def test_S6_a_trade_that_comes_again_behind_a_boundary_is_one_row_live_and_in_the_windows() -> None:
@@ -115,10 +115,10 @@ def test_S6_a_trade_that_comes_again_behind_a_boundary_is_one_row_live_and_in_th
     live = [record.offset for record in records if transform.feed(record)]
     stored = []
     for begin in range(START, START + 8 * MINUTE, 2 * MINUTE):
-        fed = [record for record in records if begin - LEAD <= record.time < begin + 2 * MINUTE]
+        fed = [record for record in records if record.time < begin + 2 * MINUTE]
         start = next((record.offset for record in records if record.time >= begin), len(records))
-        stored += batch(BINANCE, fed, start).rows["offset"].sort().to_list()
-    assert live == stored == [0, 1, 2, 4, 6, 8]
+        stored += batch(BINANCE, fed, start, window=2 * MINUTE).rows["offset"].sort().to_list()
+    assert live == stored == [0, 1, 2, 6]
 
 
 def test_trades_before_the_start_are_known_but_neither_rows_nor_counted() -> None:
@@ -201,4 +201,4 @@ def test_R14_what_is_remembered_of_an_id_is_forgotten_by_its_age_and_counted_in_
     ]
     assert len(rows) == 3
     again = whole[0]._replace(offset=3, header=log([b""] * 4)[3].header)
-    assert transform.feed(again._replace(time=START + 3 * MINUTE)), "it was told too long ago"
+    assert transform.feed(again._replace(time=START + LONGEST_MEMORY + 3 * MINUTE)), "it was told too long ago"
