@@ -144,7 +144,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def pair(self, symbol: str) -> Pair:
-        """Read a symbol of this exchange. Raises `DecodeError`."""
+        """Read a symbol of this exchange. Raises `UnknownPair`, which makes a frame a dead letter."""
 
     def only_pair_in(self, payload: bytes, pairs: Iterable[Pair]) -> Pair | None:
         """Return the one of these pairs that a message is about which cannot be read; None if that cannot be told.
