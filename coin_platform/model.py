@@ -252,13 +252,9 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame without market data: heartbeat, pong, status, unsubscribed ...
-
-    `pair` is set where the exchange spoke of a pair on its channel, but had nothing to tell: that pair is served.
-    """
+    """A frame without market data: heartbeat, pong, status, unsubscribed ..."""
 
     name: str
-    pair: Pair | None = None
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

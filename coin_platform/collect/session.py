@@ -8,7 +8,7 @@ from coin_platform.book import Applied, Book
 from coin_platform.collect.drift import Drift, Greetings
 from coin_platform.collect.pacing import Backoff
 from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
-from coin_platform.exchanges.base import Exchange, Request
+from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange, Request
 from coin_platform.model import (
     BookUpdate,
     Channel,
@@ -251,8 +251,8 @@ class Session:
                 case Notice():
                     yield Rotate(event.reason)
                 case Control():
-                    if event.pair is not None and frame.kind is Kind.SOCKET:
-                        self._hear(event.pair, now)
+                    if event == WITHOUT_A_PRICE and frame.kind is Kind.SOCKET:
+                        self._hear(self.exchange.only_pair_in(frame.payload, self._wanted), now)
                 case _:
                     if frame.kind is Kind.SOCKET:
                         self._deliver(event, frame, now)
@@ -328,10 +328,10 @@ class Session:
             self._compare(event, event.exchange_time, frame, now)
         self._hear(event.pair, now)
 
-    def _hear(self, pair: Pair, now: Instant) -> None:
-        """Note that the exchange serves a pair: it has spoken of it on this channel."""
+    def _hear(self, pair: Pair | None, now: Instant) -> None:
+        """Note that the exchange serves a pair: it has spoken of it on this channel. None: of one that is not known."""
         self._news = now.monotonic
-        if pair not in self._wanted:
+        if pair is None or pair not in self._wanted:
             self.unasked += 1
             return
         self._confirm(pair)

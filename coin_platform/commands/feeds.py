@@ -20,7 +20,7 @@ from coin_platform.commands.choice import chosen, exchanges_named
 from coin_platform.errors import CoinPlatformError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange, relocate
-from coin_platform.model import SECOND, Channel, Control, Event, Frame, Kind, Pair, Refused, Ticker
+from coin_platform.model import SECOND, Channel, Event, Frame, Kind, Pair, Refused, Ticker
 from coin_platform.settings import Mode, Settings, load
 
 HEAD = ("exchange", "pair", "last", "change", "best bid", "best ask", "UTC")
@@ -195,8 +195,8 @@ class _Door:
                 return event
         self.rest.heed_events(events)
         refused = [event.reason for event in events if isinstance(event, Refused)]
-        if Control(name=WITHOUT_A_PRICE, pair=pair) in events:
-            refused.append(WITHOUT_A_PRICE)
+        if WITHOUT_A_PRICE in events:
+            refused.append(WITHOUT_A_PRICE.name)
         raise _Refusal(", ".join(refused) or "no ticker in the answer")
 
     def _events(self, pair: Pair, payload: bytes) -> list[Event]:

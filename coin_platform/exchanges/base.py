@@ -88,8 +88,8 @@ class RefusalRule(NamedTuple):
 ABSENT = msgspec.Raw(b"")
 """The value of a field that a message leaves out."""
 
-WITHOUT_A_PRICE = "ticker without a price"
-"""The name of the control that stands for the ticker of a market in which nothing was traded yet: that is no error."""
+WITHOUT_A_PRICE = Control(name="ticker without a price")
+"""What a ticker says of a market in which nothing was traded yet: nothing, and that is no error."""
 
 NO_SUCH_MARKET = "no such market"  # our own reason where the answer to an unknown pair is an empty list
 _NO_SUCH_MARKET_RULE = RefusalRule(rf"^{NO_SUCH_MARKET}$", Refusal.FINAL)
@@ -147,7 +147,7 @@ class Exchange(ABC):
         """Read a symbol of this exchange. Raises `UnknownPair`, which makes a frame a dead letter."""
 
     def only_pair_in(self, payload: bytes, pairs: Iterable[Pair]) -> Pair | None:
-        """Return the one of these pairs that a message is about which cannot be read; None if that cannot be told.
+        """Return the one of these pairs that a message is about which gave no data; None if that cannot be told.
 
         A message that names several pairs, or none, may be about any of them.
         """
@@ -304,10 +304,7 @@ class Exchange(ABC):
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
         except _UNREADABLE as error:
             raise DecodeError(f"{self.name}: {error!s:.300}") from error
-        events = [
-            Control(name=WITHOUT_A_PRICE, pair=event.pair) if isinstance(event, Ticker) and not event.last else event
-            for event in events
-        ]
+        events = [WITHOUT_A_PRICE if isinstance(event, Ticker) and not event.last else event for event in events]
         for event in events:
             _check(event, frame.received_time)
         return events

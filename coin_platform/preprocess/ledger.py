@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Channel, Control, Data, Event, Gap, Kind, Microseconds, Pair, Refused
+from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange
+from coin_platform.model import SECOND, Channel, Data, Event, Gap, Kind, Microseconds, Pair, Refused
 from coin_platform.wire import (
     End,
     Facts,
@@ -266,7 +266,9 @@ class Ledger:
             names = {str(header.pair)} if is_covered else set()
         else:
             events = self._events(header, value)
-            names = {str(event.pair) for event in events or () if isinstance(event, Data | Control) and event.pair}
+            names = {str(event.pair) for event in events or () if isinstance(event, Data)}
+            if events is not None and WITHOUT_A_PRICE in events:
+                names.add(str(self.exchange.only_pair_in(value, map(Pair.read, line.pairs))))
             is_refused_now = events is None or any(isinstance(event, Refused) for event in events)
             if header.kind is Kind.REST and not is_refused_now:
                 names.add(str(header.pair))

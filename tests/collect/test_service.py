@@ -78,11 +78,14 @@ def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
     first, second = talk.pairs
     talk.hear(Control(name="heartbeat"))
     assert talk.session.served == frozenset()
-    talk.hear(Control(name=WITHOUT_A_PRICE, pair=first), data(Channel.TICKER, second))
+    talk.hear(data(Channel.TICKER, second))
+    talk.frame = msgspec.structs.replace(talk.frame, payload=f'["{kind.symbol(first)}"]'.encode())
+    talk.hear(WITHOUT_A_PRICE)
     assert talk.session.served == {first, second}
     assert talk.session.is_complete and not talk.session.refused
     assert talk.asked(after=HOUR) == 0
-    talk.hear(Control(name=WITHOUT_A_PRICE, pair=Pair("OTHER", kind.quote)))
+    talk.frame = msgspec.structs.replace(talk.frame, payload=b"[]")
+    talk.hear(WITHOUT_A_PRICE)
     assert talk.session.unasked == 1
 
 
