@@ -246,14 +246,14 @@ def test_R5_a_lander_that_begins_anew_stores_no_trade_of_the_hour_before(monkeyp
     words = Words()
     log, _ = story(words)
     kind, place = log.source.exchange, (log.source.topic, log.source.partition)
-    before = log.broker.end_offset(*place) - 4  # of the last window
+    before = log.broker.end_offset(*place) - 5  # the page and what came after it
     log.broker.commit(f"Landing_{group(kind.region, Channel.TRADE)}", *place, before)
     log.say(words.socket([Told(0, 10, 185.0)])[0])
     lake = Lake(MemoryStore(), MINUTE)
     lander = Lander(kind.region, [kind], SETTINGS, log.broker, lake)
     for moment in (0.0, 20.0):
         lander.step(moment)
-    assert places(lake.scan("trade").collect()) == [(before + 4, 0)]
+    assert places(lake.scan("trade").collect()) == [(before, 0), (before + 5, 0)]
 
 
 def test_R5_how_far_a_worker_that_begins_looks_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +273,25 @@ def test_R5_how_far_a_worker_that_begins_looks_back_is_bounded(monkeypatch: pyte
         assert (len(entries), len(further.entries(record))) == (1, int(not is_found))
         assert further.knows_since == (START + 6970 * SECOND if is_found else 0)
         assert lanes.reaching(further, log.broker, record, entries) is further
+
+
+def test_R5_a_worker_that_begins_in_a_long_window_knows_it_whole_and_looks_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words, log, day = Words(), Log("binance"), 1440 * MINUTE
+    day_begin = -(START % day) / SECOND + 86_400  # seconds after `START`
+    for number, hours in enumerate((-2, 1, 5), 3):
+        log.moment = day_begin + hours * 3600
+        log.say(words.socket([Told(0, number, log.moment)])[0])
+    monkeypatch.setattr(lanes, "TAIL", 1)
+    transform = lanes.prepared(log.source, log.broker, 3, day)
+    log.say(words.page([Told(0, 4, day_begin + 3600), Told(0, 3, day_begin - 7200)]), "r", words.pairs[0])
+    record = log.records()[-1]
+    entries = transform.entries(record)
+    assert [entry.event.id for entry in entries] == ["3"]
+    assert transform.knows_since > 0
+    assert lanes.reaching(transform, log.broker, record, entries) is transform
+    assert transform.knows_since == 0
 
 
 class Step(NamedTuple):
