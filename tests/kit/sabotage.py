@@ -285,8 +285,8 @@ SABOTAGES = (
     Sabotage(
         *("D9", "a run that never got a process is declared dead"),
         "coin_platform/orchestration/run_process.py",
-        "<= BOOT_SECONDS:",
-        "<= 1e9:",
+        "(LEFT_SECONDS if _is_left(record) else BOOT_SECONDS)",
+        "1e9",
         ("tests/orchestration/test_closing.py",),
     ),
     Sabotage(

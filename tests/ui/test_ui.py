@@ -189,7 +189,7 @@ def test_a_window_shows_its_numbers_and_a_picture_of_its_prices(ui: UI, backfill
     cells = row.all_inner_texts()
     assert any(re.search(r"dagster/partition_row_count\s+300\b", cell) for cell in cells)
     assert any(re.search(r"latency_p50_ms\s+1\d\.\d", cell) for cell in cells)
-    _take(page, "window.png", height=860)
+    _take(page, "window.png", width=1440, height=860)
 
 
 def test_a_failed_check_shows_which_pair_and_why(ui: UI, backfill: str) -> None:
@@ -205,11 +205,11 @@ def test_the_lineage_shows_what_was_materialised_and_which_table_failed_a_check(
     assert _ended(ui, backfill) == "Succeeded"
     page = ui.show(f"/locations/{LOCATION}/asset-groups/korea/lineage")
     page.get_by_text("3 / 4 Passed").wait_for()
-    _take(page, "lineage.png", height=1420)
+    _take(page, "lineage.png", width=1840, height=1420)
 
 
-def _take(page: Page, name: str, height: int) -> None:
+def _take(page: Page, name: str, width: int, height: int) -> None:
     """Take a picture for the README, if wanted."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(1000)  # until nothing fades in any more
-        page.screenshot(path=Path(folder) / name, clip={"x": 0, "y": 0, "width": 1440, "height": height})
+        page.screenshot(path=Path(folder) / name, clip={"x": 0, "y": 0, "width": width, "height": height})
