@@ -128,6 +128,16 @@ def test_unreported_is_an_outage_that_the_ledger_does_not_have() -> None:
     assert wrong(check(first + second, frames, gaps=[gap(1, None)])) == {"unreported": 1, "overreported": 1}
 
 
+def test_a_hole_with_two_causes_is_two_gaps_that_adjoin() -> None:
+    first, second = told(10), told(10, 2, at=90)
+    frames = kept(first) + kept(second, "ticker-0-b", epoch=2)
+    assert check(first + second, frames, gaps=[gap(1.5, 40), gap(40, 90.5)]).counts == CLEAN
+    assert wrong(check(first + second, frames, gaps=[gap(1.5, 40), gap(41, 90.5)])) == {
+        "unreported": 1,
+        "overreported": 2,
+    }
+
+
 def test_an_outage_may_be_said_to_begin_when_it_was_noticed() -> None:
     first, second = told(10), told(10, 2, at=90)
     closed = kept(first)[-1]._replace(time=T + 16 * SECOND, hash=None, kind=Kind.CLOSED)

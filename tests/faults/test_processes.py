@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ from coin_platform.broker import Broker, LocalBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.kafka import KafkaBroker
 from coin_platform.model import SECOND, BookUpdate, Event, Gap, Microseconds, Ticker, Trade
-from coin_platform.preprocess.gap import Gaps
+from coin_platform.preprocess.gap import Fault, Gaps, is_book
+from coin_platform.preprocess.tables import batch
 from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
 from coin_platform.simulator.log import digest
@@ -87,12 +89,16 @@ class Platform:
         """Return how many records there are."""
         return sum(self.broker.end_offsets([(each.topic, each.partition) for each in self.sources]).values())
 
-    def until_more(self, least: int = 100) -> None:
-        """Wait until every source has something new."""
-        before = {each: self.broker.end_offset(each.topic, each.partition) for each in self.sources}
-        until(
-            lambda: all(self.broker.end_offset(each.topic, each.partition) > before[each] for each in self.sources), 40
-        )
+    def until_more(self) -> None:
+        """Wait until every source has a new frame."""
+        before = {source: self.broker.end_offset(source.topic, source.partition) for source in self.sources}
+        until(lambda: all(self._has_frame(source, start) for source, start in before.items()), 40)
+
+    def _has_frame(self, source: Source, start: int) -> bool:
+        """Whether there is a frame from an offset on; the other records are ours."""
+        place = source.topic, source.partition
+        new = self.broker.read(*place, start, self.broker.end_offset(*place))
+        return any(unpack(record.header).kind.is_frame for record in new)
 
     def stored(self) -> list[Stored]:
         return stored_from(self.broker, self.sources)
@@ -104,11 +110,13 @@ class Platform:
         """Return the ledger of all that is stored."""
         found: list[Gap] = []
         for source in self.sources:
+            place = source.topic, source.partition
+            records = [*self.broker.read(*place, 0, self.broker.end_offset(*place))]
+            rows = batch(source, records)
+            faults = [Fault(offset, str(fault.pair), *fault[1:]) for offset, fault in rows.transform.faults]
             gaps = Gaps(source, None)
-            end = self.broker.end_offset(source.topic, source.partition)
-            gaps.read(self.broker.read(source.topic, source.partition, 0, end))
-            table = gaps.table()
-            found += gaps_from(source.exchange.name, table)
+            gaps.read(records, rows.rows if is_book(source) else None, faults)
+            found += gaps_from(source.exchange.name, gaps.table())
         return found
 
     def told_gaps(self) -> list[dict[str, str]]:
@@ -121,6 +129,12 @@ class Platform:
         ]
 
 
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections at a port of this machine."""
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def running(home: Path, broker_url: str, channels: str = "ticker,trade") -> Iterator[Platform]:
     """Run the exchanges; whatever else was started is killed in the end."""
@@ -131,6 +145,7 @@ def running(home: Path, broker_url: str, channels: str = "ticker,trade") -> Iter
     with closing(platform.broker):
         try:
             platform.start("simulate", "--seed", "7", "--rate", "50")
+            until(lambda: is_listening(platform.settings.simulator_port), 40)  # or a gap would begin with each test
             yield platform
         finally:
             for process in platform.processes.values():
@@ -299,7 +314,7 @@ def test_S8_A16_a_full_disk_of_the_local_log_ends_the_collector_with_a_line_and_
         platform.start("collect", "--region", "asia")
         platform.until_more()
         folder = platform.settings.path(platform.settings.journal_dir)
-        largest = max(path.stat().st_size for path in folder.rglob("*.db*"))
+        largest = max(path.stat().st_size for path in folder.rglob("*.db*") if ".new" not in path.name)
         process = platform.processes.pop("collect")
         psutil.Process(process.pid).rlimit(psutil.RLIMIT_FSIZE, (largest + 65_536,) * 2)
         full = time.time_ns() // 1000

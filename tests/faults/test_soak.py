@@ -82,7 +82,7 @@ def show(soak: Soak, verdicts: dict[str, Verdict]) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.no_cover  # the exchanges, which are in this process, take half the time so
 def test_S1_A1_A4_minutes_of_random_faults_lose_and_double_nothing(tmp_path: Path) -> None:
-    examine(Soak(plan(3, HALF_RATE, every=20, seed=112), tmp_path), "short soak")  # services, kills, a deploy
+    examine(Soak(plan(2, HALF_RATE, every=11, seed=112), tmp_path), "short soak")  # services, kills, a deploy
 
 
 @pytest.mark.long

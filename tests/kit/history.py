@@ -119,8 +119,9 @@ def check(
     `stored` is each partition in the order of its log; `rows` is what the tables account for, if they are to be looked
     at too; `made` are holes that the exchange made on purpose, of which its log of what was sent knows nothing.
     `served` says when all pairs of a feed have rows again that speaks again since some time.
-    A gap and a hole are the same if their bounds differ by no more than `tolerance`.
+    A gap and a hole are the same if their bounds differ by no more than `tolerance`; gaps that adjoin are one.
     """
+    gaps = _joined(gaps)
     found = Findings([], [], [], [], [], [])
     frames = _frames(stored, found)
     by_socket: dict[tuple[str, int], list[Sent]] = defaultdict(list)
@@ -155,6 +156,19 @@ def check(
     found.unreported.extend(hole for hole in holes if not hole.is_end and not covers.hole(hole))
     found.overreported.extend(gap for gap in gaps if not any(covers.same(gap, hole) for hole in holes))
     return found
+
+
+def _joined(gaps: Iterable[Gap]) -> list[Gap]:
+    """Return gaps of which none begins where another of its pair ends: one cause may follow the other in one hole."""
+    joined: list[Gap] = []
+    for gap in sorted(gaps, key=lambda gap: (gap.exchange, gap.channel, str(gap.pair), gap.start)):
+        last = joined[-1] if joined else None
+        feed = (gap.exchange, gap.channel, gap.pair, gap.start)
+        if last is not None and (last.exchange, last.channel, last.pair, last.stop) == feed:
+            joined[-1] = msgspec.structs.replace(last, stop=gap.stop)
+        else:
+            joined.append(gap)
+    return joined
 
 
 class _Span(NamedTuple):
