@@ -47,7 +47,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections at a port of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -232,7 +233,7 @@ class Kafka(Service):
         process.start([*base, "kafka.Kafka", str(config)])
 
     def is_healthy(self) -> bool:
-        if not any(map(_listens, self.ports)):
+        if not any(map(is_listening, self.ports)):
             return False  # a KafkaAdminClient that finds nobody leaves a thread and its sockets behind
         try:
             client = KafkaAdminClient(bootstrap_servers=self.address.split(","), bootstrap_timeout_ms=2_000)

@@ -12,8 +12,8 @@ from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.processes import identity, is_alive
 
 PROCESS = "coin/process"  # tag: the identity of the process that does a run
-LEFT_SECONDS = 20.0  # the same of a run that a killed process was about to launch; its daemon may still go on with it
 BOOT_SECONDS = 180.0  # until a launched run must have a process; loading the code takes seconds, a minute when busy
+LEFT_SECONDS = 20.0  # the same of a run that a killed process was about to launch; its daemon may still go on with it
 
 
 def note_process(instance: dg.DagsterInstance | None, run: dg.DagsterRun | None) -> None:

@@ -8,13 +8,12 @@ import ssl
 import struct
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from coin_platform import tls
 from coin_platform.broker import LocalBroker, MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
@@ -313,14 +312,6 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
     state, error = asyncio.run(scenario())
     assert state == "subscribing"
     assert "127.0.0.1" in error and "::1" in error
-
-
-@pytest.fixture(autouse=True)
-def _trust_as_it_was() -> Iterator[None]:
-    """Make contexts anew, for they keep what SSL_CERT_FILE was when they were made."""
-    tls.trusting.cache_clear()
-    yield
-    tls.trusting.cache_clear()
 
 
 @pytest.fixture(scope="module")

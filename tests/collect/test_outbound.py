@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -14,7 +14,6 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from coin_platform import tls
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector
 from coin_platform.collect.feed import Feed
@@ -40,13 +39,6 @@ class Direct(Quick):
 
     def socket_url(self, channel: Channel) -> str:
         return self.url
-
-
-@pytest.fixture(autouse=True)
-def _trust_as_it_was() -> Iterator[None]:
-    tls.trusting.cache_clear()
-    yield
-    tls.trusting.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ from coin_platform.settings import Settings
 from coin_platform.simulator.log import digest
 from coin_platform.sources import sources
 from coin_platform.wire import GAPS, Record, frame, time_text, unpack
-from infra.stack import ROOT, free_ports
+from infra.stack import ROOT, free_ports, is_listening
 from tests.faults.witness import read
 from tests.kit.delivery import until
 from tests.kit.figures import figure
@@ -127,12 +126,6 @@ class Platform:
             for place in places
             for record in self.broker.read(*place, 0, self.broker.end_offset(*place))
         ]
-
-
-def is_listening(port: int) -> bool:
-    """Whether somebody takes connections at a port of this machine."""
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import shutil
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -46,7 +47,7 @@ UPBIT = EXCHANGES["upbit"]
 TICKERS = [frame.payload for frame in frames("upbit", "ticker")]
 
 
-class World:
+class World(ABC):
     """A raw partition of Upbit's tickers that can be lost, and a lake."""
 
     def __init__(self, lake: Lake) -> None:
@@ -56,13 +57,13 @@ class World:
 
     broker: Broker
 
+    @abstractmethod
     def append(self, time: Microseconds, header: str, value: bytes) -> None:
         """Log a record at this time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin_anew(self) -> None:
         """Lose the log."""
-        raise NotImplementedError
 
     def log(self, window: Window, count: int) -> None:
         """Log an opened connection and some tickers, 10 ms one after the other."""
