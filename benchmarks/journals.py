@@ -12,9 +12,8 @@ from pathlib import Path
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks.compare import Outcome, in_turns, paused_gc, same
-from coin_platform import topics
-from coin_platform.journal import Journal
-from coin_platform.journal_reader import JournalReader
+from coin_platform.broker import kafka_topics
+from coin_platform.journal import JournalReader, JournalWriter
 from infra.stack import Kafka, StackError
 
 WRITERS, COUNT, SIZE = 3, 60_000, 400
@@ -40,7 +39,7 @@ def _measure(folder: Path, address: str) -> Iterator[Outcome]:
     def kafka() -> None:
         name = f"bench-{next(numbers)}"
         with closing(KafkaAdminClient(bootstrap_servers=address)) as admin:
-            options = {"num_partitions": WRITERS, "replication_factor": 1, "configs": topics.config(1)}
+            options = {"num_partitions": WRITERS, "replication_factor": 1, "configs": kafka_topics.config(1)}
             admin.create_topics({name: options}, wait_for_metadata=True)
         _together(_write_kafka, f"{address} {name}")
 
@@ -99,7 +98,7 @@ def _values() -> list[bytes]:
 
 
 def _write_journal(place: str, number: int, start: Barrier) -> None:
-    with closing(Journal(Path(place) / f"{number}.db")) as journal:
+    with closing(JournalWriter(Path(place) / f"{number}.db")) as journal:
         values = _values()
         start.wait(60)
         for at, value in enumerate(values):

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.compare import Outcome, same
-from coin_platform.kafka import KafkaBroker
+from coin_platform.broker.kafka import KafkaBroker
 from infra.stack import Kafka, StackError
 from tests.kit.topics import PARTITIONS, fresh_topic
 

@@ -8,9 +8,7 @@ from itertools import cycle
 from pathlib import Path
 
 from benchmarks.compare import Outcome, same
-from coin_platform.journal import Journal, flush_all
-from coin_platform.journal_reader import JournalReader
-from coin_platform.journal_writer import Writer
+from coin_platform.journal import JournalReader, JournalWriter, WriterThread, flush_all
 
 JOURNALS, PACE, SECONDS, TURNS = 16, 500, 4.0, 3  # partitions of a region, records a second of all
 HEADER, VALUE = "w,1,ticker-0-62f8a1c2,1234,1790000000000000", b"x" * 400
@@ -20,19 +18,19 @@ def run(folder: Path) -> Iterator[Outcome]:
     """Measure in `folder`, the two ways in turns."""
     taken: dict[str, list[float]] = {"one": [], "each": []}
     for turn in range(TURNS):
-        taken["one"].append(_share(folder / f"one-{turn}", [Writer()] * JOURNALS))
-        taken["each"].append(_share(folder / f"each-{turn}", [Writer() for _ in range(JOURNALS)]))
+        taken["one"].append(_share(folder / f"one-{turn}", [WriterThread()] * JOURNALS))
+        taken["each"].append(_share(folder / f"each-{turn}", [WriterThread() for _ in range(JOURNALS)]))
     one, each = (statistics.median(found) for found in taken.values())
     note = f"{100 * one:.1f} against {100 * each:.1f} % of a core, {PACE} records/s into {JOURNALS} journals"
     yield Outcome("P22", "CPU of one writer, against one for each journal", each / one, must=1.3, note=note)
 
 
-def _share(folder: Path, writers: Sequence[Writer]) -> float:
+def _share(folder: Path, writers: Sequence[WriterThread]) -> float:
     """Append at the pace; return what part of a core that took."""
     paths = [folder / f"{number}.db" for number in range(JOURNALS)]
     with ExitStack() as stack:
         journals = [
-            stack.enter_context(closing(Journal(path, writer=writer)))
+            stack.enter_context(closing(JournalWriter(path, writer=writer)))
             for path, writer in zip(paths, writers, strict=True)
         ]
         for journal in journals:

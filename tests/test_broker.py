@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from kafka import KafkaAdminClient, TopicPartition
 
 from coin_platform.broker import Broker, LocalBroker, MemoryBroker, connect
+from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.errors import PartitionBusy, RetentionLoss, SettingsError
-from coin_platform.journal import Journal
-from coin_platform.kafka import KafkaBroker
+from coin_platform.journal import JournalWriter
 from coin_platform.settings import Settings
 from coin_platform.wire import Record
 from infra.stack import Kafka
@@ -359,12 +359,12 @@ def test_readers_lock_nothing_and_writers_only_the_partition_they_append_to(tmp_
 def test_a_flush_has_all_journals_synced_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[bool]] = []
 
-    def flush(journal: Journal) -> None:
+    def flush(journal: JournalWriter) -> None:
         asked.append([each._flush_to == 1 for each in broker._journals.values()])
         real(journal)
 
-    real = Journal.flush
-    monkeypatch.setattr(Journal, "flush", flush)
+    real = JournalWriter.flush
+    monkeypatch.setattr(JournalWriter, "flush", flush)
     with closing(LocalBroker(tmp_path)) as broker:
         for partition in range(4):
             broker.append(TOPIC, partition, "h", b"x")

@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 
 from coin_platform.errors import Damaged, LakeError
-from coin_platform.lake import Lake
-from coin_platform.lake_object import Broken, NotOurs, content_hash, decode, encode, facts_of
+from coin_platform.lake import FolderStore, Lake
+from coin_platform.lake.parquet import Broken, NotOurs, content_hash, decode, encode, facts_of
 from coin_platform.model import SECOND, Window
-from coin_platform.store import FolderStore
 
 HOUR = 3600 * SECOND
 TEN = 1_792_144_800 * SECOND  # 2026-10-16 10:00 UTC

@@ -12,15 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from coin_platform import deployment
-from coin_platform.deployment import FILE, Deployment, deployment_of
 from coin_platform.errors import Conflict, LakeError, NotOwner, SettingsError
-from coin_platform.lake import LAKE_FILE, Lake, Store, open_lake
-from coin_platform.landing import CLAIM_SECONDS, Landing
+from coin_platform.lake import FolderStore, Lake, MemoryStore, Store, deployment, open_lake
+from coin_platform.lake.deployment import FILE, Deployment, deployment_of
+from coin_platform.lake.lake import LAKE_FILE
+from coin_platform.lake.landing import CLAIM_SECONDS, LandingStore
+from coin_platform.lake.s3 import S3Store
 from coin_platform.model import SECOND, Window
-from coin_platform.s3 import S3Store
 from coin_platform.settings import Settings
-from coin_platform.store import FolderStore, MemoryStore
 from tests.kit.s3 import s3_client, scan_options
 
 HOUR = 3600 * SECOND
@@ -116,7 +115,7 @@ def test_D2_a_lake_of_a_former_version_is_adopted_by_its_first_writer_and_keeps_
 
 def test_D2_a_lander_that_runs_on_looks_again_who_owns_the_lake() -> None:
     store, moment = MemoryStore(), 0.0
-    landing = Landing(store, lake_of(store, OURS)._claim, lambda: moment)
+    landing = LandingStore(store, lake_of(store, OURS)._claim, lambda: moment)
     landing.put("ticker", "upbit", "topic-0-1", ROWS)
     lake_of(store, OTHERS).adopt(OURS)
     moment = CLAIM_SECONDS

@@ -18,10 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
-from coin_platform.journal import Journal
-from coin_platform.journal_lock import WRITER, hold, holder
-from coin_platform.journal_reader import JournalReader, Positions
-from coin_platform.journal_writer import Writer
+from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread
+from coin_platform.journal.lock import WRITER, hold, holder
 from coin_platform.model import SECOND
 from tests.kit.delivery import until
 
@@ -34,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, count: int, value: bytes = b"value") -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         for n in range(count):
             journal.append(f"h{n}", value)
 
@@ -80,7 +78,7 @@ def test_offsets_are_0_1_2_and_go_on_after_a_restart(path: Path) -> None:
 
 
 def test_offsets_are_not_used_again_after_everything_was_trimmed_and_the_writer_restarted(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         for _ in range(10):
             journal.append("h", b"")
         journal.flush()
@@ -91,7 +89,7 @@ def test_offsets_are_not_used_again_after_everything_was_trimmed_and_the_writer_
 
 
 def test_an_asked_for_trim_is_done_when_close_returns(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         for _ in range(25_000):
             journal.append("h", b"")
         journal.trim(24_999)
@@ -99,7 +97,7 @@ def test_an_asked_for_trim_is_done_when_close_returns(path: Path) -> None:
 
 
 def test_a_trim_beyond_the_end_spares_what_comes_later(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         journal.append("h", b"old")
         journal.trim(100)
         until(lambda: JournalReader(path).begin_offset() == 1, 10)
@@ -110,25 +108,25 @@ def test_a_trim_beyond_the_end_spares_what_comes_later(path: Path) -> None:
 def test_append_time_never_goes_back_even_if_the_clock_does(path: Path) -> None:
     times = iter([1_000, 400, 2_000])
     for _ in range(3):  # a new writer each time, so that a restart is no excuse
-        with closing(Journal(path, clock=lambda: next(times))) as journal:
+        with closing(JournalWriter(path, clock=lambda: next(times))) as journal:
             journal.append("h", b"")
     assert [record.time for record in JournalReader(path).read(0)] == [1_000, 1_000, 2_000]
 
 
 def test_the_last_time_outlives_the_records(path: Path) -> None:
-    with closing(Journal(path, clock=lambda: 5_000)) as journal:
+    with closing(JournalWriter(path, clock=lambda: 5_000)) as journal:
         journal.append("h", b"")
         journal.flush()
         journal.trim(1)
     assert JournalReader(path).last_time() == 5_000
-    with closing(Journal(path, clock=lambda: 3)) as journal:
+    with closing(JournalWriter(path, clock=lambda: 3)) as journal:
         journal.append("h", b"")
     assert [record.time for record in JournalReader(path).read(1)] == [5_000]
 
 
 def test_the_offset_for_a_time_is_the_first_record_at_or_after_it(path: Path) -> None:
     clock = iter([100, 200, 200, 300])
-    with closing(Journal(path, clock=lambda: next(clock))) as journal:
+    with closing(JournalWriter(path, clock=lambda: next(clock))) as journal:
         for _ in range(4):
             journal.append("h", b"")
             journal.flush()
@@ -159,7 +157,7 @@ def test_a_range_ends_before_its_stop_and_at_the_end(path: Path) -> None:
 
 
 def test_records_larger_than_a_read_step_come_whole_and_in_order(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         for n in range(6):
             journal.append("h", bytes([n]) * (7 * MIB))
             journal.flush()
@@ -167,7 +165,7 @@ def test_records_larger_than_a_read_step_come_whole_and_in_order(path: Path) -> 
 
 
 def test_a_record_is_readable_soon_without_a_flush(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         journal.append("h", b"soon")
         until(lambda: JournalReader(path).end_offset() == 1, 10)
         assert [r.value for r in JournalReader(path).read(0)] == [b"soon"]
@@ -182,7 +180,7 @@ while seen < 2000:
         seen += 1
 print(seen)
 """
-    with process(follow, path) as child, closing(Journal(path)) as journal:
+    with process(follow, path) as child, closing(JournalWriter(path)) as journal:
         for n in range(2_000):
             journal.append("h", b"%d" % n)
             if n % 100 == 0:
@@ -195,7 +193,7 @@ def test_a_reader_that_dawdles_does_not_let_the_write_ahead_log_grow(path: Path)
     write(path, 6_000)
     reading = JournalReader(path).read(0)
     next(reading)
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         for _ in range(20):
             for _ in range(4):
                 journal.append("h", bytes(MIB))
@@ -208,7 +206,7 @@ def test_a_trim_under_a_reader_is_an_error_not_a_hole(path: Path) -> None:
     write(path, 12_000)
     reading = JournalReader(path, "topic T partition 0").read(0)
     next(reading)
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         journal.trim(11_000)
     with pytest.raises(RetentionLoss, match=r"topic T partition 0: offset 5000 was trimmed, .* is 11000"):
         list(reading)
@@ -292,7 +290,7 @@ def test_D25_a_damaged_journal_is_one_line_of_its_writer_with_file_and_remedy(
 ) -> None:
     write(path, 500)
     ill(path)
-    journal = Journal(path)
+    journal = JournalWriter(path)
     with pytest.raises(DeliveryError, match=rf"journal {path}: [^\n]+; [^\n]+"):
         for _ in range(100):
             journal.append("h", b"value" * 100)
@@ -328,7 +326,7 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
     path = tmp_path_factory.mktemp("journal") / "0.db"
     written: list[bytes] = []
     begin = 0
-    journal = Journal(path, writer=Writer(0))
+    journal = JournalWriter(path, writer=WriterThread(0))
     try:
         for count, trim_to, is_restart in steps:
             new = [b"%d" % (len(written) + n) for n in range(count)]
@@ -342,7 +340,7 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
             assert JournalReader(path).begin_offset() == begin
             if is_restart:
                 journal.close()
-                journal = Journal(path, writer=Writer(0))
+                journal = JournalWriter(path, writer=WriterThread(0))
     finally:
         journal.close()
     start = data.draw(st.integers(begin, len(written)))
@@ -360,7 +358,7 @@ def test_a_range_is_the_slice_of_what_was_appended_whatever_was_trimmed(
 
 def test_append_does_not_wait_for_a_disk_that_stands_still(path: Path) -> None:
     write(path, 1)
-    with closing(Journal(path)) as journal, closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with closing(JournalWriter(path)) as journal, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # the writer's thread now waits for us
         for _ in range(1_000):
             journal.append("h", b"")
@@ -377,7 +375,7 @@ def test_K2_commits_do_not_wait_for_a_sync_that_takes_long(path: Path, monkeypat
         has_begun.set()
         assert may_end.wait(10)
 
-    with closing(Journal(path, sync_every=0)) as journal:
+    with closing(JournalWriter(path, sync_every=0)) as journal:
         journal.append("h", b"first")
         journal.flush()
         monkeypatch.setattr(os, "fsync", sync)
@@ -391,7 +389,7 @@ def test_K2_commits_do_not_wait_for_a_sync_that_takes_long(path: Path, monkeypat
 def test_what_waits_in_memory_has_a_bound(path: Path) -> None:
     write(path, 1)
     with (
-        closing(Journal(path, buffer_bytes=10_000)) as journal,
+        closing(JournalWriter(path, buffer_bytes=10_000)) as journal,
         closing(sqlite3.connect(path, isolation_level=None)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
@@ -405,7 +403,7 @@ def test_what_waits_in_memory_has_a_bound(path: Path) -> None:
 
 
 def test_threads_may_append_together_and_each_keeps_its_order(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
 
         def run(name: str) -> None:
             for n in range(2_000):
@@ -423,7 +421,7 @@ def test_threads_may_append_together_and_each_keeps_its_order(path: Path) -> Non
 
 def test_the_listener_hears_each_new_end(path: Path) -> None:
     ends: list[int] = []
-    with closing(Journal(path, on_append=ends.append)) as journal:
+    with closing(JournalWriter(path, on_append=ends.append)) as journal:
         for _ in range(3):
             journal.append("h", b"")
             journal.flush()
@@ -431,7 +429,7 @@ def test_the_listener_hears_each_new_end(path: Path) -> None:
 
 
 def test_a_closed_journal_says_so_and_may_be_closed_again(path: Path) -> None:
-    journal = Journal(path)
+    journal = JournalWriter(path)
     journal.close()
     journal.close()
     with pytest.raises(DeliveryError, match=f"journal {path} is closed"):
@@ -445,13 +443,13 @@ def test_a_second_writer_is_told_who_the_first_one_is(path: Path) -> None:
     with process("journal = Journal(path); journal.flush(); print('open', flush=True); time.sleep(60)", path) as child:
         assert line(child) == "open"
         with pytest.raises(PartitionBusy, match=rf"journal {path} is being written by process {child.pid}: end"):
-            Journal(path)
+            JournalWriter(path)
         assert JournalReader(path).end_offset() == 0  # readers do not mind
 
 
 def test_a_guest_appends_beside_the_writer_and_follows_it(path: Path) -> None:
-    writer = Journal(path)
-    with closing(Journal(path, guest=True)) as guest:
+    writer = JournalWriter(path)
+    with closing(JournalWriter(path, guest=True)) as guest:
         assert guest.host() == os.getpid()
         assert writer.has_guest
         for number in range(40):
@@ -467,43 +465,47 @@ def test_a_guest_appends_beside_the_writer_and_follows_it(path: Path) -> None:
         assert sorted(int(record.value) for record in JournalReader(path).read(0)) == list(range(40))
         assert guest.host() is None
         with pytest.raises(PartitionBusy, match="is being written by process"):
-            Journal(path)
+            JournalWriter(path)
         guest.append("h", b"40")
         guest.flush()
         assert JournalReader(path).end_offset() == 41
-        with closing(Journal(path, guest=True)) as next_one:
+        with closing(JournalWriter(path, guest=True)) as next_one:
             assert next_one.host() == os.getpid()
             assert guest.has_guest
-    with closing(Journal(path, guest=True)) as alone:
+    with closing(JournalWriter(path, guest=True)) as alone:
         assert alone.host() is None and not alone.has_guest
 
 
 def test_there_is_one_guest_and_the_second_is_told_who(path: Path) -> None:
     busy = rf"journal {path} is about to be taken over by process {os.getpid()}: end that one first"
-    with closing(Journal(path)), closing(Journal(path, guest=True)), pytest.raises(PartitionBusy, match=busy):
-        Journal(path, guest=True)
+    with (
+        closing(JournalWriter(path)),
+        closing(JournalWriter(path, guest=True)),
+        pytest.raises(PartitionBusy, match=busy),
+    ):
+        JournalWriter(path, guest=True)
 
 
 def test_a_guest_does_not_take_the_process_of_another_machine_for_one_of_ours(path: Path) -> None:
-    with closing(Journal(path)):
+    with closing(JournalWriter(path)):
         lock = path.with_name("0.db.lock")
         lock.write_text("17 elsewhere\n")
         busy = rf"journal {path} is being written by process 17 of elsewhere: end that one first"
         for _ in range(2):
             with pytest.raises(PartitionBusy, match=busy):
-                Journal(path, guest=True)
+                JournalWriter(path, guest=True)
 
 
 def test_the_lock_of_a_former_version_names_its_process(path: Path) -> None:
-    with closing(Journal(path)):
+    with closing(JournalWriter(path)):
         path.with_name("0.db.lock").write_text("17\n")
-        with closing(Journal(path, guest=True)) as guest:
+        with closing(JournalWriter(path, guest=True)) as guest:
             assert guest.host() == 17
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\n", b"12 \n\n"])
 def test_D28_a_lock_file_that_names_nobody_is_of_an_unknown_process(path: Path, content: bytes) -> None:
-    with closing(Journal(path)):
+    with closing(JournalWriter(path)):
         lock = path.with_name("0.db.lock")
         lock.write_bytes(content)
         named = holder(path, WRITER, patience=0.01)
@@ -512,7 +514,7 @@ def test_D28_a_lock_file_that_names_nobody_is_of_an_unknown_process(path: Path, 
             return
         for guest in (False, True):
             with pytest.raises(PartitionBusy, match=rf"journal {path} is being written by an unknown process: end"):
-                Journal(path, guest=guest)
+                JournalWriter(path, guest=guest)
 
 
 def test_D28_a_lock_is_held_also_when_a_full_disk_takes_no_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,7 +543,7 @@ def test_D28_a_longer_name_of_a_former_holder_leaves_nothing(path: Path) -> None
 
 def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
     options: Any = {"retention_bytes": 1, "retain_every": 0.01}
-    with closing(Journal(path)) as writer, closing(Journal(path, guest=True, **options)) as guest:
+    with closing(JournalWriter(path)) as writer, closing(JournalWriter(path, guest=True, **options)) as guest:
         for _ in range(20):
             guest.append("h", b"value")
             guest.flush()
@@ -590,7 +592,7 @@ def test_a_half_made_file_of_a_killed_writer_is_made_anew(path: Path) -> None:
 
 
 def test_trimmed_space_returns_to_the_disk(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         for _ in range(40):
             journal.append("h", os.urandom(MIB))
         journal.append("h", b"kept")
@@ -604,7 +606,7 @@ def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path:
     hour = 3_600 * SECOND
     time_ = hour
     with closing(
-        Journal(path, clock=lambda: time_, monotonic=lambda: time_ / SECOND, retention_hours=2, retain_every=0.01)
+        JournalWriter(path, clock=lambda: time_, monotonic=lambda: time_ / SECOND, retention_hours=2, retain_every=0.01)
     ) as journal:
         journal.append("h", b"at 1")
         journal.flush()
@@ -620,7 +622,7 @@ def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path:
 
 
 def test_the_oldest_records_go_when_there_are_too_many_bytes(path: Path) -> None:
-    with closing(Journal(path, retention_bytes=4 * MIB, retain_every=0.01)) as journal:
+    with closing(JournalWriter(path, retention_bytes=4 * MIB, retain_every=0.01)) as journal:
         for n in range(200):
             journal.append("h", bytes([n]) * 100_000)
         until(lambda: JournalReader(path).begin_offset() > 0, 10)
@@ -665,13 +667,13 @@ journal.close()
 def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DeliveryError, match=r"file/0\.db: .*COIN_JOURNAL_DIR"):
-        Journal(tmp_path / "file" / "0.db")
+        JournalWriter(tmp_path / "file" / "0.db")
 
 
 def test_a_file_that_is_no_journal_is_an_error_of_the_next_call_and_stays_untouched(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a journal" * 1_000)
-    journal = Journal(path)
+    journal = JournalWriter(path)
     with pytest.raises(DeliveryError, match=f"journal {path}: file is not a database; .*move it away"):
         for _ in range(2):  # the first call may come before the writer has looked
             journal.append("h", b"")
@@ -682,7 +684,7 @@ def test_a_file_that_is_no_journal_is_an_error_of_the_next_call_and_stays_untouc
 
 
 def test_a_file_deleted_while_it_is_written_is_noticed(path: Path) -> None:
-    journal = Journal(path)
+    journal = JournalWriter(path)
     journal.append("h", b"")
     journal.flush()
     for file in path.parent.glob("0.db*"):
@@ -698,7 +700,7 @@ def test_an_error_of_the_listener_is_not_swallowed(path: Path) -> None:
     def listen(end: int) -> None:
         raise ValueError(f"cannot take {end}")
 
-    journal = Journal(path, on_append=listen)
+    journal = JournalWriter(path, on_append=listen)
     journal.append("h", b"")
     with pytest.raises(DeliveryError, match="cannot take 1"):
         journal.flush()
@@ -783,15 +785,15 @@ def make_former(path: Path) -> None:
 
 
 def test_D1_a_journal_of_a_former_version_is_read_and_gets_an_identity_from_its_next_writer(path: Path) -> None:
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         journal.append("h", b"1")
     make_former(path)
     reader = JournalReader(path)
     assert reader.identity() is None and [record.value for record in reader.read(0)] == [b"1"]
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         journal.append("h", b"2")
     name = reader.identity()
     assert name and [record.value for record in reader.read(0)] == [b"1", b"2"]
-    with closing(Journal(path)) as journal:
+    with closing(JournalWriter(path)) as journal:
         journal.append("h", b"3")
     assert reader.identity() == JournalReader(path).identity() == name

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from coin_platform.errors import DeliveryError
-from coin_platform.journal import Journal, flush_all
-from coin_platform.journal_lock import WRITER
-from coin_platform.journal_reader import JournalReader
-from coin_platform.journal_writer import Writer
+from coin_platform.journal import JournalReader, JournalWriter, WriterThread, flush_all
+from coin_platform.journal.lock import WRITER
 from tests.kit.delivery import until
 
 
@@ -25,10 +23,10 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def journals(paths: list[Path]) -> Iterator[list[Journal]]:
-    writer = Writer()
+def journals(paths: list[Path]) -> Iterator[list[JournalWriter]]:
+    writer = WriterThread()
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(Journal(path, writer=writer))) for path in paths]
+        yield [stack.enter_context(closing(JournalWriter(path, writer=writer))) for path in paths]
 
 
 def writing() -> list[threading.Thread]:
@@ -40,9 +38,9 @@ def values(path: Path) -> list[bytes]:
 
 
 def test_all_journals_are_written_by_one_thread_that_ends_with_the_last(paths: list[Path]) -> None:
-    before, writer = len(writing()), Writer()
+    before, writer = len(writing()), WriterThread()
     for round_ in range(2):  # a writer that has nothing left begins again
-        journals = [Journal(path, writer=writer) for path in paths]
+        journals = [JournalWriter(path, writer=writer) for path in paths]
         for number, journal in enumerate(journals):
             journal.append("h", b"%d" % number)
         assert len(writing()) == before + 1
@@ -56,8 +54,8 @@ def test_all_journals_are_written_by_one_thread_that_ends_with_the_last(paths: l
 def test_what_came_in_the_20_ms_after_the_first_record_is_committed_with_it(paths: list[Path]) -> None:
     times: list[float] = []
     first, second = (
-        Journal(path, writer=writer, on_append=lambda _: times.append(time.monotonic()))
-        for writer in [Writer(1.0)]
+        JournalWriter(path, writer=writer, on_append=lambda _: times.append(time.monotonic()))
+        for writer in [WriterThread(1.0)]
         for path in paths[:2]
     )
     with closing(first), closing(second):
@@ -75,19 +73,22 @@ def test_what_came_in_the_20_ms_after_the_first_record_is_committed_with_it(path
 
 
 def test_who_flushes_one_journal_does_not_wait_for_the_others(paths: list[Path]) -> None:
-    writer = Writer(60)
-    with closing(Journal(paths[0], writer=writer)) as patient, closing(Journal(paths[1], writer=writer)) as hasty:
+    writer = WriterThread(60)
+    with (
+        closing(JournalWriter(paths[0], writer=writer)) as patient,
+        closing(JournalWriter(paths[1], writer=writer)) as hasty,
+    ):
         patient.append("h", b"waits")
         hasty.append("h", b"now")
         hasty.flush()
         assert values(paths[1]) == [b"now"]
 
 
-def test_a_journal_that_fails_ends_alone(paths: list[Path], journals: list[Journal]) -> None:
+def test_a_journal_that_fails_ends_alone(paths: list[Path], journals: list[JournalWriter]) -> None:
     def refuse(end: int) -> None:
         raise ValueError(f"cannot take {end}")
 
-    broken = Journal(paths[0].with_name("broken.db"), writer=journals[0]._writer, on_append=refuse)
+    broken = JournalWriter(paths[0].with_name("broken.db"), writer=journals[0]._writer, on_append=refuse)
     broken.append("h", b"")
     with pytest.raises(DeliveryError, match="cannot take 1"):
         broken.flush()
@@ -100,7 +101,7 @@ def test_a_journal_that_fails_ends_alone(paths: list[Path], journals: list[Journ
 
 
 def test_a_guest_whose_host_has_made_no_file_yet_holds_up_nobody(
-    paths: list[Path], journals: list[Journal], tmp_path: Path
+    paths: list[Path], journals: list[JournalWriter], tmp_path: Path
 ) -> None:
     path = tmp_path / "other" / "0.db"
     path.parent.mkdir()
@@ -108,7 +109,7 @@ def test_a_guest_whose_host_has_made_no_file_yet_holds_up_nobody(
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(f"{os.getpid()} {socket.gethostname()}\n")
         lock.flush()
-        guest = Journal(path, writer=journals[0]._writer, guest=True)
+        guest = JournalWriter(path, writer=journals[0]._writer, guest=True)
         guest.append("h", b"waits")
         journals[0].append("h", b"goes on")
         journals[0].flush()

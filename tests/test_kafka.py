@@ -16,13 +16,12 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from typer.testing import CliRunner
 
-from coin_platform import kafka as kafka_module
-from coin_platform import topics
-from coin_platform.broker import LocalBroker, connect
+from coin_platform.broker import LocalBroker, connect, kafka_topics
+from coin_platform.broker import kafka as kafka_module
+from coin_platform.broker.kafka import KafkaBroker, spool_folder
 from coin_platform.commands import topics as commands
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import KafkaBroker, spool_folder
 from coin_platform.model import Channel, Region
 from coin_platform.settings import Settings, load
 from coin_platform.wire import GAPS, Record, processed_topic, raw_topic
@@ -76,7 +75,7 @@ def test_a_record_on_the_wire_has_one_header_the_exact_bytes_and_the_exchange_as
     kafka: Kafka, tmp_path: Path
 ) -> None:
     ours = region(kafka, tmp_path)
-    topics.create(ours)
+    kafka_topics.create(ours)
     topic = f"{ours.topic_korea}SocketDataIn-ticker"
     with closing(connect(ours)) as broker:
         broker.append(topic, 1, "w,1,a,7,1729678813578000", b'{"price": 1.50}')
@@ -187,7 +186,7 @@ def test_a_prefetch_holds_no_more_than_it_should(
         for _ in range(20):
             broker.append(topic, partition, "h", os.urandom(100_000))
     broker.flush()
-    monkeypatch.setattr("coin_platform.kafka._AHEAD_BYTES", 3_000_000)
+    monkeypatch.setattr("coin_platform.broker.kafka._AHEAD_BYTES", 3_000_000)
     stops = broker.prefetch({(topic, partition): (0, 20) for partition in range(PARTITIONS)})
     held = sum(map(len, broker._held.values()))
     assert 0 < held <= 20 + 30, "a poll gives one partition's batches, or those of some"
@@ -210,17 +209,17 @@ def test_what_is_not_there_is_named_with_the_remedy(kafka: Kafka, broker: KafkaB
 @pytest.mark.kafka
 def test_a_topic_has_a_partition_for_each_exchange_of_its_region(kafka: Kafka, tmp_path: Path) -> None:
     ours = region(kafka, tmp_path)
-    made = topics.create(ours)
+    made = kafka_topics.create(ours)
     assert [name for name in made if name.startswith(ours.topic_korea)] == [
         f"{ours.topic_korea}SocketDataIn-{channel}{suffix}"
         for channel in ("ticker", "Orderbook", "trade", "candle")
         for suffix in ("", "-DLT")
     ]
-    assert topics.create(ours) == []
-    topics.check(ours)
-    with topics.administration(topics.servers(ours)) as client:
-        found = topics.states(client, ours)
-        held = topics.holdings(client, [state.topic.name for state in found])
+    assert kafka_topics.create(ours) == []
+    kafka_topics.check(ours)
+    with kafka_topics.administration(kafka_topics.servers(ours)) as client:
+        found = kafka_topics.states(client, ours)
+        held = kafka_topics.holdings(client, [state.topic.name for state in found])
     assert all(state.exists and not state.faults for state in found)
     sizes = {name: len(partitions) for name, partitions in held.items()}
     assert sizes[f"{ours.topic_korea}SocketDataIn-ticker"] == 4
@@ -248,14 +247,14 @@ def test_A8_a_topic_that_is_wrong_is_refused_and_left_alone(
 ) -> None:
     ours = region(kafka, tmp_path)
     name = f"{ours.topic_korea}SocketDataIn-ticker"
-    options = {"num_partitions": partitions, "replication_factor": 1, "configs": {**topics.config(1), **wrong}}
+    options = {"num_partitions": partitions, "replication_factor": 1, "configs": {**kafka_topics.config(1), **wrong}}
     with closing(KafkaAdminClient(bootstrap_servers=kafka.address)) as admin:
         admin.create_topics({name: options}, wait_for_metadata=True)
-    for refuse in (topics.check, topics.create, connect):
+    for refuse in (kafka_topics.check, kafka_topics.create, connect):
         with pytest.raises(SettingsError, match=f"{name}: {fault}"):
             refuse(ours)
-    with topics.administration([kafka.address]) as client:
-        found = {state.topic.name: state for state in topics.states(client, ours)}
+    with kafka_topics.administration([kafka.address]) as client:
+        found = {state.topic.name: state for state in kafka_topics.states(client, ours)}
     assert found[name].faults == [fault]
     assert not found[f"{ours.topic_korea}SocketDataIn-trade"].exists, "nothing was made beside it"
 
@@ -264,20 +263,20 @@ def test_A8_a_topic_that_is_wrong_is_refused_and_left_alone(
 def test_a_topic_that_is_kept_longer_or_for_ever_is_right(kafka: Kafka, tmp_path: Path) -> None:
     ours = region(kafka, tmp_path)
     name = f"{ours.topic_korea}SocketDataIn-ticker"
-    configs = {**topics.config(1), "retention.ms": "-1", "max.message.bytes": str(32 << 20)}
+    configs = {**kafka_topics.config(1), "retention.ms": "-1", "max.message.bytes": str(32 << 20)}
     with closing(KafkaAdminClient(bootstrap_servers=kafka.address)) as admin:
         admin.create_topics(
             {name: {"num_partitions": 4, "replication_factor": 1, "configs": configs}}, wait_for_metadata=True
         )
-    assert name not in topics.create(ours)
-    topics.check(ours)
+    assert name not in kafka_topics.create(ours)
+    kafka_topics.check(ours)
 
 
 @pytest.mark.kafka
 def test_too_few_copies_are_a_fault_where_more_are_wanted(kafka: Kafka, tmp_path: Path) -> None:
-    topics.create(ours := region(kafka, tmp_path))
+    kafka_topics.create(ours := region(kafka, tmp_path))
     with pytest.raises(SettingsError, match=r"it has 1 copies, fewer than 3; .*min\.insync\.replicas is 1, not 2"):
-        topics.check(ours.model_copy(update={"kafka_replication": 3}))
+        kafka_topics.check(ours.model_copy(update={"kafka_replication": 3}))
 
 
 @pytest.mark.kafka
@@ -338,7 +337,7 @@ def test_a_broker_that_is_away_stops_nobody_who_appends(tmp_path: Path, caplog: 
 @pytest.mark.parametrize("url", ["kafka:", "kafka://", "kafka://host", "kafka:host:9092", "kafka://a:1,b", "local:"])
 def test_an_address_that_is_none_of_kafka_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"COIN_BROKER_URL=.*kafka://host:9092"):
-        topics.check(Settings(home=tmp_path, broker_url=url))
+        kafka_topics.check(Settings(home=tmp_path, broker_url=url))
 
 
 def test_S8_raw_frames_that_had_to_be_given_up_are_a_gap(tmp_path: Path) -> None:

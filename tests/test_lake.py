@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from coin_platform import __version__
 from coin_platform.errors import Conflict, LakeError, SettingsError
 from coin_platform.lake import Commit, FolderStore, Lake, MemoryStore, Store, open_lake
+from coin_platform.lake.folder import ABANDONED
+from coin_platform.lake.s3 import ATTEMPTS, S3Store
+from coin_platform.lake.store import Stored, digest
 from coin_platform.model import SECOND, Pair, Window
-from coin_platform.s3 import ATTEMPTS, S3Store
 from coin_platform.settings import Settings
-from coin_platform.store import ABANDONED, Stored, digest
 from infra.stack import SeaweedFS
 from tests.kit.s3 import Fault, S3Proxy, s3_client
 

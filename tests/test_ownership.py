@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from coin_platform.broker.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS, Ownership, Place
 from coin_platform.errors import BrokerUnreachable, PartitionBusy
-from coin_platform.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS, Ownership, Place
 
 PLACES: list[Place] = [("raw", 0), ("raw", 1)]
 

@@ -25,13 +25,12 @@ from kafka.errors import (
     UnknownProducerIdError,
 )
 
+from coin_platform.broker.kafka import KafkaBroker
+from coin_platform.broker.kafka_topics import client
+from coin_platform.broker.shipper import Answer, Producer, Shipper
+from coin_platform.broker.spool import Loss, losses, waiting
 from coin_platform.errors import BrokerUnreachable, DeliveryError, PartitionBusy
-from coin_platform.journal import Journal
-from coin_platform.journal_file import path_of
-from coin_platform.kafka import KafkaBroker
-from coin_platform.shipper import Answer, Producer, Shipper
-from coin_platform.spool import Loss, losses, waiting
-from coin_platform.topics import client
+from coin_platform.journal import JournalWriter, path_of
 from coin_platform.wire import Record
 from infra.stack import Kafka
 from tests.kit.delivery import Writer, first_seen, stored, until
@@ -169,12 +168,12 @@ def test_a_flush_has_all_journals_synced_side_by_side(
     with shipping(tmp_path, cluster) as shipper:
         spools = [shipper.spool(TOPIC, partition) for partition in range(4)]
 
-        def flush(journal: Journal) -> None:
+        def flush(journal: JournalWriter) -> None:
             asked.append([each.journal._flush_to == 1 for each in spools])
             real(journal)
 
-        real = Journal.flush
-        monkeypatch.setattr(Journal, "flush", flush)
+        real = JournalWriter.flush
+        monkeypatch.setattr(JournalWriter, "flush", flush)
         for partition in range(4):
             append(shipper, range(1), partition)
         shipper.flush(5)
@@ -303,7 +302,7 @@ def test_K1_A6_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carr
 ) -> None:
     """Or the next round has all that waits, and the line carries it, in vain, until Kafka's client gives it up."""
     for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.25, "_ANSWER": 0.6, "_LEAST": 256}.items():
-        monkeypatch.setattr(f"coin_platform.shipper.{name}", value)
+        monkeypatch.setattr(f"coin_platform.broker.contract.shipper.{name}", value)
     cluster.speed = 4_000
     with shipping(tmp_path, cluster) as shipper:
         append(shipper, range(1_000, 1_200))  # 0.2 s
@@ -319,7 +318,7 @@ def test_K1_A6_late_answers_are_no_narrow_line(
 ) -> None:
     """Or a line with seconds of latency carries the least that a round may have, and ever more waits."""
     for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.4, "_LEAST": 256}.items():
-        monkeypatch.setattr(f"coin_platform.shipper.{name}", value)
+        monkeypatch.setattr(f"coin_platform.broker.contract.shipper.{name}", value)
     cluster.latency = 0.1
     with shipping(tmp_path, cluster) as shipper:
         append(shipper, range(1_000, 1_001))

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.broker import LocalBroker
-from coin_platform.journal import Journal
-from coin_platform.journal_reader import JournalReader
+from coin_platform.journal import JournalReader, JournalWriter
 from coin_platform.model import SECOND, Microseconds
 from coin_platform.steady_clock import CONFIRM_SECONDS, LEEWAY, SteadyClock, elapsed, now
 from tests.kit.delivery import until
@@ -156,10 +155,10 @@ class Log:
         self._hours = hours
         self.journal = self._open()
 
-    def _open(self) -> Journal:
+    def _open(self) -> JournalWriter:
         wall, monotonic = self.clocks.wall, self.clocks.monotonic
         path, hours = self.reader.path, self._hours
-        return Journal(path, clock=wall, monotonic=monotonic, retention_hours=hours, retain_every=0.01)
+        return JournalWriter(path, clock=wall, monotonic=monotonic, retention_hours=hours, retain_every=0.01)
 
     def append(self, count: int = 1, every: float = 60.0) -> list[Microseconds]:
         """Append records, and let time pass after each; return their times."""
@@ -253,7 +252,7 @@ def test_D3_a_journal_that_a_clock_of_2036_has_spoilt_holds_no_later_record_ther
 ) -> None:
     path = tmp_path / "t" / "0.db"
     clocks.error = YEAR_2036 - BEGIN
-    with closing(Journal(path, clock=clocks.wall, monotonic=clocks.monotonic)) as journal:
+    with closing(JournalWriter(path, clock=clocks.wall, monotonic=clocks.monotonic)) as journal:
         for _ in range(count):
             journal.append("h", b"value")
     clocks.error = 0

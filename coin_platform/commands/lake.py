@@ -24,7 +24,7 @@ from coin_platform.telemetry import set_up
 if TYPE_CHECKING:  # dagster and polars cost seconds, which other commands need not wait for
     import dagster as dg
 
-    from coin_platform.lake import Content
+    from coin_platform.lake.lake import Content
     from coin_platform.orchestration.backfill import Made, Work
 
 DAY = 86_400 * SECOND
@@ -101,8 +101,8 @@ def adopt(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False
 
     Stop the former owner before, unless it is gone. Exit code 1: it was not confirmed.
     """
-    from coin_platform.deployment import deployment_of
     from coin_platform.lake import open_lake
+    from coin_platform.lake.deployment import deployment_of
 
     settings = load()
     lake = open_lake(settings)

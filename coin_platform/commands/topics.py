@@ -12,9 +12,9 @@ app = typer.Typer(no_args_is_help=True, help="Make and look at the topics in Kaf
 @app.command()
 def create() -> None:
     """Make the topics that are missing; refuse to if one is there with other partitions or settings."""
-    from coin_platform import topics  # kafka's client takes 0.2 s to import
+    from coin_platform.broker import kafka_topics
 
-    made = topics.create(load())
+    made = kafka_topics.create(load())
     console = Console()
     for name in made:
         console.print(name)
@@ -24,21 +24,21 @@ def create() -> None:
 @app.command()
 def describe() -> None:
     """List the topics: what each holds, what waits on this machine's disk for it, and what is wrong with it."""
-    from coin_platform import topics
-    from coin_platform.kafka import spool_folder
-    from coin_platform.spool import waiting
+    from coin_platform.broker import kafka_topics
+    from coin_platform.broker.kafka import spool_folder
+    from coin_platform.broker.spool import waiting
 
     settings = load()
     left = waiting(spool_folder(settings))
     table = Table("topic", "partitions", "offsets", "waiting", "state")
     table.columns[0].overflow = "fold"
-    with topics.administered(settings) as client:
-        found = topics.states(client, settings)
-        held = topics.holdings(client, [state.topic.name for state in found if state.exists])
+    with kafka_topics.administered(settings) as client:
+        found = kafka_topics.states(client, settings)
+        held = kafka_topics.holdings(client, [state.topic.name for state in found if state.exists])
     for state in found:
         bounds = held.get(state.topic.name, {})
         offsets = " ".join(f"{begin}-{end}" for begin, end in bounds.values())
         here = sum(left.get((state.topic.name, partition), 0) for partition in range(len(state.topic.exchanges)))
-        faults = "; ".join(state.faults) or ("ok" if state.exists else f"missing: {topics.REMEDY}")
+        faults = "; ".join(state.faults) or ("ok" if state.exists else f"missing: {kafka_topics.REMEDY}")
         table.add_row(state.topic.name, str(len(bounds) or ""), offsets, str(here or ""), faults)
     Console().print(table)

@@ -13,7 +13,8 @@ from coin_platform.broker import Broker
 from coin_platform.errors import Conflict, Damaged, RetentionLoss
 from coin_platform.exchanges.base import Exchange
 from coin_platform.foreign import markdown
-from coin_platform.lake import OWN_FACTS, RAW_PREFIX, Commit, Held, Lake
+from coin_platform.lake import Commit, Lake
+from coin_platform.lake.lake import OWN_FACTS, RAW_PREFIX, Held
 from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.pictures import pictures
 from coin_platform.orchestration.reading import has_lead, lead, raw_facts, raw_window

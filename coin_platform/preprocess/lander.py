@@ -18,7 +18,7 @@ from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
 from coin_platform.exchanges.base import Exchange, chunks
 from coin_platform.lake import Lake
-from coin_platform.landing import key_of, parted, times_of
+from coin_platform.lake.landing import key_of, parted, times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.handoff import Handoff
 from coin_platform.preprocess.lane import Lane, prepared, reaching

@@ -25,7 +25,7 @@ from coin_platform.collect.rest import Rest
 from coin_platform.collect.session import Fetch
 from coin_platform.collect.tape import WAITING_BYTES, Route, Traffic
 from coin_platform.exchanges.base import Exchange
-from coin_platform.journal import BUFFER_BYTES
+from coin_platform.journal.writer import BUFFER_BYTES
 from coin_platform.model import SECOND, Channel, Kind, Pair
 from coin_platform.preprocess.ledger import Cause, Ledger
 from coin_platform.wire import End, Header, raw_topic, unpack_facts

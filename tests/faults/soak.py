@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coin_platform import topics
+from coin_platform.broker import kafka_topics
+from coin_platform.broker.kafka import KafkaBroker, spool_folder
+from coin_platform.broker.spool import waiting
 from coin_platform.errors import BrokerUnreachable
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import KafkaBroker, spool_folder
 from coin_platform.model import Microseconds, Region
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.client import now
 from coin_platform.sources import sources
-from coin_platform.spool import waiting
 from coin_platform.wire import group
 from infra.stack import Kafka, SeaweedFS, Service, free_ports
 from infra.stack import settings as addresses
@@ -121,7 +121,7 @@ class Soak:
             service.launch()
         for service in (self.kafka, self.lake):
             service.start()
-        topics.create(self.settings)
+        kafka_topics.create(self.settings)
         with ExitStack() as stack:
             stack.enter_context(self.exchanges)
             stack.enter_context(self.fleet)
@@ -224,7 +224,7 @@ class Soak:
 
     def broker(self) -> KafkaBroker:
         """Return a way to the topics."""
-        return KafkaBroker(topics.servers(self.settings), self.home / "witness")
+        return KafkaBroker(kafka_topics.servers(self.settings), self.home / "witness")
 
     def _spooled(self) -> int:
         return sum(waiting(spool_folder(self.settings)).values())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from coin_platform import topics
+from coin_platform.broker import kafka_topics
+from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.errors import BrokerUnreachable
-from coin_platform.kafka import KafkaBroker
 from infra.stack import Kafka
 from tests.kit.delivery import Writer, first_seen, stored, until
 from tests.kit.figures import figure
@@ -65,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 def leader(cluster: Kafka, topic: str) -> int:
     """Return the number of the node that leads the topic's first partition; -1 while nobody knows one."""
-    with suppress(BrokerUnreachable), topics.administration(cluster.address.split(",")) as admin:
+    with suppress(BrokerUnreachable), kafka_topics.administration(cluster.address.split(",")) as admin:
         [found] = admin.describe_topics([topic])
         return int(found["partitions"][0]["leader_id"])
     return -1
@@ -76,7 +76,7 @@ def leader(cluster: Kafka, topic: str) -> int:
 def test_S1_A1_with_three_copies_a_leader_that_is_killed_costs_nothing(cluster: Kafka, tmp_path: Path) -> None:
     topic = "copied"
     with closing(KafkaAdminClient(bootstrap_servers=cluster.address.split(","))) as admin:
-        options = {"num_partitions": 2, "replication_factor": NODES, "configs": topics.config(NODES)}
+        options = {"num_partitions": 2, "replication_factor": NODES, "configs": kafka_topics.config(NODES)}
         admin.create_topics({topic: options}, wait_for_metadata=True)
     longest = 0.0
     with closing(KafkaBroker(cluster.address.split(","), tmp_path, patience=60)) as broker:

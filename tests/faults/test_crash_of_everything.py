@@ -19,10 +19,9 @@ import polars as pl
 import psutil
 import pytest
 
-from coin_platform import topics
-from coin_platform.broker import Broker, LocalBroker
+from coin_platform.broker import Broker, LocalBroker, kafka_topics
+from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import KafkaBroker
 from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Gap, Kind, Microseconds, Region, Window
 from coin_platform.orchestration.failed_windows import failed_windows
@@ -75,8 +74,8 @@ class Deployment:
         self.settings: Settings = load()
         self.broker: Broker = LocalBroker(self.settings.path(self.settings.journal_dir))
         if services:
-            topics.create(self.settings)
-            self.broker = KafkaBroker(topics.servers(self.settings), home / "reader")
+            kafka_topics.create(self.settings)
+            self.broker = KafkaBroker(kafka_topics.servers(self.settings), home / "reader")
         self.sources: list[Source] = [each for kind in EXCHANGES.values() for each in sources(kind, self.settings)]
         self.process: subprocess.Popen[bytes] | None = None
 

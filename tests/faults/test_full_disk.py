@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from coin_platform.kafka import KafkaBroker
-from coin_platform.spool import losses, waiting
+from coin_platform.broker.kafka import KafkaBroker
+from coin_platform.broker.spool import losses, waiting
 from infra.stack import Kafka, free_ports
 from tests.kit.delivery import stored
 from tests.kit.topics import fresh_topic

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coin_platform.kafka import KafkaBroker
+from coin_platform.broker.kafka import KafkaBroker
 from infra.stack import Kafka
 from tests.kit.delivery import Writer, first_seen, stored, until
 from tests.kit.figures import figure

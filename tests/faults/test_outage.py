@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from coin_platform.kafka import KafkaBroker
+from coin_platform.broker.kafka import KafkaBroker
 from infra.stack import ROOT, Kafka
 from tests.kit.delivery import first_seen, stored, until
 from tests.kit.figures import figure

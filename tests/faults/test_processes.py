@@ -17,10 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from coin_platform import topics
-from coin_platform.broker import Broker, LocalBroker
+from coin_platform.broker import Broker, LocalBroker, kafka_topics
+from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import KafkaBroker
 from coin_platform.model import SECOND, BookUpdate, Event, Gap, Microseconds, Ticker, Trade
 from coin_platform.preprocess.gap import Fault, Gaps, is_book
 from coin_platform.preprocess.tables import batch
@@ -56,7 +55,9 @@ class Platform:
         self.settings = Settings(**self.values)
         is_local = broker_url == "local:"
         folder = self.settings.path(self.settings.journal_dir)
-        self.broker: Broker = LocalBroker(folder) if is_local else KafkaBroker(topics.servers(self.settings), spool)
+        self.broker: Broker = (
+            LocalBroker(folder) if is_local else KafkaBroker(kafka_topics.servers(self.settings), spool)
+        )
         self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -134,7 +135,7 @@ def running(home: Path, broker_url: str, channels: str = "ticker,trade") -> Iter
     home.mkdir(parents=True)
     platform = Platform(home, broker_url, home / "reader", channels)
     if broker_url != "local:":
-        topics.create(platform.settings)
+        kafka_topics.create(platform.settings)
     with closing(platform.broker):
         try:
             platform.start("simulate", "--seed", "7", "--rate", "50")

@@ -11,8 +11,8 @@ import pytest
 
 from coin_platform.errors import LakeError
 from coin_platform.lake import Lake
+from coin_platform.lake.s3 import ATTEMPTS, FIRST_DELAY, S3Store
 from coin_platform.model import SECOND, Window
-from coin_platform.s3 import ATTEMPTS, FIRST_DELAY, S3Store
 from infra.stack import SeaweedFS
 from tests.kit.s3 import Fault, S3Proxy, s3_client
 

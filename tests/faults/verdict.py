@@ -18,11 +18,10 @@ from typing import NamedTuple, TypeAlias
 
 import polars as pl
 
-from coin_platform import topics
-from coin_platform.broker import Broker
+from coin_platform.broker import Broker, kafka_topics
+from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.kafka import KafkaBroker
 from coin_platform.lake import Lake, open_lake
 from coin_platform.model import SECOND, Channel, Gap, Microseconds
 from coin_platform.preprocess.gap import is_book
@@ -118,7 +117,7 @@ def judge(soak: Soak) -> dict[str, Verdict]:
 
 def _judge(evidence: Evidence) -> Verdict:
     """Compare all that is kept of an exchange with what it sent."""
-    servers = topics.servers(evidence.settings)
+    servers = kafka_topics.servers(evidence.settings)
     with closing(KafkaBroker(servers, evidence.home / f"witness-{evidence.exchange}")) as broker:
         return _compare(evidence, EXCHANGES[evidence.exchange], broker)
 

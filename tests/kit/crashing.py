@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from coin_platform.lake import FolderStore
 from coin_platform.orchestration.backfill import QUIET
 from coin_platform.orchestration.definitions import definitions
 from coin_platform.settings import load
-from coin_platform.store import FolderStore
 
 
 class Crash(NamedTuple):

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from coin_platform.broker import Broker
-from coin_platform.kafka import KafkaBroker
+from coin_platform.broker.kafka import KafkaBroker
 
 _BEAT = 0.01
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from kafka import KafkaAdminClient
 
-from coin_platform import topics
+from coin_platform.broker import kafka_topics
 from infra.stack import Kafka
 
 PARTITIONS = 4
@@ -18,7 +18,7 @@ def fresh_topic(server: Kafka, settings: Mapping[str, str] | None = None, *, nam
     options = {
         "num_partitions": PARTITIONS,
         "replication_factor": 1,
-        "configs": {**topics.config(1), **(settings or {})},
+        "configs": {**kafka_topics.config(1), **(settings or {})},
     }
     with closing(KafkaAdminClient(bootstrap_servers=server.address.split(","))) as admin:
         admin.create_topics({name: options}, wait_for_metadata=True)

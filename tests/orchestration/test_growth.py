@@ -16,20 +16,21 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from coin_platform.broker import Broker, LocalBroker
-from coin_platform.deployment import Deployment
+from coin_platform.broker.kafka import KafkaBroker
+from coin_platform.broker.kafka_producer import HEADER
 from coin_platform.errors import Conflict, Damaged, NotOwner, Smaller
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import HEADER, KafkaBroker
-from coin_platform.lake import Held, Lake
+from coin_platform.lake import FolderStore, Lake
+from coin_platform.lake.deployment import Deployment
+from coin_platform.lake.lake import Held
+from coin_platform.lake.s3 import S3Store
 from coin_platform.model import Channel, Kind, Microseconds, Window
 from coin_platform.orchestration import tables
 from coin_platform.orchestration.tables import keep_dead, keep_gaps, keep_raw, keep_rows
 from coin_platform.preprocess.tables import Batch, batch
 from coin_platform.preprocess.transform import Outcome
-from coin_platform.s3 import S3Store
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
-from coin_platform.store import FolderStore
 from coin_platform.wire import Facts, Header
 from infra.stack import Kafka, SeaweedFS
 from tests.kit.s3 import s3_client, scan_options

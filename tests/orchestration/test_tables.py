@@ -11,7 +11,7 @@ import pytest
 from coin_platform.broker import Broker, MemoryBroker
 from coin_platform.errors import LakeError, RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.lake import Lake
+from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Window
 from coin_platform.orchestration.assets import key, tables
 from coin_platform.orchestration.partitions import key_of, window_of, windows
@@ -20,7 +20,6 @@ from coin_platform.orchestration.tables import keep_dead, keep_gaps, keep_raw, k
 from coin_platform.preprocess.transform import Source
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
-from coin_platform.store import MemoryStore
 from coin_platform.wire import Checkpoint, Facts, Header, Transport
 from tests.recordings import frames
 

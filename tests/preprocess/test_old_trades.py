@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.lake import Lake, MemoryStore
+from coin_platform.lake import FolderStore, Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Kind, Microseconds, Pair, Side, Trade, Window
 from coin_platform.orchestration.tables import keep_raw, keep_rows
 from coin_platform.preprocess import lane as lanes
@@ -31,7 +31,6 @@ from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.market import Deal, Market
 from coin_platform.sources import sources
-from coin_platform.store import FolderStore
 from coin_platform.wire import Header, Record, group, processed_topic
 
 MINUTE: Microseconds = 60 * SECOND

@@ -19,7 +19,7 @@ from coin_platform.collect.rest import Rest
 from coin_platform.collect.tape import Route
 from coin_platform.demo import free_port
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.lake import Lake
+from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Microseconds, Pair, Trade, Window
 from coin_platform.orchestration.tables import keep_raw, keep_rows
 from coin_platform.pairs import wanted
@@ -30,7 +30,6 @@ from coin_platform.settings import Settings
 from coin_platform.simulator.log import open_log
 from coin_platform.simulator.server import Simulator
 from coin_platform.sources import sources
-from coin_platform.store import MemoryStore
 from coin_platform.wire import Checkpoint, Facts, Header, Record, frame, unpack, unpack_facts
 from tests.kit.kraken import until
 from tests.preprocess.logs import TIME, conserves

@@ -12,21 +12,20 @@ import polars as pl
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer
 
-from coin_platform import topics
-from coin_platform.broker import Broker, LocalBroker, connect
+from coin_platform.broker import Broker, LocalBroker, connect, kafka_topics
+from coin_platform.broker.kafka import KafkaBroker
+from coin_platform.broker.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS
 from coin_platform.errors import BrokerUnreachable, LakeError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.kafka import KafkaBroker
 from coin_platform.lake import Lake
+from coin_platform.lake.s3 import S3Store
 from coin_platform.model import Channel, Kind
-from coin_platform.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS
 from coin_platform.preprocess import worker
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.lane import Lane
 from coin_platform.preprocess.tables import batch
 from coin_platform.preprocess.transform import Source
 from coin_platform.preprocess.worker import Worker
-from coin_platform.s3 import S3Store
 from coin_platform.settings import Settings
 from coin_platform.sources import sources
 from coin_platform.wire import Header, group, processed_topic
@@ -93,7 +92,7 @@ def korea(kafka: Kafka, tmp_path: Path) -> Iterator[Korea]:
         broker_url=f"kafka://{kafka.address}",
         topic_korea=f"korea{uuid.uuid4().hex}",
     )
-    topics.create(ours)
+    kafka_topics.create(ours)
     made = Korea(ours)
     made.before = made.collector.end_offset(processed_topic(UPBIT.region, Channel.TICKER), 0)
     with closing(made.collector):
@@ -255,7 +254,7 @@ def test_K4_a_topic_that_is_deleted_and_made_anew_stops_only_itself(
         until(lambda: f"{books.topic}: vanished, the others go on" in caplog.text, 60)
         korea.append(20)
         until(korea.is_done)
-        topics.create(korea.settings)
+        kafka_topics.create(korea.settings)
         until(lambda: f"{books.topic}: is back" in caplog.text, 60)
         korea.append(20)
         until(korea.is_done)

@@ -26,8 +26,8 @@ from botocore.parsers import ResponseParserError
 
 from coin_platform import tls
 from coin_platform.errors import Conflict, LakeError, SettingsError
+from coin_platform.lake.store import Stored, digest
 from coin_platform.settings import PREFIX, Settings
-from coin_platform.store import Stored, digest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -1,8 +1,6 @@
 """What others do with journals: read them while they are written, and remember how far they have come."""
 
-import fcntl
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -13,23 +11,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from coin_platform.errors import DeliveryError, RetentionLoss
-from coin_platform.journal_file import (
-    BUSY_SECONDS,
-    CACHE_KIB,
-    PAGE_BYTES,
-    explain,
-    identity,
-    is_damaged,
-    look_at_head,
-    time_of,
-)
+from coin_platform.journal.file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain, identity, look_at_head, time_of
 from coin_platform.model import Microseconds
 from coin_platform.wire import Record
 
 logger = logging.getLogger(__name__)
-
 _READ_RECORDS, _READ_BYTES = 5_000, 16 << 20  # one read transaction: a long one would let the write-ahead log grow
-
 T = TypeVar("T")
 
 
@@ -186,89 +173,6 @@ def _chunk(db: sqlite3.Connection, start: int, stop: int) -> list[Record]:
 def _is_record(row: tuple[object, ...]) -> bool:
     _, time, header, value = row
     return type(time) is int and type(header) is str and type(value) is bytes
-
-
-class Positions:
-    """How far each group of consumers has come, in a small file beside the journals; any process may write it.
-
-    A damaged file is set aside under a name that ends in `.damaged`, and a new one is begun: consumers find in what
-    they have written how far they had come. Raises `DeliveryError`, one line, where that is not possible.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._held = _Held(path, self._connect)
-
-    def committed(self, group: str, topic: str, partition: int) -> int | None:
-        """Return the next offset the group wants; `None` if it never committed one."""
-        query = "SELECT next_offset FROM position WHERE reader = ? AND topic = ? AND part = ?"
-
-        def ask(db: sqlite3.Connection) -> int | None:
-            match db.execute(query, (group, topic, partition)).fetchone():
-                case None:
-                    return None
-                case (int(offset),):
-                    return offset
-            raise sqlite3.DatabaseError("a position cannot be read")
-
-        return self._ask(ask) if self.path.exists() else None
-
-    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-        """Remember the next offset the group wants. Raises `DeliveryError` if it cannot be stored."""
-        row = (group, topic, partition, offset)
-        self._ask(lambda db: db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", row))
-
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Return the answer, once more in a new file where the file is damaged."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with self._held.look() as db:
-                    return question(db)
-            except sqlite3.Error as error:
-                if not is_damaged(error):
-                    raise
-                self._set_aside(error)
-                with self._held.look() as db:
-                    return question(db)
-        except (OSError, sqlite3.Error) as error:
-            raise DeliveryError(explain(self.path, error)) from error
-
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        """Move a damaged file away, unless another process has just done so."""
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # freed by the close below
-            if not _is_sound(self.path):
-                target = self.path.with_name(f"{self.path.name}.damaged")
-                self.path.replace(target)  # first: who has it open sees that it was moved, and deletes no new log
-                for suffix in ("-wal", "-shm"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-                logger.error("%s; it was moved to %s, and a new one is begun", explain(self.path, error), target)
-        finally:
-            os.close(folder)
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-        _use_wal(db)
-        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last positions: work is done again
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS position (reader TEXT, topic TEXT, part INTEGER, "
-            "next_offset INTEGER NOT NULL, PRIMARY KEY (reader, topic, part)) WITHOUT ROWID"
-        )
-        return db
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as db:
-            db.execute("SELECT reader, topic, part, next_offset FROM position LIMIT 1").fetchall()
-            strange = "SELECT 1 FROM position WHERE typeof(next_offset) != 'integer'"
-            return db.execute("PRAGMA quick_check").fetchall() == [("ok",)] and not db.execute(strange).fetchall()
-    except sqlite3.DatabaseError as error:
-        if not is_damaged(error):
-            raise
-        return False
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

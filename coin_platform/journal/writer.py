@@ -16,9 +16,9 @@ from math import inf
 from pathlib import Path
 
 from coin_platform.errors import DeliveryError, PartitionBusy
-from coin_platform.journal_file import File, explain, is_full
-from coin_platform.journal_lock import GUEST, PAUSE, WRITER, busy, hold, holder, take
-from coin_platform.journal_writer import Writer
+from coin_platform.journal.file import File, explain, is_full
+from coin_platform.journal.lock import GUEST, PAUSE, WRITER, busy, hold, holder, take
+from coin_platform.journal.thread import WriterThread
 from coin_platform.model import SECOND, Microseconds
 from coin_platform.steady_clock import SteadyClock, elapsed, now
 
@@ -29,7 +29,7 @@ _EARLY = 1_000  # so many waiting records are committed before the writer's 20 m
 _BATCH = 4_096  # records of one transaction, at most
 
 
-class Journal:
+class JournalWriter:
     """The writer of one partition: `append` puts into memory, a thread commits, another syncs.
 
     The first is that of `writer`, which others may share. A commit follows the first waiting record by about its 20 ms,
@@ -57,7 +57,7 @@ class Journal:
         *,
         clock: Callable[[], Microseconds] = now,
         monotonic: Callable[[], float] = elapsed,
-        writer: Writer | None = None,
+        writer: WriterThread | None = None,
         sync_every: float = 0.2,
         retention_hours: float | None = None,
         retention_bytes: int | Callable[[], int] | None = None,
@@ -76,7 +76,7 @@ class Journal:
         self._buffer_bytes = buffer_bytes
         self._on_append = on_append
         self._on_drop = on_drop
-        self._writer = writer or Writer()
+        self._writer = writer or WriterThread()
         guard = self._guard = self._writer.guard  # of all that follows
         self._unsynced = threading.Condition(guard)  # for the syncing thread: something to sync, or at once
         self._settled = threading.Condition(guard)  # for who waits: synced, held, failed or ended
@@ -409,7 +409,7 @@ class Journal:
         return self._retention_bytes() if callable(self._retention_bytes) else self._retention_bytes
 
 
-def flush_all(journals: Sequence[Journal]) -> None:
+def flush_all(journals: Sequence[JournalWriter]) -> None:
     """Flush many journals, all syncing side by side. Raises `DeliveryError` if one cannot be."""
     for journal in journals:
         journal.hurry()

@@ -6,47 +6,40 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
     for_code,
 )
-from kafka.future import Future
 
-from coin_platform import topics
+from coin_platform.broker import kafka_topics
+from coin_platform.broker.kafka_producer import HEADER, PATIENCE, RecordProducer
+from coin_platform.broker.ownership import Ownership
+from coin_platform.broker.shipper import Shipper
+from coin_platform.broker.spool import Loss
 from coin_platform.errors import BrokerUnreachable, RetentionLoss, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Gap, Microseconds, Region
-from coin_platform.ownership import Ownership
 from coin_platform.preprocess.ledger import Cause
 from coin_platform.settings import Settings
-from coin_platform.shipper import Shipper
-from coin_platform.spool import Loss
 from coin_platform.wire import GAPS, Record, pack_gap, raw_topic
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it writes a line per attempt; what fails is told once, by us
-
-HEADER = "f"
 OWNERS = "Owner"  # group: beside its positions stands which process preprocesses a raw partition
-PATIENCE = 5.0  # seconds that an answer, or an acknowledgement in `flush`, may take
-
 _POLL_RECORDS = 1_000  # more at once are read no faster, and leave holes in the memory when they go
 _POLL_SECONDS = 0.25
 _AHEAD_BYTES = 8 << 20  # of values, once these or so many records are here others wait for the next time
 _AHEAD_RECORDS = 2_000
 _AHEAD_MOST = 100  # of a partition: more are worth a question of their own, and brought all at once leave holes, too
 _MILLISECOND: Microseconds = 1_000
-
 _CONSUMER = {
     "metrics_enabled": False,
     "enable_auto_commit": False,
@@ -59,57 +52,7 @@ _CONSUMER = {
     "fetch_max_wait_ms": 20,  # we read what is there, never what may come
 }
 _AHEAD = {**_CONSUMER, "fetch_max_bytes": 4 << 20, "max_partition_fetch_bytes": 256 << 10}  # it keeps what is too much
-_PRODUCER = {
-    "metrics_enabled": False,
-    "enable_idempotence": True,  # said explicitly, what contradicts it raises
-    "acks": "all",
-    "compression_type": "zstd",
-    "request_timeout_ms": 10_000,
-    "delivery_timeout_ms": 30_000,
-    "max_block_ms": 2_000,  # for the metadata of a topic
-    "metadata_max_age_ms": 60_000,
-    "allow_auto_create_topics": False,
-    "max_request_size": 48 << 20,  # before compression: a frame can have 32 MiB
-    # A batch never ends by size or time, only when the shipper waits for it: see `Shipper`.
-    "batch_size": 256 << 20,
-    "linger_ms": 15_000,
-}
-
 T = TypeVar("T")
-
-
-class _Producer:
-    """The shipper's way to Kafka."""
-
-    def __init__(
-        self, servers: Sequence[str], keys: Mapping[tuple[str, int], str], security: Mapping[str, Any]
-    ) -> None:
-        self._keys = {place: name.encode() for place, name in keys.items()}
-        self._producer = topics.client(KafkaProducer, servers, 2.0, **_PRODUCER, **security)
-
-    def send(self, topic: str, partition: int, record: Record) -> Any:
-        key, headers = self._keys.get((topic, partition)), [(HEADER, record.header.encode())]
-        try:
-            return self._producer.send(topic, record.value, key, headers, partition)
-        except KafkaTimeoutError:
-            error = KafkaTimeoutError(f"the topic is not there, or has no leader; if it is missing {topics.REMEDY}")
-            return Future().failure(error)
-        except (KafkaError, ValueError) as error:
-            return Future().failure(error)
-
-    def wait(self, seconds: float) -> None:
-        with suppress(KafkaError):  # not all have an answer yet: the shipper looks at each
-            self._producer.flush(seconds)
-
-    def is_too_large(self, error: Exception) -> bool:
-        return isinstance(error, MessageSizeTooLargeError)
-
-    def discard(self) -> None:
-        sender = self._producer._sender  # `close` alone raises while answers are due, and leaves the thread running
-        sender.force_close()
-        sender.join(PATIENCE)
-        with suppress(KafkaError):
-            self._producer.close(timeout=0)
 
 
 class KafkaBroker:
@@ -136,8 +79,8 @@ class KafkaBroker:
         """
         self._servers, self._patience, self._security = list(servers), patience, dict(security or {})
 
-        def producer() -> _Producer:
-            return _Producer(servers, keys or {}, self._security)
+        def producer() -> RecordProducer:
+            return RecordProducer(servers, keys or {}, self._security)
 
         self._ownership = Ownership(str(spool), self._notes, self._leave_notes)
         self._guarded: dict[tuple[str, int], tuple[str, int]] = {}  # outputs, and the raw partition that must be ours
@@ -336,7 +279,7 @@ class KafkaBroker:
             if topic["error_code"] not in (0, UnknownTopicOrPartitionError.errno):
                 raise for_code(topic["error_code"])(place.topic)
             if place.partition not in {found["partition_index"] for found in topic["partitions"]}:
-                raise SettingsError(f"kafka has no {_name(*place)}: {topics.REMEDY}")
+                raise SettingsError(f"kafka has no {_name(*place)}: {kafka_topics.REMEDY}")
             self._known.add(place)
         return place
 
@@ -410,7 +353,7 @@ class KafkaBroker:
     def _administrator(self) -> KafkaAdminClient:
         if self._admin is None:
             options = {"request_timeout_ms": 10_000, **self._security}
-            self._admin = topics.client(KafkaAdminClient, self._servers, self._patience, **options)
+            self._admin = kafka_topics.client(KafkaAdminClient, self._servers, self._patience, **options)
         return self._admin
 
     def _consumer(self) -> KafkaConsumer:
@@ -420,11 +363,11 @@ class KafkaBroker:
         return self._offsets
 
     def _new_consumer(self, options: Mapping[str, Any] = _CONSUMER) -> KafkaConsumer:
-        return topics.client(KafkaConsumer, self._servers, self._patience, **options, **self._security)
+        return kafka_topics.client(KafkaConsumer, self._servers, self._patience, **options, **self._security)
 
     def _unreachable(self, topic: str, partition: int, error: KafkaError) -> BrokerUnreachable:
         return BrokerUnreachable(
-            f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {topics.describe(error)}"
+            f"{_name(topic, partition)}: kafka at {','.join(self._servers)}: {kafka_topics.describe(error)}"
         )
 
 
@@ -434,14 +377,14 @@ def connect(settings: Settings, *, guest: bool = False) -> KafkaBroker:
     A `guest` appends to the spools of another process, which sends them until it ends. Raises `SettingsError` if Kafka
     is there, but topics are missing or wrong.
     """
-    addresses = topics.servers(settings)
+    addresses = kafka_topics.servers(settings)
     try:
         _check_once(settings)
     except BrokerUnreachable as error:
         logger.warning("%s; what is appended waits on disk", error)
     keys = {
         (topic.name, partition): exchange
-        for topic in topics.topics(settings)
+        for topic in kafka_topics.topics(settings)
         for partition, exchange in enumerate(topic.exchanges)
     }
     channels = {raw_topic(settings.topic_prefix(region), channel): channel for region in Region for channel in Channel}
@@ -468,7 +411,7 @@ def connect(settings: Settings, *, guest: bool = False) -> KafkaBroker:
         spool_bytes=limit,
         on_loss=tell,
         guest=guest,
-        security=topics.security(settings),
+        security=kafka_topics.security(settings),
     )
     return broker
 
@@ -481,7 +424,7 @@ def spool_folder(settings: Settings) -> Path:
 @cache
 def _check_once(settings: Settings) -> None:
     """Look at the topics once in a process: sensors connect every few seconds."""
-    topics.check(settings)
+    kafka_topics.check(settings)
 
 
 @contextmanager

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from coin_platform import __version__
-from coin_platform.deployment import Deployment, deployment_of
 from coin_platform.errors import Conflict, Damaged, LakeError, NotOwner, SettingsError, Smaller
-from coin_platform.lake_object import UNHASHED, Broken, NotOurs, content_hash, decode, encode, facts_of
-from coin_platform.lake_scan import told
-from coin_platform.landing import Landing
+from coin_platform.lake.deployment import Deployment, deployment_of
+from coin_platform.lake.explained import told
+from coin_platform.lake.folder import FolderStore
+from coin_platform.lake.landing import LandingStore
+from coin_platform.lake.parquet import UNHASHED, Broken, NotOurs, content_hash, decode, encode, facts_of
+from coin_platform.lake.store import Store, Stored, digest
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
 from coin_platform.preprocess import candle, gap
 from coin_platform.settings import Settings, load
-from coin_platform.store import FolderStore, MemoryStore, Store, Stored, digest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Commit", "FolderStore", "Lake", "MemoryStore", "Store", "open_lake", "scan"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Lake:
         """
         self.window = window
         self.replaces_smaller = replaces_smaller
-        self.landing = Landing(store, self._claim)
+        self.landing = LandingStore(store, self._claim)
         self._store = store
         self._deployment = deployment
         self._checked = False
@@ -568,7 +568,7 @@ def open_lake(settings: Settings, s3: "S3Client | None" = None, *, replaces_smal
     if scheme == "file":
         store: Store = FolderStore(settings.path(Path(place)))
     elif scheme == "s3":
-        from coin_platform.s3 import open_s3  # boto3 costs half a second that a folder does not need
+        from coin_platform.lake.s3 import open_s3
 
         store = open_s3(settings, s3)
     else:

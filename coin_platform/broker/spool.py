@@ -11,10 +11,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from coin_platform.errors import DecodeError, DeliveryError
-from coin_platform.journal import Journal
-from coin_platform.journal_file import path_of
-from coin_platform.journal_reader import JournalReader
-from coin_platform.journal_writer import Writer
+from coin_platform.journal import JournalReader, JournalWriter, WriterThread, path_of
 from coin_platform.model import Microseconds
 from coin_platform.steady_clock import SteadyClock, now
 from coin_platform.wire import Record, unpack
@@ -69,7 +66,7 @@ class Spool:
         partition: int,
         on_commit: Callable[[], None],
         *,
-        writer: Writer | None = None,
+        writer: WriterThread | None = None,
         clock: SteadyClock | None = None,
         guest: bool = False,
     ) -> None:
@@ -80,7 +77,7 @@ class Spool:
         self._on_commit = on_commit
         self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
         self._dropped: deque[Loss] = deque()  # that is not on the disk yet
-        self.journal = Journal(
+        self.journal = JournalWriter(
             self.path,
             clock=clock or SteadyClock(),
             writer=writer,

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import polars as pl
 
 from coin_platform.errors import Conflict, Damaged
+from coin_platform.lake.store import Store
 from coin_platform.model import Microseconds
-from coin_platform.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ CLAIM_SECONDS = 10.0  # a few objects a second are stored: to ask for each would
 NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d{{1,18}}){re.escape(SUFFIX)}")
 
 
-class Landing:
+class LandingStore:
     """The landing objects of a lake."""
 
     def __init__(self, store: Store, claim: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:

@@ -29,7 +29,7 @@ class Written(Protocol):
         """Do what is due; return whether that was the last. Raises nothing."""
 
 
-class Writer:
+class WriterThread:
     """Writes what it is given, from `add` until that has ended.
 
     One for all, because dozens of threads that each wake up for nearly every record, and wake others, take more than

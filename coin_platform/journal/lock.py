@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coin_platform.errors import DeliveryError, PartitionBusy
-from coin_platform.journal_file import explain
+from coin_platform.journal.file import explain
 
 WRITER, GUEST = "lock", "next"  # of who writes, and of who will after it
 PAUSE = 0.001  # seconds between two looks at what another process is just doing

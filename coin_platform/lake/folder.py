@@ -1,101 +1,17 @@
-"""Objects by key, each replaced whole by compare-and-swap: the contract, a folder, and memory."""
+"""Objects in a folder of this machine, replaced by compare-and-swap."""
 
 import fcntl
-import hashlib
-import io
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
-from coin_platform.errors import Conflict, LakeError
+from coin_platform.errors import LakeError
+from coin_platform.lake.store import Stored, _compare, _stored, digest
 
 ABANDONED = 3600.0  # seconds after which a temporary file has no writer any more
-
-
-class Stored(NamedTuple):
-    """An object as it was read: its bytes (or their end), and what names this version of it."""
-
-    data: bytes
-    etag: str
-    size: int
-    sha256: str
-
-
-class Store(Protocol):
-    """Where objects live. Every method raises `LakeError`, one line with the remedy, when the place cannot be used."""
-
-    @property
-    def scan_options(self) -> Mapping[str, str]:
-        """The storage options with which polars opens a `source`."""
-
-    def get(self, key: str, last: int | None = None) -> Stored | None:
-        """Return an object, or only its `last` bytes; `None` when there is none."""
-
-    def put(self, key: str, data: bytes, if_match: str | None) -> str:
-        """Store an object whole if it is still the version `if_match` (`None`: if there is none); return its etag.
-
-        Raises `Conflict` when it is not, and then nothing was changed.
-        """
-
-    def delete(self, key: str) -> None:
-        """Remove an object, if there is one."""
-
-    def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Yield the keys that begin with `prefix` and come after `after`, in order."""
-
-    def uri(self, key: str) -> str:
-        """Return the address of an object, for people."""
-
-    def source(self, key: str) -> str | Path | io.BytesIO:
-        """Return what polars scans."""
-
-
-def digest(data: bytes) -> str:
-    """Return the sha256 of some bytes in hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
-class MemoryStore:
-    """Objects of this process, for tests and trials."""
-
-    def __init__(self) -> None:
-        self.scan_options: Mapping[str, str] = {}
-        self._objects: dict[str, bytes] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: str, last: int | None = None) -> Stored | None:
-        """Return an object, or only its `last` bytes."""
-        data = self._objects.get(key)
-        return None if data is None else _stored(data, last)
-
-    def put(self, key: str, data: bytes, if_match: str | None) -> str:
-        """Store an object if it is still the version `if_match`."""
-        with self._lock:
-            current = self.get(key)
-            _compare(key, current, if_match)
-            self._objects[key] = data
-        return digest(data)
-
-    def delete(self, key: str) -> None:
-        """Remove an object, if there is one."""
-        self._objects.pop(key, None)
-
-    def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Yield keys in order."""
-        return (key for key in sorted(self._objects) if key.startswith(prefix) and key > after)
-
-    def uri(self, key: str) -> str:
-        """Return `memory:KEY`."""
-        return f"memory:{key}"
-
-    def source(self, key: str) -> io.BytesIO:
-        """Return the object as a file."""
-        return io.BytesIO(self._objects[key])
 
 
 class FolderStore:
@@ -170,16 +86,6 @@ class FolderStore:
             raise LakeError(
                 f"{where}: {reason}; make room and access there, or set COIN_LAKE_URL to another place"
             ) from error
-
-
-def _stored(data: bytes, last: int | None) -> Stored:
-    sha256 = digest(data)
-    return Stored(data if last is None else data[-last:], sha256, len(data), sha256)
-
-
-def _compare(key: str, current: Stored | None, if_match: str | None) -> None:
-    if (current.etag if current else None) != if_match:
-        raise Conflict(f"{key}: another writer committed first; read it again and retry")
 
 
 @contextmanager

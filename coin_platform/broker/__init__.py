@@ -1,0 +1,8 @@
+"""Topics of partitions of records: in Kafka, in journals on this disk, or in memory."""
+
+from coin_platform.broker.connect import connect
+from coin_platform.broker.contract import Broker, Place
+from coin_platform.broker.local import LocalBroker
+from coin_platform.broker.memory import MemoryBroker
+
+__all__ = ["Broker", "LocalBroker", "MemoryBroker", "Place", "connect"]
