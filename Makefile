@@ -20,7 +20,7 @@ test: $(READY) lint ## all tests; those of faults and in the browser one by one,
 		--cov --cov-branch --cov-report=term --cov-report=html:reports/coverage
 	$(BIN)/pytest tests/faults tests/ui \
 		--junitxml=reports/junit-faults.xml --html=reports/tests-faults.html --self-contained-html
-	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/wire.py,coin_platform/errors.py,coin_platform/quality.py,coin_platform/collect/session.py,coin_platform/exchanges/*,coin_platform/preprocess/*' --fail-under=100
+	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/records.py,coin_platform/errors.py,coin_platform/collect/session.py,coin_platform/exchanges/*,coin_platform/tables/*,coin_platform/preprocess/*' --fail-under=100
 
 stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka and an S3 server on loopback, kept under data/stack
 	$(BIN)/python -m infra.stack $*
@@ -29,13 +29,13 @@ test-long: $(READY) ## what takes minutes: faults against real processes, the de
 	$(BIN)/pytest -m long --timeout=900 --junitxml=reports/junit-long.xml
 
 sabotage: $(READY) ## are the promises proved? mechanisms switched off one by one, in a copy of the tree
-	$(BIN)/python -m tests.kit.sabotage
+	$(BIN)/python -m tools.sabotage
 
 soak: $(READY) ## everything at once under random faults; MINUTES=240 before a release, SOAK_SEED=… to repeat a run
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -s -m long -k hours tests/faults/test_soak.py
 
 guarantees: $(READY) ## docs/guarantees.md, from the names of the tests and what they measured last
-	$(BIN)/python -m tests.kit.guarantees
+	$(BIN)/python -m tools.guarantees
 
 bench: $(READY) ## ratios measured side by side, and the worker at 5,000 frames/s: reports/bench.json
 	$(BIN)/python -m benchmarks

@@ -11,9 +11,9 @@ from benchmarks.compare import Outcome, in_turns, same
 from benchmarks.messages import data
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import BookUpdate, Channel
-from coin_platform.preprocess.processed import encode
-from coin_platform.preprocess.transform import Transform
-from tests.recordings import events
+from coin_platform.tables.processed import encode
+from coin_platform.tables.transform import Transform
+from tests.kit.recordings import events
 
 COUNT = 10_000
 RECORDED = {"coinbase": "book_sequence_1", "kraken": "book_sequence_2", "okx": "book_sequence_1"}

@@ -2,15 +2,14 @@
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Channel, Kind
-from coin_platform.pairs import wanted
-from coin_platform.preprocess.transform import Source
+from coin_platform.records import Header, Record
+from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.faults import Faults
 from coin_platform.simulator.market import Market
-from coin_platform.sources import sources
-from coin_platform.wire import Header, Record
 from tests.kit.hour import Clock, World
 
 START = 1_790_000_000 * SECOND
@@ -38,7 +37,7 @@ def books(exchange: str, count: int) -> tuple[Source, list[Record]]:
     """Return `count` whole books."""
     settings, kind, time = Settings(exchanges=(exchange,)), EXCHANGES[exchange], START
     [source] = [found for found in sources(kind, settings) if found.channel is Channel.ORDERBOOK]
-    market = Market(7, {exchange: wanted(kind, settings)}, time)
+    market = Market(7, {exchange: wanted_pairs(kind, settings)}, time)
     venue = VENUES[exchange](market)
     records: list[Record] = []
     while len(records) < count:

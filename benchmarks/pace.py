@@ -16,17 +16,17 @@ import psutil
 
 from benchmarks.compare import Outcome
 from coin_platform.broker import LocalBroker, MemoryBroker
+from coin_platform.clock import now
 from coin_platform.collect.session import Session
-from coin_platform.collect.tape import now
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Region
-from coin_platform.pairs import wanted
-from coin_platform.preprocess.transform import Source
 from coin_platform.preprocess.worker import PROGRESS, Worker
+from coin_platform.records import Header, Record, frame, unpack
+from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator.faults import Faults
-from coin_platform.sources import sources
-from coin_platform.wire import Header, Record, frame, group, unpack
+from coin_platform.topic_names import group
 from tests.kit.hour import Clock, World
 
 REGION = Region.ASIA
@@ -82,7 +82,7 @@ class _Tapes:
         if header.kind.is_frame:
             session = self._sessions.get(at)
             if session is None:
-                pairs = wanted(source.exchange, self._settings)
+                pairs = wanted_pairs(source.exchange, self._settings)
                 session = self._sessions[at] = Session(source.exchange, source.channel, pairs)
             for _ in session.received(frame(source.exchange.name, source.channel, header, record.value), moment):
                 pass

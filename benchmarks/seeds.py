@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import polars as pl
 from pydantic import BaseModel, Field, ValidationError
 
-from coin_platform.preprocess.transform import Source
-from coin_platform.wire import REGION_TITLES, Record
+from coin_platform.exchanges.base import Source
+from coin_platform.records import Record
+from coin_platform.topic_names import REGION_TITLES
 
 Price = Annotated[Decimal, Field(gt=0, lt=10**15)]
 Size = Annotated[Decimal, Field(ge=0, lt=10**18)]

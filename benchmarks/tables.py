@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from benchmarks import seeds
 from benchmarks.compare import Outcome, in_turns, same
 from benchmarks.messages import START, books, data
+from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Window
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source
-from coin_platform.wire import Record
+from coin_platform.records import Record
+from coin_platform.tables.dataframes import batch
 
 COUNT, BOOKS = 20_000, 2_000
 HOUR = 3600 * SECOND

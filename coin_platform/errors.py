@@ -110,3 +110,23 @@ class Damaged(LakeError):
 
 class WindowOpen(CoinPlatformError):
     """A window was asked for before it closed."""
+
+
+class RecordingError(CoinPlatformError):
+    """A file is not a recording."""
+
+
+class DemoError(CoinPlatformError):
+    """The demo's numbers do not add up, or it did not come to its end."""
+
+
+class UnknownName(CoinPlatformError):
+    """There is no such thing; the line lists those there are."""
+
+
+class NoAnswer(CoinPlatformError):
+    """An exchange did not say what it was asked for, and why."""
+
+
+class BadArgument(CoinPlatformError):
+    """A time on the command line cannot be used; the line says what to write."""

@@ -285,3 +285,24 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     reason: str = ""  # in the words of the exchange, the network or ours
     filled_by: str | None = None  # "rest": its trades or candles were fetched afterwards
+
+
+class Cause(StrEnum):
+    """Why there is a gap."""
+
+    DISCONNECT = "disconnect"  # the exchange or the network ended the connection
+    SILENCE = "silence"  # it was open, but nothing came
+    UNREACHABLE = "unreachable"  # the pair was wanted, and no connection to the exchange could be opened
+    REFUSED = "refused"  # the exchange refused the pair, or the connection
+    STOPPED = "stopped"  # the collector was told to stop
+    KILLED = "killed"  # the collector ended without a word
+    LOST_FRAMES = "lost_frames"  # numbers are missing: frames were read, but never reached the log
+    SPOOL_OVERFLOW = "spool_overflow"  # the same, as the collector itself says it
+    SEQUENCE = "sequence"  # a book message is missing, by its number
+    CHECKSUM = "checksum"  # the book does not have the checksum that was sent
+    CHECKPOINT = "checkpoint"  # the stored book is not the one that the collector had
+    NO_BOOK = "no_book"  # changes of a book of which no record says how it began
+    BUDGET = "budget"  # it brought more than the disk took
+    UNREADABLE = "unreadable"  # a message could not be read, and nothing else proves the book
+    RETENTION = "retention_loss"  # records were trimmed before they were stored
+    NEW_LOG = "new_log"  # the topic was lost and began anew: its last records were never stored

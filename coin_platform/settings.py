@@ -19,7 +19,6 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from coin_platform.errors import SettingsError, UnknownPair
-from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Microseconds, Pair, Region
 
 PREFIX = "COIN_"
@@ -319,13 +318,6 @@ class Settings(BaseSettings):
         """Return what the raw topics of a region begin with."""
         return {Region.KOREA: self.topic_korea, Region.ASIA: self.topic_asia, Region.NE: self.topic_ne}[region]
 
-    def collects(self, exchange: str) -> bool:
-        """Whether the choice of exchanges, channels and pairs leaves something of an exchange."""
-        kind = EXCHANGES[exchange]
-        is_chosen = not self.exchanges or exchange in self.exchanges
-        has_pair = not self.pairs or any(pair.quote == kind.quote for pair in self.pairs)
-        return is_chosen and has_pair and any(channel in kind.channels | kind.polled for channel in self.channels)
-
     def batch_records(self, channel: Channel) -> int:
         """Return how many waiting frames of a channel make a batch."""
         return self.batch_ticker if channel is Channel.TICKER else self.batch_orderbook
@@ -340,7 +332,7 @@ class Settings(BaseSettings):
 def load() -> Settings:
     """Return the settings of this process: the environment, then `.env` in COIN_HOME, then the defaults.
 
-    Raises `SettingsError`, one line, for an unknown name, a wrong value, or a choice that leaves nothing to collect.
+    Raises `SettingsError`, one line, for an unknown name or a wrong value.
     Secrets are never part of it.
     """
     environment = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
@@ -361,12 +353,6 @@ def load() -> Settings:
     except ValidationError as error:
         line = _line(error)
         raise SettingsError("".join(c if c.isprintable() else repr(c)[1:-1] for c in line)) from None
-    are_known = all(name in EXCHANGES for name in settings.exchanges)  # else who uses them says so
-    if are_known and not any(map(settings.collects, EXCHANGES)):
-        raise SettingsError(
-            f"{PREFIX}EXCHANGES, {PREFIX}CHANNELS and {PREFIX}PAIRS together leave nothing to collect: "
-            "no chosen exchange has a chosen channel and the quote currency of a chosen pair"
-        )
     return settings
 
 

@@ -10,7 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.compare import ROUNDS, Outcome, in_turns, same
 from benchmarks.messages import books, data
 from coin_platform.model import Channel
-from coin_platform.preprocess.tables import batch
+from coin_platform.tables.dataframes import batch
 
 
 def test_ways_are_run_in_turns_and_the_median_counts() -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from coin_platform.commands.exchanges import markdown
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import rfc3339
+from coin_platform.exchanges.parsing import rfc3339
 from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Frame, Kind, Pair, Ticker, Trade
-from coin_platform.preprocess import processed, schema
-from coin_platform.preprocess.transform import Entry
-from coin_platform.recording import columns, read
-from tests.recordings import files
+from coin_platform.simulator.recordings import read
+from coin_platform.tables import processed, schema
+from coin_platform.tables.transform import Entry, columns
+from tests.kit.recordings import files
 
 ROOT = Path(__file__).parent.parent
 FIELDS = ROOT / "docs/fields.md"

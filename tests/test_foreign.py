@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from coin_platform import quality
 from coin_platform.foreign import markdown, one_line
-from coin_platform.preprocess import schema
-from coin_platform.preprocess.gap import listing
+from coin_platform.tables import quality, schema
+from coin_platform.tables.gap_table import listing
 
 HOSTILE = [
     "![x](http://evil.test/x.png)",

@@ -9,9 +9,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from coin_platform import cli
+from coin_platform.commands import settings as settings_command
 from coin_platform.errors import SettingsError
 from coin_platform.model import Pair
 from coin_platform.orchestration.definitions import definitions
+from coin_platform.selection import exchanges_of
 from coin_platform.settings import SECRETS, Settings, load
 
 SECRET = "xK9-hidden"
@@ -33,7 +35,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
     load.cache_clear()
     try:
         with pytest.raises(SettingsError) as error:
-            load()
+            exchanges_of(None, load())
     finally:
         load.cache_clear()
     text = str(error.value)
@@ -55,9 +57,9 @@ def accepted(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
 def shown_by_the_command(monkeypatch: pytest.MonkeyPatch) -> str:
     """Return what `coin settings` prints."""
     printed = StringIO()
-    monkeypatch.setattr(cli, "console", Console(width=400, file=printed))
+    monkeypatch.setattr(settings_command, "Console", lambda: Console(width=400, file=printed))
     load.cache_clear()
-    cli.settings()
+    settings_command.settings()
     load.cache_clear()
     return printed.getvalue()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from coin_platform.model import Microseconds
-from coin_platform.wire import Record
+from coin_platform.records import Record
 
 Place: TypeAlias = tuple[str, int]  # a topic and its partition
 

@@ -26,10 +26,11 @@ from coin_platform.broker.shipper import Shipper
 from coin_platform.broker.spool import Loss
 from coin_platform.errors import BrokerUnreachable, RetentionLoss, SettingsError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Channel, Gap, Microseconds, Region
-from coin_platform.preprocess.ledger import Cause
+from coin_platform.model import Cause, Channel, Gap, Microseconds, Region
+from coin_platform.records import Record
 from coin_platform.settings import Settings
-from coin_platform.wire import GAPS, Record, pack_gap, raw_topic
+from coin_platform.tables.processed import pack_gap
+from coin_platform.topic_names import GAPS, raw_topic
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it writes a line per attempt; what fails is told once, by us

@@ -13,7 +13,7 @@ from kafka.errors import (
 from kafka.future import Future
 
 from coin_platform.broker import kafka_topics
-from coin_platform.wire import Record
+from coin_platform.records import Record
 
 HEADER = "f"
 PATIENCE = 5.0  # seconds that an answer, or an acknowledgement in `flush`, may take

@@ -26,7 +26,7 @@ from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region
 from coin_platform.settings import PREFIX, Settings
-from coin_platform.wire import GAPS, dead_letter_topic, processed_topic, raw_topic
+from coin_platform.topic_names import GAPS, dead_letter_topic, processed_topic, raw_topic
 
 T = TypeVar("T")
 

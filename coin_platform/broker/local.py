@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from coin_platform.broker.contract import Place
+from coin_platform.clock import SteadyClock, elapsed, wall
 from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread, flush_all, path_of
 from coin_platform.model import Microseconds
-from coin_platform.steady_clock import SteadyClock, elapsed, now
-from coin_platform.wire import Record
+from coin_platform.records import Record
 
 
 class LocalBroker:
@@ -24,7 +24,7 @@ class LocalBroker:
         self,
         folder: Path,
         *,
-        clock: Callable[[], Microseconds] = now,
+        clock: Callable[[], Microseconds] = wall,
         monotonic: Callable[[], float] = elapsed,
         retention_hours: float | None = None,
         retention_bytes: int | None = None,

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from coin_platform.broker.contract import Place
 from coin_platform.broker.local import _name
+from coin_platform.clock import wall
 from coin_platform.errors import RetentionLoss
 from coin_platform.model import Microseconds
-from coin_platform.steady_clock import now
-from coin_platform.wire import Record
+from coin_platform.records import Record
 
 
 class _Log:
@@ -31,7 +31,7 @@ class _Log:
 class MemoryBroker:
     """The contract in memory, for tests: what is appended is stored at once and lives as long as this object."""
 
-    def __init__(self, *, clock: Callable[[], Microseconds] = now) -> None:
+    def __init__(self, *, clock: Callable[[], Microseconds] = wall) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._logs: defaultdict[tuple[str, int], _Log] = defaultdict(_Log)

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import msgspec
 
+from coin_platform.clock import elapsed
 from coin_platform.errors import BrokerUnreachable, PartitionBusy
-from coin_platform.steady_clock import elapsed
 
 RENEW_SECONDS = 5.0  # between two renewals
 FRESH_SECONDS = 20.0  # after a renewal, in which results may be sent

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coin_platform.broker.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
+from coin_platform.clock import SteadyClock
 from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
 from coin_platform.journal import WriterThread, flush_all
 from coin_platform.journal.file import explain
-from coin_platform.steady_clock import SteadyClock
-from coin_platform.wire import Record
+from coin_platform.records import Record
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from coin_platform.clock import SteadyClock, wall
 from coin_platform.errors import DecodeError, DeliveryError
 from coin_platform.journal import JournalReader, JournalWriter, WriterThread, path_of
 from coin_platform.model import Microseconds
-from coin_platform.steady_clock import SteadyClock, now
-from coin_platform.wire import Record, unpack
+from coin_platform.records import Record, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -182,4 +182,4 @@ def _received(header: str) -> Microseconds:
     try:
         return unpack(header).received_time
     except DecodeError:  # not a frame's: then the moment at which it was given up
-        return now()
+        return wall()

@@ -9,36 +9,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
-from coin_platform.collect.drift import Drift
-from coin_platform.collect.feed import Feed, Status
-from coin_platform.collect.gaplog import GapLog
+from coin_platform.clock import now, unless
+from coin_platform.collect.clock_lag import ClockLag
+from coin_platform.collect.feed import Feed
+from coin_platform.collect.gap_reports import GapReports
 from coin_platform.collect.outbound import Outbound
-from coin_platform.collect.pacing import TokenBucket, unless
+from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.tape import Route, now
+from coin_platform.collect.route import Route
+from coin_platform.collect.status import Status
 from coin_platform.errors import CoinPlatformError, NotTakenOver, SettingsError
-from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange, chunks
+from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.parsing import chunks
 from coin_platform.model import Channel, Instant, Pair, Region
-from coin_platform.pairs import wanted
-from coin_platform.settings import PREFIX, Mode, Settings
-from coin_platform.wire import GAPS, raw_topic
+from coin_platform.selection import exchanges_of, wanted_pairs
+from coin_platform.settings import Mode, Settings
+from coin_platform.topic_names import GAPS, raw_topic
 
 logger = logging.getLogger(__name__)
-
 PROGRESS = 10.0  # seconds between two lines of progress
 SERVED, GONE = 45.0, 30.0  # seconds that a collector who takes over waits: until all is live, until the other has ended
 _BEAT = 0.1  # seconds between two looks at either
-
-
-def exchanges_of(region: Region | None, settings: Settings) -> list[Exchange]:
-    """Return the enabled exchanges (of a region). Raises `SettingsError` for a name in COIN_EXCHANGES that is none."""
-    unknown = [name for name in settings.exchanges if name not in EXCHANGES]
-    if unknown:
-        known = ", ".join(EXCHANGES)
-        raise SettingsError(f"{PREFIX}EXCHANGES={unknown[0]}: there is no such exchange; there are {known}")
-    enabled = settings.exchanges or tuple(EXCHANGES)
-    return [kind for name, kind in EXCHANGES.items() if name in enabled and region in (None, kind.region)]
 
 
 def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -> list[tuple[Pair, ...]]:
@@ -79,13 +70,13 @@ class Collector:
         kinds = exchanges_of(region, settings) if exchanges is None else exchanges
         self._exchanges = {kind.name: kind for kind in kinds}
         self._rests = {kind.name: Rest(kind, outbound=Outbound.of(settings)) for kind in kinds}
-        self._drifts = {kind.name: Drift() for kind in kinds}
-        self._gaps: dict[tuple[str, Channel], GapLog] = {}
+        self._drifts = {kind.name: ClockLag() for kind in kinds}
+        self._gaps: dict[tuple[str, Channel], GapReports] = {}
         self._connects = {kind.name: self._bucket(kind) for kind in kinds}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         for kind in kinds:
-            self.follow(kind.name, wanted(kind, settings))
+            self.follow(kind.name, wanted_pairs(kind, settings))
 
     @property
     def status(self) -> list[Status]:
@@ -200,7 +191,7 @@ class Collector:
             connects=self._connects[kind.name],
             clock=self._clock,
             drift=self._drifts[kind.name],
-            gaps=self._gaps.setdefault((kind.name, channel), GapLog(kind, channel, self._broker)),
+            gaps=self._gaps.setdefault((kind.name, channel), GapReports(kind, channel, self._broker)),
         )
 
     async def _progress(self) -> None:

@@ -16,11 +16,14 @@ from websockets.protocol import Event
 
 from coin_platform import __version__
 from coin_platform.broker import Broker
-from coin_platform.collect.drift import Drift
-from coin_platform.collect.gaplog import GapLog
-from coin_platform.collect.pacing import TokenBucket, unless
+from coin_platform.clock import now, unless
+from coin_platform.collect.clock_lag import ClockLag
+from coin_platform.collect.gap_reports import GapReports
+from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import Rest, told
+from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.session import (
     Action,
     Banned,
@@ -33,10 +36,9 @@ from coin_platform.collect.session import (
     Send,
     Session,
 )
-from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
-from coin_platform.wire import Checkpoint, End, refused, silent, without_data
+from coin_platform.records import Checkpoint, End, refused, silent, without_data
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +116,8 @@ class Connection:
         rest: Rest,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
-        drift: Drift | None = None,
-        gaps: GapLog | None = None,
+        drift: ClockLag | None = None,
+        gaps: GapReports | None = None,
     ) -> None:
         self.route = route
         self.session = Session(route.exchange, route.channel, pairs, drift)
@@ -126,7 +128,7 @@ class Connection:
         self._ending = asyncio.Event()
         self._refilling = asyncio.Event()
         self._rest, self._traffic, self._clock = rest, traffic, clock
-        self._tape = Tape(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift, gaps=gaps)
+        self._tape = Recorder(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift, gaps=gaps)
         self._gaps = gaps
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
         rest.share(self._messages)

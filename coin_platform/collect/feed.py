@@ -3,57 +3,31 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import httpx
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from coin_platform.broker import Broker
+from coin_platform.clock import now, unless
+from coin_platform.collect.clock_lag import ClockLag
 from coin_platform.collect.connection import Connection
-from coin_platform.collect.drift import Drift
-from coin_platform.collect.gaplog import GapLog
-from coin_platform.collect.pacing import Backoff, TokenBucket, unless
+from coin_platform.collect.gap_reports import GapReports
+from coin_platform.collect.pacing import Backoff, TokenBucket
+from coin_platform.collect.poll_plan import OUTAGE, Standby
 from coin_platform.collect.poller import Poller
+from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import REFILLED
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.rota import OUTAGE, Standby
-from coin_platform.collect.session import Failed
-from coin_platform.collect.tape import Route, Tape, Traffic, now
-from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds, Pair
-from coin_platform.preprocess.ledger import START
-from coin_platform.wire import End, Transport
+from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.status import Status
+from coin_platform.model import SECOND, Instant, Kind, Pair
+from coin_platform.records import End, Transport
+from coin_platform.tables.gaps import START
 
 logger = logging.getLogger(__name__)
-
 STALE = 60.0  # seconds without news after which a pair is labelled
 _BEAT = 0.25  # seconds between two looks at whether REST must stand in
 _REMINDER_SECONDS = START / SECOND + 1  # after the start: a record then, so that the ledger knows what was not served
-
-
-class Status(NamedTuple):
-    """The state of one feed now."""
-
-    exchange: str
-    channel: Channel
-    shard: int
-    connection: str  # name of the newest, or of what is polled instead
-    transport: str  # ws, or rest while it is polled
-    state: str  # idle, waiting, connecting, subscribing, refused, live, stale, closing
-    pairs: tuple[Pair, ...]
-    unconfirmed: frozenset[Pair]
-    invalid: frozenset[Pair]
-    refused: dict[Pair, Failed]  # why, and whether for good or for the moment
-    stale: frozenset[Pair]  # no news for `STALE`
-    clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
-    clock_suspect: bool  # too far for both clocks to be right
-    frames: int
-    bytes: int
-    undecodable: int  # of the newest connection
-    unasked: int  # events of pairs that are not wanted, of the newest connection
-    lost: int
-    reconnects: int
-    last_frame_time: Microseconds | None
-    last_error: str
 
 
 class Feed:
@@ -71,8 +45,8 @@ class Feed:
         rest: Rest,
         connects: TokenBucket,
         clock: Callable[[], Instant] = now,
-        drift: Drift | None = None,
-        gaps: GapLog | None = None,
+        drift: ClockLag | None = None,
+        gaps: GapReports | None = None,
     ) -> None:
         self.route = route
         self.pairs: tuple[Pair, ...] = ()
@@ -81,8 +55,8 @@ class Feed:
         self.is_streamed = route.channel in route.exchange.channels
         self.traffic = Traffic()
         self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
-        self._drift, self._gaps = drift or Drift(), gaps
-        self._wants = Tape(
+        self._drift, self._gaps = drift or ClockLag(), gaps
+        self._wants = Recorder(
             route,
             broker=broker,
             traffic=self.traffic,

@@ -3,16 +3,15 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from coin_platform.exchanges.base import plausible_ban
+from coin_platform.exchanges.bans import plausible_ban
 
 LONGEST = 60.0  # seconds between two attempts
 SETTLED = 60.0  # seconds of data after which failures are forgotten
-
 T = TypeVar("T")
 
 
@@ -86,16 +85,3 @@ def _moment(text: str) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo else None
-
-
-async def unless(event: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """Return what `work` returns, or cancel it and return None when the event comes first."""
-    task = asyncio.ensure_future(work)
-    waiter = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        task.cancel()
-        waiter.cancel()
-        await asyncio.gather(task, waiter, return_exceptions=True)

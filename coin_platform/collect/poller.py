@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable
 import httpx
 
 from coin_platform.broker import Broker
-from coin_platform.collect.drift import Drift
-from coin_platform.collect.gaplog import GapLog
-from coin_platform.collect.pacing import unless
+from coin_platform.clock import now, unless
+from coin_platform.collect.clock_lag import ClockLag
+from coin_platform.collect.gap_reports import GapReports
+from coin_platform.collect.poll_plan import PollPlan
+from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest, knows_no_pair, told
-from coin_platform.collect.rota import Rota
+from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.session import Banned, Failed, Fetch
-from coin_platform.collect.tape import Route, Tape, Traffic, now
 from coin_platform.errors import OverBudget
 from coin_platform.model import Instant, Kind, Pair, Refusal
-from coin_platform.wire import End, Transport
+from coin_platform.records import End, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ class Poller:
         rest: Rest,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
-        drift: Drift | None = None,
-        gaps: GapLog | None = None,
+        drift: ClockLag | None = None,
+        gaps: GapReports | None = None,
     ) -> None:
         self.route = route
-        self.rota = Rota(route.exchange, route.channel, pairs, clock())
+        self.rota = PollPlan(route.exchange, route.channel, pairs, clock())
         self.last_error = ""  # of the network or the exchange as a whole
         self._rest, self._clock = rest, clock
-        self._tape = Tape(
+        self._tape = Recorder(
             route, broker=broker, traffic=traffic, clock=clock, transport=Transport.REST, drift=drift, gaps=gaps
         )
         self._ending = asyncio.Event()

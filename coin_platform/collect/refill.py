@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from coin_platform.collect.pacing import Backoff
+from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest, knows_no_pair, told
-from coin_platform.collect.tape import Route, Tape
+from coin_platform.collect.route import Route
 from coin_platform.errors import DecodeError, OverBudget
 from coin_platform.model import Channel, Kind, Pair, Refusal, Refused
 
@@ -38,7 +39,7 @@ class Refill:
     3. A ban delays the answer, however long it lasts: `Rest` asks nothing before it is over.
     """
 
-    def __init__(self, route: Route, tape: Tape, rest: Rest, wanted: Callable[[], Collection[Pair]]) -> None:
+    def __init__(self, route: Route, tape: Recorder, rest: Rest, wanted: Callable[[], Collection[Pair]]) -> None:
         self.route = route
         self._tape, self._rest, self._wanted = tape, rest, wanted
 

@@ -13,7 +13,8 @@ from coin_platform import __version__
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket, retry_after
 from coin_platform.errors import OverBudget
-from coin_platform.exchanges.base import Exchange, plausible_ban
+from coin_platform.exchanges.bans import plausible_ban
+from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Event, Refused
 
 logger = logging.getLogger(__name__)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from coin_platform.book import Applied, Book
-from coin_platform.collect.drift import Drift, Greetings
+from coin_platform.collect.clock_lag import ClockLag, Greetings
 from coin_platform.collect.pacing import Backoff
 from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
 from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange, Request
 from coin_platform.model import (
     BookUpdate,
+    Cause,
     Channel,
     Control,
     Data,
@@ -24,8 +25,7 @@ from coin_platform.model import (
     Refused,
     Subscribed,
 )
-from coin_platform.preprocess.ledger import Cause
-from coin_platform.wire import Checkpoint
+from coin_platform.records import Checkpoint
 
 PATIENCE = 10.0  # seconds: for an answer to a subscription, and between two attempts to get one book back
 FLOWING = (Channel.TICKER, Channel.ORDERBOOK)  # some pair always has news; trades and their minutes may have none
@@ -109,13 +109,13 @@ class Session:
         exchange: Exchange,
         channel: Channel,
         pairs: Iterable[Pair],
-        drift: Drift | None = None,
+        drift: ClockLag | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Carry these pairs; `chance` spreads the attempts to get a pair that is refused for the moment."""
         self.exchange = exchange
         self.channel = channel
-        self.drift = drift or Drift()
+        self.drift = drift or ClockLag()
         self._greetings = Greetings()
         self.undecodable = 0
         self.unasked = 0  # events of pairs that are not wanted, or not any more

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coin_platform.commands.choice import exchanges_named
-from coin_platform.commands.times import BadTime, duration, now, stretch, text
-from coin_platform.errors import DecodeError, RetentionLoss, SettingsError
+from coin_platform.clock import wall
+from coin_platform.commands.arguments import duration, exchanges_named, stretch, text
+from coin_platform.errors import BadArgument, DecodeError, RetentionLoss, SettingsError
 from coin_platform.model import Window
 from coin_platform.settings import load
 
 if TYPE_CHECKING:  # polars costs time, which other commands need not wait for
     from coin_platform.broker import Broker
+    from coin_platform.exchanges.base import Source
     from coin_platform.lake import Lake
-    from coin_platform.preprocess.transform import Source
-    from coin_platform.wire import Record
+    from coin_platform.records import Record
 
 
 def capture(
@@ -33,7 +33,7 @@ def capture(
     """
     from coin_platform.broker import connect
     from coin_platform.lake import open_lake
-    from coin_platform.sources import sources
+    from coin_platform.selection import sources
 
     settings = load()
     asked = _asked(start, end, last)
@@ -71,8 +71,8 @@ def logged(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "
 
 def _of_former_logs(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "Iterator[Record]":
     """Yield the stored records of a stretch of time that the topic held before it began anew."""
-    from coin_platform.orchestration.reading import raw_facts
-    from coin_platform.preprocess.tables import records
+    from coin_platform.orchestration.offsets import raw_facts
+    from coin_platform.tables.dataframes import records
 
     table, name = f"raw_{source.channel}", source.exchange.name
     for window in lake.windows(table, name, asked.start, asked.stop):
@@ -84,7 +84,7 @@ def _of_former_logs(source: "Source", asked: Window, broker: "Broker", lake: "La
 
 def _trimmed(source: "Source", asked: Window, lake: "Lake", before: int) -> "Iterator[Record]":
     """Yield the records of a stretch of time from the raw tables, up to an offset."""
-    from coin_platform.preprocess.tables import records
+    from coin_platform.tables.dataframes import records
 
     table, name, length = f"raw_{source.channel}", source.exchange.name, lake.window
     for start in range(asked.start // length * length, asked.stop, length):
@@ -104,8 +104,8 @@ def write(source: "Source", records: "Iterator[Record]", file: Path) -> tuple[in
 
     Our own records between the frames are left out.
     """
-    from coin_platform.recording import line
-    from coin_platform.wire import unpack
+    from coin_platform.records import unpack
+    from coin_platform.simulator.recordings import line
 
     frames = others = 0
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -129,9 +129,9 @@ def write(source: "Source", records: "Iterator[Record]", file: Path) -> tuple[in
 
 def _asked(start: str | None, end: str | None, last: str | None) -> Window:
     if (start is None) == (last is None):
-        raise BadTime("write either --from 2026-11-24T03:00 or --last 1h")
+        raise BadArgument("write either --from 2026-11-24T03:00 or --last 1h")
     if start is not None:
         return stretch(start, end)
     assert last is not None
-    stop = now() if end is None else stretch("1970-01-01", end).stop
+    stop = wall() if end is None else stretch("1970-01-01", end).stop
     return Window(stop - duration("--last", last), stop)

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coin_platform.commands.choice import exchanges_named
+from coin_platform.commands.arguments import exchanges_named
 from coin_platform.foreign import one_line
 from coin_platform.settings import load
 
 if TYPE_CHECKING:  # polars costs a second, which other commands need not wait for
     from coin_platform.broker import Broker
-    from coin_platform.preprocess.dead_letters import DeadLetter
-    from coin_platform.preprocess.transform import Source
+    from coin_platform.exchanges.base import Source
+    from coin_platform.tables.dead_letters import DeadLetter
 
 app = typer.Typer(no_args_is_help=True, help="Frames that could not be decoded: list, show, try again.")
 Exchanges = Annotated[list[str] | None, typer.Option("--exchange", help="only this exchange; may be repeated")]
@@ -87,15 +87,15 @@ def _print(table: Table, nothing: str) -> None:
 
 
 def _sources(names: list[str] | None) -> "list[Source]":
-    from coin_platform.sources import sources
+    from coin_platform.selection import sources
 
     return [source for kind in exchanges_named(names) for source in sources(kind, load())]
 
 
 def _letters(broker: "Broker", source: "Source", *, everything: bool) -> "Iterator[DeadLetter]":
-    from coin_platform.preprocess.dead_letters import Letters
     from coin_platform.preprocess.redrive import tried
-    from coin_platform.wire import dead_letter_topic
+    from coin_platform.tables.dead_letters import Letters
+    from coin_platform.topic_names import dead_letter_topic
 
     topic, partition = dead_letter_topic(source.topic), source.partition
     begin = broker.begin_offset(topic, partition) if everything else tried(source, broker)

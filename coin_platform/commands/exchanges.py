@@ -9,7 +9,7 @@ from rich.table import Table
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Channel, Proof
-from coin_platform.wire import REGION_TITLES
+from coin_platform.topic_names import REGION_TITLES
 
 COLUMNS = ("exchange", "region", "channels", "depth", "proof", "candles", "limits")
 

@@ -14,12 +14,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from coin_platform.commands.choice import chosen, exchanges_named
-from coin_platform.commands.times import moment, moment_of, now, stretch, text, whole_windows
+from coin_platform.clock import wall
+from coin_platform.commands.arguments import chosen, exchanges_named, moment, moment_of, stretch, text, whole_windows
 from coin_platform.foreign import one_line
 from coin_platform.model import SECOND, Channel, Window
+from coin_platform.runtime.logs import set_up
 from coin_platform.settings import Settings, load
-from coin_platform.telemetry import set_up
 
 if TYPE_CHECKING:  # dagster and polars cost seconds, which other commands need not wait for
     import dagster as dg
@@ -39,7 +39,7 @@ def list_tables(
 ) -> None:
     """List the tables of the lake: exchanges, windows, rows and bytes."""
     from coin_platform.lake import open_lake
-    from coin_platform.preprocess.schema import TABLES
+    from coin_platform.tables.schema import TABLES
 
     names = {kind.name for kind in exchanges_named(exchange)} if exchange else set()
     lake = open_lake(load())
@@ -67,9 +67,9 @@ def gaps(
 
     from coin_platform.errors import LakeError
     from coin_platform.lake import open_lake
-    from coin_platform.preprocess.gap import together
+    from coin_platform.tables.gap_table import together
 
-    wanted = stretch(start or text(now() - DAY), end)
+    wanted = stretch(start or text(wall() - DAY), end)
     kinds = [kind.name for kind in exchanges_named(exchange)]
     channels = chosen("--channel", channel, [each.value for each in Channel])
     try:
@@ -165,10 +165,10 @@ def retry(
 
     Exit code 1: a window failed again; 130: interrupted.
     """
-    from coin_platform.collect.collector import exchanges_of
     from coin_platform.errors import SettingsError
     from coin_platform.orchestration.backfill import Work, open_instance
     from coin_platform.orchestration.failed_windows import failed_windows
+    from coin_platform.selection import exchanges_of
 
     settings = load()
     set_up(settings.log_level)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from coin_platform.commands.signals import until_signal
+from coin_platform.runtime.logs import set_up
+from coin_platform.runtime.stop import until_signal
 from coin_platform.settings import load
-from coin_platform.telemetry import set_up
 
 
 def replay(
@@ -21,8 +21,8 @@ def replay(
     They are where `coin simulate` has the simulated ones: what runs with COIN_EXCHANGES_MODE=simulated connects to
     them. A channel starts when somebody subscribes to it.
     """
-    from coin_platform.simulator.log import open_log
     from coin_platform.simulator.replay import Replay
+    from coin_platform.simulator.sent_log import open_log
 
     settings = load()
     set_up(settings.log_level)

@@ -6,20 +6,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from coin_platform.errors import UnknownPair
-from coin_platform.exchanges.base import (
-    ABSENT,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    cut,
-    last_price,
-    milliseconds,
-    number,
-    plausible_ban,
-    price,
-)
+from coin_platform.exchanges.bans import plausible_ban
+from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, cut, last_price, milliseconds, number, price
 from coin_platform.model import (
     SECOND,
     BookUpdate,

@@ -5,19 +5,8 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.base import (
-    ABSENT,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    decode_rows,
-    last_price,
-    milliseconds,
-    number,
-    price,
-    rfc3339,
-)
+from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, decode_rows, last_price, milliseconds, number, price, rfc3339
 from coin_platform.exchanges.upbit import (
     Error,
     TradeMessage,

@@ -6,21 +6,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
-from coin_platform.exchanges.base import (
-    ABSENT,
-    NO_SUCH_MARKET,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    cut,
-    difference,
-    last_price,
-    milliseconds,
-    number,
-    price,
-)
+from coin_platform.exchanges.base import NO_SUCH_MARKET, Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, cut, difference, last_price, milliseconds, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,

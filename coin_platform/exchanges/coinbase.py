@@ -6,20 +6,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from coin_platform.errors import UnknownPair
-from coin_platform.exchanges.base import (
-    ABSENT,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    decode_rows,
-    difference,
-    last_price,
-    number,
-    price,
-    rfc3339,
-)
+from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, difference, last_price, number, price, rfc3339
 from coin_platform.model import (
     SECOND,
     BookUpdate,

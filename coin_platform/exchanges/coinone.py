@@ -6,19 +6,8 @@ from typing import Any
 import msgspec
 
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import (
-    ABSENT,
-    NO_SUCH_MARKET,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    difference,
-    last_price,
-    milliseconds,
-    number,
-    price,
-)
+from coin_platform.exchanges.base import NO_SUCH_MARKET, Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, difference, last_price, milliseconds, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,

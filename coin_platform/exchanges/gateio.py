@@ -6,19 +6,8 @@ from decimal import Decimal
 import msgspec
 
 from coin_platform.book import Applied, Book
-from coin_platform.exchanges.base import (
-    ABSENT,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    decode_rows,
-    last_price,
-    milliseconds,
-    number,
-    price,
-)
+from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, last_price, milliseconds, number, price
 from coin_platform.model import (
     SECOND,
     BookUpdate,

@@ -7,20 +7,8 @@ from decimal import Decimal
 import msgspec
 
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import (
-    ABSENT,
-    NO_SUCH_MARKET,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    decode_rows,
-    last_price,
-    milliseconds,
-    number,
-    price,
-)
+from coin_platform.exchanges.base import NO_SUCH_MARKET, Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, last_price, milliseconds, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,

@@ -10,21 +10,9 @@ import msgspec
 
 from coin_platform.book import Book
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import (
-    ABSENT,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    cut,
-    difference,
-    last_price,
-    number,
-    plausible_ban,
-    price,
-    rfc3339,
-)
+from coin_platform.exchanges.bans import plausible_ban
+from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, cut, difference, last_price, number, price, rfc3339
 from coin_platform.model import (
     SECOND,
     BookUpdate,

@@ -7,19 +7,8 @@ import msgspec
 
 from coin_platform.book import Book
 from coin_platform.errors import DecodeError
-from coin_platform.exchanges.base import (
-    ABSENT,
-    Exchange,
-    Limits,
-    RefusalRule,
-    Request,
-    chunks,
-    difference,
-    last_price,
-    milliseconds,
-    number,
-    price,
-)
+from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
+from coin_platform.exchanges.parsing import ABSENT, chunks, difference, last_price, milliseconds, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,

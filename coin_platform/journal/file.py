@@ -14,8 +14,8 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
+from coin_platform.clock import LEEWAY, SteadyClock
 from coin_platform.model import SECOND, Microseconds
-from coin_platform.steady_clock import LEEWAY, SteadyClock
 
 logger = logging.getLogger(__name__)
 

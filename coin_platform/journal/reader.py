@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.journal.file import BUSY_SECONDS, CACHE_KIB, PAGE_BYTES, explain, identity, look_at_head, time_of
 from coin_platform.model import Microseconds
-from coin_platform.wire import Record
+from coin_platform.records import Record
 
 logger = logging.getLogger(__name__)
 _READ_RECORDS, _READ_BYTES = 5_000, 16 << 20  # one read transaction: a long one would let the write-ahead log grow

@@ -15,12 +15,12 @@ from contextlib import ExitStack, closing
 from math import inf
 from pathlib import Path
 
+from coin_platform.clock import SteadyClock, elapsed, wall
 from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal.file import File, explain, is_full
 from coin_platform.journal.lock import GUEST, PAUSE, WRITER, busy, hold, holder, take
 from coin_platform.journal.thread import WriterThread
 from coin_platform.model import SECOND, Microseconds
-from coin_platform.steady_clock import SteadyClock, elapsed, now
 
 BUFFER_BYTES = 64 << 20
 _HELD_BYTES = 8 << 20  # that wait in memory for a full disk, at most
@@ -55,7 +55,7 @@ class JournalWriter:
         self,
         path: Path,
         *,
-        clock: Callable[[], Microseconds] = now,
+        clock: Callable[[], Microseconds] = wall,
         monotonic: Callable[[], float] = elapsed,
         writer: WriterThread | None = None,
         sync_every: float = 0.2,

@@ -25,8 +25,8 @@ from coin_platform.lake.landing import LandingStore
 from coin_platform.lake.parquet import UNHASHED, Broken, NotOurs, content_hash, decode, encode, facts_of
 from coin_platform.lake.store import Store, Stored, digest
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Window
-from coin_platform.preprocess import candle, gap
 from coin_platform.settings import Settings, load
+from coin_platform.tables import candle, gap_table
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -267,7 +267,7 @@ class Lake:
         Raises `LakeError` when there is no window to read.
         """
         self._check()
-        is_gap = table == "gap"
+        is_gap = table == "gap_table"
         begin = start - late if is_gap and start else start
         stop = None if end is None else end + late
         names = (
@@ -294,7 +294,9 @@ class Lake:
             frames += [part.with_columns(*_constant("exchange", name)) for part in parts]
         rows = pl.concat(frames)
         if is_gap:
-            return gap.latest(rows, "exchange", *gap.KEY).filter(*_conditions(schema, "to", "from", start, end, pairs))
+            return gap_table.latest(rows, "exchange", *gap_table.KEY).filter(
+                *_conditions(schema, "to", "from", start, end, pairs)
+            )
         time = "open_time" if table == Channel.CANDLE else "received_time"
         rows = rows.filter(*_conditions(schema, time, time, start, end, pairs))
         return candle.latest(rows, "exchange", *candle.KEY) if table == Channel.CANDLE else rows

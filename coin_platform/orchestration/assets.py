@@ -6,15 +6,14 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import Channel, Window
+from coin_platform.orchestration.materialise import RULES, keep_dead, keep_gaps, keep_raw, keep_rows
 from coin_platform.orchestration.partitions import window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.orchestration.tables import RULES, keep_dead, keep_gaps, keep_raw, keep_rows
-from coin_platform.preprocess.gap import is_book
-from coin_platform.preprocess.transform import Source
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
+from coin_platform.tables.gap_table import is_book
 
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)  # 500 of them
 

@@ -10,17 +10,16 @@ import dagster as dg
 
 from coin_platform.broker import Broker
 from coin_platform.errors import CoinPlatformError, SettingsError
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.lake import Lake
 from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.orchestration.assets import tables
+from coin_platform.orchestration.offsets import has_records, is_closed
 from coin_platform.orchestration.partitions import key_of
-from coin_platform.orchestration.reading import has_records, is_closed
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.run_process import note_process
-from coin_platform.preprocess.transform import Source
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
 
 logger = logging.getLogger(__name__)
 

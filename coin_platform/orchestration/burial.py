@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from coin_platform.orchestration.closing import WINDOW_REGION
-from coin_platform.orchestration.ingest import ALIVE, LONG_RUN
+from coin_platform.orchestration.close_windows import WINDOW_REGION
+from coin_platform.orchestration.lease import ALIVE, LONG_RUN
 from coin_platform.orchestration.run_process import bury_dead, bury_vanished
 
 _OURS = ("tables_", "redrive_dead_letters", "forget_old_runs")  # jobs whose runs always name their process

@@ -2,18 +2,17 @@
 
 import dagster as dg
 
-from coin_platform.collect.collector import exchanges_of
 from coin_platform.model import Region
 from coin_platform.orchestration.alerts import check_alerts, failure_alerts
 from coin_platform.orchestration.assets import external, tables
 from coin_platform.orchestration.burial import bury_dead_runs
-from coin_platform.orchestration.closing import close_windows
-from coin_platform.orchestration.ingest import collect_job, preprocess_job, watchdog
+from coin_platform.orchestration.close_windows import close_windows
+from coin_platform.orchestration.long_runs import collect_job, preprocess_job, watchdog
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.retention import forget_hourly, forget_job
+from coin_platform.selection import collects, exchanges_of, sources
 from coin_platform.settings import Settings, load
-from coin_platform.sources import sources
 
 TIME_LIMIT = {"dagster/max_runtime": str(6 * 3600)}  # seconds for a window of a region; frozen, it holds up the rest
 
@@ -21,7 +20,7 @@ TIME_LIMIT = {"dagster/max_runtime": str(6 * 3600)}  # seconds for a window of a
 def definitions(settings: Settings) -> dg.Definitions:
     """Return the definitions for these settings."""
     exchanges = exchanges_of(None, settings)
-    busy = [kind.region for kind in exchanges if settings.collects(kind.name)]
+    busy = [exchange.region for exchange in exchanges if collects(exchange, settings)]
     regions = [region for region in Region if region in busy]  # elsewhere a collector would have nothing to do
     long = [make(region) for make in (collect_job, preprocess_job) for region in regions]
     closing, sensors = [], []

@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from coin_platform.collect.collector import exchanges_of
 from coin_platform.model import SECOND, Microseconds, Region, Window
 from coin_platform.orchestration.alerts import attempts
-from coin_platform.orchestration.closing import WINDOW, WINDOW_REGION, is_whole, materialised
+from coin_platform.orchestration.close_windows import WINDOW, WINDOW_REGION, is_whole, materialised
 from coin_platform.orchestration.partitions import window_of
+from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
 
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from coin_platform.broker import Broker, Place
+from coin_platform.clock import LEEWAY, SteadyClock, elapsed, wall
 from coin_platform.errors import RetentionLoss
 from coin_platform.model import SECOND, Microseconds
-from coin_platform.steady_clock import LEEWAY, SteadyClock, elapsed, now
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class LogClock:
        held. A clock that is wrong from the start of this process on is believed until then: nothing says otherwise.
     """
 
-    def __init__(self, wall: Callable[[], Microseconds] = now, monotonic: Callable[[], float] = elapsed) -> None:
+    def __init__(self, wall: Callable[[], Microseconds] = wall, monotonic: Callable[[], float] = elapsed) -> None:
         self._local = SteadyClock(wall, monotonic, is_quiet=True)
         self._ends: dict[Place, int] = {}
         self._newest: tuple[Microseconds, float] | None = None  # the log's time, and when it was read

@@ -5,13 +5,12 @@ import contextlib
 import dagster as dg
 from pydantic import Field
 
-from coin_platform.collect.collector import exchanges_of
 from coin_platform.errors import PartitionBusy
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.orchestration.resources import Topics
 from coin_platform.preprocess.redrive import Redriven, request
+from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import load
-from coin_platform.sources import sources
 
 
 class Letters(dg.Config):

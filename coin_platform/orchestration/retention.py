@@ -15,10 +15,10 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 
 from coin_platform.model import Region
 from coin_platform.orchestration.failed_windows import failed_windows
-from coin_platform.orchestration.ingest import ALIVE
+from coin_platform.orchestration.lease import ALIVE
 from coin_platform.orchestration.run_process import note_process
+from coin_platform.runtime.logs import rotate
 from coin_platform.settings import load
-from coin_platform.telemetry import rotate
 
 KEEP_SECONDS = 14 * 86_400.0
 KEEP_RUNS = 600  # of a job, at most: a window of four exchanges takes 2 MB of Dagster's database

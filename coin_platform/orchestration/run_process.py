@@ -9,7 +9,7 @@ import dagster as dg
 import psutil
 
 from coin_platform.orchestration.stopwatch import Stopwatch
-from coin_platform.processes import identity, is_alive
+from coin_platform.runtime.processes import identity, is_alive
 
 PROCESS = "coin/process"  # tag: the identity of the process that does a run
 BOOT_SECONDS = 180.0  # until a launched run must have a process; loading the code takes seconds, a minute when busy

@@ -3,7 +3,7 @@
 import threading
 from typing import Any, NamedTuple
 
-from coin_platform.preprocess.transform import Row
+from coin_platform.tables.transform import Row
 
 MOST = 4_000  # rows that wait: bounds memory while nobody takes them
 

@@ -16,17 +16,19 @@ import polars as pl
 
 from coin_platform.broker import Broker
 from coin_platform.errors import BrokerUnreachable, LakeError, RetentionLoss
-from coin_platform.exchanges.base import Exchange, chunks
+from coin_platform.exchanges.base import Exchange, Source
+from coin_platform.exchanges.parsing import chunks
 from coin_platform.lake import Lake
 from coin_platform.lake.landing import key_of, parted, times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.handoff import Handoff
-from coin_platform.preprocess.lane import Lane, prepared, reaching
-from coin_platform.preprocess.tables import rows_table
-from coin_platform.preprocess.transform import Row, Source, Transform
+from coin_platform.preprocess.partition import Partition, prepared, reaching
+from coin_platform.records import Record
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.wire import Record, group
+from coin_platform.tables.dataframes import rows_table
+from coin_platform.tables.transform import Row, Transform
+from coin_platform.topic_names import group
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Landed(NamedTuple):
     common: str  # to their keys, see `landing.parted`
 
 
-class Landing:
+class PartitionLanding:
     """One raw partition on its way into landing objects."""
 
     def __init__(self, source: Source, broker: Broker, lake: Lake, settings: Settings) -> None:
@@ -184,13 +186,13 @@ class Lander:
     ) -> None:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
         found = [source for kind in exchanges for source in sources(kind, settings)]
-        self.landings = [Landing(source, broker, lake, settings) for source in found]
+        self.landings = [PartitionLanding(source, broker, lake, settings) for source in found]
         # The first offsets of those to be removed one day: with long windows there are tens of thousands.
         self._objects: defaultdict[Landed, array[int]] = defaultdict(lambda: array("q"))
         self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
         self._surveyed: float | None = None  # when the lake was listed last
 
-    def follow(self, lanes: Iterable[Lane]) -> None:
+    def follow(self, lanes: Iterable[Partition]) -> None:
         """Take over the rows that these make."""
         known = {lane.place: lane for lane in lanes}
         for landing in self.landings:

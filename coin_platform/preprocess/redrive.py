@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from coin_platform.broker import Broker
+from coin_platform.clock import wall
 from coin_platform.errors import PartitionBusy
+from coin_platform.exchanges.base import Source
 from coin_platform.model import Microseconds
-from coin_platform.preprocess import dead_letters, processed
-from coin_platform.preprocess.dead_letters import Letters
-from coin_platform.preprocess.transform import Source, Transform
-from coin_platform.steady_clock import now
-from coin_platform.wire import dead_letter_topic, processed_topic
+from coin_platform.tables import dead_letters, processed
+from coin_platform.tables.dead_letters import Letters
+from coin_platform.tables.transform import Transform
+from coin_platform.topic_names import dead_letter_topic, processed_topic
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def tried(source: Source, broker: Broker) -> int:
     return max(broker.committed(TRIED, topic, partition) or 0, broker.begin_offset(topic, partition))
 
 
-def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = now) -> Redriven:
+def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = wall) -> Redriven:
     """Try the letters that were asked for: rows become processed records, what is still dead a letter once more.
 
     Raises `PartitionBusy` when another process writes the partition.

@@ -11,18 +11,18 @@ import psutil
 from prometheus_client import Gauge, start_http_server
 
 from coin_platform.broker import Broker, Place
+from coin_platform.clock import wall
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lander import Lander
-from coin_platform.preprocess.lane import Lane, commit
 from coin_platform.preprocess.latency import Ages, Stage
+from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.preprocess.redrive import redrive
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.steady_clock import now
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ class Worker:
         settings: Settings,
         broker: Broker,
         *,
-        clock: Callable[[], Microseconds] = now,
+        clock: Callable[[], Microseconds] = wall,
     ) -> None:
         self._region, self._broker = region, broker
         self._outputs = outputs_of(exchanges, settings)
         broker.own(self._outputs)
         self.lanes = [
-            Lane(source, broker, settings, clock=clock) for kind in exchanges for source in sources(kind, settings)
+            Partition(source, broker, settings, clock=clock) for kind in exchanges for source in sources(kind, settings)
         ]
         self._topics = list(dict.fromkeys(lane.source.topic for lane in self.lanes))
         self._vanished: set[str] = set()
@@ -177,7 +177,7 @@ class Worker:
             text += f"; p50/p95/p99 ms: {', '.join(known)}"
         return f"{text}; slowest: {slowest}, p99 {1000 * worst:.0f} ms" if slowest else text
 
-    def _round(self, due: Iterable[Lane], ends: dict[Place, int]) -> int:
+    def _round(self, due: Iterable[Partition], ends: dict[Place, int]) -> int:
         """Process a batch of each lane and see it stored; what an earlier round left on its way comes first."""
         self._settle()
         lanes = list(due)

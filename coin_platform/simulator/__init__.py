@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.simulator.base import Venue
+from coin_platform.simulator.venue import Venue
 
 
 def _find() -> dict[str, type[Venue]]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from coin_platform.exchanges.binance import STREAMS
 from coin_platform.model import Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, taker
 from coin_platform.simulator.market import DAY, MINUTE, Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, taker
 
 # After tests/data/binance/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_trades}.jsonl and others.
 DATA = '{{"stream":"{stream}","data":{row}}}'

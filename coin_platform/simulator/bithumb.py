@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from coin_platform.exchanges.bithumb import KST, TYPES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, figures, short, taker
 from coin_platform.simulator.market import Bar, Deal, Listing, Market
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, short, taker
 
 # After tests/data/bithumb/{ticker,orderbook,trade,control,error,rest_*}.jsonl.
 SOCKET = '{{"type":"{type}","code":"{code}",{row},"stream_type":"{stream}"}}'

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from coin_platform.exchanges.bybit import TOPICS
 from coin_platform.model import Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, figures, quotes, short, taker
 from coin_platform.simulator.market import LEVELS, MINUTE, Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, quotes, short, taker
 
 # After tests/data/bybit/{ticker,book_sequence_1,trade,candle,control,error,markets,rest_ticker,rest_orderbook}.jsonl.
 DATA = '{{"topic":"{topic}","ts":{ms},"type":"{type}",{row}}}'

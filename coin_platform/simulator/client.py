@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable
 
@@ -10,26 +9,28 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
+from coin_platform.clock import wall
 from coin_platform.model import Microseconds
-from coin_platform.simulator.base import Out, Venue
 from coin_platform.simulator.faults import Mischief
-from coin_platform.simulator.log import Log, digest
+from coin_platform.simulator.sent_log import SentLog, digest
+from coin_platform.simulator.venue import Out, Venue
 
 logger = logging.getLogger(__name__)
 
 OUTBOX = 2_000  # messages a slow reader may be behind before it is cut off
 
 
-def now() -> Microseconds:
-    """Return the time, UTC."""
-    return time.time_ns() // 1000
-
-
 class Client:
     """One socket: what waits to be sent to it, and how far it has got."""
 
     def __init__(
-        self, socket: ServerConnection, number: int, venue: Venue, mischief: Mischief, log: Log, capacity: int = OUTBOX
+        self,
+        socket: ServerConnection,
+        number: int,
+        venue: Venue,
+        mischief: Mischief,
+        log: SentLog,
+        capacity: int = OUTBOX,
     ) -> None:
         self.exchange = venue.name
         self._socket, self._venue, self._mischief, self._log = socket, venue, mischief, log
@@ -90,7 +91,7 @@ class Client:
 
     def _now(self) -> Microseconds:
         # 1 ms or more after the last time, so that no two messages of a connection are equal
-        self._time = max(now(), self._time + 1000)
+        self._time = max(wall(), self._time + 1000)
         return self._time
 
     async def _send(self) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from coin_platform.exchanges.coinbase import NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, rfc3339, short, taker
 from coin_platform.simulator.market import Deal, Listing, Market
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, rfc3339, short, taker
 
 # After tests/data/coinbase/{ticker,orderbook,trade,candle,control,error,rest_ticker,rest_orderbook,rest_trades}.jsonl.
 TICKER = (

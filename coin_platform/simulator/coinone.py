@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from coin_platform.exchanges.coinone import NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, figures, prices, quotes, short, taker
 from coin_platform.simulator.market import Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, prices, quotes, short, taker
 
 # After tests/data/coinone/{ticker,orderbook,trade,candle,control,error,rest_*}.jsonl.
 DATA = '{{"response_type":"DATA","channel":"{channel}","data":{{{row}}}}}'

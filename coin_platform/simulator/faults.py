@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from coin_platform.simulator.base import Kind, Out
+from coin_platform.simulator.venue import Kind, Out
 
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from coin_platform.exchanges.gateio import DEPTH, NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, short
 from coin_platform.simulator.market import Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, short
 
 # After tests/data/gateio/{ticker,book_sequence_5,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 DATA = '{{"time":{s},"time_ms":{ms},"channel":"{channel}","event":"update","result":{row}}}'

@@ -6,8 +6,8 @@ from typing import Any
 
 from coin_platform.exchanges.korbit import TYPES
 from coin_platform.model import Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, figures, quotes, short, taker
 from coin_platform.simulator.market import Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, quotes, short, taker
 
 # After tests/data/korbit/{ticker,orderbook,trade,control,error,markets,rest_*}.jsonl.
 DATA = '{{"symbol":"{symbol}","timestamp":{ms},"type":"{type}"{snapshot},"data":{row}}}'

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from coin_platform.exchanges.kraken import NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, rfc3339
 from coin_platform.simulator.market import MINUTE, Bar, Listing, Market
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, rfc3339
 
 # After tests/data/kraken/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 STATUS = (

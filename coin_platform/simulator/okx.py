@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from coin_platform.exchanges.okx import NAMES
 from coin_platform.model import Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, quotes, short
 from coin_platform.simulator.market import Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, short
 
 # After tests/data/okx/{ticker,book_sequence_4,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 DATA = '{{"arg":{{"channel":"{channel}","instId":"{id}"}},"data":[{row}]}}'

@@ -17,17 +17,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
-from coin_platform.collect.pacing import unless
+from coin_platform.clock import unless
 from coin_platform.errors import DecodeError, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Data, Frame, Microseconds, Pair
 from coin_platform.model import Kind as RecordKind
-from coin_platform.recording import UNKNOWN, channel_of, pair_of, read, read_all
 from coin_platform.settings import Settings
-from coin_platform.simulator.base import Kind
-from coin_platform.simulator.log import Log, digest
 from coin_platform.simulator.loopback import is_upgrade, listening, response, split
+from coin_platform.simulator.recordings import UNKNOWN, channel_of, pair_of, read, read_all
+from coin_platform.simulator.sent_log import SentLog, digest
+from coin_platform.simulator.venue import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ class Replay:
     recorded answers for the same path and pair, one after the other; the last one stays.
     """
 
-    def __init__(self, settings: Settings, folder: Path, log: Log, *, speed: float = 1.0, loop: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, log: SentLog, *, speed: float = 1.0, loop: bool = False
+    ) -> None:
         """Look through the folder. Raises `SettingsError` when there is nothing in it."""
         if speed <= 0:
             raise SettingsError(f"--speed {speed:g}: write a number above 0, for example 10")
@@ -100,7 +102,7 @@ class Replay:
 class _Client:
     """One socket, and how much it was sent."""
 
-    def __init__(self, socket: ServerConnection, names: dict[str, str | int], log: Log) -> None:
+    def __init__(self, socket: ServerConnection, names: dict[str, str | int], log: SentLog) -> None:
         self._socket, self._names, self._log = socket, names, log
         self.sent = 0
 

@@ -13,17 +13,18 @@ import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from coin_platform.clock import wall
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Channel, Microseconds, Pair
-from coin_platform.pairs import wanted
+from coin_platform.selection import wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.client import OUTBOX, Client, now
+from coin_platform.simulator.client import OUTBOX, Client
 from coin_platform.simulator.faults import Faults, Mischief
-from coin_platform.simulator.log import Log, digest, open_log
 from coin_platform.simulator.loopback import is_upgrade, listening, response, split
 from coin_platform.simulator.market import Market
+from coin_platform.simulator.sent_log import SentLog, digest, open_log
 
 __all__ = ["Simulator", "digest", "open_log"]
 
@@ -37,7 +38,7 @@ class Simulator:
         self,
         settings: Settings,
         seed: int,
-        log: Log,
+        log: SentLog,
         names: tuple[str, ...] = (),
         *,
         rate: float = 10.0,
@@ -46,8 +47,8 @@ class Simulator:
     ) -> None:
         """Serve these exchanges, or all; `witness` sees the market after each step, before anybody hears of it."""
         self._names = names or tuple(VENUES)
-        pairs = {name: wanted(EXCHANGES[name], settings.model_copy(update={"pairs": ()})) for name in self._names}
-        self.market = Market(seed, pairs, now())
+        pairs = {name: wanted_pairs(EXCHANGES[name], settings.model_copy(update={"pairs": ()})) for name in self._names}
+        self.market = Market(seed, pairs, wall())
         self.faults = {name: Faults() for name in self._names}
         self._port, self._seed, self._log, self._pause = settings.simulator_port, seed, log, 1 / rate
         self._outbox, self._witness = outbox, witness or (lambda market, time: None)
@@ -71,9 +72,9 @@ class Simulator:
                 client.end(code)
 
     async def _steps(self, stop: asyncio.Event) -> None:
-        due, moment = time.monotonic(), now()
+        due, moment = time.monotonic(), wall()
         while not stop.is_set():
-            moment = max(moment, now())
+            moment = max(moment, wall())
             self.market.step(moment)
             self._witness(self.market, moment)
             for client in list(self._clients):
@@ -115,7 +116,7 @@ class Simulator:
             return None
         venue = VENUES[name](self.market, path)
         venue.refused = faults.refuse
-        answer = venue.rest(path, query, now())
+        answer = venue.rest(path, query, wall())
         return response(answer.status, answer.body)
 
     def _misbehave(self, query: dict[str, str]) -> Response:

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from coin_platform.exchanges.upbit import TYPES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
-from coin_platform.simulator.base import Answer, Out, Venue, compact, control, prices, taker
 from coin_platform.simulator.market import KNOWN, Bar, Deal, Listing
+from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, taker
 
 # After tests/data/upbit/{ticker,orderbook,trade,candle,control,error}.jsonl; REST names the code `market`.
 TICKER = (

@@ -9,14 +9,14 @@ import httpx
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.tape import Route, Traffic
+from coin_platform.collect.route import Route, Traffic
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused
 from tests.exchanges.test_refusals import LIMITS
 from tests.kit.bench import BTC, ETH, bench
 from tests.kit.kraken import MovedClock, Quick, until
-from tests.recordings import say
+from tests.kit.recordings import say
 
 BAN_SECONDS = 1.0
 

@@ -21,14 +21,16 @@ from coin_platform.collect import connection as connections
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.poller import Poller
+from coin_platform.collect.recorder import WAITING_BYTES
 from coin_platform.collect.rest import Rest
+from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.session import Fetch
-from coin_platform.collect.tape import WAITING_BYTES, Route, Traffic
 from coin_platform.exchanges.base import Exchange
 from coin_platform.journal.writer import BUFFER_BYTES
-from coin_platform.model import SECOND, Channel, Kind, Pair
-from coin_platform.preprocess.ledger import Cause, Ledger
-from coin_platform.wire import End, Header, raw_topic, unpack_facts
+from coin_platform.model import SECOND, Cause, Channel, Kind, Pair
+from coin_platform.records import End, Header, unpack_facts
+from coin_platform.tables.gaps import GapLedger
+from coin_platform.topic_names import raw_topic
 from tests.kit.bench import BTC, ETH, MINUTE, bench
 from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, until, values
 
@@ -83,7 +85,7 @@ def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_a
     assert unpack_facts(first).reason.startswith("over its budget: 1,048,602 bytes came while 3")
     lines = [line.getMessage() for line in caplog.records if line.name.startswith("coin_platform")]
     assert lines == [f"kraken ticker 0: ended, {unpack_facts(first).reason}"]
-    ledger, gaps = Ledger(Quick(), Channel.TICKER), []
+    ledger, gaps = GapLedger(Quick(), Channel.TICKER), []
     for header, value in stored:
         gaps += ledger.record(header, value)
     last = next(header for header, value in reversed(stored) if value == FLOOD)

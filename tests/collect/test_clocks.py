@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.collect.drift import LEAST, LENGTH, TOLERANCE, Drift
+from coin_platform.clock import now
+from coin_platform.collect.clock_lag import LEAST, LENGTH, TOLERANCE, ClockLag
 from coin_platform.collect.feed import STALE
 from coin_platform.collect.session import FLOWING, MANY_PAIRS, Session
-from coin_platform.collect.tape import now
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
-from coin_platform.wire import End, silent, unheard, unpack_facts, without_data
+from coin_platform.records import End, silent, unheard, unpack_facts, without_data
 from tests.kit.bench import BTC, ETH, Bench, bench
 from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, until, values
-from tests.recordings import frames
+from tests.kit.recordings import frames
 
 HOUR = 3600 * SECOND
 
@@ -241,7 +241,7 @@ def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and
 
 
 def test_of_few_messages_nothing_is_concluded_and_old_news_of_a_few_pairs_do_not_count() -> None:
-    drift = Drift()
+    drift = ClockLag()
     for _ in range(LEAST - 1):
         drift.note(HOUR)
     assert (drift.lag, drift.is_suspect) == (None, False)
@@ -256,7 +256,7 @@ def test_of_few_messages_nothing_is_concluded_and_old_news_of_a_few_pairs_do_not
 
 @given(st.integers(-2 * HOUR, 2 * HOUR), st.lists(st.integers(0, SECOND), min_size=LENGTH, max_size=LENGTH))
 def test_F6_a_step_above_five_seconds_is_suspect_and_one_below_four_is_not(step: int, ways: list[int]) -> None:
-    drift = Drift()
+    drift = ClockLag()
     for way in ways:
         drift.note(way + step)
     if abs(step) > TOLERANCE + SECOND:

@@ -12,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.broker import MemoryBroker
-from coin_platform.collect.collector import Collector, assign, exchanges_of
-from coin_platform.collect.feed import Status
-from coin_platform.collect.rota import OUTAGE
+from coin_platform.collect.collector import Collector, assign
+from coin_platform.collect.poll_plan import OUTAGE
+from coin_platform.collect.status import Status
 from coin_platform.errors import DeliveryError, NotTakenOver, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import Channel, Kind, Pair, Refusal, Region
-from coin_platform.pairs import wanted
+from coin_platform.records import unpack_facts
+from coin_platform.selection import exchanges_of, wanted_pairs
 from coin_platform.settings import Mode, Settings
-from coin_platform.wire import raw_topic, unpack_facts
+from coin_platform.topic_names import raw_topic
 from tests.collect.test_connection import Refusing
 from tests.kit.kraken import (
     BOOKS,
@@ -237,11 +238,11 @@ def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -
 
 def test_pairs_are_the_defaults_or_those_of_the_setting_with_the_exchanges_quote() -> None:
     korean = ["BTC-KRW", "ETH-KRW", "XRP-KRW", "SOL-KRW", "USDT-KRW"]
-    assert [str(pair) for pair in wanted(EXCHANGES["upbit"], Settings())] == korean
-    assert wanted(EXCHANGES["kraken"], Settings()) == (BTC, ETH, XRP, SOL)
+    assert [str(pair) for pair in wanted_pairs(EXCHANGES["upbit"], Settings())] == korean
+    assert wanted_pairs(EXCHANGES["kraken"], Settings()) == (BTC, ETH, XRP, SOL)
     settings = Settings(pairs=(BTC, Pair("DOGE", "KRW"), BTC))
-    assert wanted(EXCHANGES["kraken"], settings) == (BTC,)
-    assert wanted(EXCHANGES["okx"], settings) == ()
+    assert wanted_pairs(EXCHANGES["kraken"], settings) == (BTC,)
+    assert wanted_pairs(EXCHANGES["okx"], settings) == ()
 
 
 PAIRS = st.lists(st.sampled_from([Pair(base, "USD") for base in "ABCDEFGHIJ"]), unique=True)

@@ -14,9 +14,10 @@ from coin_platform import __version__
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.recorder import BEFORE_BOUNDARY
 from coin_platform.collect.rest import Rest
+from coin_platform.collect.route import Route
 from coin_platform.collect.session import Failed, Session
-from coin_platform.collect.tape import BEFORE_BOUNDARY, Route
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import (
     SECOND,
@@ -31,7 +32,7 @@ from coin_platform.model import (
     Refusal,
     Refused,
 )
-from coin_platform.wire import frame, unpack, unpack_facts
+from coin_platform.records import frame, unpack, unpack_facts
 from tests.kit.bench import BTC, ETH, MINUTE, XRP, bench
 from tests.kit.kraken import (
     BOOKS,

@@ -11,14 +11,13 @@ from websockets.http11 import Request, Response
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.poll_plan import OUTAGE
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.rota import OUTAGE
-from coin_platform.collect.tape import Route
-from coin_platform.exchanges.base import Exchange
+from coin_platform.collect.route import Route
+from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import SECOND, Channel, Kind, Pair
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source
-from coin_platform.wire import unpack_facts
+from coin_platform.records import unpack_facts
+from coin_platform.tables.dataframes import batch
 from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, MovedClock, Quick, fake_kraken, frames, records, until
 
 BTC, ETH = Pair("BTC", "USD"), Pair("ETH", "USD")

@@ -18,11 +18,11 @@ from coin_platform.broker import LocalBroker, MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
+from coin_platform.collect.route import Route
 from coin_platform.collect.session import PATIENCE, Failed
-from coin_platform.collect.tape import Route
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair, Refusal
-from coin_platform.wire import Header, unpack, unpack_facts
+from coin_platform.records import Header, unpack, unpack_facts
 from infra.certificates import Authority
 from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
 from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, until, values

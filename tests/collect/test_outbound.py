@@ -20,7 +20,7 @@ from coin_platform.collect.feed import Feed
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.tape import Route
+from coin_platform.collect.route import Route
 from coin_platform.errors import SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.collect.pacing import LONGEST, SETTLED, Backoff, TokenBucket, retry_after, unless
+from coin_platform.clock import unless
+from coin_platform.collect.pacing import LONGEST, SETTLED, Backoff, TokenBucket, retry_after
 
 
 class Clock:

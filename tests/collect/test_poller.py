@@ -13,19 +13,20 @@ import pytest
 from coin_platform import __version__
 from coin_platform.book import Applied
 from coin_platform.broker import MemoryBroker
+from coin_platform.collect.poll_plan import MINUTE
 from coin_platform.collect.poller import Poller
+from coin_platform.collect.recorder import BEFORE_BOUNDARY
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.rota import MINUTE
-from coin_platform.collect.tape import BEFORE_BOUNDARY, Route, Traffic
+from coin_platform.collect.route import Route, Traffic
 from coin_platform.errors import DeliveryError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Level, Pair
-from coin_platform.preprocess.orderbook import Books
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source
-from coin_platform.recording import read
-from coin_platform.wire import Facts, Header, raw_topic, unpack_facts
+from coin_platform.records import Facts, Header, unpack_facts
+from coin_platform.simulator.recordings import read
+from coin_platform.tables.dataframes import batch
+from coin_platform.tables.orderbook import Books
+from coin_platform.topic_names import raw_topic
 from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, until, values
 
 BTC, ETH, SOL = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL"))

@@ -10,12 +10,12 @@ import pytest
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect import pacing
 from coin_platform.collect.collector import Collector
-from coin_platform.exchanges.base import Limits
+from coin_platform.exchanges.base import Limits, Source
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Refusal, Refused, Region
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source
+from coin_platform.records import End, Header, unpack_facts
 from coin_platform.settings import Mode, Settings
-from coin_platform.wire import End, Header, raw_topic, unpack_facts
+from coin_platform.tables.dataframes import batch
+from coin_platform.topic_names import raw_topic
 from tests.kit.bench import BTC, ETH, XRP, Bench, bench
 from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records, until, values
 

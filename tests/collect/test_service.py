@@ -14,6 +14,7 @@ from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange
 from coin_platform.model import (
     SECOND,
     BookUpdate,
+    Cause,
     Channel,
     Control,
     Event,
@@ -26,12 +27,11 @@ from coin_platform.model import (
     Refused,
     Ticker,
 )
-from coin_platform.preprocess.ledger import Cause
-from coin_platform.wire import unpack_facts
+from coin_platform.records import unpack_facts
 from tests.collect.test_connection import Refusing
 from tests.kit.bench import BTC, ETH, bench
 from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, until, values
-from tests.recordings import files, frames
+from tests.kit.recordings import files, frames
 
 HOUR = 3600.0
 ALL = pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)

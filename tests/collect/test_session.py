@@ -20,12 +20,14 @@ from coin_platform.collect.session import (
     Send,
     Session,
 )
-from coin_platform.exchanges.base import Exchange, Request, chunks
+from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.exchanges.kraken import Kraken
+from coin_platform.exchanges.parsing import chunks
 from coin_platform.exchanges.upbit import Upbit
 from coin_platform.model import (
     SECOND,
     BookUpdate,
+    Cause,
     Channel,
     Control,
     Event,
@@ -43,8 +45,7 @@ from coin_platform.model import (
     Subscribed,
     Ticker,
 )
-from coin_platform.preprocess.ledger import Cause
-from coin_platform.wire import Checkpoint
+from coin_platform.records import Checkpoint
 from tests.kit.kraken import SNAPSHOT, UPDATES
 
 A, B, C = Pair("A", "USD"), Pair("B", "USD"), Pair("C", "USD")

@@ -10,13 +10,13 @@ from typer.testing import CliRunner, Result
 from coin_platform.broker import LocalBroker
 from coin_platform.cli import app
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, open_lake
 from coin_platform.model import SECOND, Channel, Kind, Microseconds, Window
-from coin_platform.preprocess.transform import Source
+from coin_platform.records import Header
+from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
-from coin_platform.sources import sources
-from coin_platform.wire import Header
-from tests.recordings import frames
+from tests.kit.recordings import frames
 
 MINUTE = 60 * SECOND
 START = int(datetime(2026, 11, 2, 3, tzinfo=UTC).timestamp()) * SECOND

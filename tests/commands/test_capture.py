@@ -10,8 +10,8 @@ from coin_platform.broker import LocalBroker
 from coin_platform.errors import CoinPlatformError, RetentionLoss
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Frame, Kind, Pair
-from coin_platform.recording import read
-from coin_platform.wire import Facts, Header
+from coin_platform.records import Facts, Header
+from coin_platform.simulator.recordings import read
 from tests.commands.conftest import FIRST, THEN, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")

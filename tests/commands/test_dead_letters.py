@@ -6,18 +6,18 @@ from contextlib import closing
 import pytest
 
 from coin_platform.broker import connect
+from coin_platform.clock import wall
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Event
-from coin_platform.preprocess.lane import Lane, commit
-from coin_platform.steady_clock import now
-from coin_platform.wire import dead_letter_topic, processed_topic
+from coin_platform.preprocess.partition import Partition, commit
+from coin_platform.topic_names import dead_letter_topic, processed_topic
 from tests.commands.conftest import Platform, recorded
 
 
 def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -> None:
     """Let a worker process what is logged, and end."""
-    lane = Lane(platform.source(exchange, channel), platform.broker, platform.settings)
+    lane = Partition(platform.source(exchange, channel), platform.broker, platform.settings)
     place = platform.source(exchange, channel)
     lane.work(platform.broker.end_offset(place.topic, place.partition))
     platform.broker.flush()
@@ -28,7 +28,7 @@ def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -
 @pytest.fixture
 def letters(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """Give a platform whose older code could read nothing of Upbit's, and of OKX's all but one."""
-    platform.time = now()  # or the journal would trim what is older than a day
+    platform.time = wall()  # or the journal would trim what is older than a day
     with monkeypatch.context() as older:
         older.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("upbit: old code")))
         platform.log("upbit", Channel.TICKER, [*recorded("upbit", "ticker")[:2], b"{half"])
@@ -59,7 +59,7 @@ def test_D19_a_reason_is_shown_in_the_terminal_without_markup_and_control_charac
     def fails(_: object) -> list[Event]:
         raise DecodeError("[/x]![a](http://e)[bold]\x1b[31mred\u202e")
 
-    platform.time = now()
+    platform.time = wall()
     with monkeypatch.context() as older:
         older.setattr(EXCHANGES["upbit"], "decode", fails)
         platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker")[:1])

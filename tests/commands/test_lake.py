@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from coin_platform.broker import LocalBroker
 from coin_platform.cli import app
+from coin_platform.clock import wall
+from coin_platform.commands.arguments import text
 from coin_platform.commands.lake import Report, stretches
-from coin_platform.commands.times import now, text
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Window
@@ -222,7 +223,7 @@ def test_what_ends_it_early_is_not_taken_for_the_end(
 
 
 def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
-    platform.time = now()
+    platform.time = wall()
     platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"))
     current = platform.time // MINUTE * MINUTE
     told: list[backfill.Made] = []

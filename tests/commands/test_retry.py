@@ -9,7 +9,7 @@ from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 from coin_platform.model import Channel, Window
 from coin_platform.orchestration.alerts import ATTEMPT
-from coin_platform.orchestration.closing import WINDOW, WINDOW_REGION
+from coin_platform.orchestration.close_windows import WINDOW, WINDOW_REGION
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.partitions import key_of
 from tests.commands.conftest import FIRST, THEN, Platform, recorded

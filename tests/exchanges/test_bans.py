@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import LONGEST_BAN_SECONDS, seconds_in
+from coin_platform.exchanges.bans import LONGEST_BAN_SECONDS, seconds_in
 from coin_platform.model import SECOND, Microseconds
 
 NOW: Microseconds = 1_796_000_000 * SECOND

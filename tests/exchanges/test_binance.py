@@ -5,6 +5,7 @@ import pytest
 
 from coin_platform.book import Applied
 from coin_platform.collect.session import Failed, Fetch, Lost, Restored, Rotate, Session
+from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import DecodeError, SequenceGap, UnknownPair
 from coin_platform.exchanges.binance import QUOTES, Binance
 from coin_platform.model import (
@@ -25,9 +26,8 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from coin_platform.recording import Replay
-from tests.exchanges.sequences import folded, sides, updates
-from tests.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import cut, events, frames, say, spoilt
+from tests.kit.sequences import folded, sides, updates
 
 BINANCE = Binance()
 BTC_USDT, ETH_USDT, NKN_USDT = Pair("BTC", "USDT"), Pair("ETH", "USDT"), Pair("NKN", "USDT")
@@ -357,7 +357,7 @@ def test_what_is_no_symbol_is_a_dead_letter(symbol: str) -> None:
 
 @pytest.mark.parametrize("stem", SEQUENCES)
 def test_F1_recorded_books_become_what_the_last_size_of_every_price_says(stem: str) -> None:
-    replay = Replay(BINANCE)
+    replay = BookReplay(BINANCE)
     book = BINANCE.book()
     for frame in frames("binance", stem):
         replay.feed(frame)

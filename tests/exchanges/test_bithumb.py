@@ -19,7 +19,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from tests.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import cut, events, frames, say, spoilt
 
 BITHUMB = Bithumb()
 BTC_KRW, ETH_KRW = Pair("BTC", "KRW"), Pair("ETH", "KRW")

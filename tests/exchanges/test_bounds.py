@@ -12,13 +12,14 @@ import pytest
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Frame, Kind, Level, Pair, Ticker, Trade
-from coin_platform.preprocess import processed
-from coin_platform.preprocess.tables import rows_table
-from coin_platform.preprocess.transform import Source, Transform
-from coin_platform.wire import Header, Record, raw_topic
-from tests.recordings import LATE, files, frames, say
+from coin_platform.records import Header, Record
+from coin_platform.tables import processed
+from coin_platform.tables.dataframes import rows_table
+from coin_platform.tables.transform import Transform
+from coin_platform.topic_names import raw_topic
+from tests.kit.recordings import LATE, files, frames, say
 
 INTEGER = re.compile(rb'(?<![\w.+-])"?-?\d+"?(?![\w.])')
 DIGITS = re.compile(rb"[\d.]+")

@@ -24,7 +24,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from tests.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import cut, events, frames, say, spoilt
 
 BYBIT = Bybit()
 BTC_USDT, ETH_USDT = Pair("BTC", "USDT"), Pair("ETH", "USDT")

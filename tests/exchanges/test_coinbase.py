@@ -5,6 +5,7 @@ import pytest
 
 from coin_platform.book import Applied
 from coin_platform.collect.session import Failed, Session
+from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.coinbase import Coinbase
 from coin_platform.model import (
@@ -25,9 +26,8 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from coin_platform.recording import Replay
-from tests.exchanges.sequences import folded, sides, updates
-from tests.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import cut, events, frames, say, spoilt
+from tests.kit.sequences import folded, sides, updates
 
 COINBASE = Coinbase()
 BTC_USD, ETH_USD, BTC_EUR = Pair("BTC", "USD"), Pair("ETH", "USD"), Pair("BTC", "EUR")
@@ -350,7 +350,7 @@ def test_what_is_no_symbol_is_a_dead_letter(symbol: str) -> None:
 
 @pytest.mark.parametrize("stem", SEQUENCES)
 def test_F1_recorded_books_become_what_the_last_size_of_every_price_says(stem: str) -> None:
-    replay = Replay(COINBASE)
+    replay = BookReplay(COINBASE)
     book = COINBASE.book()
     for frame in frames("coinbase", stem):
         replay.feed(frame)

@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.book import Applied
+from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import BookError, ChecksumMismatch, DecodeError, SequenceGap
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, Request, relocate
 from coin_platform.model import BookUpdate, Channel, Control, Event, Frame, Kind, Pair, Proof, Region, Ticker
-from coin_platform.recording import Replay, read
-from tests.recordings import events, files, frames, say
+from coin_platform.simulator.recordings import read
+from tests.kit.recordings import events, files, frames, say
 
 
-def replay(exchange: str, path: Path) -> Replay:
+def replay(exchange: str, path: Path) -> BookReplay:
     """Feed a whole recorded sequence."""
-    found = Replay(EXCHANGES[exchange])
+    found = BookReplay(EXCHANGES[exchange])
     for _, frame in read(EXCHANGES[exchange], path, Channel.ORDERBOOK):
         found.feed(frame)
     return found
@@ -66,7 +67,7 @@ def test_F1_a_dropped_kraken_message_is_found_by_the_checksum() -> None:
     updates = [index for index, frame in enumerate(all_frames) if b'"type":"update"' in frame.payload]
     found = 0
     for dropped in updates[5:60:5]:
-        attempt = Replay(EXCHANGES["kraken"])
+        attempt = BookReplay(EXCHANGES["kraken"])
         try:
             for index, frame in enumerate(all_frames):
                 if index != dropped:
@@ -105,7 +106,7 @@ def test_okx_sequences_apply_and_each_dropped_message_is_found_at_the_next_one()
 
 def test_a_repeated_message_raises_no_alarm() -> None:
     for exchange, stem in (("okx", "book_sequence_1"), ("kraken", "book_sequence_1")):
-        kind, once, twice = EXCHANGES[exchange], Replay(EXCHANGES[exchange]), Replay(EXCHANGES[exchange])
+        kind, once, twice = EXCHANGES[exchange], BookReplay(EXCHANGES[exchange]), BookReplay(EXCHANGES[exchange])
         for frame in chained() if exchange == "okx" else frames(exchange, stem):
             once.feed(frame)
             twice.feed(frame)
@@ -117,7 +118,7 @@ def test_a_repeated_message_raises_no_alarm() -> None:
 
 def test_a_flipped_digit_is_caught_and_costs_that_pair_only() -> None:
     kraken = EXCHANGES["kraken"]
-    both = Replay(kraken)
+    both = BookReplay(kraken)
     others = [f for f in frames("kraken", "book_sequence_2") if b'"book"' in f.payload][:50]
     own = [f for f in frames("kraken", "book_sequence_1") if b'"book"' in f.payload][:50]
     caught = 0

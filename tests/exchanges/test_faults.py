@@ -11,7 +11,7 @@ from coin_platform.errors import BookError, ChecksumMismatch, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Event, Frame, Level, Pair, Subscribed, Ticker
-from tests.recordings import files, frames, say
+from tests.kit.recordings import files, frames, say
 
 RECORDED = sorted({exchange for exchange, _ in files("ticker")} & {exchange for exchange, _ in files("orderbook")})
 NUMBER = re.compile(rb'"?-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"?')

@@ -17,10 +17,10 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Frame, Instant, Kind, Pair
-from coin_platform.wire import Checkpoint, Facts
+from coin_platform.records import Checkpoint, Facts
 from tests.kit.figures import figure
 from tests.kit.fuzz import mutations, recorded
-from tests.recordings import files, frames
+from tests.kit.recordings import files, frames
 
 pytestmark = pytest.mark.no_cover  # of time and memory that coverage would take, too
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from coin_platform.book import Applied
+from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import DecodeError, SequenceGap
 from coin_platform.exchanges.gateio import Gateio
 from coin_platform.model import (
@@ -23,9 +24,8 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from coin_platform.recording import Replay
-from tests.exchanges.sequences import folded, sides, updates
-from tests.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import cut, events, frames, say, spoilt
+from tests.kit.sequences import folded, sides, updates
 
 GATEIO = Gateio()
 BTC_USDT, ETH_USDT = Pair("BTC", "USDT"), Pair("ETH", "USDT")
@@ -406,7 +406,7 @@ def test_what_is_no_symbol_is_a_dead_letter(symbol: str) -> None:
 
 @pytest.mark.parametrize("stem", [*BRIDGED, WHOLE])
 def test_F1_recorded_books_become_what_the_last_size_of_every_price_says(stem: str) -> None:
-    replay = Replay(GATEIO)
+    replay = BookReplay(GATEIO)
     book = GATEIO.book()
     for frame in frames("gateio", stem):
         replay.feed(frame)

@@ -20,7 +20,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from tests.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import cut, events, frames, say, spoilt
 
 KORBIT = Korbit()
 BTC_KRW, ETH_KRW = Pair("BTC", "KRW"), Pair("ETH", "KRW")

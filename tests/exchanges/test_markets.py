@@ -13,9 +13,9 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.binance import QUOTES as BINANCE_QUOTES
 from coin_platform.exchanges.bybit import QUOTES as BYBIT_QUOTES
 from coin_platform.model import BookUpdate, Channel, Kind, Pair, Refused
-from coin_platform.preprocess.tables import raw_table, records
-from coin_platform.wire import Checkpoint, Header, Record, unpack
-from tests.recordings import say
+from coin_platform.records import Checkpoint, Header, Record, unpack
+from coin_platform.tables.dataframes import raw_table, records
+from tests.kit.recordings import say
 
 # A list of markets of each exchange: what comes before and after its rows, and a row of one market.
 LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from coin_platform.collect.rota import Rota
+from coin_platform.collect.poll_plan import PollPlan
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import WITHOUT_A_PRICE
 from coin_platform.model import Channel, Control, Event, Frame, Instant, Kind, Pair, Ticker
-from tests.recordings import files, frames, say
+from tests.kit.recordings import files, frames, say
 
 MISSING = object()
 NONE_HERE = ("", None, 0, "0", "0.00000000", MISSING)
@@ -116,7 +116,7 @@ def at(body: Any, path: tuple[str | int, ...]) -> Any:
 def test_R6_a_polled_pair_without_a_price_is_not_called_refused(exchange: str, stem: str) -> None:
     frame, body, path = one_ticker(exchange, stem)
     pair = Pair("BTC", EXCHANGES[exchange].quote)
-    rota = Rota(EXCHANGES[exchange], Channel.TICKER, [pair], Instant(0, 0.0))
+    rota = PollPlan(EXCHANGES[exchange], Channel.TICKER, [pair], Instant(0, 0.0))
     empty = msgspec.structs.replace(
         frame, payload=json.dumps(with_value(body, path, "")).encode(), kind=Kind.REST, pair=pair
     )

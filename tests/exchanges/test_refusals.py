@@ -6,7 +6,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Control, Frame, Kind, Pair, Refusal, Refused
-from tests.recordings import LATE, events, frames, say
+from tests.kit.recordings import LATE, events, frames, say
 
 # The form of their answers, some of which come with HTTP 200, to who asks too often or while they are not well.
 LIMITS = {

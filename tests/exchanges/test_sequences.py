@@ -10,7 +10,7 @@ from coin_platform.book import Applied, Book
 from coin_platform.errors import BookError, DecodeError, SequenceGap
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, BookUpdate, Channel, Level, Pair, Proof
-from tests.recordings import say
+from tests.kit.recordings import say
 
 NUMBERED = [name for name, kind in EXCHANGES.items() if kind.proof is Proof.SEQUENCE]
 START = 1_800_000_000 * SECOND

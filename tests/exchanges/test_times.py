@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import rfc3339
-from tests.recordings import LATE, files, frames
+from coin_platform.exchanges.parsing import rfc3339
+from tests.kit.recordings import LATE, files, frames
 
 _TIME = re.compile(rb"([12]\d{3}-\d\d-\d\d[T ])\d\d:\d\d:\d\d")
 

@@ -25,7 +25,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from tests.recordings import events, frames
+from tests.kit.recordings import events, frames
 
 BTC_KRW, BTC_USDT, BTC_USD = Pair("BTC", "KRW"), Pair("BTC", "USDT"), Pair("BTC", "USD")
 LATE = 4_102_444_800_000_000

@@ -22,16 +22,16 @@ import pytest
 from coin_platform.broker import Broker, LocalBroker, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Gap, Kind, Microseconds, Region, Window
 from coin_platform.orchestration.failed_windows import failed_windows
-from coin_platform.preprocess.gap import KEY, latest
-from coin_platform.preprocess.transform import Source
+from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
-from coin_platform.sources import sources
+from coin_platform.tables.gap_table import KEY, latest
 from infra.stack import Service, free_ports
 from infra.stack import settings as addresses
-from tests.faults.accounts import Accounts
+from tests.kit.accounts import Accounts
 from tests.kit.delivery import until
 from tests.kit.figures import figure
 from tests.kit.history import gaps_from, once, sent_from, stored_from

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.kit.figures import ROOT, figure, figures, versions
-from tests.kit.guarantees import PAGE, PROMISES, page, proofs, told
-from tests.kit.sabotage import SABOTAGES, Sabotage
+from tools.guarantees import PAGE, PROMISES, page, proofs, told
+from tools.sabotage import SABOTAGES, Sabotage
 
 
 def test_the_newest_figure_of_a_name_replaces_the_former(tmp_path: Path) -> None:

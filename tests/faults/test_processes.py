@@ -20,19 +20,22 @@ import pytest
 from coin_platform.broker import Broker, LocalBroker, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, BookUpdate, Event, Gap, Microseconds, Ticker, Trade
-from coin_platform.preprocess.gap import Fault, Gaps, is_book
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source, Transform
+from coin_platform.records import Record, frame, unpack
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.simulator.log import digest
-from coin_platform.sources import sources
-from coin_platform.wire import GAPS, Record, frame, time_text, unpack
+from coin_platform.simulator.sent_log import digest
+from coin_platform.tables.dataframes import batch
+from coin_platform.tables.gap_table import Fault, Gaps, is_book
+from coin_platform.tables.processed import time_text
+from coin_platform.tables.transform import Transform
+from coin_platform.topic_names import GAPS
 from infra.stack import ROOT, free_ports, is_listening
-from tests.faults.witness import read
 from tests.kit.delivery import until
 from tests.kit.figures import figure
 from tests.kit.history import CLEAN, Sent, Stored, check, gaps_from, once, sent_from, stored_from
+from tests.kit.witness import read
 
 NAMES = ("okx", "bybit")
 UNWRITTEN: Microseconds = SECOND // 20  # K2: what a killed collector may not have brought to the disk yet
@@ -173,7 +176,7 @@ def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_r
     chance = random.Random(seed)
     kills: list[Microseconds] = []
     for _ in range(rounds):
-        platform.start("collect", "--region", "asia", module="tests.faults.witness")
+        platform.start("collect", "--region", "asia", module="tests.kit.witness")
         platform.until_more()
         moment, wait = time.monotonic(), chance.uniform(0, 1)
         until(lambda: time.monotonic() - moment > wait)  # noqa: B023

@@ -12,10 +12,10 @@ import pytest
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND
-from tests.faults.fleet import MIB, gain, settled, slope, write_samples
-from tests.faults.soak import FAULTS, UNEASY, Event, Plan, Soak
-from tests.faults.verdict import Verdict, judge, make_tables
 from tests.kit.figures import ROOT, figure
+from tests.kit.fleet import MIB, gain, settled, slope, write_samples
+from tests.kit.soak import FAULTS, UNEASY, Event, Plan, Soak
+from tests.kit.verdict import Verdict, judge, make_tables
 
 pytestmark = [pytest.mark.kafka, pytest.mark.s3]
 

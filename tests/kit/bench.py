@@ -10,10 +10,11 @@ from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.tape import Route
+from coin_platform.collect.route import Route
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Pair
-from coin_platform.wire import Header, raw_topic
+from coin_platform.records import Header
+from coin_platform.topic_names import raw_topic
 from tests.kit.kraken import FakeKraken, MovedClock, Quick, fake_kraken, records, until
 
 BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))

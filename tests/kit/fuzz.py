@@ -7,8 +7,8 @@ import msgspec
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Frame
-from coin_platform.recording import read
-from tests.recordings import files
+from coin_platform.simulator.recordings import read
+from tests.kit.recordings import files
 
 JUNK = [
     *(b"", b"\xff", b"null", b"-1", b'""', b"[]", b"{}", b'"NaN"', b"1E+400", b"9" * 40, b"\x00", "é".encode(), b","),

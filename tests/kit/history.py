@@ -13,10 +13,10 @@ import msgspec
 import polars as pl
 
 from coin_platform.broker import Broker
+from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Channel, Gap, Kind, Microseconds, Pair
-from coin_platform.preprocess.transform import Source
-from coin_platform.simulator.log import digest
-from coin_platform.wire import unpack
+from coin_platform.records import unpack
+from coin_platform.simulator.sent_log import digest
 
 Identity: TypeAlias = tuple[str, int, str, int]  # exchange, epoch, connection, number
 Feed: TypeAlias = tuple[str, Channel, str]  # exchange, channel, shard: connections that follow one another

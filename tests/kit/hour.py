@@ -5,19 +5,19 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from coin_platform.broker import Broker
+from coin_platform.collect.recorder import Recorder
+from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.session import Action, Fetch, Send, Session
-from coin_platform.collect.tape import Route, Tape, Traffic
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Instant, Kind, Microseconds
-from coin_platform.pairs import wanted
-from coin_platform.preprocess.transform import Source
+from coin_platform.records import Transport
+from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.base import Out
 from coin_platform.simulator.faults import Faults, Mischief
 from coin_platform.simulator.market import Market
-from coin_platform.sources import sources
-from coin_platform.wire import Transport
+from coin_platform.simulator.venue import Out
 
 FAULTS = Faults(drop=0.002, repeat=0.002, swap=0.002, bad=0.002)
 
@@ -40,7 +40,7 @@ class Line:
         self, source: Source, broker: Broker, market: Market, clock: Clock, settings: Settings, faults: Faults
     ) -> None:
         self._exchange, self._channel, self._clock = source.exchange, source.channel, clock
-        self._pairs = wanted(source.exchange, settings)
+        self._pairs = wanted_pairs(source.exchange, settings)
         self._is_polled = source.channel in source.exchange.polled
         route = Route(
             exchange=source.exchange,
@@ -51,7 +51,7 @@ class Line:
             window=settings.window_length,
         )
         transport = Transport.REST if self._is_polled else Transport.SOCKET
-        self._tape = Tape(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
+        self._tape = Recorder(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
         self._session = Session(source.exchange, source.channel, self._pairs)
         self._venue = VENUES[source.exchange.name](market, urlsplit(source.exchange.socket_url(source.channel)).path)
         self._mischief = Mischief(faults, f"{source.exchange.name} {source.channel}")
@@ -107,7 +107,7 @@ class World:
     ) -> None:
         self.clock = clock
         self.sources = [source for name in names for source in sources(EXCHANGES[name], settings)]
-        self._market = Market(seed, {name: wanted(EXCHANGES[name], settings) for name in names}, clock.time)
+        self._market = Market(seed, {name: wanted_pairs(EXCHANGES[name], settings) for name in names}, clock.time)
         self._lines = [Line(source, broker, self._market, clock, settings, faults) for source in self.sources]
         self._random = random.Random(seed)
         for line in self._lines:

@@ -17,7 +17,8 @@ from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges.base import Limits
 from coin_platform.exchanges.kraken import Kraken
 from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds
-from coin_platform.wire import Header, raw_topic, unpack
+from coin_platform.records import Header, unpack
+from coin_platform.topic_names import raw_topic
 
 DATA = Path(__file__).parent.parent / "data" / "kraken"
 WANTS = re.compile(r"-\d+w-")  # in the name of the records of what a feed wants

@@ -5,15 +5,14 @@ from collections.abc import Iterator, Sequence
 
 from coin_platform.broker import LocalBroker
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Kind, Microseconds
-from coin_platform.pairs import wanted
-from coin_platform.preprocess.transform import Source
+from coin_platform.records import Header
+from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.base import Out, Venue
 from coin_platform.simulator.market import Market
-from coin_platform.sources import sources
-from coin_platform.wire import Header
+from coin_platform.simulator.venue import Out, Venue
 
 
 class Feed:
@@ -29,7 +28,7 @@ class Feed:
             for source in sources(EXCHANGES[name], settings)
             if source.channel in source.exchange.channels
         ]
-        self._market = Market(7, {name: wanted(EXCHANGES[name], settings) for name in names}, time)
+        self._market = Market(7, {name: wanted_pairs(EXCHANGES[name], settings) for name in names}, time)
         self._venues: dict[Source, Venue] = {}
         self._numbers: dict[Source, int] = {}
         self._random = random.Random(7)

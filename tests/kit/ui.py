@@ -21,7 +21,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from coin_platform.demo import DAGSTER_DEV
+from coin_platform.demo.processes import DAGSTER_DEV
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCATION = "coin_platform"

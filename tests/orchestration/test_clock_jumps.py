@@ -11,12 +11,13 @@ from coin_platform.broker import LocalBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind, Microseconds, Window
 from coin_platform.orchestration.log_clock import LogClock
-from coin_platform.orchestration.reading import is_closed
+from coin_platform.orchestration.offsets import is_closed
 from coin_platform.preprocess.worker import Worker
+from coin_platform.records import Header
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.wire import Header, processed_topic
-from tests.recordings import frames
+from coin_platform.topic_names import processed_topic
+from tests.kit.recordings import frames
 
 HOUR = 3600 * SECOND
 MINUTE = 60 * SECOND

@@ -17,16 +17,17 @@ from coin_platform.broker import LocalBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, open_lake
 from coin_platform.model import SECOND, Region, Window
-from coin_platform.orchestration import backfill, closing
-from coin_platform.orchestration.closing import close_windows
-from coin_platform.orchestration.ingest import collect_job
+from coin_platform.orchestration import backfill
+from coin_platform.orchestration import close_windows as sensor_module
+from coin_platform.orchestration.close_windows import close_windows
+from coin_platform.orchestration.long_runs import collect_job
 from coin_platform.orchestration.partitions import key_of
 from coin_platform.orchestration.resources import Topics
 from coin_platform.orchestration.run_process import PROCESS
-from coin_platform.processes import identity
+from coin_platform.runtime.processes import identity
+from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
 from coin_platform.simulator.faults import Faults
-from coin_platform.sources import sources
 from tests.kit.crashing import Crash, make_window
 from tests.kit.hour import Clock, World
 
@@ -107,7 +108,7 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """Give a home whose windows are all to be made, and which waits for no retry."""
-    monkeypatch.setattr(closing, "FIRST_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(sensor_module, "FIRST_RETRY_SECONDS", 0.0)
     made = Home(tmp_path, monkeypatch)
     with made.instance:
         yield made

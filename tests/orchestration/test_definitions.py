@@ -13,24 +13,16 @@ from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 import coin_platform
 from coin_platform.model import Region
 from coin_platform.orchestration.burial import bury_dead_runs
-from coin_platform.orchestration.closing import WINDOW_REGION
+from coin_platform.orchestration.close_windows import WINDOW_REGION
 from coin_platform.orchestration.definitions import definitions
-from coin_platform.orchestration.ingest import (
-    BRIEF,
-    LONG_RUN,
-    TAKES_OVER,
-    VERSION,
-    Lease,
-    collect_job,
-    preprocess_job,
-    watchdog,
-)
+from coin_platform.orchestration.lease import LONG_RUN, TAKES_OVER, VERSION, Lease
+from coin_platform.orchestration.long_runs import BRIEF, collect_job, preprocess_job, watchdog
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.run_process import PROCESS
 from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.orchestration.version import version
-from coin_platform.processes import identity
+from coin_platform.runtime.processes import identity
 from coin_platform.settings import Settings
 
 REGIONS = {"upbit": "korea", "okx": "asia", "kraken": "ne"}

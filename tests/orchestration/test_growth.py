@@ -25,17 +25,17 @@ from coin_platform.lake.deployment import Deployment
 from coin_platform.lake.lake import Held
 from coin_platform.lake.s3 import S3Store
 from coin_platform.model import Channel, Kind, Microseconds, Window
-from coin_platform.orchestration import tables
-from coin_platform.orchestration.tables import keep_dead, keep_gaps, keep_raw, keep_rows
-from coin_platform.preprocess.tables import Batch, batch
-from coin_platform.preprocess.transform import Outcome
+from coin_platform.orchestration import materialise
+from coin_platform.orchestration.materialise import keep_dead, keep_gaps, keep_raw, keep_rows
+from coin_platform.records import Facts, Header
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.wire import Facts, Header
+from coin_platform.tables.dataframes import Batch, batch
+from coin_platform.tables.transform import Outcome
 from infra.stack import Kafka, SeaweedFS
+from tests.kit.recordings import frames
 from tests.kit.s3 import s3_client, scan_options
 from tests.kit.topics import fresh_topic
-from tests.recordings import frames
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 MINUTE = 60_000_000
@@ -415,11 +415,11 @@ def test_D1_a_table_gets_fewer_rows_of_the_same_raw_content_only_by_other_code(
         counts[Outcome.ROWS], counts[Outcome.CONTROL], whole.transform.emitted = 4, 15, 4
         return whole._replace(rows=whole.rows.head(4))
 
-    monkeypatch.setattr(tables, "batch", fewer)
+    monkeypatch.setattr(materialise, "batch", fewer)
     with pytest.raises(Smaller, match="4 rows would replace the 19 that are stored; they are kept"):
         keep_rows(local.source, FIRST, local.broker, local.lake)
     assert local.rows(FIRST, "ticker") == 19
-    monkeypatch.setattr(tables, "code_version", lambda: "mended")
+    monkeypatch.setattr(materialise, "code_version", lambda: "mended")
     keep_rows(local.source, FIRST, local.broker, local.lake)
     assert local.rows(FIRST, "ticker") == 4
 

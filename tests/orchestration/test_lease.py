@@ -12,19 +12,9 @@ import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 from coin_platform.model import Region
-from coin_platform.orchestration import ingest, stopwatch
-from coin_platform.orchestration.ingest import (
-    BEAT,
-    BOOT,
-    HANDOVER,
-    LONG_RUN,
-    LONGEST,
-    STALE,
-    TAKES_OVER,
-    Lease,
-    collect_job,
-    watchdog,
-)
+from coin_platform.orchestration import long_runs, stopwatch
+from coin_platform.orchestration.lease import BEAT, BOOT, LONG_RUN, STALE, TAKES_OVER, Lease
+from coin_platform.orchestration.long_runs import HANDOVER, LONGEST, collect_job, watchdog
 
 HOUR = 3600.0
 JOB = collect_job(Region.KOREA)
@@ -36,12 +26,12 @@ class Clocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monotonic = 1000.0
         self.wall = time.time()
-        monkeypatch.setattr("coin_platform.orchestration.ingest.time.time", lambda: self.wall)
+        monkeypatch.setattr("coin_platform.orchestration.long_runs.time.time", lambda: self.wall)
         monkeypatch.setattr(
             Lease, "kill", lambda lease, run_id: None
         )  # the process that beats here is that of the tests
         monkeypatch.setattr(stopwatch.Stopwatch.__init__, "__defaults__", (lambda: self.monotonic,))
-        monkeypatch.setattr(ingest._bury, "__defaults__", (lambda: self.monotonic,))
+        monkeypatch.setattr(long_runs._bury, "__defaults__", (lambda: self.monotonic,))
 
     def step(self, seconds: float) -> None:
         self.monotonic += seconds
@@ -198,7 +188,7 @@ def test_a_frozen_process_is_known_again_after_a_step_of_the_wall_clock(
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         frozen = psutil.Process(child.pid)
         with monkeypatch.context() as patch:
-            patch.setattr("coin_platform.orchestration.ingest.psutil.Process", lambda *_: frozen)
+            patch.setattr("coin_platform.orchestration.long_runs.psutil.Process", lambda *_: frozen)
             Lease(instance, JOB.name).renew(run.run_id)
         real, boot = psutil.Process.create_time, psutil.boot_time
         monkeypatch.setattr(psutil.Process, "create_time", lambda self: real(self) + HOUR)

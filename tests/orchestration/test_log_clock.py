@@ -5,14 +5,14 @@ import logging
 import pytest
 
 from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.clock import CONFIRM_SECONDS
 from coin_platform.errors import RetentionLoss
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.orchestration.log_clock import LogClock
-from coin_platform.orchestration.reading import is_closed
+from coin_platform.orchestration.offsets import is_closed
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.steady_clock import CONFIRM_SECONDS
 
 BEGIN: Microseconds = 1_795_000_020 * SECOND  # a whole minute
 HOUR = 3600 * SECOND

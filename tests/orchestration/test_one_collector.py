@@ -19,12 +19,12 @@ import pytest
 
 from coin_platform.broker import LocalBroker
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.model import Channel
-from coin_platform.orchestration.ingest import TAKES_OVER, VERSION
-from coin_platform.preprocess.gap import Gaps
-from coin_platform.preprocess.transform import Source
+from coin_platform.orchestration.lease import TAKES_OVER, VERSION
+from coin_platform.records import Header, unpack
 from coin_platform.simulator.server import digest
-from coin_platform.wire import Header, unpack
+from coin_platform.tables.gap_table import Gaps
 from infra.stack import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]

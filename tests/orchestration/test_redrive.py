@@ -12,9 +12,9 @@ from coin_platform.model import Channel
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.preprocess import redrive
 from coin_platform.settings import load
-from tests.orchestration.test_tables import MemoryTopics
+from tests.kit.recordings import frames
+from tests.orchestration.test_materialise import MemoryTopics
 from tests.preprocess.test_worker import Log
-from tests.recordings import frames
 
 
 def run(names: list[str] | None = None) -> dg.ExecuteInProcessResult:

@@ -13,9 +13,9 @@ from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 from coin_platform.model import Region
 from coin_platform.orchestration import retention
-from coin_platform.orchestration.closing import WINDOW, WINDOW_REGION
+from coin_platform.orchestration.close_windows import WINDOW, WINDOW_REGION
 from coin_platform.orchestration.definitions import definitions
-from coin_platform.orchestration.ingest import collect_job
+from coin_platform.orchestration.long_runs import collect_job
 from coin_platform.orchestration.retention import forget, forget_job, rotate_output
 from coin_platform.settings import Settings
 from tests.kit.figures import ROOT

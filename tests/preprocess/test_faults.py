@@ -13,15 +13,15 @@ import pytest
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import BookUpdate, Candle, Channel, Event, Frame, Kind, Level, Pair, Side, Ticker, Trade
-from coin_platform.preprocess import dead_letters, processed, schema
-from coin_platform.preprocess.gap import Gaps
-from coin_platform.preprocess.tables import batch, raw_table, records, rows_table
-from coin_platform.preprocess.transform import Source, Transform
-from coin_platform.wire import INT64, YEAR_10000, Facts, Header, Record
+from coin_platform.records import INT64, YEAR_10000, Facts, Header, Record
+from coin_platform.tables import dead_letters, processed, schema
+from coin_platform.tables.dataframes import batch, raw_table, records, rows_table
+from coin_platform.tables.gap_table import Gaps
+from coin_platform.tables.transform import Transform
 from tests.kit.fuzz import mutations, recorded
-from tests.preprocess.logs import TIME, conserves, log
+from tests.kit.log import TIME, conserves, log
 from tests.preprocess.test_lander import Place
 from tests.preprocess.test_worker import Log, source
 

@@ -14,15 +14,16 @@ import polars as pl
 import pytest
 
 from coin_platform.broker import LocalBroker
+from coin_platform.clock import wall
+from coin_platform.exchanges.base import Source
 from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Channel, Instant, Region
-from coin_platform.preprocess import dead_letters
-from coin_platform.preprocess.processed import encode
-from coin_platform.preprocess.tables import rows_table
-from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.settings import Settings
-from coin_platform.steady_clock import now
-from coin_platform.wire import dead_letter_topic, group, processed_topic
+from coin_platform.tables import dead_letters
+from coin_platform.tables.dataframes import rows_table
+from coin_platform.tables.processed import encode
+from coin_platform.tables.transform import Transform
+from coin_platform.topic_names import dead_letter_topic, group, processed_topic
 from tests.kit.hour import Clock, World
 
 NAMES = ("okx", "gateio")
@@ -33,10 +34,10 @@ class Now(Clock):
     """The real time, for who wants to be asked in the simulated world's way."""
 
     def __init__(self) -> None:
-        super().__init__(now())
+        super().__init__(wall())
 
     def __call__(self) -> Instant:
-        self.time = now()
+        self.time = wall()
         return super().__call__()
 
 

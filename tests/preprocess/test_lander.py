@@ -14,12 +14,12 @@ from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Kind, Window
 from coin_platform.preprocess import handoff, lander
 from coin_platform.preprocess.handoff import Handoff
-from coin_platform.preprocess.lander import KEPT, LONGEST, Lander, Landing
-from coin_platform.preprocess.lane import Lane
-from coin_platform.preprocess.tables import batch
-from coin_platform.wire import Header
+from coin_platform.preprocess.lander import KEPT, LONGEST, Lander, PartitionLanding
+from coin_platform.preprocess.partition import Partition
+from coin_platform.records import Header
+from coin_platform.tables.dataframes import batch
+from tests.kit.recordings import frames
 from tests.preprocess.test_worker import SETTINGS, Log
-from tests.recordings import frames
 
 LENGTH = SETTINGS.window_length
 
@@ -43,10 +43,10 @@ class Place:
         self.store = Away()
         self.lake = Lake(self.store, LENGTH)
 
-    def landing(self) -> Landing:
-        return Landing(self.log.source, self.log.broker, self.lake, SETTINGS)
+    def landing(self) -> PartitionLanding:
+        return PartitionLanding(self.log.source, self.log.broker, self.lake, SETTINGS)
 
-    def pair(self) -> tuple[Lane, Landing]:
+    def pair(self) -> tuple[Partition, PartitionLanding]:
         """Return a lane, and a landing that takes over its rows."""
         lane, landing = self.log.lane(), self.landing()
         lane.handoff = landing.handoff = Handoff()
@@ -56,7 +56,7 @@ class Place:
     def end(self) -> int:
         return self.log.end
 
-    def work(self, landing: Landing, moment: float = 0.0) -> None:
+    def work(self, landing: PartitionLanding, moment: float = 0.0) -> None:
         landing.work(moment, self.end)
 
     def lander(self) -> Lander:

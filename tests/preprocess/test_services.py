@@ -17,21 +17,22 @@ from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.broker.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS
 from coin_platform.errors import BrokerUnreachable, LakeError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake
 from coin_platform.lake.s3 import S3Store
 from coin_platform.model import Channel, Kind
 from coin_platform.preprocess import worker
 from coin_platform.preprocess.lander import Lander
-from coin_platform.preprocess.lane import Lane
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source
+from coin_platform.preprocess.partition import Partition
 from coin_platform.preprocess.worker import Worker
+from coin_platform.records import Header
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.wire import Header, group, processed_topic
+from coin_platform.tables.dataframes import batch
+from coin_platform.topic_names import group, processed_topic
 from infra.stack import Kafka, SeaweedFS
+from tests.kit.recordings import frames
 from tests.kit.s3 import Fault, S3Proxy, s3_client
-from tests.recordings import frames
 
 GOOD = [frame.payload for frame in frames("upbit", "ticker")]
 UPBIT = EXCHANGES["upbit"]
@@ -292,7 +293,7 @@ def test_S1_ten_minutes_without_s3_stop_only_the_landing_and_lose_nothing(
         client, prefix = s3_client(proxy.endpoint), uuid.uuid4().hex
         store = S3Store(client, "lake", prefix, scan_options=options, single_writer=False, sleep=clock.sleep)
         lake = Lake(store, settings.window_length)
-        lander, lane = Lander(UPBIT.region, [UPBIT], settings, broker, lake), Lane(source, broker, settings)
+        lander, lane = Lander(UPBIT.region, [UPBIT], settings, broker, lake), Partition(source, broker, settings)
         number = refused = 0
 
         def second() -> None:

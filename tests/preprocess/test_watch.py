@@ -17,13 +17,14 @@ from coin_platform.errors import BrokerUnreachable, PartitionBusy, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind
 from coin_platform.preprocess import worker
-from coin_platform.preprocess.lane import MOST, STUCK, commit
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
+from coin_platform.preprocess.partition import MOST, STUCK, commit
 from coin_platform.preprocess.redrive import WANTED
 from coin_platform.preprocess.worker import PROGRESS, SURVEY, UNSTORED, WATCH, Worker
-from coin_platform.wire import Header, Record, dead_letter_topic, group, raw_topic
+from coin_platform.records import Header, Record
+from coin_platform.topic_names import dead_letter_topic, group, raw_topic
+from tests.kit.recordings import frames
 from tests.preprocess.test_worker import SETTINGS, Log
-from tests.recordings import frames
 
 GOOD = frames("upbit", "ticker")[0].payload
 BOOKS = raw_topic("korea", Channel.ORDERBOOK)

@@ -12,24 +12,27 @@ import httpx
 import pytest
 
 from coin_platform.broker import MemoryBroker
-from coin_platform.demo import free_port
+from coin_platform.demo.processes import free_port
 from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Subscribed
-from coin_platform.preprocess import dead_letters, processed, worker
-from coin_platform.preprocess.dead_letters import Letters
-from coin_platform.preprocess.lane import MOST, MOST_BYTES, TAIL, Lane, commit
-from coin_platform.preprocess.processed import encode
+from coin_platform.preprocess import worker
+from coin_platform.preprocess.partition import MOST, MOST_BYTES, TAIL, Partition, commit
 from coin_platform.preprocess.redrive import TRIED, redrive, request
-from coin_platform.preprocess.tables import batch
-from coin_platform.preprocess.transform import Source, Transform
 from coin_platform.preprocess.worker import Worker, preprocess
+from coin_platform.records import Checkpoint, Facts, Header, Record
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
-from coin_platform.sources import sources
-from coin_platform.wire import Checkpoint, Facts, Header, Record, dead_letter_topic, group, processed_topic
-from tests.preprocess.logs import TIME
-from tests.recordings import files, frames
+from coin_platform.tables import dead_letters, processed
+from coin_platform.tables.dataframes import batch
+from coin_platform.tables.dead_letters import Letters
+from coin_platform.tables.processed import encode
+from coin_platform.tables.transform import Transform
+from coin_platform.topic_names import dead_letter_topic, group, processed_topic
+from tests.kit.log import TIME
+from tests.kit.recordings import files, frames
 
 SETTINGS = Settings()
 
@@ -65,8 +68,8 @@ class Log:
         end = self.broker.end_offset(self.source.topic, self.source.partition)
         return list(self.broker.read(self.source.topic, self.source.partition, 0, end))
 
-    def lane(self) -> Lane:
-        return Lane(self.source, self.broker, SETTINGS, clock=lambda: self.time)
+    def lane(self) -> Partition:
+        return Partition(self.source, self.broker, SETTINGS, clock=lambda: self.time)
 
     def values(self, topic: str) -> list[bytes]:
         end = self.broker.end_offset(topic, self.source.partition)
@@ -80,7 +83,7 @@ class Log:
     def letters(self) -> list[dead_letters.DeadLetter]:
         return [dead_letters.unpack(value) for value in self.values(dead_letter_topic(self.source.topic))]
 
-    def run(self) -> Lane:
+    def run(self) -> Partition:
         """Process all that waits, as a worker that was just started does."""
         lane = self.lane()
         while self.work(lane):
@@ -92,7 +95,7 @@ class Log:
     def end(self) -> int:
         return self.broker.end_offset(self.source.topic, self.source.partition)
 
-    def work(self, lane: Lane) -> int:
+    def work(self, lane: Partition) -> int:
         return lane.work(self.end)
 
 

@@ -26,12 +26,12 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from coin_platform.simulator.base import Answer, Kind, Out
 from coin_platform.simulator.market import MINUTE
 from coin_platform.simulator.server import Simulator
-from tests.exchanges.sequences import sides
-from tests.recordings import frames, say
-from tests.test_simulator import Talk, levels, pair_of, plain, served
+from coin_platform.simulator.venue import Answer, Kind, Out
+from tests.kit.recordings import frames, say
+from tests.kit.sequences import sides
+from tests.simulator.test_server import Talk, levels, pair_of, plain, served
 
 Json: TypeAlias = Any
 

@@ -23,9 +23,9 @@ from coin_platform.model import (
     Trade,
 )
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.base import Answer, Out
 from coin_platform.simulator.market import Market
-from tests.test_simulator import STEP, TIME, Talk
+from coin_platform.simulator.venue import Answer, Out
+from tests.simulator.test_server import STEP, TIME, Talk
 
 NOPE = Pair("NOPE", "KRW")
 

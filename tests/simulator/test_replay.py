@@ -15,31 +15,32 @@ from websockets.asyncio.client import connect
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector
 from coin_platform.commands.capture import write
-from coin_platform.demo import free_port
+from coin_platform.demo.processes import free_port
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import relocate
 from coin_platform.model import SECOND, Channel, Kind, Pair, Region
+from coin_platform.records import Header, unpack
+from coin_platform.selection import sources
 from coin_platform.settings import Mode, Settings
-from coin_platform.simulator.log import Log, digest, open_log
 from coin_platform.simulator.replay import Replay, asked_for
-from coin_platform.sources import sources
-from coin_platform.wire import Header, raw_topic, unpack
+from coin_platform.simulator.sent_log import SentLog, digest, open_log
+from coin_platform.topic_names import raw_topic
 from tests.kit.kraken import until
-from tests.recordings import DATA, frames
+from tests.kit.recordings import DATA, frames
 
 START = 1_795_478_400 * SECOND
 CHANNELS = [(name, channel) for name, kind in EXCHANGES.items() for channel in sorted(kind.channels)]
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Log]:
+def log(tmp_path: Path) -> Iterator[SentLog]:
     """The log of what was sent."""
     with open_log(tmp_path / "log") as log:
         yield log
 
 
-def replayed(folder: Path, log: Log, *, speed: float = 1.0, loop: bool = False) -> Replay:
+def replayed(folder: Path, log: SentLog, *, speed: float = 1.0, loop: bool = False) -> Replay:
     """Return the replay of a folder, on a free port."""
     settings = Settings(exchanges_mode=Mode.SIMULATED, simulator_port=free_port(0))
     return Replay(settings, folder, log, speed=speed, loop=loop)
@@ -91,7 +92,7 @@ def test_what_a_subscription_asks_for_is_known_by_its_words(exchange: str, chann
     assert kind.ping is None or asked_for(kind, kind.ping) == set()
 
 
-def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_path: Path, log: Log) -> None:
+def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_path: Path, log: SentLog) -> None:
     said = {
         ("okx", Channel.ORDERBOOK): [frame.payload for frame in frames("okx", "book_sequence_1")],
         ("okx", Channel.TICKER): [frame.payload for frame in frames("okx", "ticker")] * 7,
@@ -128,7 +129,7 @@ def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_p
     assert span / 50 <= lasted < span / 50 + 5
 
 
-def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: Log) -> None:
+def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1", b"2"], every=10)
     record(tmp_path, "kraken", Channel.TRADE, [b"3"], every=40)  # 30 s after the first ticker
 
@@ -144,7 +145,7 @@ def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: Log) -
     assert 0.3 <= asyncio.run(scenario()) < 2
 
 
-def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log: Log) -> None:
+def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log: SentLog) -> None:
     (tmp_path / "upbit").symlink_to(DATA / "upbit")
     payloads = [frame.payload for frame in frames("upbit", "ticker")]
 
@@ -161,7 +162,7 @@ def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log
     assert len(payloads) / 50 <= lasted < len(payloads) / 50 + 1
 
 
-def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, log: Log) -> None:
+def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, log: SentLog) -> None:
     payloads = [f"{number}".encode() for number in range(6)]
     record(tmp_path, "kraken", Channel.TICKER, payloads, every=1)
 
@@ -182,7 +183,7 @@ def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, lo
     assert [(end["code"], end["sent"]) for end in ends] == [(1000, 2), (1000, 3), (1000, 1)]
 
 
-def test_a_loop_begins_again_at_the_end(tmp_path: Path, log: Log) -> None:
+def test_a_loop_begins_again_at_the_end(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1", b"2"], every=0.01)
 
     async def scenario() -> list[str | bytes]:
@@ -193,7 +194,7 @@ def test_a_loop_begins_again_at_the_end(tmp_path: Path, log: Log) -> None:
     assert asyncio.run(scenario()) == ["1", "2", "1", "2", "1"]
 
 
-def test_rest_is_answered_with_what_was_recorded_for_the_path_and_pair(tmp_path: Path, log: Log) -> None:
+def test_rest_is_answered_with_what_was_recorded_for_the_path_and_pair(tmp_path: Path, log: SentLog) -> None:
     (tmp_path / "upbit").mkdir()
     line = '{"transport":"rest","url":"https://api.upbit.com/v1/orderbook?markets=%s&level=0","payload":"%s"}\n'
     answers = [("KRW-BTC", "btc 1"), ("KRW-ETH", "eth"), ("KRW-BTC", "btc 2")]
@@ -217,7 +218,7 @@ def test_rest_is_answered_with_what_was_recorded_for_the_path_and_pair(tmp_path:
     ]
 
 
-def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: Log) -> None:
+def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1"], every=0)
     record(tmp_path, "kraken", Channel.TRADE, [b"2"], every=0)
 
@@ -241,6 +242,6 @@ def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: Log) -> N
 
 
 @pytest.mark.parametrize(("speed", "line"), [(1.0, "no recordings; write the folder of"), (0.0, "--speed 0: write a")])
-def test_what_cannot_be_replayed_is_one_line(tmp_path: Path, log: Log, speed: float, line: str) -> None:
+def test_what_cannot_be_replayed_is_one_line(tmp_path: Path, log: SentLog, speed: float, line: str) -> None:
     with pytest.raises(CoinPlatformError, match=line):
         replayed(tmp_path, log, speed=speed)

@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from coin_platform.demo import free_port
+from coin_platform.demo.processes import free_port
 from coin_platform.model import Channel
 from coin_platform.orchestration.definitions import definitions
 from coin_platform.orchestration.partitions import FORMAT

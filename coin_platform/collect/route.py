@@ -1,0 +1,40 @@
+"""What a connection carries, where it comes from and where it goes to."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from coin_platform.collect.outbound import Outbound
+from coin_platform.exchanges.base import Exchange, relocate
+from coin_platform.model import Channel, Microseconds
+
+
+class Route(NamedTuple):
+    """What a connection carries, and where it comes from and goes to."""
+
+    exchange: Exchange
+    channel: Channel
+    shard: int
+    topic: str
+    epoch: int
+    window: Microseconds
+    host: str | None = None  # of the simulated exchanges
+    lifetime: tuple[float, float] = (83_700.0, 85_500.0)  # seconds, 23 h 30 ± 15 min: exchanges end us at 24 h
+    ping_every: float | None = None  # seconds; None: as the exchange wants it
+    outbound: Outbound = Outbound()
+
+    def __str__(self) -> str:
+        return f"{self.exchange.name} {self.channel} {self.shard}"
+
+    def here(self, url: str) -> str:
+        """Return the address to use for one of the exchange's: its simulated twin where there is one."""
+        return relocate(url, self.exchange.name, self.host) if self.host else url
+
+
+@dataclass
+class Traffic:
+    """What has come over a route, counted over all its connections."""
+
+    frames: int = 0
+    bytes: int = 0
+    lost: int = 0  # books
+    last_frame_time: Microseconds | None = None

@@ -1,0 +1,32 @@
+"""The state of a feed, as data."""
+
+from typing import NamedTuple
+
+from coin_platform.collect.session import Failed
+from coin_platform.model import Channel, Microseconds, Pair
+
+
+class Status(NamedTuple):
+    """The state of one feed now."""
+
+    exchange: str
+    channel: Channel
+    shard: int
+    connection: str  # name of the newest, or of what is polled instead
+    transport: str  # ws, or rest while it is polled
+    state: str  # idle, waiting, connecting, subscribing, refused, live, stale, closing
+    pairs: tuple[Pair, ...]
+    unconfirmed: frozenset[Pair]
+    invalid: frozenset[Pair]
+    refused: dict[Pair, Failed]  # why, and whether for good or for the moment
+    stale: frozenset[Pair]  # no news for `STALE`
+    clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
+    clock_suspect: bool  # too far for both clocks to be right
+    frames: int
+    bytes: int
+    undecodable: int  # of the newest connection
+    unasked: int  # events of pairs that are not wanted, of the newest connection
+    lost: int
+    reconnects: int
+    last_frame_time: Microseconds | None
+    last_error: str

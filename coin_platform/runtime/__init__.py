@@ -1,0 +1,1 @@
+"""What every long process does at its start and at its end."""

@@ -1,0 +1,160 @@
+"""The gaps of one window: what its records, its order book rows and their faults tell the ledger."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from coin_platform.errors import DecodeError
+from coin_platform.exchanges.base import Source
+from coin_platform.foreign import markdown
+from coin_platform.model import Cause, Channel, Gap, Microseconds, Pair
+from coin_platform.records import Record, unpack, unpack_dated
+from coin_platform.tables import schema
+from coin_platform.tables.gaps import GapLedger, State
+from coin_platform.tables.orderbook import FaultKind
+
+KEY = ("channel", "pair", "from")  # with the exchange: a gap, told anew whenever more of it is known
+
+
+class Fault(NamedTuple):
+    """What a window's table says of a book that could not be trusted, as its footer keeps it."""
+
+    offset: int
+    pair: str
+    kind: str
+    reason: str
+
+
+class Gaps:
+    """Gathers the gaps of one source in the order of its log."""
+
+    def __init__(self, source: Source, state: State | None) -> None:
+        self.ledger = GapLedger(source.exchange, source.channel, state, books=is_book(source))
+        self._source = source
+        self._rows: dict[tuple[Pair | None, Microseconds], tuple[object, ...]] = {}
+
+    def read(self, records: Iterable[Record], rows: pl.DataFrame | None = None, faults: Iterable[Fault] = ()) -> None:
+        """Take records; for books that come as changes also the rows and faults that they gave."""
+        told, found = defaultdict(list), defaultdict(list)
+        for offset, *row in rows.select("offset", "pair", "connection").iter_rows() if rows is not None else ():
+            told[offset].append(row)
+        for fault in faults:
+            found[fault.offset].append(fault)
+        for record in records:
+            try:
+                header = unpack_dated(record.header)
+                self._keep(self.ledger.record(header, record.value), record)
+            except DecodeError:
+                continue  # a row of the dead letters
+            time = header.received_time
+            for fault in found.get(record.offset, ()):
+                self._keep(self._lost(fault, header.connection, time), record)
+            for pair, connection in told.get(record.offset, ()):
+                self._keep(self.ledger.row(Pair.read(pair), connection, time), record)
+
+    def trimmed(self, trimmed: int, start: Microseconds, first: Record) -> None:
+        """Note that `trimmed` records (0: nobody can tell how many) from `start` to the first kept one are gone."""
+        reason = f"{trimmed or 'unknown'} records before offset {first.offset} were trimmed before they were stored"
+        self._keep(self.ledger.trimmed(reason, start, max(start, _received(first))), first)
+
+    def began_anew(self, stop_offset: int, start: Microseconds, first: Record) -> None:
+        """Note that the log began anew, and what the one before it held from `stop_offset` on was never stored.
+
+        That is from `start`, the end of the last window made of the former log, to the first record of the new one.
+        """
+        reason = f"the topic began anew: what it held from offset {stop_offset} on was lost before it was stored"
+        self._keep(self.ledger.began_anew(reason, start, max(start, _received(first))), first)
+
+    def carry_on(self, time: Microseconds, offset: int) -> None:
+        """Tell again what lasts since a window before: from this time, and this offset of the log, on."""
+        record = Record(offset, time, "", b"")
+        for gap in self.ledger.lasting.values():
+            if (gap.pair, gap.start) not in self._rows:
+                self._keep([gap], record)
+
+    def unserved(self, start: Microseconds) -> str:
+        """Return why no wanted pair was served in the window that begins at `start`; empty where one was.
+
+        A pair that was never reached, or is refused, has not been served since it was wanted.
+        """
+        lasting, wanted = self.ledger.lasting, self.ledger.wanted
+        gaps = [lasting[name] for name in wanted if name in lasting]
+        whole = [gap for gap in gaps if gap.start <= start or gap.cause in (Cause.UNREACHABLE, Cause.REFUSED)]
+        causes = dict.fromkeys(gap.cause for gap in whole if gap.cause != Cause.STOPPED)
+        return ", ".join(causes) if len(whole) == len(wanted) else ""
+
+    def table(self) -> pl.DataFrame:
+        """Return the gaps as rows, each once, by pair and start."""
+        rows = pl.DataFrame(list(self._rows.values()), schema=schema.GAP, orient="row")
+        return rows.sort("pair", "from", nulls_last=True)
+
+    def _lost(self, fault: Fault, connection: str, time: Microseconds) -> list[Gap]:
+        pair = Pair.read(fault.pair)
+        if fault.kind == FaultKind.NO_BOOK:
+            return self.ledger.waits(pair, connection, time)
+        return self.ledger.lost(pair, Cause(fault.kind), fault.reason, time)
+
+    def _keep(self, changed: Iterable[Gap], record: Record) -> None:
+        for gap in changed:
+            pair = str(gap.pair) if gap.pair else None
+            place = (record.time, self._source.topic, self._source.partition, record.offset)
+            values = (gap.start, gap.stop, gap.cause, gap.reason, gap.filled_by)
+            self._rows[gap.pair, gap.start] = (self._source.channel.value, pair, *values, *place)
+
+
+def _received(record: Record) -> Microseconds:
+    """Return when a record was received; of one that is none of ours, when it was logged."""
+    try:
+        return unpack(record.header).received_time
+    except DecodeError:
+        return record.time
+
+
+def seconds(gaps: pl.DataFrame, stop: Microseconds) -> dict[str, float]:
+    """Return how many seconds are missing, added up over pairs, by cause; what still lasts is counted up to `stop`."""
+    end = pl.col("to").fill_null(pl.lit(stop).cast(schema.TIME))
+    length = (end - pl.col("from")).dt.total_microseconds() / 1e6
+    sums = gaps.filter(pl.col("filled_by").is_null()).group_by("cause").agg(length.clip(0).sum().alias("length"))
+    return dict(sorted(sums.select("cause", "length").iter_rows()))
+
+
+def latest(gaps: pl.LazyFrame, *key: str) -> pl.LazyFrame:
+    """Return each gap once, by `key`, as it was last told: in whichever window."""
+    return gaps.sort(*key, "log_time", "offset").unique(key, keep="last", maintain_order=True)
+
+
+def is_book(source: Source) -> bool:
+    """Whether it is the rows of its table that tell when a pair is served: its books come as changes."""
+    return source.channel is Channel.ORDERBOOK and source.exchange.has_deltas
+
+
+def state_of(facts: dict[str, Any] | None, channel: Channel) -> State | None:
+    """Read what the footer of a gap table knows of a feed."""
+    return State.unpack(facts["states"][channel]) if facts and channel in facts["states"] else None
+
+
+def faults_of(facts: dict[str, Any]) -> list[Fault]:
+    """Read the faults that the footer of an order book table keeps."""
+    return [Fault(*each) for each in facts.get("faults_found", ())]
+
+
+def together(gaps: pl.DataFrame) -> pl.DataFrame:
+    """Return gaps as people read them, oldest first: pairs that were missing together are one row, `pairs`."""
+    same = [name for name in gaps.columns if name not in (*schema.GAP.names()[-4:], "pair")]
+    pairs = pl.col("pair").fill_null("all").sort().str.join(" ").alias("pairs")
+    return gaps.group_by(same).agg(pairs).sort("from", *same)
+
+
+def listing(gaps: pl.DataFrame, most: int = 20) -> str:
+    """Return the first gaps as a table in Markdown, which shows reasons and pairs as they are."""
+    found = together(gaps)
+    if not found.height:
+        return "none"
+    times = pl.col("from", "to").dt.to_string("%H:%M:%S%.3f")
+    head = found.head(most).select("channel", "pairs", times, "cause", "filled_by", "reason")
+    lines = ["|".join(head.columns), "|".join("-" for _ in head.columns)]
+    lines += ["|".join("" if cell is None else markdown(cell) for cell in row) for row in head.iter_rows()]
+    rest = f"\n\nand {found.height - most} more" if found.height > most else ""
+    return "\n".join(f"|{line}|" for line in lines) + rest

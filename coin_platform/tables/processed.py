@@ -1,0 +1,165 @@
+"""Rows and events -> the JSON of the processed topics: what downstream users read, frozen by a test.
+
+Ticker values are the exchange's own text, derived ones plain decimals; order book, trade and candle values are
+numbers. Unknown is null. Behind the contract's keys stand ours: the quote currency, the times, and the origin of the
+record in its raw topic (`offset`, `index`), by which a reader can drop what comes twice.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+
+from coin_platform.errors import DecodeError
+from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.parsing import difference
+from coin_platform.model import (
+    SECOND,
+    Candle,
+    Channel,
+    Gap,
+    Microseconds,
+    Pair,
+    Ticker,
+    Trade,
+)
+from coin_platform.records import Record
+from coin_platform.records import unpack as unpack_header
+from coin_platform.tables import schema
+from coin_platform.tables.transform import Entry
+from coin_platform.topic_names import REGION_TITLES
+
+_COLUMNS = {channel: tuple(columns) for channel, columns in schema.CURATED.items()}
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: bool = False) -> bytes:
+    """Return the processed record of one entry; a dead letter that passed at last says so."""
+    value: dict[str, Any] = dict(zip(_COLUMNS[channel], entry.row, strict=True))
+    pair: Pair = entry.event.pair
+    body = {
+        "region": REGION_TITLES[exchange.region],
+        "market": exchange.title,
+        "coin_symbol": pair.base,
+        **_BODIES[channel](entry.event, value),
+        "quote": pair.quote,
+        "received_time": time_text(value["received_time"]),
+        "transport": value["transport"],
+        "offset": value["offset"],
+        "index": value["index"],
+        **({"redriven": True} if is_redriven else {}),
+    }
+    return _encode(body)
+
+
+class Origin(msgspec.Struct):
+    """Where a processed record comes from: offset in the raw partition, and index within the frame."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    index: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+    redriven: bool = False
+
+
+_origin = msgspec.json.Decoder(Origin).decode
+
+
+def origin(record: Record) -> Origin | None:
+    """Return where a processed record comes from; `None` for a foreign one, which has no such keys or no header."""
+    try:
+        unpack_header(record.header)
+        return _origin(record.value)
+    except (DecodeError, msgspec.MsgspecError):
+        return None
+
+
+def _ticker(event: Ticker, value: Mapping[str, Any]) -> dict[str, Any]:
+    before = event.prev_close_day or event.open_24h or event.open_day
+    change = event.change_day or event.change_24h or difference(event.last, before)
+    data = {
+        "opening_price": event.open_day or event.open_24h,
+        "trade_price": event.last,
+        "max_price": event.high_day or event.high_24h,
+        "min_price": event.low_day or event.low_24h,
+        "prev_closing_price": before,
+        "acc_trade_volume_24h": event.volume_24h,
+        "signed_change_price": change,
+        "signed_change_rate": event.change_rate_day or event.change_rate_24h or _rate(change, before),
+    }
+    time = event.exchange_time
+    return {"timestamp": None if time is None else time / 1000, "data": [data]}
+
+
+def _orderbook(event: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "highest_bid": value["best_bid"],
+        "lowest_ask": value["best_ask"],
+        "spread": value["spread"],
+        "total_bid_volume": value["total_bid_size"],
+        "total_ask_volume": value["total_ask_size"],
+        "timestamp": time_text(value["exchange_time"]),
+        "sequence": value["sequence"],
+        "proof": value["proof"],
+    }
+
+
+def _trade(event: Trade, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value[name] for name in ("id", "price", "size", "side")} | {
+        "timestamp": time_text(value["exchange_time"])
+    }
+
+
+def _candle(event: Candle, value: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("open", "high", "low", "close", "volume", "quote_volume", "is_closed")
+    return {"open_time": time_text(value["open_time"]), **{name: value[name] for name in names}} | {
+        "timestamp": time_text(value["exchange_time"])
+    }
+
+
+_BODIES: dict[Channel, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+    Channel.TICKER: _ticker,
+    Channel.ORDERBOOK: _orderbook,
+    Channel.TRADE: _trade,
+    Channel.CANDLE: _candle,
+}
+
+
+def _rate(change: str | None, before: str | None) -> str | None:
+    """Return a change as a fraction, a plain decimal of six digits as in the contract's example."""
+    if change is None or before is None or not float(before):
+        return None
+    return f"{Decimal(change) / Decimal(before):.6f}"
+
+
+def pack_gap(gap: Gap) -> bytes:
+    """Return a record of `MarketGaps`: the columns of table `gap`, with times like `2026-11-24 03:00:00.500000+00:00`.
+
+    A gap comes again, under the same exchange, channel, pair and `from`, when more of it is known.
+    """
+    return msgspec.json.encode(
+        {
+            "exchange": gap.exchange,
+            "channel": gap.channel.value,
+            "pair": str(gap.pair) if gap.pair else None,
+            "from": time_text(gap.start),
+            "to": time_text(gap.stop),
+            "cause": gap.cause,
+            "reason": gap.reason,
+            "filled_by": gap.filled_by,
+        }
+    )
+
+
+def time_text(time: Microseconds | None) -> str | None:
+    """Write a time as the JSON records do: `2024-10-23 10:25:00.050791+00:00`."""
+    if time is None:
+        return None
+    seconds, micro = divmod(time, SECOND)
+    return f"{_second_text(seconds)}.{micro:06}+00:00"
+
+
+@lru_cache(maxsize=256)
+def _second_text(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

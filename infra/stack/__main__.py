@@ -1,0 +1,89 @@
+"""The real services on loopback, without Docker: Apache Kafka (KRaft) and SeaweedFS, an S3 server.
+
+`python -m infra.stack up`, `down` and `status` keep them under `data/stack`; tests and the demo start their own.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from infra.stack.addresses import settings
+from infra.stack.kafka import Kafka
+from infra.stack.seaweedfs import SeaweedFS
+from infra.stack.service import ROOT, Service, StackError
+
+
+def _up(found: list[Service], folder: Path) -> int:
+    for service in found:
+        started = time.monotonic()
+        service.start()
+        print(f"{service.name} on {service.address}, {time.monotonic() - started:.1f} s", flush=True)
+    lines = [f"{name}={value}" for name, value in settings(found).items()]
+    (folder / "settings.env").write_text("\n".join([*lines, ""]))
+    print(f"to use it: set -a; . {folder / 'settings.env'}; set +a")
+    return 0
+
+
+def _down(found: list[Service], folder: Path) -> int:
+    for service in reversed(found):
+        service.stop()
+        print(f"{service.name} ended; {service.folder} keeps what it stored")
+    return 0
+
+
+def _hold(found: list[Service], folder: Path) -> int:
+    """Start the services, and end them at Ctrl-C: for an owner with whom they are to end."""
+    try:
+        _up(found, folder)
+        signal.pause()
+    except KeyboardInterrupt:
+        print("asked to end", flush=True)
+    finally:
+        _down(found, folder)
+    return 0
+
+
+def _status(found: list[Service], folder: Path) -> int:
+    states = {service: all(process.pid for process in service.processes) for service in found}
+    for service, is_up in states.items():
+        pids = " ".join(str(process.pid) for process in service.processes if process.pid)
+        health = "down" if not is_up else "up" if service.is_healthy() else "does not answer"
+        print(f"{service.name:10} {health:16} {service.address:24} {pids}")
+    return 0 if all(states.values()) else 1
+
+
+COMMANDS: dict[str, Callable[[list[Service], Path], int]] = {
+    "up": _up,
+    "down": _down,
+    "hold": _hold,
+    "status": _status,
+}
+
+
+def main() -> int:
+    """Run one command; return the exit code."""
+    parser = argparse.ArgumentParser("infra.stack.__main__", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("services", nargs="*", choices=("kafka", "seaweedfs", []), help="all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "stack", help="what they keep")
+    parser.add_argument("--kafka-port", type=int, default=9092, help="its controller listens one higher")
+    parser.add_argument("--s3-port", type=int, default=8333, help="its other parts listen on the nine that follow")
+    chosen = parser.parse_args()
+    folder: Path = chosen.folder.resolve()
+    known = [
+        Kafka(folder / "kafka", [chosen.kafka_port, chosen.kafka_port + 1]),
+        SeaweedFS(folder / "seaweedfs", chosen.s3_port),
+    ]
+    found = [service for service in known if not chosen.services or service.name in chosen.services]
+    try:
+        return COMMANDS[chosen.command](found, folder)
+    except StackError as error:
+        print(f"stack: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Apache Kafka, with the jars that Maven has verified."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from infra.certificates import Authority
+from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
+
+HEAP = "-Xmx512m"
+QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")  # two cores: start soon, stay small
+
+
+class Kafka(Service):
+    """Apache Kafka in KRaft mode; each of the nodes is broker and controller."""
+
+    name = "kafka"
+    user, password = "coin", "a pass=word; 100%"  # of listeners where a user logs in
+
+    def __init__(
+        self,
+        folder: Path,
+        ports: Sequence[int] | None = None,
+        nodes: int = 1,
+        *,
+        is_proxied: bool = False,
+        is_secured: bool = False,
+    ) -> None:
+        """Use these ports, first the brokers', then the controllers', or free ones.
+
+        One that `is_proxied` can also be reached through a proxy: it listens on `hidden` for who came by `shown`.
+        One that `is_secured` (of a single node) listens on a port for each security protocol, too: `secured`. Its
+        certificates are those of `authority`, which has issued `client` for users without a password.
+        """
+        super().__init__(folder)
+        ports = ports or free_ports(2 * nodes)
+        self.ports, self._controllers = list(ports[:nodes]), list(ports[nodes:])
+        self.hidden, self.shown = (free_ports(nodes), free_ports(nodes)) if is_proxied else ([], [])
+        names = ("SSL", "SASL_PLAINTEXT", "SASL_SSL") if is_secured else ()
+        self.secured = dict(zip(names, free_ports(len(names)), strict=True))
+        self.authority = Authority(folder / "certificates") if is_secured else None
+        self.nodes = [Process(folder / f"node-{number}") for number in range(1, nodes + 1)]
+
+    @property
+    def processes(self) -> list[Process]:
+        return self.nodes
+
+    @property
+    def address(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def launch(self) -> None:
+        for number in range(1, len(self.nodes) + 1):
+            self.start_node(number)
+
+    def start_node(self, number: int) -> None:
+        """Start one node, 1 being the first, without waiting for it."""
+        process = self.nodes[number - 1]
+        if process.pid is not None:
+            return
+        java = shutil.which("java")
+        if java is None:
+            raise StackError("kafka needs Java 17 or later: install openjdk-17-jre-headless")
+        classes = f"{jars()}/*"
+        config = process.folder / "server.properties"
+        log4j = ROOT / "infra" / "kafka" / "log4j2.properties"
+        base = [java, HEAP, *QUICK, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]
+        if not (process.folder / "data" / "meta.properties").exists():
+            process.folder.mkdir(parents=True, exist_ok=True)
+            config.write_text(self._config(number))
+            tool = [*base, "kafka.tools.StorageTool", "format", "-t", self._cluster(), "-c", str(config)]
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.secured else ():
+                tool += ["--add-scram", f'{mechanism}=[name="{self.user}",password="{self.password}"]']
+            done = subprocess.run(tool, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise StackError(f"kafka: its folder cannot be formatted: {done.stdout}{done.stderr}")
+        process.start([*base, "kafka.Kafka", str(config)])
+
+    def is_healthy(self) -> bool:
+        if not any(map(is_listening, self.ports)):
+            return False  # a KafkaAdminClient that finds nobody leaves a thread and its sockets behind
+        try:
+            client = KafkaAdminClient(bootstrap_servers=self.address.split(","), bootstrap_timeout_ms=2_000)
+        except KafkaError:
+            return False
+        try:
+            return len(client.describe_cluster()["brokers"]) == len(self.nodes)
+        except KafkaError:
+            return False
+        finally:
+            client.close()
+
+    def _cluster(self) -> str:
+        """Return the id of the cluster: one for all nodes, kept."""
+        path = self.folder / "cluster"
+        if not path.exists():
+            path.write_text(uuid.uuid4().hex[:22])
+        return path.read_text()
+
+    def _config(self, number: int) -> str:
+        count, at = len(self.nodes), number - 1
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controllers, 1))
+        listeners = {"PLAINTEXT": self.ports[at], "CONTROLLER": self._controllers[at]}
+        advertised = {"PLAINTEXT": self.ports[at]}
+        if self.hidden:
+            listeners["PROXIED"], advertised["PROXIED"] = self.hidden[at], self.shown[at]
+        listeners |= self.secured
+        advertised |= self.secured
+        lines: dict[str, object] = {
+            "process.roles": "broker,controller",
+            "node.id": number,
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
+            "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{name if name in self.secured else 'PLAINTEXT'}" for name in listeners
+            ),
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": self.nodes[at].folder / "data",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": count,
+            "transaction.state.log.replication.factor": count,
+            "transaction.state.log.min.isr": min(2, count),
+            "group.initial.rebalance.delay.ms": 0,
+            "message.max.bytes": 16 << 20,
+            "replica.fetch.max.bytes": 16 << 20,
+            "log.retention.check.interval.ms": 1_000,
+        }
+        if self.authority is not None:
+            lines |= self._security(self.authority)
+        return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+    def _security(self, authority: Authority) -> dict[str, object]:
+        """Return what secures the listeners: certificates in PEM form, a user by PLAIN and SCRAM."""
+        for name in ("server", "client"):
+            authority.issue(name, "DNS:localhost,IP:127.0.0.1")
+        store = authority.folder / "server.both.pem"
+        store.write_text("".join((authority.folder / f"server.{part}").read_text() for part in ("key", "pem")))
+        modules = "org.apache.kafka.common.security"
+        lines: dict[str, object] = {}
+        for listener in self.secured:
+            begin = f"listener.name.{listener.lower()}."
+            if listener.endswith("SSL"):
+                lines |= {f"{begin}ssl.keystore.type": "PEM", f"{begin}ssl.keystore.location": store}
+                lines |= {f"{begin}ssl.truststore.type": "PEM", f"{begin}ssl.truststore.location": authority.ca}
+            if listener == "SSL":
+                lines[f"{begin}ssl.client.auth"] = "required"
+            if listener.startswith("SASL"):
+                lines[f"{begin}sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+                plain = f'{modules}.plain.PlainLoginModule required user_{self.user}="{self.password}";'
+                lines[f"{begin}plain.sasl.jaas.config"] = plain
+                for mechanism in ("scram-sha-256", "scram-sha-512"):
+                    lines[f"{begin}{mechanism}.sasl.jaas.config"] = f"{modules}.scram.ScramLoginModule required;"
+        return lines
+
+
+def jars() -> Path:
+    """Return the folder of Kafka's jars, fetched by Maven once for each version of the pom, and verified.
+
+    Raises `StackError` if they cannot be fetched, or are others than `jars.sha256` lists.
+    """
+    pom, checksums = ROOT / "infra" / "kafka" / "pom.xml", ROOT / "infra" / "kafka" / "jars.sha256"
+    version = uuid.uuid5(uuid.NAMESPACE_OID, pom.read_text() + checksums.read_text())
+    folder = ROOT / "data" / "jars" / f"{version}"
+    if folder.exists():
+        return folder
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise StackError("kafka's jars come by Maven: install maven")
+    fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
+    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={fresh}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StackError(f"kafka's jars cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}")
+    try:
+        verify(fresh, checksums)
+        with contextlib.suppress(OSError):  # another process was first
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def verify(folder: Path, checksums: Path) -> None:
+    """Raise `StackError` if the files of a folder are others than a file of `sha256sum` lists."""
+    wanted = {name: digest for digest, name in (line.split() for line in checksums.read_text().splitlines())}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    wrong = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+    if wrong:
+        raise StackError(
+            f"{wrong[0]} is not the file that {checksums.name} lists ({len(wrong)} differ): after a change of the pom "
+            "write the list anew, else delete ~/.m2/repository and look at who answers for Maven Central"
+        )

@@ -1,0 +1,220 @@
+"""The topic of the gaps: told when they begin and when they end, also over a restart of the collector."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.collector import Collector
+from coin_platform.collect.gap_reports import GapReports
+from coin_platform.errors import BrokerUnreachable
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import SECOND, Cause, Channel, Kind, Pair, Region
+from coin_platform.records import Facts, Header, Record, Transport, unpack, unpack_facts
+from coin_platform.topic_names import GAPS, raw_topic
+from tests.collect.test_collector import running, simulated, states
+from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken, until
+
+BTC = Pair("BTC", "USD")
+KRAKEN = EXCHANGES["kraken"]
+NEXT_YEAR = 1_800_000_000 * SECOND  # a whole minute
+
+
+def told(broker: MemoryBroker) -> list[dict[str, Any]]:
+    """Return what the topic says."""
+    partition = KRAKEN.gap_partition
+    end = broker.end_offset(GAPS, partition)
+    return [json.loads(record.value) for record in broker.read(GAPS, partition, 0, end)]
+
+
+def ended(broker: MemoryBroker) -> dict[tuple[str, str], tuple[str | None, bool]]:
+    """Return of each gap, as it was last told, by channel and cause: its pair, and whether it has an end."""
+    return {(gap["channel"], gap["cause"]): (gap["pair"], gap["to"] is not None) for gap in told(broker)}
+
+
+def collector(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
+    return Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, epoch=epoch, exchanges=[Quick()])
+
+
+def test_F5_what_a_collector_lacks_when_another_takes_over_ends_for_it() -> None:
+    broker = MemoryBroker()
+    gaps = GapReports(KRAKEN, Channel.TICKER, broker)
+    at = [NEXT_YEAR + second * SECOND for second in range(7)]
+    gaps.record(Header(Kind.OPENED, 1, "a", 0, at[1]), Facts(pairs=["BTC-USD"]).pack())
+    gaps.record(Header(Kind.SOCKET, 1, "a", 1, at[2]), TICKER.encode())
+    gaps.record(Header(Kind.CLOSED, 1, "a", 1, at[3]), Facts(reason="reset").pack())
+    gaps.record(Header(Kind.OPENED, 1, "b", 0, at[4]), Facts(pairs=["BTC-USD"]).pack())
+    gaps.hand_over(at[5])
+    gaps.record(Header(Kind.CLOSED, 1, "b", 0, at[6]), Facts(reason="replaced").pack())
+    assert [(gap["from"][17:19], gap["to"] and gap["to"][17:19]) for gap in told(broker)] == [
+        ("03", None),
+        ("03", "05"),
+    ]
+
+
+def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_one_before() -> None:
+    async def scenario() -> MemoryBroker:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            first = collector(fake, broker, 1)
+            async with running(first):
+                await until(lambda: states(first) == {"live"} and len(fake.sent) == 2)
+                assert told(broker) == []
+                await fake.fall()
+                await until(lambda: len(told(broker)) == 2)
+                assert ended(broker) == {
+                    ("ticker", "disconnect"): ("BTC-USD", False),
+                    ("orderbook", "disconnect"): ("BTC-USD", False),
+                }
+                fake.is_down = False
+                await until(lambda: all(is_over for _, is_over in ended(broker).values()))
+            assert ended(broker)["ticker", "stopped"] == ended(broker)["orderbook", "stopped"] == ("BTC-USD", False)
+            second = collector(fake, broker, 2)
+            async with running(second):
+                await until(lambda: ended(broker)["ticker", "stopped"][1] and ended(broker)["orderbook", "stopped"][1])
+        return broker
+
+    broker = asyncio.run(scenario())
+    begun, over = (gap for gap in told(broker) if (gap["channel"], gap["cause"]) == ("ticker", "disconnect"))
+    assert begun == {**over, "to": None}
+    assert list(over) == ["exchange", "channel", "pair", "from", "to", "cause", "reason", "filled_by"]
+    assert (over["exchange"], over["from"] < over["to"], over["from"].endswith("+00:00")) == ("kraken", True, True)
+
+
+def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_wanted_is_logged_at_the_start() -> None:
+    async def scenario() -> MemoryBroker:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            fake.is_down = True
+            it = collector(fake, broker, 1)
+            async with running(it):
+                await until(lambda: len(ended(broker)) == 2)
+                assert ended(broker) == {
+                    ("ticker", "unreachable"): ("BTC-USD", False),
+                    ("orderbook", "unreachable"): ("BTC-USD", False),
+                }
+                assert {gap["reason"] for gap in told(broker)} == {"HTTP 502"}
+                it.follow("kraken", [BTC, Pair("ETH", "USD")])
+                await until(lambda: len(told(broker)) == 4)
+                fake.is_down = False
+                await until(lambda: len([gap for gap in told(broker) if gap["to"]]) == 4, 20)
+        return broker
+
+    broker = asyncio.run(scenario())
+    topic = raw_topic("ne", Channel.TICKER)
+    stored = broker.read(topic, 1, 0, broker.end_offset(topic, 1))
+    own = [(unpack(record.header), unpack_facts(record.value)) for record in stored if record.header[0] not in "wr"]
+    wanted = [(header, facts) for header, facts in own if facts.transport == Transport.NONE]
+    assert (wanted[0][0].kind, wanted[0][1].pairs) == (Kind.OPENED, ["BTC-USD"])
+    assert wanted[0] == own[0], "before the first connection"
+    assert {facts.reason for _, facts in wanted} == {"", "HTTP 502", "stopped"}
+    assert wanted[-1] == own[-1]
+    assert wanted[-1][0].kind is Kind.CLOSED
+    assert {header.number for header, _ in wanted} == {0}
+
+
+def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            fake.unknown.add("BTC/USD")
+            it = collector(fake, broker, 1)
+            async with running(it):
+                await until(lambda: len(ended(broker)) == 2)
+                return told(broker)
+
+    gaps = asyncio.run(scenario())
+    assert {gap["cause"] for gap in gaps} == {"refused"}
+    assert {gap["reason"] for gap in gaps} == {"refused for good: Currency pair not supported BTC/USD"}
+
+
+def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_connection_is_back() -> None:
+    async def scenario() -> dict[tuple[str, str], bool]:
+        broker, eth = MemoryBroker(), Pair("ETH", "USD")
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC, eth))
+            it = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()])
+            async with running(it):
+                await until(lambda: states(it) == {"live"})
+                fake.unanswered.add("ETH/USD")
+                await fake.fall()
+                await until(lambda: len(told(broker)) == 4)
+                fake.is_down = False
+                await until(lambda: len([gap for gap in told(broker) if gap["to"]]) == 2)
+                for which in range(len(fake.sockets)):
+                    await fake.say(HEARTBEAT, which)
+                await asyncio.sleep(0.2)
+                return {(gap["channel"], gap["pair"]): gap["to"] is not None for gap in told(broker)}
+
+    assert asyncio.run(scenario()) == {
+        ("ticker", "BTC-USD"): True,
+        ("ticker", "ETH-USD"): False,
+        ("orderbook", "BTC-USD"): True,
+        ("orderbook", "ETH-USD"): False,
+    }
+
+
+def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        broker = MemoryBroker()
+        async with fake_kraken() as fake:
+            it = collector(fake, broker, 1)
+            async with running(it):
+                await until(lambda: states(it) == {"live"})
+                which = next(n for n, sent in enumerate(fake.sent) if any(b'"book"' in text for text in sent))
+                await fake.push("BTC/USD", [UPDATES[0], UPDATES[2]], which)
+                await until(lambda: ended(broker))
+                [(_, is_over)] = ended(broker).values()
+                assert not is_over
+                found = list(told(broker))
+        return found
+
+    [gap] = asyncio.run(scenario())
+    assert (gap["channel"], gap["pair"], gap["cause"]) == ("orderbook", "BTC-USD", "checksum")
+    assert gap["reason"].startswith("BTC-USD: checksum ")
+
+
+def test_a_book_that_is_fetched_for_the_first_time_is_no_gap_and_one_that_is_right_ends_it() -> None:
+    broker, okx = MemoryBroker(), EXCHANGES["okx"]
+    gaps = GapReports(okx, Channel.ORDERBOOK, broker)
+    pair, value = Pair("BTC", "USDT"), Facts(pairs=["BTC-USDT"]).pack()
+    gaps.record(Header(Kind.OPENED, 1, "a", 0, SECOND), value)
+    gaps.lost(pair, "a", Cause.NO_BOOK, "no book over REST: busy", 2 * SECOND)
+    gaps.served([pair], "a", 3 * SECOND)
+    assert broker.end_offset(GAPS, okx.gap_partition) == 0
+    gaps.lost(pair, "a", Cause.SEQUENCE, "wanted 5, got 7", 9 * SECOND)
+    gaps.served([pair], "a", 10 * SECOND)
+    records = list(broker.read(GAPS, okx.gap_partition, 0, 9))
+    assert [(json.loads(record.value)["from"], json.loads(record.value)["to"]) for record in records] == [
+        ("1970-01-01 00:00:09.000000+00:00", None),
+        ("1970-01-01 00:00:09.000000+00:00", "1970-01-01 00:00:10.000000+00:00"),
+    ]
+    assert records[0].header == "o,1,a,0,1000000"
+
+
+class Away(MemoryBroker):
+    """A broker that does not answer."""
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        raise BrokerUnreachable("away")
+
+
+def test_a_broker_that_is_away_leaves_what_was_before_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    topic = raw_topic("ne", Channel.TICKER)
+    GapReports(KRAKEN, Channel.TICKER, Away()).resume(topic)
+    assert f"kraken {topic}: what was missing before is not known, away" in caplog.text
+
+
+def test_records_that_are_none_of_ours_are_passed_over() -> None:
+    broker, topic = MemoryBroker(), raw_topic("ne", Channel.TICKER)
+    broker.append(topic, KRAKEN.partition, "no header of ours", b"")
+    broker.append(topic, KRAKEN.partition, Header(Kind.SOCKET, 1, "a", 1, SECOND).pack(), b"{}")
+    value = Facts(pairs=["BTC-USD"]).pack()
+    broker.append(topic, KRAKEN.partition, Header(Kind.CHECKPOINT, 1, "a", 1, SECOND).pack(), value)
+    gaps = GapReports(KRAKEN, Channel.TICKER, broker)
+    gaps.resume(topic)
+    gaps.record(Header(Kind.OPENED, 2, "b", 0, 5 * SECOND), value)
+    assert [(gap["cause"], gap["to"]) for gap in told(broker)] == [("killed", None)]

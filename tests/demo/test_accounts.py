@@ -1,0 +1,56 @@
+"""The accounts of `coin demo`: what is missing, double or without a row is seen, and what is right adds up."""
+
+from collections import Counter
+
+import pytest
+
+from coin_platform.demo.accounts import Balance, balance
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
+from coin_platform.lake import Lake
+from coin_platform.model import Channel
+from coin_platform.selection import sources
+from coin_platform.simulator.sent_log import digest
+from tests.commands.conftest import FIRST, Platform, recorded
+
+RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:01")
+TICKERS = [digest(payload) for payload in recorded("upbit", "ticker")]
+
+
+def upbit(platform: Platform) -> list[Source]:
+    return list(sources(EXCHANGES["upbit"], platform.settings))
+
+
+def stored(platform: Platform, payloads: list[bytes]) -> Lake:
+    """Bring frames into the tables, and return those."""
+    platform.time = FIRST.start
+    platform.log("upbit", Channel.TICKER, payloads)
+    done = platform.coin("lake", "backfill", *RANGE)
+    assert done.exit_code == 0, done.output
+    return platform.opened()
+
+
+def test_what_was_sent_and_is_stored_adds_up(platform: Platform) -> None:
+    lake = stored(platform, recorded("upbit", "ticker"))
+    found = balance(lake, upbit(platform), Counter(TICKERS), Counter(TICKERS))
+    assert found == Balance(len(TICKERS), missing=0, double=0, without_rows=0, declared=0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "missing", "double"),
+    [([*TICKERS, "never stored"], 1, 0), (TICKERS[1:], 0, 1), ([*TICKERS[1:], "never stored"], 1, 1)],
+)
+def test_what_is_missing_or_was_never_sent_is_counted(
+    platform: Platform, sent: list[str], missing: int, double: int
+) -> None:
+    lake = stored(platform, recorded("upbit", "ticker"))
+    found = balance(lake, upbit(platform), Counter(sent), Counter(sent))
+    assert (found.missing, found.double) == (missing, double)
+
+
+def test_a_frame_of_the_market_that_gave_no_row_is_counted_unless_it_is_a_double(platform: Platform) -> None:
+    silent = b'{"status":"UP"}'
+    lake = stored(platform, [*recorded("upbit", "ticker"), silent])
+    names = Counter([*TICKERS, digest(silent)])
+    assert balance(lake, upbit(platform), names, names).without_rows == 1
+    assert balance(lake, upbit(platform), names, Counter(TICKERS)).without_rows == 0

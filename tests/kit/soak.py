@@ -1,0 +1,266 @@
+"""Everything at once, for as long as you like: ten exchanges, collectors, workers, Kafka, S3, and random faults."""
+
+import itertools
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coin_platform.broker import kafka_topics
+from coin_platform.broker.kafka import KafkaBroker, spool_folder
+from coin_platform.broker.spool import waiting
+from coin_platform.clock import wall
+from coin_platform.errors import BrokerUnreachable
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Microseconds, Region
+from coin_platform.selection import sources
+from coin_platform.settings import Settings
+from coin_platform.simulator import VENUES
+from coin_platform.topic_names import group
+from infra.stack import Kafka, SeaweedFS, Service, free_ports
+from infra.stack import settings as addresses
+from tests.kit.exchanges import Exchanges
+from tests.kit.fleet import Fleet, member
+
+
+class Spoil(NamedTuple):
+    """What exchanges may do wrong."""
+
+    among: tuple[str, ...]
+    seconds: float
+    fields: dict[str, Any]  # of the simulator's faults
+    cut: bool = False  # all its connections end first
+
+
+PROGRESS = 10.0  # seconds between two lines
+QUIET = 20.0  # seconds before the end without a new fault
+DRAIN = 120.0  # seconds in which all must arrive at the end
+LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
+PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
+PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
+UNEASY = {  # what an exchange does wrong: which of them, for how many seconds, how
+    "close": Spoil(tuple(VENUES), 4.0, {"close": True}, cut=True),
+    "refuse": Spoil(tuple(VENUES), 5.0, {"status": 429, "retry_after": "4"}, cut=True),
+    "silence": Spoil(PROMPT, 18.0, {"silent": True}),
+    "drop": Spoil(PROVED, 8.0, {"drop": 0.02}),
+    "swap": Spoil(PROVED, 8.0, {"swap": 0.02}),
+}
+FAULTS = ("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake", *UNEASY)
+
+
+class Plan(NamedTuple):
+    """What a soak is to be."""
+
+    minutes: float
+    seed: int
+    rate: float  # steps of the market a second
+    every: float  # seconds between two faults
+    faults: tuple[str, ...]  # some of `FAULTS`; none: no faults
+    all_first: bool = False  # begin with all that each exchange can do wrong, one after the other: 206 s
+
+
+class Event(NamedTuple):
+    """A fault that was made, of an exchange, a member of the fleet, or a service; times are UTC, µs."""
+
+    fault: str
+    victim: str
+    start: Microseconds
+    stop: Microseconds
+
+    def __str__(self) -> str:
+        return f"{self.fault} {self.victim}"
+
+
+class Soak:
+    """One run, with all it keeps in `home`."""
+
+    def __init__(self, plan: Plan, home: Path) -> None:
+        self.plan, self.home = plan, home
+        self.kafka, self.lake = Kafka(home / "kafka"), SeaweedFS(home / "seaweedfs")
+        self.environment = _environment(home, (self.kafka, self.lake))
+        values: dict[str, Any] = {name.removeprefix("COIN_").lower(): text for name, text in self.environment.items()}
+        self.settings = Settings(_env_file=None, **values)
+        self.sources = [source for name in VENUES for source in sources(EXCHANGES[name], self.settings)]
+        self.exchanges = Exchanges(self.settings, home / "exchanges", seed=plan.seed, rate=plan.rate)
+        self.fleet = Fleet(
+            [
+                member(f"{work}-{region}", [work, "--region", region.value], self.environment, home / "logs")
+                for work in ("collect", "preprocess")
+                for region in Region
+            ]
+        )
+        self.events: list[Event] = []
+        self.started = self.seconds = 0.0
+        self._random = random.Random(plan.seed)
+        self._under_way = ""
+        self._is_over = threading.Event()
+        self._deck: list[str] = []
+        self._makers: dict[str, Callable[[], tuple[str, Iterator[float]]]] = {
+            "collector": lambda: self._signal("collect-", signal.SIGKILL),
+            "worker": lambda: self._signal("preprocess-", signal.SIGKILL),
+            "deploy": self._deploy,
+            "restart": lambda: self._signal("", signal.SIGTERM),
+            "freeze": lambda: self._signal("", signal.SIGSTOP, signal.SIGCONT),
+            "kafka": lambda: self._away(self.kafka),
+            "lake": lambda: self._away(self.lake),
+            **{name: partial(self._uneasy, spoil) for name, spoil in UNEASY.items()},
+        }
+
+    def run(self) -> None:
+        """Start all, let faults happen, heal, and wait until all that was sent is where it belongs.
+
+        The services are left running: `close` ends them.
+        """
+        for service in (self.kafka, self.lake):
+            service.launch()
+        for service in (self.kafka, self.lake):
+            service.start()
+        kafka_topics.create(self.settings)
+        with ExitStack() as stack:
+            stack.enter_context(self.exchanges)
+            stack.enter_context(self.fleet)
+            progress = threading.Thread(target=self._progress, name="progress")
+            progress.start()
+            stack.callback(progress.join)
+            stack.callback(self._is_over.set)
+            self._let_happen()
+            self._drain()
+
+    def close(self) -> None:
+        """End the services."""
+        self.kafka.stop()
+        self.lake.stop()
+
+    def _let_happen(self) -> None:
+        self.started = time.time()
+        end = round((self.started + 60 * self.plan.minutes - LAST) / 60) * 60 + LAST
+        if self.plan.all_first:
+            known = {name: UNEASY[name] for name in self.plan.faults if name in UNEASY}
+            every = [(name, exchange) for name, spoil in known.items() for exchange in spoil.among]
+            for name, exchange in self._random.sample(every, len(every)):
+                self._make(name, exchange, self._spoil(known[name], exchange))
+        for due in itertools.count(1 + int((time.time() - self.started) / self.plan.every)):
+            quiet = min(end, self.started + due * self.plan.every)
+            time.sleep(max(0.0, quiet - time.time()))
+            if time.time() > end - QUIET:
+                break
+            self._happen()
+        time.sleep(max(0.0, end - time.time()))
+
+    def _happen(self) -> None:
+        """Make the next fault: all once, in random order, before any comes again."""
+        if not self.plan.faults:
+            return
+        self._deck = self._deck or self._random.sample(self.plan.faults, len(self.plan.faults))
+        fault = self._deck.pop()
+        self._make(fault, *self._makers[fault]())
+
+    def _make(self, fault: str, victim: str, steps: Iterator[float]) -> None:
+        start, self._under_way = wall(), f"{fault} {victim}"
+        for pause in steps:
+            time.sleep(pause)
+        self.events.append(Event(fault, victim, start, wall()))
+        self._under_way = ""
+
+    def _signal(self, among: str, *numbers: signal.Signals) -> tuple[str, Iterator[float]]:
+        name = self._random.choice(sorted(name for name in self.fleet.members if name.startswith(among)))
+
+        def steps() -> Iterator[float]:
+            for number in numbers:
+                self.fleet.members[name].send(number)
+                yield 5.0
+
+        return name, steps()
+
+    def _deploy(self) -> tuple[str, Iterator[float]]:
+        name = self._random.choice(sorted(name for name in self.fleet.members if name.startswith("collect-")))
+
+        def steps() -> Iterator[float]:
+            self.fleet.members[name].hand_over()
+            yield 10.0
+
+        return name, steps()
+
+    def _away(self, service: Service) -> tuple[str, Iterator[float]]:
+        def steps() -> Iterator[float]:
+            service.stop()
+            yield 6.0
+            service.start()
+
+        return service.name, steps()
+
+    def _uneasy(self, spoil: Spoil) -> tuple[str, Iterator[float]]:
+        exchange = self._random.choice(spoil.among)
+        return exchange, self._spoil(spoil, exchange)
+
+    def _spoil(self, spoil: Spoil, exchange: str) -> Iterator[float]:
+        self.exchanges.fault(exchange, **spoil.fields)
+        if spoil.cut:
+            self.exchanges.disconnect(exchange)
+        yield spoil.seconds
+        self.exchanges.fault(exchange, **{name: type(value)() for name, value in spoil.fields.items()})
+
+    def _drain(self) -> None:
+        """End collectors, then workers once they have all that was collected."""
+        start, self._under_way = wall(), "end"
+        self.seconds = time.time() - self.started
+        work = {
+            name: [each for each in self.fleet.members if each.startswith(name)] for name in ("collect", "preprocess")
+        }
+        self.fleet.end(*work["collect"])
+        deadline = time.monotonic() + DRAIN
+        with closing(self.broker()) as broker:
+            while left := self._spooled() + self._behind(broker):
+                assert time.monotonic() < deadline, f"{left} records have not arrived {DRAIN:g} s after the end"
+                time.sleep(0.5)
+        self.fleet.end(*work["preprocess"])
+        self.events.append(Event("end", "", start, wall()))
+
+    def broker(self) -> KafkaBroker:
+        """Return a way to the topics."""
+        return KafkaBroker(kafka_topics.servers(self.settings), self.home / "witness")
+
+    def _spooled(self) -> int:
+        return sum(waiting(spool_folder(self.settings)).values())
+
+    def _behind(self, broker: KafkaBroker) -> int:
+        """Return how many raw records no worker has committed yet."""
+        ends = broker.end_offsets([(source.topic, source.partition) for source in self.sources])
+        groups = {(each.topic, each.partition): group(each.exchange.region, each.channel) for each in self.sources}
+        return sum(end - (broker.committed(groups[place], *place) or 0) for place, end in ends.items())
+
+    def _progress(self) -> None:
+        """Print how it goes, until it is over."""
+        before = 0
+        with closing(self.broker()) as broker:
+            while not self._is_over.wait(PROGRESS):
+                sent, stored, behind = self.exchanges.sent, "?", "?"
+                with suppress(BrokerUnreachable):
+                    places = [(source.topic, source.partition) for source in self.sources]
+                    stored, behind = f"{sum(broker.end_offsets(places).values()):,}", f"{self._behind(broker):,}"
+                print(
+                    f"{time.time() - self.started:5.0f} s: {sent:,} sent, {(sent - before) / PROGRESS:,.0f}/s; "
+                    f"{stored} stored, {self._spooled():,} in spools, {behind} not processed; {self._under_way}",
+                    flush=True,
+                )
+                before = sent
+
+
+def _environment(home: Path, services: Sequence[Service]) -> dict[str, str]:
+    """Return the settings of a soak: all simulated exchanges, minute windows from now on."""
+    return {
+        "COIN_HOME": str(home),
+        "COIN_EXCHANGES_MODE": "simulated",
+        "COIN_EXCHANGES": ",".join(VENUES),
+        "COIN_WINDOW": "1m",
+        "COIN_GRACE": "3s",
+        "COIN_START": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),
+        "COIN_SIMULATOR_PORT": str(free_ports(1)[0]),
+        **addresses(services),
+    }

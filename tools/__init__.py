@@ -1,0 +1,1 @@
+"""Make targets that are no tests."""

@@ -1,0 +1,588 @@
+"""Switches one mechanism after the other off and sees whether the tests of its promise notice: `make sabotage`.
+
+Works on a copy of the tree. A promise whose tests still pass without its mechanism is not proved: exit code 1.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 600  # seconds for the tests of one promise
+
+
+class Sabotage(NamedTuple):
+    """What is changed in a file, and where the tests are that should fail then."""
+
+    promise: str
+    mechanism: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SABOTAGES = (
+    Sabotage(
+        *("S1", "frames are known by their identity"),
+        "coin_platform/tables/transform.py",
+        "        if skipped is None:\n            return Outcome.DUPLICATE, []\n",
+        "",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("D4", "the last number of each connection goes on into the next window"),
+        "coin_platform/orchestration/materialise.py",
+        'for epoch, name, number, time in facts.get("numbers", ())]',
+        "for epoch, name, number, time in ()]",
+        ("tests/tables/test_frame_numbers.py",),
+    ),
+    Sabotage(
+        *("D4", "a worker that begins reads the last numbers from the log"),
+        "coin_platform/preprocess/partition.py",
+        "transform.learn(_numbers(source, broker, newest[0], first))",
+        "",
+        ("tests/tables/test_frame_numbers.py",),
+    ),
+    Sabotage(
+        *("D15", "values are compared with their columns"),
+        "coin_platform/tables/schema.py",
+        "            msgspec.convert(values, self._type)\n",
+        "            pass\n",
+        ("tests/preprocess/test_faults.py",),
+    ),
+    Sabotage(
+        *("R1", "whatever a frame does to our code costs that frame alone"),
+        "coin_platform/tables/transform.py",
+        "except Exception as error:  # whatever it is: it costs this record alone",
+        "except DecodeError as error:",
+        ("tests/preprocess/test_faults.py",),
+    ),
+    Sabotage(
+        *("R4", "an unreadable frame costs books their trust in the windows"),
+        "coin_platform/tables/orderbook.py",
+        "return self._invalidate(connection, concerned, FaultKind.UNREADABLE, reason)",
+        "return []",
+        ("tests/tables/test_losses.py",),
+    ),
+    Sabotage(
+        *("R4", "frames that never reached the log cost books their trust in the windows"),
+        "coin_platform/tables/transform.py",
+        "        if self._can_hide_losses:\n",
+        "        if missing < 0:\n",
+        ("tests/tables/test_losses.py",),
+    ),
+    Sabotage(
+        *("S2", "the same content is not written again"),
+        "coin_platform/lake/lake.py",
+        "if before and before.holds(facts) and self._is_sound(key):",
+        "if before and not facts:",
+        ("tests/lake/test_lake.py", "tests/orchestration/test_materialise.py"),
+    ),
+    Sabotage(
+        *("D1", "a stored raw window gets no fewer records"),
+        "coin_platform/lake/lake.py",
+        '(is_raw or is_same) and facts["rows"] < stored["rows"] and not self.replaces_smaller',
+        "False",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("D1", "a log is known by its name"),
+        "coin_platform/orchestration/offsets.py",
+        "return False  # by its name",
+        "pass",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("D1", "a log that is shorter than what was stored of it is another one"),
+        "coin_platform/orchestration/offsets.py",
+        ">= self.span.stop",
+        ">= 0",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("D2", "a lake has one writer"),
+        "coin_platform/lake/lake.py",
+        "if owner is not None and (ours is None or owner.id != ours.id):",
+        "if False:",
+        ("tests/lake/test_deployment.py",),
+    ),
+    Sabotage(
+        *("D7", "what is read is what was stored"),
+        "coin_platform/lake/parquet.py",
+        'if now != facts["content_hash"]:',
+        "if not now:",
+        ("tests/orchestration/test_growth.py",),
+    ),
+    Sabotage(
+        *("S3", "a file is replaced whole"),
+        "coin_platform/lake/store.py",
+        "temporary.replace(path)",
+        "path.write_bytes(data)",
+        ("tests/lake/test_lake.py",),
+    ),
+    Sabotage(
+        *("S4", "a commit compares before it swaps"),
+        "coin_platform/lake/store.py",
+        "_compare(key, self.get(key), if_match)\n                temporary",
+        "temporary",
+        ("tests/lake/test_lake.py",),
+    ),
+    Sabotage(
+        *("S4", "S3 is asked for conditional writes"),
+        "coin_platform/lake/s3.py",
+        '{"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}',
+        "{}",
+        ("tests/lake/test_lake.py",),
+    ),
+    Sabotage(
+        *("S5", "windows after the end are opened for late rows"),
+        "coin_platform/lake/lake.py",
+        "None if end is None else end + late",
+        "end",
+        ("tests/lake/test_lake.py",),
+    ),
+    Sabotage(
+        *("D3", "a clock that jumps stamps nothing"),
+        "coin_platform/clock.py",
+        "if abs(wall - expected) <= LEEWAY:",
+        "if wall or abs(wall - expected) <= LEEWAY:",
+        ("tests/test_clock.py",),
+    ),
+    Sabotage(
+        *("S6", "frames are counted against rows"),
+        "coin_platform/tables/quality.py",
+        'passed = counts["frames"] == ends and',
+        'passed = bool(counts) or counts["frames"] == ends and',
+        ("tests/tables/test_quality.py", "tests/orchestration/test_materialise.py"),
+    ),
+    Sabotage(
+        *("S7", "what cannot be decoded becomes a dead letter"),
+        "coin_platform/tables/transform.py",
+        "self.dead.append(Dead(record, header, error))",
+        "pass",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("R1", "an integer that no column holds is a dead letter"),
+        "coin_platform/exchanges/base.py",
+        "if value is not None and not least <= value <= most:",
+        "if value is not None and value != value:",
+        ("tests/exchanges/test_bounds.py",),
+    ),
+    Sabotage(
+        *("R5", "an aggregated trade covers the ids of all that it stands for"),
+        "coin_platform/tables/known_trades.py",
+        "self._by_span(pair, int(id) - trade.count + 1, int(id), time)",
+        "self._by_id(pair, id, trade, time)",
+        ("tests/tables/test_known_trades.py",),
+    ),
+    Sabotage(
+        *("R5", "a trade of two ids is known by what was traded"),
+        "coin_platform/exchanges/bithumb.py",
+        "has_ids_by_transport = True",
+        "has_ids_by_transport = False",
+        ("tests/tables/test_known_trades.py",),
+    ),
+    Sabotage(
+        *("R5", "the lead reaches back to the oldest trade"),
+        "coin_platform/orchestration/materialise.py",
+        "return min(window.start - int(oldest) + LEAD, LONGEST_MEMORY)",
+        "return LEAD",
+        ("tests/tables/test_old_trades.py",),
+    ),
+    Sabotage(
+        *("R5", "the newest trades of a pair are known however old they are"),
+        "coin_platform/tables/known_trades.py",
+        "            return horizon",
+        "            return since",
+        ("tests/tables/test_old_trades.py",),
+    ),
+    Sabotage(
+        *("R2", "an unknown pair is refused for good"),
+        "coin_platform/exchanges/base.py",
+        "refusal=rule.refusal,",
+        "refusal=Refusal.TEMPORARY,",
+        ("tests/exchanges/test_refusals.py",),
+    ),
+    Sabotage(
+        *("S8", "an ended connection opens a gap"),
+        "coin_platform/tables/gaps.py",
+        "pending.append(Pending(start, cause, reason, reached=start))\n        return [self._gap(name, pending[-1])]",
+        "return []",
+        ("tests/preprocess", "tests/orchestration/test_materialise.py"),
+    ),
+    Sabotage(
+        *("S8", "numbers are counted"),
+        "coin_platform/tables/gaps.py",
+        "missing = header.number - line.number - header.kind.is_frame",
+        "missing = 0",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("K1", "a broker that is back is found at once"),
+        "coin_platform/broker/kafka_topics.py",
+        "reconnect_backoff_max_ms=1_000",
+        "reconnect_backoff_max_ms=30_000",
+        ("tests/broker/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K1", "what is appended waits on disk"),
+        "coin_platform/broker/shipper.py",
+        "self.spool(topic, partition).journal.append(header, value)",
+        "self.flush(60)\n        self.spool(topic, partition).journal.append(header, value)",
+        ("tests/broker/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K1", "no round is larger than the line carries"),
+        "coin_platform/broker/shipper.py",
+        "self._room = max(_LEAST, min(self._in_flight, int(size * _LONG / seconds)))",
+        "pass",
+        ("tests/broker/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K2", "a successor begins with what was left to send"),
+        "coin_platform/broker/spool.py",
+        "self.next = self._trimmed = bounds.begin",
+        "self.next = self._trimmed = bounds.end",
+        ("tests/broker/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K3", "what failed is sent again"),
+        "coin_platform/broker/shipper.py",
+        "if error is not None:\n                return error\n            spool.next += 1",
+        "spool.next += 1",
+        ("tests/broker/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K3", "after a fatal state there is another producer"),
+        "coin_platform/broker/shipper.py",
+        "if errors:\n            self._discard()",
+        "if errors:",
+        ("tests/broker/test_shipper.py",),
+    ),
+    Sabotage(
+        *("K4", "a partition that does not move is begun anew"),
+        "coin_platform/preprocess/partition.py",
+        "elif moment - self._stalled[1] > STUCK:",
+        "elif moment < 0:",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("D9", "a run whose process vanished is declared dead"),
+        "coin_platform/orchestration/run_process.py",
+        'is_alive(record.dagster_run.tags.get(PROCESS, "")) is False]',
+        "record is None]",
+        ("tests/orchestration/test_close_windows.py",),
+    ),
+    Sabotage(
+        *("D9", "a run that never got a process is declared dead"),
+        "coin_platform/orchestration/run_process.py",
+        "(LEFT_SECONDS if _is_left(record) else BOOT_SECONDS)",
+        "1e9",
+        ("tests/orchestration/test_close_windows.py",),
+    ),
+    Sabotage(
+        *("D10", "a window that failed is tried again for ever"),
+        "coin_platform/orchestration/close_windows.py",
+        "delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS",
+        "delay = 1e9 if attempts(run) > 3 else min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS",
+        ("tests/orchestration/test_close_windows.py",),
+    ),
+    Sabotage(
+        *("D10", "delays between attempts grow"),
+        "coin_platform/orchestration/close_windows.py",
+        "2.0 ** min(attempts(run) - 1, 30)",
+        "2.0 ** 0",
+        ("tests/orchestration/test_close_windows.py",),
+    ),
+    Sabotage(
+        *("F1", "sequences are checked"),
+        "coin_platform/book.py",
+        "if self.sequence is None or update.first_sequence is None:\n            return",
+        "return",
+        ("tests/exchanges", "tests/collect/test_session.py"),
+    ),
+    Sabotage(
+        *("F1", "checksums are checked"),
+        "coin_platform/exchanges/base.py",
+        "if found != update.checksum:",
+        "if found is None:",
+        ("tests/exchanges", "tests/collect/test_session.py"),
+    ),
+    Sabotage(
+        *("R2", "what is refused for the moment is asked for again"),
+        "coin_platform/collect/session.py",
+        "self._retry_at[pair] = now.monotonic + max(wait, event.ban_seconds)",
+        "wait += 0",
+        ("tests/collect/test_session.py", "tests/collect/test_service.py"),
+    ),
+    Sabotage(
+        *("R2", "a connection that serves no pair is not complete"),
+        "coin_platform/collect/session.py",
+        "return bool(self.served) and not missing and not self.invalid",
+        "return not (self._wanted.keys() - self._delivered - self.refused.keys()) and not self.invalid",
+        ("tests/collect/test_session.py",),
+    ),
+    Sabotage(
+        *("R3", "a gap ends with the pair's own data"),
+        "coin_platform/tables/gaps.py",
+        "return [name for name in line.unheard if name in names]",
+        "return [*line.unheard]",
+        ("tests/tables/test_gaps.py",),
+    ),
+    Sabotage(
+        *("D5", "what a feed wants is logged at its start"),
+        "coin_platform/collect/feed.py",
+        "self._is_running = True\n        self._log_wants()",
+        "",
+        ("tests/collect/test_gap_reports.py",),
+    ),
+    Sabotage(
+        *("D5", "what lasts is a row of every window"),
+        "coin_platform/orchestration/materialise.py",
+        "gaps.carry_on(window.start, first_offset)",
+        "pass",
+        ("tests/orchestration/test_materialise.py",),
+    ),
+    Sabotage(
+        *("R4", "an unreadable change costs a book its trust"),
+        "coin_platform/collect/session.py",
+        "yield from self._doubt(frame, error, now)",
+        "yield from ()",
+        ("tests/collect/test_session.py",),
+    ),
+    Sabotage(
+        *("F2", "a pair is resynced at most once in ten seconds"),
+        "coin_platform/collect/session.py",
+        'if now.monotonic - self._resynced.get(pair, float("-inf")) < PATIENCE:\n            return',
+        "",
+        ("tests/collect/test_session.py",),
+    ),
+    Sabotage(
+        *("F3", "a silent connection is given up"),
+        "coin_platform/collect/connection.py",
+        "if at - self._heard > exchange.silence:",
+        "if at < 0:",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F4", "delays grow"),
+        "coin_platform/collect/pacing.py",
+        "self._failures += 1",
+        "pass",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("D16", "no more is unpacked than is wanted"),
+        "coin_platform/collect/rest.py",
+        "unpack.decompress(chunk, room)",
+        "unpack.decompress(chunk)",
+        ("tests/collect/test_rest.py",),
+    ),
+    Sabotage(
+        *("D17", "what waits for the disk has a budget"),
+        "coin_platform/collect/recorder.py",
+        "if waiting + len(payload) > WAITING_BYTES:",
+        "if waiting < 0:",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D18", "who leaves our answers unread is left"),
+        "coin_platform/collect/connection.py",
+        "> UNREAD_BYTES:",
+        "> UNREAD_BYTES << 20:",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D18", "pings are counted"),
+        "coin_platform/collect/connection.py",
+        "elif self._pings > PINGS_PER_SECOND:",
+        "elif self._pings < 0:",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D18", "who brings many messages leaves others their turn"),
+        "coin_platform/collect/connection.py",
+        "if time.monotonic() > turn_end:",
+        "if time.monotonic() < 0:",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D18", "a write has a deadline"),
+        "coin_platform/collect/connection.py",
+        "async with asyncio.timeout(WRITE_SECONDS):",
+        "async with asyncio.timeout(None):",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D18", "an end does not wait for a peer that does not read"),
+        "coin_platform/collect/connection.py",
+        "async with asyncio.timeout(2 * _CLOSE_SECONDS):",
+        "async with asyncio.timeout(None):",
+        ("tests/collect/test_budgets.py",),
+    ),
+    Sabotage(
+        *("D19", "foreign markup is shown as it is"),
+        "coin_platform/foreign.py",
+        "return _MARKUP.sub(_reference, _LINKS.sub(_NOWHERE, one_line(text)))",
+        "return one_line(text)",
+        ("tests/test_foreign.py",),
+    ),
+    Sabotage(
+        *("D23", "REST goes through the proxy as sockets do"),
+        "coin_platform/collect/outbound.py",
+        "httpx.Proxy(self.proxy, ssl_context=secured) if self.proxy else None",
+        "None",
+        ("tests/collect/test_outbound.py",),
+    ),
+    Sabotage(
+        *("D24", "a typo in `.env` is refused"),
+        "coin_platform/settings.py",
+        "            _refuse_unknown(name, place)\n",
+        "            pass\n",
+        ("tests/test_settings_refused.py",),
+    ),
+    Sabotage(
+        *("D26", "a foreign Host or Origin is refused"),
+        "coin_platform/orchestration/ui.py",
+        "if not hosts <= self._names:",
+        "if not hosts:",
+        ("tests/orchestration/test_ui_names.py",),
+    ),
+    Sabotage(
+        *("D27", "a rotated secret is another version"),
+        "coin_platform/orchestration/version.py",
+        " + _digest_of_secrets(_secrets(settings))",
+        "",
+        ("tests/infra/test_pinned.py",),
+    ),
+    Sabotage(
+        *("R12", "an answer fills no more than it covers"),
+        "coin_platform/tables/gaps.py",
+        "if since is not None and since <= one.reached < header.received_time:",
+        "if one.reached < header.received_time:",
+        ("tests/tables/test_gaps.py",),
+    ),
+    Sabotage(
+        *("R9", "a ban holds at every door"),
+        "coin_platform/collect/rest.py",
+        "for bucket in self._buckets:",
+        "for bucket in (self._bucket,):",
+        ("tests/collect/test_rest.py",),
+    ),
+    Sabotage(
+        *("F5", "a connection stays until its successor has data"),
+        "coin_platform/collect/feed.py",
+        "await connection.ready.wait()\n        while self._lacks",
+        "while self._lacks",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F5", "what two connections bring is one row"),
+        "coin_platform/tables/duplicates.py",
+        "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:",
+        "if copy.offset < 0:",
+        ("tests/preprocess",),
+    ),
+    Sabotage(
+        *("F5", "who takes over waits until all is live"),
+        "coin_platform/collect/collector.py",
+        "await self._wait(lambda: all(feed.is_served and not feed.is_held_up for feed in self.feeds), SERVED)\n"
+        "        is_live = all(feed.is_served for feed in self.feeds)",
+        "is_live = True",
+        ("tests/collect/test_collector.py",),
+    ),
+    Sabotage(
+        *("F5", "a collector beside another does not end it"),
+        "coin_platform/tables/gaps.py",
+        "is_beside = not header.kind.is_frame and unpack_facts(value).beside",
+        "is_beside = False",
+        ("tests/tables/test_gaps.py",),
+    ),
+    Sabotage(
+        *("F6", "time-outs are measured by the clock that never jumps"),
+        "coin_platform/collect/connection.py",
+        "exchange, at = self.route.exchange, moment.monotonic",
+        "exchange, at = self.route.exchange, moment.wall / SECOND",
+        ("tests/collect",),
+    ),
+    Sabotage(
+        *("F7", "whatever a parser raises is a decode error"),
+        "coin_platform/exchanges/base.py",
+        "_UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
+        "_UNREADABLE = (msgspec.MsgspecError,)",
+        ("tests/exchanges",),
+    ),
+)
+
+
+def survives(sabotage: Sabotage) -> str | None:
+    """Return what is wrong with the proof, if anything: the mechanism is off, and no test of the promise fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=_left_out)
+        file = tree / sabotage.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(sabotage.old) != 1:
+            return f"{sabotage.file} holds the mechanism {text.count(sabotage.old)} times: has it moved?"
+        file.write_text(text.replace(sabotage.old, sabotage.new), encoding="utf-8")
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                "-p",
+                "no:cacheprovider",
+                "-k",
+                f"{sabotage.promise}_",
+                *sabotage.tests,
+            ],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree)},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    failed = [
+        line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED ")
+    ]
+    if done.returncode == 1 and failed:
+        console.print(f"  noticed by {failed[0]}", highlight=False, soft_wrap=True)
+        return None
+    return f"no test noticed; pytest ended with {done.returncode}: {done.stdout.strip().splitlines()[-1:]}"
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    unneeded = {".git", ".venv", "data", "reports"} if Path(folder) == ROOT else set()
+    return (unneeded | {"__pycache__"}) & set(names)
+
+
+console = Console()
+
+
+def main() -> int:
+    """Try every sabotage, or those of the promises named; return how many survived."""
+    wanted = [each for each in SABOTAGES if each.promise in sys.argv[1:] or len(sys.argv) == 1]
+    table, survivors = Table("promise", "switched off", "tests"), 0
+    for sabotage in wanted:
+        console.print(f"{sabotage.promise}: without: {sabotage.mechanism}", highlight=False)
+        wrong = survives(sabotage)
+        survivors += wrong is not None
+        table.add_row(sabotage.promise, sabotage.mechanism, wrong or "fail, as they should")
+    console.print(table)
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main())
