@@ -1,6 +1,6 @@
 """Writes `docs/guarantees.md`: each promise, the tests that prove it, and what they measured.
 
-`python -m tests.kit.guarantees`; tests are found by their names, `test_K1_…`, figures in `reports/figures.json`. A
+`python -m tools.guarantees`; tests are found by their names, `test_K1_…`, figures in `reports/figures.json`. A
 figure that was not measured here stays as the page has it.
 """
 

@@ -35,7 +35,7 @@ SABOTAGES = (
         "coin_platform/tables/transform.py",
         "        if skipped is None:\n            return Outcome.DUPLICATE, []\n",
         "",
-        ("tests/preprocess",),
+        ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
         *("D4", "the last number of each connection goes on into the next window"),
@@ -123,14 +123,14 @@ SABOTAGES = (
     ),
     Sabotage(
         *("S3", "a file is replaced whole"),
-        "coin_platform/lake/store.py",
+        "coin_platform/lake/folder.py",
         "temporary.replace(path)",
         "path.write_bytes(data)",
         ("tests/lake/test_lake.py",),
     ),
     Sabotage(
         *("S4", "a commit compares before it swaps"),
-        "coin_platform/lake/store.py",
+        "coin_platform/lake/folder.py",
         "_compare(key, self.get(key), if_match)\n                temporary",
         "temporary",
         ("tests/lake/test_lake.py",),
@@ -168,11 +168,11 @@ SABOTAGES = (
         "coin_platform/tables/transform.py",
         "self.dead.append(Dead(record, header, error))",
         "pass",
-        ("tests/preprocess",),
+        ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
         *("R1", "an integer that no column holds is a dead letter"),
-        "coin_platform/exchanges/base.py",
+        "coin_platform/exchanges/checks.py",
         "if value is not None and not least <= value <= most:",
         "if value is not None and value != value:",
         ("tests/exchanges/test_bounds.py",),
@@ -217,14 +217,14 @@ SABOTAGES = (
         "coin_platform/tables/gaps.py",
         "pending.append(Pending(start, cause, reason, reached=start))\n        return [self._gap(name, pending[-1])]",
         "return []",
-        ("tests/preprocess", "tests/orchestration/test_materialise.py"),
+        ("tests/tables", "tests/preprocess", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
         *("S8", "numbers are counted"),
         "coin_platform/tables/gaps.py",
         "missing = header.number - line.number - header.kind.is_frame",
         "missing = 0",
-        ("tests/preprocess",),
+        ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
         *("K1", "a broker that is back is found at once"),
@@ -273,7 +273,7 @@ SABOTAGES = (
         "coin_platform/preprocess/partition.py",
         "elif moment - self._stalled[1] > STUCK:",
         "elif moment < 0:",
-        ("tests/preprocess",),
+        ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
         *("D9", "a run whose process vanished is declared dead"),
@@ -490,7 +490,7 @@ SABOTAGES = (
         "coin_platform/tables/duplicates.py",
         "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:",
         "if copy.offset < 0:",
-        ("tests/preprocess",),
+        ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
         *("F5", "who takes over waits until all is live"),
@@ -516,9 +516,9 @@ SABOTAGES = (
     ),
     Sabotage(
         *("F7", "whatever a parser raises is a decode error"),
-        "coin_platform/exchanges/base.py",
-        "_UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
-        "_UNREADABLE = (msgspec.MsgspecError,)",
+        "coin_platform/exchanges/parsing.py",
+        "UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
+        "UNREADABLE = (msgspec.MsgspecError,)",
         ("tests/exchanges",),
     ),
 )
