@@ -51,7 +51,7 @@ def stack(root: Path, folder: Path, services: Sequence[str]) -> Iterator[dict[st
         yield {}
         return
     ports = ["--kafka-port", str(free_port(9092)), "--s3-port", str(free_port(8333))]
-    command = [sys.executable, "-m", "infra.stack.__main__", "--folder", str(folder), *ports, "hold", *services]
+    command = [sys.executable, "-m", "infra.stack", "--folder", str(folder), *ports, "hold", *services]
     log, ready = folder / "stack.log", folder / "settings.env"
     console.print(f"starting {' and '.join(services)}")
     holder = guard.start(command, log, dict(os.environ), folder=root)

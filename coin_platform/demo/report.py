@@ -73,7 +73,7 @@ def latencies(lake: Lake, exchanges: Sequence[str]) -> dict[str, dict[str, float
 
 def gaps(lake: Lake, exchanges: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield exchange, channel, pairs, from, to, seconds, cause and reason of every gap, oldest first."""
-    for row in gap_table.together(_read(lake, "gap_table", exchanges, *schema.GAP)).iter_rows(named=True):
+    for row in gap_table.together(_read(lake, "gap", exchanges, *schema.GAP)).iter_rows(named=True):
         begin, end = row["from"], row["to"]
         length = "" if end is None else f"{(end - begin).total_seconds():,.1f}"
         cause = f"{row['cause']}, filled by {row['filled_by']}" if row["filled_by"] else row["cause"]

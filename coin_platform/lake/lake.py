@@ -267,7 +267,7 @@ class Lake:
         Raises `LakeError` when there is no window to read.
         """
         self._check()
-        is_gap = table == "gap_table"
+        is_gap = table == "gap"
         begin = start - late if is_gap and start else start
         stop = None if end is None else end + late
         names = (

@@ -65,7 +65,7 @@ COMMANDS: dict[str, Callable[[list[Service], Path], int]] = {
 
 def main() -> int:
     """Run one command; return the exit code."""
-    parser = argparse.ArgumentParser("infra.stack.__main__", description=__doc__)
+    parser = argparse.ArgumentParser("infra.stack", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("services", nargs="*", choices=("kafka", "seaweedfs", []), help="all by default")
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "stack", help="what they keep")
