@@ -14,7 +14,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kit.figures import ROOT
+
 LONGEST = 600  # seconds for the tests of one promise
 
 

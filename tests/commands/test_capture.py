@@ -12,7 +12,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Frame, Kind, Pair
 from coin_platform.records import Facts, Header
 from coin_platform.simulator.recordings import read
-from tests.commands.conftest import FIRST, THEN, Platform, recorded
+from tests.kit.platform import FIRST, THEN, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")
 STRANGE = [

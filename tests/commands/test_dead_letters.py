@@ -12,7 +12,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Event
 from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.topic_names import dead_letter_topic, processed_topic
-from tests.commands.conftest import Platform, recorded
+from tests.kit.platform import Platform, recorded
 
 
 def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -> None:

@@ -23,7 +23,7 @@ from coin_platform.model import SECOND, Channel, Window
 from coin_platform.orchestration import backfill
 from coin_platform.orchestration.resources import Topics
 from coin_platform.settings import load
-from tests.commands.conftest import FIRST, MINUTE, THEN, Platform, recorded
+from tests.kit.platform import FIRST, MINUTE, THEN, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")
 TICKERS = ("--exchange", "upbit", "--table", "ticker")

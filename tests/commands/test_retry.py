@@ -12,7 +12,7 @@ from coin_platform.orchestration.alerts import ATTEMPT
 from coin_platform.orchestration.close_windows import WINDOW, WINDOW_REGION
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.partitions import key_of
-from tests.commands.conftest import FIRST, THEN, Platform, recorded
+from tests.kit.platform import FIRST, THEN, Platform, recorded
 
 
 @pytest.fixture

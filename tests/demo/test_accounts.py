@@ -11,7 +11,7 @@ from coin_platform.lake import Lake
 from coin_platform.model import Channel
 from coin_platform.selection import sources
 from coin_platform.simulator.sent_log import digest
-from tests.commands.conftest import FIRST, Platform, recorded
+from tests.kit.platform import FIRST, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:01")
 TICKERS = [digest(payload) for payload in recorded("upbit", "ticker")]

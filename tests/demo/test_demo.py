@@ -59,8 +59,8 @@ def test_D11_up_ends_all_that_it_started_also_in_the_background_of_a_script(
 @pytest.mark.s3
 def test_D11_services_of_a_demo_end_with_it_also_by_kill(tmp_path: Path) -> None:
     run = (
-        "import sys, time; from pathlib import Path; from coin_platform.demo import _stack\n"
-        "with _stack(Path(sys.argv[1]), Path(sys.argv[2]), ['seaweedfs']):\n"
+        "import sys, time; from pathlib import Path; from coin_platform.demo.processes import stack\n"
+        "with stack(Path(sys.argv[1]), Path(sys.argv[2]), ['seaweedfs']):\n"
         "    print('up', flush=True)\n    time.sleep(1000)"
     )
     command = [sys.executable, "-c", run, str(ROOT), str(tmp_path / "stack")]
