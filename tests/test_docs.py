@@ -12,7 +12,7 @@ import pytest
 
 from coin_platform.commands.exchanges import markdown
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.parsing import rfc3339
+from coin_platform.exchanges.parsing import from_rfc3339
 from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Frame, Kind, Pair, Ticker, Trade
 from coin_platform.simulator.recordings import read
 from coin_platform.tables import processed, schema
@@ -152,7 +152,7 @@ def followed(node: Any, path: list[str]) -> Iterator[Any]:
 def converted(value: Any, unit: str) -> Any:
     """Return a native value as the column has it: a float, whole µs, or text as it is."""
     if unit == "RFC 3339":
-        return rfc3339(value) if isinstance(value, str) and value else None
+        return from_rfc3339(value) if isinstance(value, str) and value else None
     try:
         number = float(value)
     except (TypeError, ValueError):

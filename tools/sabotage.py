@@ -370,7 +370,7 @@ SABOTAGES = (
     Sabotage(
         *("F3", "a silent connection is given up"),
         "coin_platform/collect/connection.py",
-        "if at - self._heard > exchange.silence:",
+        "if at - self._heard > exchange.silence_seconds:",
         "if at < 0:",
         ("tests/collect",),
     ),
@@ -518,8 +518,8 @@ SABOTAGES = (
     Sabotage(
         *("F7", "whatever a parser raises is a decode error"),
         "coin_platform/exchanges/parsing.py",
-        "UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
-        "UNREADABLE = (msgspec.MsgspecError,)",
+        "PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
+        "PARSE_ERRORS = (msgspec.MsgspecError,)",
         ("tests/exchanges",),
     ),
 )

@@ -152,7 +152,7 @@ class Connection:
             return "connecting"
         exchange, session, moment = self.route.exchange, self.session, self._clock()
         is_mute = session.mute(moment) > session.mute_limit / 2
-        if moment.monotonic - self._heard > exchange.silence * _STALE or is_mute:
+        if moment.monotonic - self._heard > exchange.silence_seconds * _STALE or is_mute:
             return "stale"
         if session.unconfirmed:
             return "subscribing"
@@ -373,8 +373,8 @@ class Connection:
 
     def _beat(self, socket: Socket, moment: Instant) -> None:
         exchange, at = self.route.exchange, moment.monotonic
-        if at - self._heard > exchange.silence:
-            self.end(silent(exchange.silence))
+        if at - self._heard > exchange.silence_seconds:
+            self.end(silent(exchange.silence_seconds))
         elif self.session.mute(moment) > self.session.mute_limit:
             self.end(without_data(self.session.mute_limit))
         if at - self._opened_at > self._lifetime:
@@ -407,7 +407,7 @@ class Connection:
         if pong is None:
             return
         with contextlib.suppress(ConnectionClosed, TimeoutError):  # the reader tells; what else comes is heard, too
-            await asyncio.wait_for(pong, self.route.exchange.silence)
+            await asyncio.wait_for(pong, self.route.exchange.silence_seconds)
             if self.route.exchange.is_sparse:
                 self._heard = self._clock().monotonic
 

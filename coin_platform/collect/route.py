@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from coin_platform.collect.outbound import Outbound
-from coin_platform.exchanges.base import Exchange, relocate
+from coin_platform.exchanges.addresses import simulated_url
+from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Channel, Microseconds
 
 
@@ -27,7 +28,7 @@ class Route(NamedTuple):
 
     def here(self, url: str) -> str:
         """Return the address to use for one of the exchange's: its simulated twin where there is one."""
-        return relocate(url, self.exchange.name, self.host) if self.host else url
+        return simulated_url(url, self.exchange.name, self.host) if self.host else url
 
 
 @dataclass

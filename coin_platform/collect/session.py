@@ -8,7 +8,7 @@ from coin_platform.book import Applied, Book
 from coin_platform.collect.clock_lag import ClockLag, Greetings
 from coin_platform.collect.pacing import Backoff
 from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
-from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange, Request
+from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange, Request
 from coin_platform.model import (
     BookUpdate,
     Cause,
@@ -194,15 +194,15 @@ class Session:
     def mute_limit(self) -> float:
         """Return for how many seconds a connection that is heard may bring no data before it counts as dead.
 
-        1. A connection that has brought nothing at all, or that serves many pairs, may be mute for `flow`.
+        1. A connection that has brought nothing at all, or that serves many pairs, may be mute for `mute_seconds`.
         2. A few pairs may be quiet for as long as the exchange proves the connection with heartbeats or pongs, unless
            this connection has shown that its pauses are much shorter.
         """
         if not self._events or len(self.served) >= MANY_PAIRS:
-            return self.exchange.flow
+            return self.exchange.mute_seconds
         if self._events < LIVELY_EVENTS:
             return float("inf")
-        return max(self.exchange.flow, LIVELY_PAUSES * self._longest_pause)
+        return max(self.exchange.mute_seconds, LIVELY_PAUSES * self._longest_pause)
 
     def opened(self, now: Instant) -> Iterator[Action]:
         """Subscribe to everything: a new connection remembers nothing."""
@@ -223,7 +223,7 @@ class Session:
             return
         if dropped:
             yield from self._send(self.exchange.unsubscribe, dropped, now)
-        if added or (dropped and self.exchange.replaces and wanted):
+        if added or (dropped and self.exchange.replaces_subscription and wanted):
             yield from self._subscribe(added, now)
 
     def received(self, frame: Frame, now: Instant) -> Iterator[Action]:
@@ -251,7 +251,7 @@ class Session:
                 case Notice():
                     yield Rotate(event.reason)
                 case Control():
-                    if event == WITHOUT_A_PRICE and frame.kind is Kind.SOCKET:
+                    if event == TICKER_WITHOUT_PRICE and frame.kind is Kind.SOCKET:
                         self._hear(self.exchange.only_pair_in(frame.payload, self._wanted), now)
                 case _:
                     if frame.kind is Kind.SOCKET:
@@ -267,7 +267,7 @@ class Session:
                 silence = f"no answer in {PATIENCE:.0f} s{said}: is it a pair of this exchange?"
                 yield from self._fail(pair, Refused(reason=silence), now)
         due = [pair for pair, at in self._retry_at.items() if at <= now.monotonic]
-        for pairs in [[pair] for pair in due] if self.exchange.refuses_all else filter(None, [due]):
+        for pairs in [[pair] for pair in due] if self.exchange.refuses_whole_request else filter(None, [due]):
             yield from self._ask_for(pairs, now)
         for pair in sorted(self._lost):
             yield from self._resync(pair, now)
@@ -298,7 +298,9 @@ class Session:
             self._retry_at.pop(pair, None)
             if not self.exchange.is_bridged:
                 self._resynced[pair] = now.monotonic  # the subscription brings the snapshot
-        yield from self._send(self.exchange.subscribe, self.pairs if self.exchange.replaces else pairs, now)
+        yield from self._send(
+            self.exchange.subscribe, self.pairs if self.exchange.replaces_subscription else pairs, now
+        )
 
     def _send(self, ask: Ask, pairs: Sequence[Pair], now: Instant) -> Iterator[Action]:
         for request in ask(self.channel, pairs, id=self._next_id, time=now.wall):
@@ -366,7 +368,7 @@ class Session:
         else:
             self._said = event.reason
         rest = [pair for pair in asked if pair in self._asked]
-        if self.exchange.refuses_all and rest:
+        if self.exchange.refuses_whole_request and rest:
             yield from self._ask_the_rest(rest, event, now)
 
     def _ask_the_rest(self, rest: list[Pair], event: Refused, now: Instant) -> Iterator[Action]:

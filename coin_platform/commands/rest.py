@@ -19,7 +19,8 @@ from coin_platform.collect.rest import Rest
 from coin_platform.commands.arguments import chosen, exchanges_named
 from coin_platform.errors import CoinPlatformError, DecodeError, NoAnswer
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange, relocate
+from coin_platform.exchanges.addresses import simulated_url
+from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Kind, Pair, Refused, Ticker
 from coin_platform.settings import Mode, Settings, load
 
@@ -170,7 +171,7 @@ class _Door:
         if url is None:
             raise NoAnswer("it has no address for that")
         try:
-            return await self.rest.get(relocate(url, self._exchange.name, self._host) if self._host else url)
+            return await self.rest.get(simulated_url(url, self._exchange.name, self._host) if self._host else url)
         except httpx.HTTPStatusError:
             raise
         except httpx.HTTPError as error:
@@ -190,8 +191,8 @@ class _Door:
                 return event
         self.rest.heed_events(events)
         refused = [event.reason for event in events if isinstance(event, Refused)]
-        if WITHOUT_A_PRICE in events:
-            refused.append(WITHOUT_A_PRICE.name)
+        if TICKER_WITHOUT_PRICE in events:
+            refused.append(TICKER_WITHOUT_PRICE.name)
         raise _Refusal(", ".join(refused) or "no ticker in the answer")
 
     def _events(self, pair: Pair, payload: bytes) -> list[Event]:

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from coin_platform.exchanges.parsing import UNREADABLE
+from coin_platform.exchanges.parsing import PARSE_ERRORS
 
 LONGEST_BAN_SECONDS = 30 * 86_400.0  # the longest documented ban is 3 days: a longer time is a mistake or an attack
 _BAN_TEXT_BYTES = 4096  # of an answer, in which the length of a ban is looked for
@@ -28,14 +28,14 @@ _LENGTHS = re.compile(rf"{_LENGTH}(?:[\s,]{{0,3}}(?:and\s)?{_LENGTH})*", re.IGNO
 _ONE_LENGTH = re.compile(_LENGTH, re.IGNORECASE)
 
 
-def seconds_in(body: bytes) -> float | None:
+def longest_duration_seconds(body: bytes) -> float | None:
     """Return the longest length of time that a JSON answer or a text names, like `1 minute 30 seconds` or `30초`.
 
     Return None where the text names none, or none that an exchange means.
     """
     try:
         text = str(msgspec.json.decode(body))  # Korean may be escaped
-    except UNREADABLE:
+    except PARSE_ERRORS:
         text = body.decode(errors="replace")
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text[:_BAN_TEXT_BYTES])
     totals = [

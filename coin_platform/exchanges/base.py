@@ -5,14 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
 from coin_platform.book import Applied, Book
 from coin_platform.errors import ChecksumMismatch, DecodeError
 from coin_platform.exchanges.checks import check_event
-from coin_platform.exchanges.parsing import UNREADABLE
+from coin_platform.exchanges.parsing import PARSE_ERRORS
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -33,8 +32,8 @@ from coin_platform.model import (
 )
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 
-_LARGEST = 512 << 10  # bytes; the largest answers have a tenth, and to read this much takes 50 ms
-_BANS = (HTTPStatus.FORBIDDEN, HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS)
+_MAX_BYTES = 512 << 10  # bytes; the largest answers have a tenth, and to read this much takes 50 ms
+_BAN_STATUSES = (HTTPStatus.FORBIDDEN, HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class Request(NamedTuple):
@@ -72,7 +71,7 @@ class RefusalRule(NamedTuple):
 
 
 """The value of a field that a message leaves out."""
-WITHOUT_A_PRICE = Control(name="ticker without a price")
+TICKER_WITHOUT_PRICE = Control(name="ticker without a price")
 """What a ticker says of a market in which nothing was traded yet: nothing, and that is no error."""
 NO_SUCH_MARKET = "no such market"  # our own reason where the answer to an unknown pair is an empty list
 _NO_SUCH_MARKET_RULE = RefusalRule(rf"^{NO_SUCH_MARKET}$", Refusal.FINAL)
@@ -97,16 +96,20 @@ class Exchange(ABC):
     limits: ClassVar[Limits] = Limits()
     ping: ClassVar[str | None] = None  # what the client says to be kept; None: protocol pings are enough
     ping_every: ClassVar[float] = 20.0  # seconds
-    silence: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
+    silence_seconds: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
     is_sparse: ClassVar[bool] = False  # it may have nothing to say for minutes: a pong of the protocol is a frame too
     ban_seconds: ClassVar[float] = 10.0  # to ask nothing after HTTP 403, 418 or 429, where the answer tells no length
     candle_reach_seconds: ClassVar[float | None] = None  # how far back an answer tells all minutes, those without
     # trades by leaving them out; None where the exchange does not document that it leaves them out
-    flow: ClassVar[float] = 120.0  # seconds without any ticker or book after which it is dead, whatever else comes
+    mute_seconds: ClassVar[float] = (
+        120.0  # seconds without any ticker or book after which it is dead, whatever else comes
+    )
     refusal_rules: ClassVar[tuple[RefusalRule, ...]] = ()  # the first that matches counts; none: temporary
     depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
-    replaces: ClassVar[bool] = False  # a subscription replaces the former one: always ask for the whole set
-    refuses_all: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
+    replaces_subscription: ClassVar[bool] = (
+        False  # a subscription replaces the former one: always ask for the whole set
+    )
+    refuses_whole_request: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
     has_deltas: ClassVar[bool] = False  # books come as a snapshot and changes
     is_chained: ClassVar[bool] = False  # each change names its predecessor: see `Book`
     trades_per_answer: ClassVar[int] = 1000  # at most that `request_url` asks for, or that a socket greets with
@@ -134,7 +137,7 @@ class Exchange(ABC):
 
         A message that names several pairs, or none, may be about any of them.
         """
-        if len(payload) > _LARGEST:
+        if len(payload) > _MAX_BYTES:
             return None
         named = [pair for pair in pairs if f'"{self.symbol(pair)}"'.encode() in payload]
         return named[0] if len(named) == 1 else None
@@ -171,14 +174,14 @@ class Exchange(ABC):
         try:
             pair = self.market(row)
             return pair if pair is not None and self.pair(self.symbol(pair)) == pair else None
-        except UNREADABLE:
+        except PARSE_ERRORS:
             return None
 
     def decode_markets(self, payload: bytes) -> list[Pair]:
         """Return what `read_markets` does. Raises `DecodeError` for what is no list of markets, and nothing else."""
         try:
             return self.read_markets(payload)
-        except UNREADABLE as error:
+        except PARSE_ERRORS as error:
             raise DecodeError(f"{self.name}: {error!s:.300}") from error
 
     @abstractmethod
@@ -215,12 +218,12 @@ class Exchange(ABC):
         `retry_after` is what the header of that name says, in seconds; `time` is now, UTC. The longest time that the
         answer tells counts; where it tells none, a refusal lasts `ban_seconds`.
         """
-        if status not in _BANS:
+        if status not in _BAN_STATUSES:
             return retry_after or 0.0 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else 0.0
-        lengths = [seconds for seconds in (retry_after, self.told_ban(body, time)) if seconds is not None]
+        lengths = [seconds for seconds in (retry_after, self.read_ban_in_body(body, time)) if seconds is not None]
         return max(lengths, default=self.ban_seconds)
 
-    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+    def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
         """Return for how many seconds the body of a refusal forbids to ask; None where it does not say."""
         return None
 
@@ -238,7 +241,7 @@ class Exchange(ABC):
         )
 
     def _ban_of(self, rule: RefusalRule, frame: Frame) -> float:
-        told = self.told_ban(frame.payload, frame.received_time)
+        told = self.read_ban_in_body(frame.payload, frame.received_time)
         if told is not None:
             return told
         return self.ban_seconds if rule.ban_seconds is None else rule.ban_seconds
@@ -254,9 +257,9 @@ class Exchange(ABC):
         pair = Pair("BTC", self.quote)
         return frozenset(c for c in Channel if c not in self.channels and self.request_url(c, pair))
 
-    def largest(self, frame: Frame) -> int:
+    def max_bytes(self, frame: Frame) -> int:
         """Return how many bytes a frame may have to be read: a larger one would hold up everything else."""
-        return _LARGEST
+        return _MAX_BYTES
 
     def checksum(self, book: Book) -> int | None:
         """Return the checksum of a book as this exchange computes it; None where it has none."""
@@ -281,22 +284,16 @@ class Exchange(ABC):
 
         Raises `DecodeError` for whatever is not as documented, and nothing else.
         """
-        if len(frame.payload) > self.largest(frame):
+        if len(frame.payload) > self.max_bytes(frame):
             raise DecodeError(f"{self.name}: {len(frame.payload)} bytes are more than any message has")
         try:
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
-        except UNREADABLE as error:
+        except PARSE_ERRORS as error:
             raise DecodeError(f"{self.name}: {error!s:.300}") from error
-        events = [WITHOUT_A_PRICE if isinstance(event, Ticker) and not event.last else event for event in events]
+        events = [TICKER_WITHOUT_PRICE if isinstance(event, Ticker) and not event.last else event for event in events]
         for event in events:
             check_event(event, frame.received_time)
         return events
-
-
-def relocate(url: str, exchange: str, host: str) -> str:
-    """Return the simulated twin of an address: `wss://…/v2` becomes `ws://HOST/kraken/v2`, https likewise."""
-    parts = urlsplit(url)
-    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=host, path=f"/{exchange}{parts.path}").geturl()
 
 
 class Source(NamedTuple):

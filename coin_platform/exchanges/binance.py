@@ -8,7 +8,7 @@ import msgspec
 from coin_platform.errors import UnknownPair
 from coin_platform.exchanges.bans import plausible_ban
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, cut, last_price, milliseconds, number, price
+from coin_platform.exchanges.parsing import ABSENT, chunks, from_milliseconds, last_price, number, price, split_symbol
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -257,7 +257,7 @@ class Binance(Exchange):
     def pair(self, symbol: str) -> Pair:
         if symbol in RETIRED:
             raise UnknownPair(f"{symbol!r} is not traded any more")
-        return cut(symbol, QUOTES, {})
+        return split_symbol(symbol, QUOTES, {})
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("SUBSCRIBE", channel, pairs, id)
@@ -352,10 +352,10 @@ class Binance(Exchange):
             }[channel]
         )
 
-    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+    def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
         """HTTP 418 comes with `IP banned until 1659146400000` (ms), beside its Retry-After."""
         until = re.search(rb"banned until (\d{13})", body)
-        return plausible_ban((milliseconds(int(until[1])) - time) / SECOND) if until else None
+        return plausible_ban((from_milliseconds(int(until[1])) - time) / SECOND) if until else None
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/api/v3/exchangeInfo?showPermissionSets=false"
@@ -372,7 +372,7 @@ class Binance(Exchange):
     def _ticker(self, row: TickerRow) -> Ticker:
         return Ticker(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(row.E),
+            exchange_time=from_milliseconds(row.E),
             last=last_price(row.c),
             open_24h=price(row.o),
             high_24h=price(row.h),
@@ -389,7 +389,7 @@ class Binance(Exchange):
     def _rest_ticker(self, row: RestTicker) -> Ticker:
         return Ticker(
             pair=self.pair(row.symbol),
-            exchange_time=milliseconds(row.closeTime),
+            exchange_time=from_milliseconds(row.closeTime),
             last=last_price(row.lastPrice),
             open_24h=price(row.openPrice),
             high_24h=price(row.highPrice),
@@ -406,7 +406,7 @@ class Binance(Exchange):
     def _change(self, row: ChangeRow) -> BookUpdate:
         return BookUpdate(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(row.E),
+            exchange_time=from_milliseconds(row.E),
             is_snapshot=False,
             bids=row.b,
             asks=row.a,
@@ -417,7 +417,7 @@ class Binance(Exchange):
     def _trade(self, row: TradeRow, id: int) -> Trade:
         return Trade(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(row.T),
+            exchange_time=from_milliseconds(row.T),
             id=str(id),
             price=row.p,
             size=row.q,
@@ -430,8 +430,8 @@ class Binance(Exchange):
             return Control(name=f"candle {candle.i}")  # we keep minutes
         return Candle(
             pair=self.pair(candle.s),
-            exchange_time=milliseconds(row.E),
-            open_time=milliseconds(candle.t),
+            exchange_time=from_milliseconds(row.E),
+            open_time=from_milliseconds(candle.t),
             open=candle.o,
             high=candle.h,
             low=candle.l,
@@ -456,7 +456,7 @@ def _whole(pair: Pair, row: BookRow, depth: int | None) -> BookUpdate:
 def _rest_trade(pair: Pair, row: RestTrade) -> Trade:
     return Trade(
         pair=pair,
-        exchange_time=milliseconds(row.time),
+        exchange_time=from_milliseconds(row.time),
         id=str(row.id),
         price=row.price,
         size=row.qty,
@@ -467,7 +467,7 @@ def _rest_trade(pair: Pair, row: RestTrade) -> Trade:
 def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
     return Candle(
         pair=pair,
-        open_time=milliseconds(row.time),
+        open_time=from_milliseconds(row.time),
         open=row.open,
         high=row.high,
         low=row.low,

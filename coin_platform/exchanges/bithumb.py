@@ -6,7 +6,15 @@ from typing import Any
 import msgspec
 
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, decode_rows, last_price, milliseconds, number, price, rfc3339
+from coin_platform.exchanges.parsing import (
+    ABSENT,
+    decode_rows,
+    from_milliseconds,
+    from_rfc3339,
+    last_price,
+    number,
+    price,
+)
 from coin_platform.exchanges.upbit import (
     Error,
     TradeMessage,
@@ -128,7 +136,7 @@ class Bithumb(Exchange):
         RefusalRule(r"^(WRONG_FORMAT|NO_TICKET|NO_TYPE|NO_CODES|INVALID_PARAM)", Refusal.CONNECTION),
     )
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
-    replaces = True
+    replaces_subscription = True
     has_ids_by_transport = True
 
     def symbol(self, pair: Pair) -> str:
@@ -156,7 +164,7 @@ class Bithumb(Exchange):
             yield self.refused(frame, f"{head.error.name}: {head.error.message}")
         elif head.type == "ticker":
             row = decode_ticker(payload)
-            yield self._ticker(row, milliseconds(row.timestamp))
+            yield self._ticker(row, from_milliseconds(row.timestamp))
         elif head.type == "orderbook":
             yield self._book(decode_book(payload))
         elif head.type == "trade":
@@ -229,7 +237,7 @@ class Bithumb(Exchange):
     def _trade(self, row: TradeMessage) -> Trade:
         return Trade(
             pair=self.pair(row.code or row.market),
-            exchange_time=milliseconds(row.trade_timestamp or row.timestamp),
+            exchange_time=from_milliseconds(row.trade_timestamp or row.timestamp),
             # the same trade has another id on REST than on the socket
             id=None if row.sequential_id is None else str(row.sequential_id),
             price=row.trade_price,
@@ -242,8 +250,8 @@ class Bithumb(Exchange):
             return Control(name="candle of another length")  # we keep minutes
         return Candle(
             pair=self.pair(row.market),
-            exchange_time=milliseconds(row.timestamp),
-            open_time=rfc3339(row.candle_date_time_utc) or 0,
+            exchange_time=from_milliseconds(row.timestamp),
+            open_time=from_rfc3339(row.candle_date_time_utc) or 0,
             open=row.opening_price,
             high=row.high_price,
             low=row.low_price,
@@ -263,7 +271,7 @@ def _reason(head: Head) -> str:
 
 def _book_time(stamp: int) -> Microseconds:
     """Return the time of a book: µs on the socket, ms on REST (where it was µs until 2025-11)."""
-    return stamp if stamp >= FIRST_IN_MICROSECONDS else milliseconds(stamp)
+    return stamp if stamp >= FIRST_IN_MICROSECONDS else from_milliseconds(stamp)
 
 
 def _rest_time(row: TickerMessage) -> Microseconds | None:
@@ -274,6 +282,6 @@ def _rest_time(row: TickerMessage) -> Microseconds | None:
     """
     if not row.trade_date:
         return None
-    traded = rfc3339(f"{row.trade_date}T{row.trade_time}") or 0
-    is_ahead = abs(milliseconds(row.trade_timestamp) - traded - KST) < 60 * SECOND
-    return milliseconds(row.timestamp) - (KST if is_ahead else 0)
+    traded = from_rfc3339(f"{row.trade_date}T{row.trade_time}") or 0
+    is_ahead = abs(from_milliseconds(row.trade_timestamp) - traded - KST) < 60 * SECOND
+    return from_milliseconds(row.timestamp) - (KST if is_ahead else 0)

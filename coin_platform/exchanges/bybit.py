@@ -7,7 +7,16 @@ import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
 from coin_platform.exchanges.base import NO_SUCH_MARKET, Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, cut, difference, last_price, milliseconds, number, price
+from coin_platform.exchanges.parsing import (
+    ABSENT,
+    chunks,
+    difference,
+    from_milliseconds,
+    last_price,
+    number,
+    price,
+    split_symbol,
+)
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -201,13 +210,13 @@ class Bybit(Exchange):
     )
     ping = '{"req_id":"ping","op":"ping"}'
     has_deltas = True
-    refuses_all = True
+    refuses_whole_request = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}{pair.quote}"
 
     def pair(self, symbol: str) -> Pair:
-        return cut(symbol, QUOTES, QUOTE_OF)
+        return split_symbol(symbol, QUOTES, QUOTE_OF)
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id)
@@ -276,7 +285,7 @@ class Bybit(Exchange):
                 # its `u` is of the stream of 1000 levels: no bridge to any other
                 yield BookUpdate(
                     pair=self.pair(book.s),
-                    exchange_time=milliseconds(book.ts if book.cts is None else book.cts),
+                    exchange_time=from_milliseconds(book.ts if book.cts is None else book.cts),
                     is_snapshot=True,
                     bids=book.b,
                     asks=book.a,
@@ -319,7 +328,7 @@ class Bybit(Exchange):
         opened = price(row.prevPrice24h)
         return Ticker(
             pair=self.pair(row.symbol),
-            exchange_time=milliseconds(time),
+            exchange_time=from_milliseconds(time),
             last=last_price(row.lastPrice),
             open_24h=opened,
             high_24h=price(row.highPrice24h),
@@ -339,7 +348,7 @@ class Bybit(Exchange):
         is_snapshot = {"snapshot": True, "delta": False}[head.type] or row.u == 1
         return BookUpdate(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(head.ts if head.cts is None else head.cts),
+            exchange_time=from_milliseconds(head.ts if head.cts is None else head.cts),
             is_snapshot=is_snapshot,
             bids=row.b,
             asks=row.a,
@@ -351,7 +360,7 @@ class Bybit(Exchange):
     def _trade(self, row: TradeRow) -> Trade:
         return Trade(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(row.T),
+            exchange_time=from_milliseconds(row.T),
             id=row.i,
             price=row.p,
             size=row.v,
@@ -361,7 +370,7 @@ class Bybit(Exchange):
     def _rest_trade(self, row: RestTrade) -> Trade:
         return Trade(
             pair=self.pair(row.symbol),
-            exchange_time=milliseconds(row.time),
+            exchange_time=from_milliseconds(row.time),
             id=row.execId,
             price=row.price,
             size=row.size,
@@ -372,8 +381,8 @@ class Bybit(Exchange):
 def _candle(pair: Pair, row: CandleRow) -> Candle:
     return Candle(
         pair=pair,
-        exchange_time=milliseconds(row.timestamp),
-        open_time=milliseconds(row.start),
+        exchange_time=from_milliseconds(row.timestamp),
+        open_time=from_milliseconds(row.start),
         open=row.open,
         high=row.high,
         low=row.low,
@@ -387,7 +396,7 @@ def _candle(pair: Pair, row: CandleRow) -> Candle:
 def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
     return Candle(
         pair=pair,
-        open_time=milliseconds(row.start),
+        open_time=from_milliseconds(row.start),
         open=row.open,
         high=row.high,
         low=row.low,

@@ -7,7 +7,16 @@ import msgspec
 
 from coin_platform.errors import UnknownPair
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, difference, last_price, number, price, rfc3339
+from coin_platform.exchanges.parsing import (
+    ABSENT,
+    chunks,
+    decode_rows,
+    difference,
+    from_rfc3339,
+    last_price,
+    number,
+    price,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -178,7 +187,7 @@ class Coinbase(Exchange):
             Refusal.CONNECTION,
         ),
     )
-    silence = 15.0  # a heartbeat comes every second
+    silence_seconds = 15.0  # a heartbeat comes every second
     has_deltas = True
 
     def symbol(self, pair: Pair) -> str:
@@ -263,10 +272,10 @@ class Coinbase(Exchange):
                 for candle in decode_rest_candles(frame.payload):
                     yield _candle(frame.pair, candle)
 
-    def largest(self, frame: Frame) -> int:
+    def max_bytes(self, frame: Frame) -> int:
         """Its whole books alone have all levels, BTC-USD 44,000 (1.2 MB); 3 MiB are read in 50 ms."""
         is_whole = frame.kind is Kind.REST or b'"snapshot"' in frame.payload[:100]
-        return 3 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().largest(frame)
+        return 3 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().max_bytes(frame)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         return (
@@ -317,7 +326,7 @@ class Coinbase(Exchange):
 
 
 def _time(text: str | None) -> Microseconds | None:
-    return rfc3339(text) if text else None
+    return from_rfc3339(text) if text else None
 
 
 def _book_row(payload: bytes) -> BookRow:
@@ -338,7 +347,7 @@ def _book(pair: Pair, row: BookRow) -> BookUpdate:
 def _trade(pair: Pair, row: TradeRow) -> Trade:
     return Trade(
         pair=pair,
-        exchange_time=rfc3339(row.time) or 0,  # no trade is older than 1971: a dead letter
+        exchange_time=from_rfc3339(row.time) or 0,  # no trade is older than 1971: a dead letter
         id=str(row.trade_id),
         price=row.price,
         size=row.size,

@@ -7,7 +7,7 @@ import msgspec
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import NO_SUCH_MARKET, Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, difference, last_price, milliseconds, number, price
+from coin_platform.exchanges.parsing import ABSENT, difference, from_milliseconds, last_price, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -316,7 +316,7 @@ def _ticker(row: TickerRow) -> Ticker:
     previous = price(row.yesterday_last)
     return Ticker(
         pair=_pair(row),
-        exchange_time=milliseconds(row.timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
         last=last_price(row.last),
         open_day=price(row.first),  # the day begins at 00:00 UTC
         high_day=price(row.high),
@@ -337,7 +337,7 @@ def _rest_ticker(row: RestTicker) -> Ticker:
     bid, ask = next(iter(row.best_bids or ()), None), next(iter(row.best_asks or ()), None)
     return Ticker(
         pair=_pair(row),
-        exchange_time=milliseconds(row.timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
         last=last_price(row.last),
         open_24h=opened,  # the same names as on the socket, but of the last 24 hours
         high_24h=price(row.high),
@@ -355,7 +355,7 @@ def _rest_ticker(row: RestTicker) -> Ticker:
 def _book(row: BookRow) -> BookUpdate:
     return BookUpdate(
         pair=_pair(row),
-        exchange_time=milliseconds(row.timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
         is_snapshot=True,
         bids=[Level(float(order.price), float(order.qty)) for order in row.bids],
         asks=[Level(float(order.price), float(order.qty)) for order in row.asks],
@@ -366,7 +366,7 @@ def _trade(pair: Pair, row: TradeRow) -> Trade:
     # `is_seller_maker` says by its name the opposite of what the documentation says about it: the side stays open
     return Trade(
         pair=pair,
-        exchange_time=milliseconds(row.timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
         id=row.id,
         price=row.price,
         size=row.qty,
@@ -379,8 +379,8 @@ def _candle(row: CandleRow) -> Event:
         return Control(name=f"candle of {row.interval}")  # we keep minutes
     return Candle(
         pair=_pair(row),
-        exchange_time=milliseconds(row.timestamp),
-        open_time=milliseconds(row.candle_timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
+        open_time=from_milliseconds(row.candle_timestamp),
         open=row.first,
         high=row.high,
         low=row.low,
@@ -393,7 +393,7 @@ def _candle(row: CandleRow) -> Event:
 def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
     return Candle(
         pair=pair,
-        open_time=milliseconds(row.timestamp),
+        open_time=from_milliseconds(row.timestamp),
         open=row.open,
         high=row.high,
         low=row.low,

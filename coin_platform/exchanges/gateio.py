@@ -7,7 +7,7 @@ import msgspec
 
 from coin_platform.book import Applied, Book
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, last_price, milliseconds, number, price
+from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, from_milliseconds, last_price, number, price
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -191,7 +191,7 @@ class Gateio(Exchange):
     ping = '{"channel":"spot.ping"}'  # the documents' has the time too, which is not needed
     ping_every = 15.0  # a connection without traffic is closed after 30 to 60 s
     has_deltas = True
-    refuses_all = True
+    refuses_whole_request = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}_{pair.quote}"
@@ -226,7 +226,7 @@ class Gateio(Exchange):
             return
         match head.channel:
             case "spot.tickers":
-                yield self._ticker(decode_ticker(head.result), milliseconds(head.time_ms) or head.time * SECOND)
+                yield self._ticker(decode_ticker(head.result), from_milliseconds(head.time_ms) or head.time * SECOND)
             case "spot.obu":
                 row = decode_book(head.result)
                 symbol, _, depth = row.s.removeprefix("ob.").rpartition(".")  # names may have dots
@@ -239,7 +239,7 @@ class Gateio(Exchange):
             case "spot.trades":
                 yield self._trade(decode_trade(head.result))
             case "spot.candlesticks":
-                yield self._candle(decode_candle(head.result), milliseconds(head.time_ms) or head.time * SECOND)
+                yield self._candle(decode_candle(head.result), from_milliseconds(head.time_ms) or head.time * SECOND)
             case "spot.book_ticker":
                 yield Control(name=head.channel)  # the best prices, which the book has too
             case _:
@@ -338,7 +338,7 @@ class Gateio(Exchange):
             raise ValueError("U is missing")
         return BookUpdate(
             pair=self.pair(symbol),
-            exchange_time=milliseconds(row.t),
+            exchange_time=from_milliseconds(row.t),
             is_snapshot=row.full,
             bids=row.b,
             asks=row.a,
@@ -350,7 +350,7 @@ class Gateio(Exchange):
     def _whole(self, row: WholeRow) -> BookUpdate:
         return BookUpdate(
             pair=self.pair(row.s),
-            exchange_time=milliseconds(row.t),
+            exchange_time=from_milliseconds(row.t),
             is_snapshot=True,
             bids=row.bids,
             asks=row.asks,
@@ -398,7 +398,7 @@ def _rest_book(pair: Pair, row: RestBook) -> BookUpdate:
     time = row.update or row.current
     return BookUpdate(
         pair=pair,
-        exchange_time=milliseconds(time) if time else None,
+        exchange_time=from_milliseconds(time) if time else None,
         is_snapshot=True,
         bids=row.bids,
         asks=row.asks,

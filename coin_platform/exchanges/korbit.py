@@ -8,7 +8,7 @@ import msgspec
 
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import NO_SUCH_MARKET, Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, last_price, milliseconds, number, price
+from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, from_milliseconds, last_price, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -141,8 +141,8 @@ class Korbit(Exchange):
     limits = Limits(requests_per_second=25)  # of 50/s; for sockets nothing is published
     # Of its markets a third trades less than once a day, and it has no heartbeat but protocol pings.
     is_sparse = True
-    flow = 600.0
-    refuses_all = True  # not documented; to ask twice for a pair does no harm
+    mute_seconds = 600.0
+    refuses_whole_request = True  # not documented; to ask twice for a pair does no harm
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}_{pair.quote}".lower()
@@ -172,7 +172,7 @@ class Korbit(Exchange):
         elif head.status:
             yield self._refusal(frame, head)
         elif head.type == "ticker":
-            time = None if head.timestamp is None else milliseconds(head.timestamp)
+            time = None if head.timestamp is None else from_milliseconds(head.timestamp)
             yield self._ticker(head.symbol, decode_ticker(head.data), time)
         elif head.type == "orderbook":
             yield _book(self.pair(head.symbol), decode_book(head.data))
@@ -269,7 +269,7 @@ def _rate(change: str | None, base: str | None) -> str | None:
 def _book(pair: Pair, row: BookData) -> BookUpdate:
     return BookUpdate(
         pair=pair,
-        exchange_time=milliseconds(row.timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
         is_snapshot=True,
         bids=[Level(order.price, order.qty) for order in row.bids],
         asks=[Level(order.price, order.qty) for order in row.asks],
@@ -279,7 +279,7 @@ def _book(pair: Pair, row: BookData) -> BookUpdate:
 def _trade(pair: Pair, row: TradeRow) -> Trade:
     return Trade(
         pair=pair,
-        exchange_time=milliseconds(row.timestamp),
+        exchange_time=from_milliseconds(row.timestamp),
         id=None if row.tradeId is None else str(row.tradeId),
         price=row.price,
         size=row.qty,
@@ -290,7 +290,7 @@ def _trade(pair: Pair, row: TradeRow) -> Trade:
 def _candle(pair: Pair, row: CandleRow) -> Candle:
     return Candle(
         pair=pair,
-        open_time=milliseconds(row.timestamp),
+        open_time=from_milliseconds(row.timestamp),
         open=row.open,
         high=row.high,
         low=row.low,

@@ -12,7 +12,16 @@ from coin_platform.book import Book
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.bans import plausible_ban
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, cut, difference, last_price, number, price, rfc3339
+from coin_platform.exchanges.parsing import (
+    ABSENT,
+    chunks,
+    difference,
+    from_rfc3339,
+    last_price,
+    number,
+    price,
+    split_symbol,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -229,7 +238,7 @@ class Kraken(Exchange):
     )
     ping = '{"method":"ping"}'
     ping_every = 5.0
-    silence = 15.0  # a heartbeat comes every second
+    silence_seconds = 15.0  # a heartbeat comes every second
     has_deltas = True
 
     def symbol(self, pair: Pair) -> str:
@@ -239,7 +248,7 @@ class Kraken(Exchange):
         base, slash, quote = symbol.partition("/")
         if not slash:  # REST's own names: XBTUSDT, XXBTZUSD
             oldest = OLDEST_SYMBOL.fullmatch(symbol)
-            base, quote = oldest.groups() if oldest else cut(symbol, REST_QUOTES, {})
+            base, quote = oldest.groups() if oldest else split_symbol(symbol, REST_QUOTES, {})
         return Pair.read(f"{OLD_NAMES.get(base, base)}-{OLD_NAMES.get(quote, quote)}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
@@ -331,7 +340,7 @@ class Kraken(Exchange):
             }[channel]
         )
 
-    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+    def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
         """`EService:Throttled: 1796000000` says when it ends, in seconds since 1970."""
         until = re.search(rb"EService:\s?Throttled:\s?\[?(\d{10})\b", body)
         return plausible_ban(int(until[1]) - time / SECOND) if until else None
@@ -359,7 +368,7 @@ class Kraken(Exchange):
         last, change = last_price(row.last), number(row.change)
         return Ticker(
             pair=self.pair(row.symbol),
-            exchange_time=rfc3339(row.timestamp) if row.timestamp else None,
+            exchange_time=from_rfc3339(row.timestamp) if row.timestamp else None,
             last=last,
             open_24h=difference(last, change),
             high_24h=price(row.high),
@@ -378,7 +387,7 @@ class Kraken(Exchange):
         size = max(len(bids), len(asks))
         return BookUpdate(
             pair=self.pair(row.symbol),
-            exchange_time=rfc3339(row.timestamp) if row.timestamp else None,
+            exchange_time=from_rfc3339(row.timestamp) if row.timestamp else None,
             is_snapshot=is_snapshot,
             bids=bids,
             asks=asks,
@@ -389,7 +398,7 @@ class Kraken(Exchange):
     def _trade(self, row: TradeRow) -> Trade:
         return Trade(
             pair=self.pair(row.symbol),
-            exchange_time=rfc3339(row.timestamp) or 0,
+            exchange_time=from_rfc3339(row.timestamp) or 0,
             id=str(row.trade_id),
             price=row.price,
             size=row.qty,
@@ -399,7 +408,7 @@ class Kraken(Exchange):
     def _candle(self, row: CandleRow) -> Candle:
         return Candle(
             pair=self.pair(row.symbol),
-            open_time=rfc3339(row.interval_begin) or 0,
+            open_time=from_rfc3339(row.interval_begin) or 0,
             open=row.open,
             high=row.high,
             low=row.low,

@@ -8,7 +8,7 @@ import msgspec
 from coin_platform.book import Book
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, difference, last_price, milliseconds, number, price
+from coin_platform.exchanges.parsing import ABSENT, chunks, difference, from_milliseconds, last_price, number, price
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -300,7 +300,7 @@ class Okx(Exchange):
                 raise ValueError("neither seqId nor checksum: a loss after it could not be seen")
             yield BookUpdate(
                 pair=self.pair(arg.instId),
-                exchange_time=milliseconds(row.ts),
+                exchange_time=from_milliseconds(row.ts),
                 is_snapshot=is_snapshot,
                 bids=[_text_level(level) for level in texts[index].bids] if texts else row.bids,
                 asks=[_text_level(level) for level in texts[index].asks] if texts else row.asks,
@@ -314,7 +314,7 @@ class Okx(Exchange):
         change = difference(price(row.last), opened)
         return Ticker(
             pair=self.pair(row.instId),
-            exchange_time=milliseconds(row.ts),
+            exchange_time=from_milliseconds(row.ts),
             last=last_price(row.last),
             open_24h=opened,
             high_24h=price(row.high24h),
@@ -331,7 +331,7 @@ class Okx(Exchange):
     def _trade(self, row: TradeRow) -> Trade:
         return Trade(
             pair=self.pair(row.instId),
-            exchange_time=milliseconds(row.ts),
+            exchange_time=from_milliseconds(row.ts),
             id=row.tradeId,
             price=row.px,
             size=row.sz,
@@ -342,7 +342,7 @@ class Okx(Exchange):
     def _candle(self, pair: Pair, row: CandleRow) -> Candle:
         return Candle(
             pair=pair,
-            open_time=milliseconds(row.time),
+            open_time=from_milliseconds(row.time),
             open=row.open,
             high=row.high,
             low=row.low,

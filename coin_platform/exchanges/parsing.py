@@ -18,7 +18,7 @@ from coin_platform.model import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # of UTC; zones are whole hours away from it
-UNREADABLE = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
+PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
 T = TypeVar("T")
 ABSENT = msgspec.Raw(b"")
 
@@ -42,12 +42,12 @@ def price(raw: msgspec.Raw | str | None) -> str | None:
     return None if text is None or float(text) == 0 else text
 
 
-def milliseconds(value: int) -> Microseconds:
+def from_milliseconds(value: int) -> Microseconds:
     """Return a time given in whole ms since 1970."""
     return value * 1000
 
 
-def rfc3339(text: str) -> Microseconds | None:
+def from_rfc3339(text: str) -> Microseconds | None:
     """Return a time written like `2026-08-02T03:35:51.660084Z`; None for 1970 and before, which mean "unknown".
 
     A leap second, `23:59:60`, is the second after it: our times have none. Raises `ValueError`.
@@ -74,7 +74,7 @@ def difference(one: str | None, other: str | None) -> str | None:
 decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def cut(symbol: str, quotes: Iterable[str], known: Mapping[str, str]) -> Pair:
+def split_symbol(symbol: str, quotes: Iterable[str], known: Mapping[str, str]) -> Pair:
     """Return the pair of a symbol without a separator, by the quote currency that it ends in.
 
     `known` has the quote of symbols that could be cut in two ways. Raises `UnknownPair` for any other such symbol.

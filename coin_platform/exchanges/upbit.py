@@ -5,9 +5,17 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.bans import seconds_in
+from coin_platform.exchanges.bans import longest_duration_seconds
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, decode_rows, last_price, milliseconds, number, price, rfc3339
+from coin_platform.exchanges.parsing import (
+    ABSENT,
+    decode_rows,
+    from_milliseconds,
+    from_rfc3339,
+    last_price,
+    number,
+    price,
+)
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -167,7 +175,7 @@ class Upbit(Exchange):
         RefusalRule(r"^(WRONG_FORMAT|NO_TICKET|NO_TYPE|NO_CODES|INVALID_PARAM)", Refusal.CONNECTION),
     )
     ping = "PING"  # the server never pings, and closes after 60 s without traffic
-    replaces = True
+    replaces_subscription = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.quote}-{pair.base}"
@@ -231,9 +239,9 @@ class Upbit(Exchange):
             }[channel]
         )
 
-    def told_ban(self, body: bytes, time: Microseconds) -> float | None:
+    def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
         """The message of HTTP 418 names the time of the block, which grows with each offence."""
-        return seconds_in(body)
+        return longest_duration_seconds(body)
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v1/market/all"
@@ -247,7 +255,7 @@ class Upbit(Exchange):
     def _ticker(self, row: TickerMessage) -> Ticker:
         return Ticker(
             pair=self.pair(row.code or row.market),
-            exchange_time=milliseconds(row.timestamp),
+            exchange_time=from_milliseconds(row.timestamp),
             last=last_price(row.trade_price),
             open_day=price(row.opening_price),  # the day begins at 00:00 UTC
             high_day=price(row.high_price),
@@ -264,7 +272,7 @@ class Upbit(Exchange):
         units = row.orderbook_units
         return BookUpdate(
             pair=self.pair(row.code or row.market),
-            exchange_time=milliseconds(row.timestamp),
+            exchange_time=from_milliseconds(row.timestamp),
             is_snapshot=True,
             bids=[Level(unit.bid_price, unit.bid_size) for unit in units if unit.bid_price and unit.bid_size],
             asks=[Level(unit.ask_price, unit.ask_size) for unit in units if unit.ask_price and unit.ask_size],
@@ -273,7 +281,7 @@ class Upbit(Exchange):
     def _trade(self, row: TradeMessage) -> Trade:
         return Trade(
             pair=self.pair(row.code or row.market),
-            exchange_time=milliseconds(row.trade_timestamp or row.timestamp),
+            exchange_time=from_milliseconds(row.trade_timestamp or row.timestamp),
             id=None if row.sequential_id is None else str(row.sequential_id),
             price=row.trade_price,
             size=row.trade_volume,
@@ -283,8 +291,8 @@ class Upbit(Exchange):
     def _candle(self, row: CandleMessage) -> Candle:
         return Candle(
             pair=self.pair(row.code or row.market),
-            exchange_time=milliseconds(row.timestamp),
-            open_time=rfc3339(row.candle_date_time_utc) or 0,
+            exchange_time=from_milliseconds(row.timestamp),
+            open_time=from_rfc3339(row.candle_date_time_utc) or 0,
             open=row.opening_price,
             high=row.high_price,
             low=row.low_price,

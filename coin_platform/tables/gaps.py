@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange
+from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
 from coin_platform.model import SECOND, Cause, Channel, Data, Event, Gap, Kind, Microseconds, Pair, Refused
 from coin_platform.records import (
     End,
@@ -245,7 +245,7 @@ class GapLedger:
         else:
             events = self._events(header, value)
             names = {str(event.pair) for event in events or () if isinstance(event, Data)}
-            if events is not None and WITHOUT_A_PRICE in events:
+            if events is not None and TICKER_WITHOUT_PRICE in events:
                 names.add(str(self.exchange.only_pair_in(value, map(Pair.read, line.pairs))))
             is_refused_now = events is None or any(isinstance(event, Refused) for event in events)
             if header.kind is Kind.REST and not is_refused_now:

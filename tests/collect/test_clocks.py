@@ -26,8 +26,8 @@ HOUR = 3600 * SECOND
 class Impatient(Quick):
     """Kraken that is given up soon."""
 
-    silence = 0.4
-    flow = 0.8
+    silence_seconds = 0.4
+    mute_seconds = 0.8
 
 
 class Sparse(Impatient):
@@ -36,7 +36,7 @@ class Sparse(Impatient):
     ping = None  # type: ignore[assignment]
     ping_every = 0.1
     is_sparse = True
-    flow = 60.0
+    mute_seconds = 60.0
 
 
 MANY = [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
@@ -50,11 +50,11 @@ def reasons(it: Bench) -> list[str]:
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_F3_silence_is_noticed_within_15_s_where_heartbeats_come_and_40_s_elsewhere(name: str) -> None:
     kind = EXCHANGES[name]
-    assert kind.silence <= (15 if name in ("kraken", "coinbase") else 40)
+    assert kind.silence_seconds <= (15 if name in ("kraken", "coinbase") else 40)
     # something comes in time from an exchange that is well: heartbeats, the answers to our pings, or pongs
     answers = kind.is_sparse or kind.ping is not None
-    assert name == "coinbase" or (answers and 2 * kind.ping_every <= kind.silence)
-    assert kind.flow > 2 * kind.silence
+    assert name == "coinbase" or (answers and 2 * kind.ping_every <= kind.silence_seconds)
+    assert kind.mute_seconds > 2 * kind.silence_seconds
 
 
 def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_connection_and_no_other() -> None:
@@ -104,8 +104,8 @@ def test_F3_B3_an_acknowledged_subscription_that_brings_nothing_is_stale_and_the
     clock = MovedClock()
 
     class Mute(Quick):
-        silence = 1e6
-        flow = 120.0
+        silence_seconds = 1e6
+        mute_seconds = 120.0
 
     async def scenario() -> tuple[list[str], list[str]]:
         async with bench(channel=Channel.TICKER, exchange=Mute(), clock=clock) as it:
@@ -129,7 +129,7 @@ def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> None:
     clock = MovedClock()
 
     class Patient(Quick):
-        silence = flow = 1e6
+        silence_seconds = mute_seconds = 1e6
 
     async def scenario() -> tuple[frozenset[Pair], frozenset[Pair], str, int]:
         async with bench(BTC, ETH, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
@@ -222,7 +222,7 @@ def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and
     clock = MovedClock()
 
     class Brief(Quick):
-        flow = 1.5
+        mute_seconds = 1.5
 
     async def scenario() -> tuple[int, int, bool, int | None]:
         async with bench(channel=Channel.TICKER, exchange=Brief(), clock=clock) as it:

@@ -274,7 +274,7 @@ class Guest(MemoryBroker):
 class Patient(Refusing):
     """Kraken that may be silent for ever."""
 
-    silence = flow = 1e9
+    silence_seconds = mute_seconds = 1e9
 
 
 def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:

@@ -179,7 +179,7 @@ def test_a_stop_while_connecting_does_not_wait_for_the_exchange() -> None:
 
 def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
     class Impatient(Quick):
-        silence = 0.4
+        silence_seconds = 0.4
 
     async def scenario() -> tuple[MemoryBroker, str, int]:
         async with bench(exchange=Impatient()) as it:
@@ -198,7 +198,7 @@ def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
 
 def test_F3_heartbeats_keep_a_connection() -> None:
     class Impatient(Quick):
-        silence = 0.4
+        silence_seconds = 0.4
 
     async def scenario() -> int:
         async with bench(exchange=Impatient()) as it:
@@ -449,7 +449,7 @@ def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
     levels = [Level(float(price), 0.123456789012) for price in range(1, 60_001)]
 
     class Deep(Quick):
-        silence = flow = 1e6
+        silence_seconds = mute_seconds = 1e6
 
         def read(self, frame: Frame) -> Iterator[Event]:
             if frame.payload == SNAPSHOT.encode():
@@ -536,7 +536,7 @@ def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogC
     clock = MovedClock()
 
     class Patient(Bridged):
-        silence = flow = 1000.0
+        silence_seconds = mute_seconds = 1000.0
 
     def answer(request: httpx.Request) -> httpx.Response:
         return next(answers, httpx.Response(200, content=depth("BTC/USD")))

@@ -197,7 +197,7 @@ def test_where_REST_has_no_address_nothing_stands_in() -> None:
 
 def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
     class Silent(Quick):
-        silence = 3600.0
+        silence_seconds = 3600.0
 
     async def scenario() -> tuple[str, str]:
         async with fake_kraken() as fake, Bench(fake, Silent()) as it:

@@ -36,7 +36,7 @@ def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for
     clock = MovedClock()
 
     class Patient(Quick):
-        silence = flow = 1e6
+        silence_seconds = mute_seconds = 1e6
 
         def request_url(self, channel: Channel, pair: Pair) -> str | None:
             return None  # nothing stands in meanwhile
@@ -193,7 +193,7 @@ def test_B11_a_list_of_five_thousand_pairs_is_asked_for_in_pieces_and_none_in_no
     kind = EXCHANGES[name]
     pairs = [Pair(f"A{number}", kind.quote) for number in range(5000)]
     for channel in kind.channels:
-        if not kind.replaces:
+        if not kind.replaces_subscription:
             assert list(kind.subscribe(channel, [], id=1, time=0)) == []
             asked = list(kind.subscribe(channel, pairs, id=1, time=0))
             assert [pair for request in asked for pair in request.pairs] == pairs

@@ -199,7 +199,7 @@ class Patient(Quick):
     """Kraken as if its snapshots came over REST; moved clocks end no connection."""
 
     is_bridged = True
-    silence = flow = 1e6
+    silence_seconds = mute_seconds = 1e6
 
 
 def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_costs_nothing_else() -> None:

@@ -10,7 +10,7 @@ import pytest
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.session import MANY_PAIRS, PATIENCE, Leave, Lost, Send, Session
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import WITHOUT_A_PRICE, Exchange
+from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -80,12 +80,12 @@ def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
     assert talk.session.served == frozenset()
     talk.hear(data(Channel.TICKER, second))
     talk.frame = msgspec.structs.replace(talk.frame, payload=f'["{kind.symbol(first)}"]'.encode())
-    talk.hear(WITHOUT_A_PRICE)
+    talk.hear(TICKER_WITHOUT_PRICE)
     assert talk.session.served == {first, second}
     assert talk.session.is_complete and not talk.session.refused
     assert talk.asked(after=HOUR) == 0
     talk.frame = msgspec.structs.replace(talk.frame, payload=b"[]")
-    talk.hear(WITHOUT_A_PRICE)
+    talk.hear(TICKER_WITHOUT_PRICE)
     assert talk.session.unasked == 1
 
 
@@ -139,7 +139,7 @@ def test_R10_on_every_exchange_a_few_pairs_that_have_sent_something_may_be_quiet
             if limits:
                 talk.hear(*(data(channel, pair) for pair in talk.pairs))
             limits.append(talk.session.mute_limit)
-        assert limits == [kind.flow, float("inf"), kind.flow]
+        assert limits == [kind.mute_seconds, float("inf"), kind.mute_seconds]
 
 
 @pytest.mark.parametrize(("exchange", "path"), files("book_sequence_1"))
@@ -202,7 +202,7 @@ def test_R4_of_two_books_of_coinbase_the_one_that_is_named_is_lost() -> None:
 class Patient(Refusing):
     """Kraken that may be silent for ever."""
 
-    silence = flow = 1e9
+    silence_seconds = mute_seconds = 1e9
 
 
 def test_R2_a_connection_whose_pairs_are_all_refused_is_not_live_and_REST_stands_in() -> None:
@@ -322,8 +322,8 @@ def test_R2_status_and_log_say_how_long_a_refusal_lasts(
 class Heartbeats(Quick):
     """Kraken that is given up after two minutes without data, and ten without anything."""
 
-    silence = 600.0
-    flow = 120.0
+    silence_seconds = 600.0
+    mute_seconds = 120.0
 
 
 def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeats_come() -> None:

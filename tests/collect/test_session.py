@@ -104,7 +104,7 @@ class Toy(Exchange):
 class Strict(Toy):
     """One bad pair refuses the whole request."""
 
-    refuses_all = True
+    refuses_whole_request = True
 
 
 class Bridged(Toy):
@@ -462,7 +462,7 @@ def test_what_the_exchange_was_asked_for_is_what_is_wanted(
             if not (replaces and sign == "-"):
                 yield Request(sign + " ".join(pair.base for pair in pairs), tuple(pairs), id)
 
-    Either.replaces = replaces
+    Either.replaces_subscription = replaces
     session = Session(Either(), Channel.TICKER, start)
     carried: set[str] = set()
     actions = list(session.opened(at(0)))
@@ -618,7 +618,7 @@ def test_R2_a_connection_whose_pairs_are_all_refused_is_not_complete(refusal: Re
 
 def test_R2_where_a_subscription_replaces_the_former_one_an_attempt_asks_for_all() -> None:
     class Replacing(Toy):
-        replaces = True
+        replaces_subscription = True
 
     talk = Talk(Replacing(), A, B)
     talk.hear(Subscribed(pair=B), later(A))
@@ -691,7 +691,7 @@ def pairs_of(count: int) -> list[Pair]:
 
 def test_R10_a_few_quiet_pairs_may_be_mute_for_as_long_as_the_connection_is_proved() -> None:
     talk = Talk(Toy(), *pairs_of(MANY_PAIRS - 1))
-    assert talk.session.mute_limit == Toy.flow, "a subscription that has brought nothing at all is none"
+    assert talk.session.mute_limit == Toy.mute_seconds, "a subscription that has brought nothing at all is none"
     talk.hear(*(snapshot(pair, 1) for pair in talk.session.pairs))
     assert talk.session.mute_limit == float("inf")
 
@@ -699,7 +699,7 @@ def test_R10_a_few_quiet_pairs_may_be_mute_for_as_long_as_the_connection_is_prov
 def test_R10_many_pairs_that_fall_silent_together_are_a_dead_connection() -> None:
     talk = Talk(Toy(), *pairs_of(MANY_PAIRS))
     talk.hear(*(snapshot(pair, 1) for pair in talk.session.pairs))
-    assert talk.session.mute_limit == Toy.flow
+    assert talk.session.mute_limit == Toy.mute_seconds
     talk.hear(final(Pair("Q0", "USD")))
     assert talk.session.mute_limit == float("inf"), "one of them is not served"
 
@@ -710,6 +710,6 @@ def test_R10_a_few_lively_pairs_may_be_mute_for_ten_times_their_longest_pause() 
         talk.hear(snapshot(A, number), after=number / 10)
     assert talk.session.mute_limit == float("inf")
     talk.hear(snapshot(A, LIVELY_EVENTS), after=100)
-    assert talk.session.mute_limit == Toy.flow
+    assert talk.session.mute_limit == Toy.mute_seconds
     talk.hear(snapshot(A, LIVELY_EVENTS), after=130)
     assert talk.session.mute_limit == pytest.approx(300.0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.bans import LONGEST_BAN_SECONDS, seconds_in
+from coin_platform.exchanges.bans import LONGEST_BAN_SECONDS, longest_duration_seconds
 from coin_platform.model import SECOND, Microseconds
 
 NOW: Microseconds = 1_796_000_000 * SECOND
@@ -70,7 +70,7 @@ def test_R9_what_names_no_length_leaves_the_documented_one(message: str) -> None
 
 @given(st.one_of(st.binary(max_size=200), st.text("0123456789 .,smhd분초일-and", max_size=200).map(str.encode)))
 def test_R9_whatever_a_body_says_a_length_is_plausible_or_none(body: bytes) -> None:
-    seconds = seconds_in(body)
+    seconds = longest_duration_seconds(body)
     assert seconds is None or 0 < seconds <= LONGEST_BAN_SECONDS
 
 

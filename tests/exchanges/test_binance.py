@@ -42,7 +42,7 @@ def test_what_binance_is() -> None:
     assert BINANCE.channels == set(Channel)
     assert BINANCE.socket_url(Channel.TICKER) == "wss://data-stream.binance.vision/stream"  # names streams
     assert BINANCE.ping is None  # the library answers protocol pings
-    assert (BINANCE.silence, BINANCE.is_sparse) == (40, True)  # quiet books send nothing, but pongs come
+    assert (BINANCE.silence_seconds, BINANCE.is_sparse) == (40, True)  # quiet books send nothing, but pongs come
 
 
 def test_a_ticker_without_an_envelope() -> None:

@@ -32,7 +32,7 @@ def books(stem: str) -> list[BookUpdate]:
 
 def test_what_bithumb_is() -> None:
     assert (BITHUMB.name, BITHUMB.title, BITHUMB.region, BITHUMB.partition) == ("bithumb", "Bithumb", Region.KOREA, 1)
-    assert (BITHUMB.quote, BITHUMB.proof, BITHUMB.replaces) == ("KRW", Proof.SNAPSHOT, True)
+    assert (BITHUMB.quote, BITHUMB.proof, BITHUMB.replaces_subscription) == ("KRW", Proof.SNAPSHOT, True)
     assert BITHUMB.channels == {Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE}
     assert BITHUMB.ping == "PING" and BITHUMB.ping_every <= 30
 

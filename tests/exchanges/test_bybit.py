@@ -58,7 +58,7 @@ def started(sequence: int) -> tuple[Book, BookUpdate]:
 def test_what_bybit_is() -> None:
     assert (BYBIT.name, BYBIT.title, BYBIT.region, BYBIT.partition) == ("bybit", "Bybit", Region.ASIA, 1)
     assert (BYBIT.quote, BYBIT.proof, BYBIT.has_deltas) == ("USDT", Proof.SEQUENCE, True)
-    assert (BYBIT.is_chained, BYBIT.is_bridged, BYBIT.refuses_all) == (False, False, True)
+    assert (BYBIT.is_chained, BYBIT.is_bridged, BYBIT.refuses_whole_request) == (False, False, True)
     assert BYBIT.channels == set(Channel)
 
 

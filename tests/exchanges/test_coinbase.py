@@ -41,7 +41,7 @@ def test_what_coinbase_is() -> None:
     assert (COINBASE.has_deltas, COINBASE.is_bridged, COINBASE.is_chained) == (True, False, False)
     assert COINBASE.channels == {Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE}  # candles are on REST only
     assert COINBASE.socket_url(Channel.TICKER) == "wss://ws-feed.exchange.coinbase.com"
-    assert COINBASE.ping is None and COINBASE.silence <= 15  # a heartbeat comes every second
+    assert COINBASE.ping is None and COINBASE.silence_seconds <= 15  # a heartbeat comes every second
 
 
 def test_a_ticker_since_sizes_are_sent() -> None:

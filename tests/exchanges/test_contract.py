@@ -12,7 +12,8 @@ from coin_platform.book import Applied
 from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import BookError, ChecksumMismatch, DecodeError, SequenceGap
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange, Request, relocate
+from coin_platform.exchanges.addresses import simulated_url
+from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.model import BookUpdate, Channel, Control, Event, Frame, Kind, Pair, Proof, Region, Ticker
 from coin_platform.simulator.recordings import read
 from tests.kit.recordings import events, files, frames, say
@@ -211,8 +212,8 @@ def test_a_message_of_an_unknown_type_is_a_dead_letter(exchange: str, text: str)
 
 
 def test_simulated_addresses_keep_the_path() -> None:
-    assert relocate("wss://ws.kraken.com/v2", "kraken", "127.0.0.1:1") == "ws://127.0.0.1:1/kraken/v2"
-    assert relocate("https://x.y/a/b?c=1", "okx", "127.0.0.1:1") == "http://127.0.0.1:1/okx/a/b?c=1"
+    assert simulated_url("wss://ws.kraken.com/v2", "kraken", "127.0.0.1:1") == "ws://127.0.0.1:1/kraken/v2"
+    assert simulated_url("https://x.y/a/b?c=1", "okx", "127.0.0.1:1") == "http://127.0.0.1:1/okx/a/b?c=1"
 
 
 def test_book_errors_are_one_family() -> None:

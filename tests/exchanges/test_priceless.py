@@ -11,7 +11,7 @@ import pytest
 from coin_platform.collect.poll_plan import PollPlan
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import WITHOUT_A_PRICE
+from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE
 from coin_platform.model import Channel, Control, Event, Frame, Instant, Kind, Pair, Ticker
 from tests.kit.recordings import files, frames, say
 
@@ -67,7 +67,7 @@ def one_ticker(exchange: str, stem: str) -> tuple[Frame, Any, tuple[str | int, .
         if len(events) == 1 and isinstance(events[0], Ticker):
             for path, text in leaves(body):
                 is_last = text.replace(".", "", 1).isdigit() and float(text) == float(events[0].last)
-                if is_last and decoded(frame, with_value(body, path, "")) == [WITHOUT_A_PRICE]:
+                if is_last and decoded(frame, with_value(body, path, "")) == [TICKER_WITHOUT_PRICE]:
                     return frame, body, path
     raise AssertionError(f"{exchange} {stem} has no message of one ticker whose last price can be taken away")
 
@@ -102,7 +102,7 @@ def test_R6_the_other_rows_of_the_message_are_kept(exchange: str, stem: str) -> 
     empty = at(with_value(body, path, ""), path[: depths[0]])
     [ticker] = decoded(frame, body)
     both = with_value(body, path[: depths[0]], [*rows, *empty, *rows]) if depths[0] else [*rows, *empty, *rows]
-    assert decoded(frame, both) == [ticker, WITHOUT_A_PRICE, ticker]
+    assert decoded(frame, both) == [ticker, TICKER_WITHOUT_PRICE, ticker]
 
 
 def at(body: Any, path: tuple[str | int, ...]) -> Any:
@@ -133,7 +133,7 @@ def test_R6_quotes_may_be_missing_as_well() -> None:
         "coinbase": '{"type":"ticker","product_id":"NEW-USD","price":null,"open_24h":null,"time":null}',
     }
     for exchange, text in rows.items():
-        assert say(exchange, Channel.TICKER, text.encode()) == [WITHOUT_A_PRICE]
+        assert say(exchange, Channel.TICKER, text.encode()) == [TICKER_WITHOUT_PRICE]
 
 
 @pytest.mark.parametrize(

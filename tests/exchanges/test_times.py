@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.parsing import rfc3339
+from coin_platform.exchanges.parsing import from_rfc3339
 from tests.kit.recordings import LATE, files, frames
 
 _TIME = re.compile(rb"([12]\d{3}-\d\d-\d\d[T ])\d\d:\d\d:\d\d")
@@ -25,13 +25,13 @@ _TIME = re.compile(rb"([12]\d{3}-\d\d-\d\d[T ])\d\d:\d\d:\d\d")
     ],
 )
 def test_D28_a_leap_second_is_the_second_after_it(text: str, after: str) -> None:
-    assert rfc3339(text) == rfc3339(after) is not None
+    assert from_rfc3339(text) == from_rfc3339(after) is not None
 
 
 @pytest.mark.parametrize("text", ["2016-12-31T23:58:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:60:00Z", "23:59:60"])
 def test_D28_what_is_no_leap_second_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):
-        rfc3339(text)
+        from_rfc3339(text)
 
 
 @pytest.mark.parametrize(("exchange", "stem"), [(name, path.stem) for name, path in files()])

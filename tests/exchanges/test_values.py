@@ -483,7 +483,7 @@ def test_requests_are_what_the_exchange_documents(
     assert request.pairs == tuple(pairs)
     dropped = [one.payload for one in kind.unsubscribe(channel, pairs, id=3, time=7)]
     wanted = frame.replace("%s", "unsubscribe").replace(text, given_up or text.replace("%s", "unsubscribe"))
-    assert dropped == ([] if kind.replaces else [wanted])
+    assert dropped == ([] if kind.replaces_subscription else [wanted])
 
 
 @pytest.mark.parametrize("exchange", ["okx", "kraken"])

@@ -11,7 +11,7 @@ import pytest
 from coin_platform.book import Applied
 from coin_platform.errors import SequenceGap
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import relocate
+from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -312,7 +312,7 @@ def test_every_rest_path_is_served_for_every_pair(tmp_path: Path) -> None:
             for name in ("gateio", "binance", "coinbase"):
                 kind, pair = EXCHANGES[name], pair_of(name, "ETH")
                 for channel in Channel:
-                    url = relocate(kind.request_url(channel, pair) or "", name, f"127.0.0.1:{port}")
+                    url = simulated_url(kind.request_url(channel, pair) or "", name, f"127.0.0.1:{port}")
                     got = await http.get(url)
                     found[name, channel] = got.status_code, say(name, channel, got.content, pair)
                     unknown[name] = (await http.get(url.replace("ETH", "NOPE"))).status_code

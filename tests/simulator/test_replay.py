@@ -18,7 +18,7 @@ from coin_platform.commands.capture import write
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import relocate
+from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.model import SECOND, Channel, Kind, Pair, Region
 from coin_platform.records import Header, unpack
 from coin_platform.selection import sources
@@ -135,7 +135,7 @@ def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: SentLo
 
     async def scenario() -> float:
         async with serving(replayed(tmp_path, log, speed=100.0)) as host:
-            url = relocate(EXCHANGES["kraken"].socket_url(Channel.TRADE), "kraken", host)
+            url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TRADE), "kraken", host)
             async with connect(url) as socket:
                 started = time.monotonic()
                 await socket.send(subscription("kraken", Channel.TRADE))
@@ -151,7 +151,7 @@ def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log
 
     async def scenario() -> float:
         async with serving(replayed(tmp_path, log, speed=5.0)) as host:
-            url = relocate(EXCHANGES["upbit"].socket_url(Channel.TICKER), "upbit", host)
+            url = simulated_url(EXCHANGES["upbit"].socket_url(Channel.TICKER), "upbit", host)
             async with connect(url) as socket:
                 started = time.monotonic()
                 await socket.send(subscription("upbit", Channel.TICKER))
@@ -174,7 +174,7 @@ def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, lo
 
     async def scenario() -> list[bytes]:
         async with serving(replayed(tmp_path, log, speed=5.0)) as host:
-            url = relocate(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", host)
+            url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", host)
             return [*await listen(url, 2), *await listen(url, 3), *await listen(url, 1)]
 
     assert asyncio.run(scenario()) == payloads
@@ -226,7 +226,7 @@ def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: SentLog) 
         replay, ready = replayed(tmp_path, log), asyncio.Event()
         served = asyncio.create_task(replay.run(asyncio.Event(), ready))
         await ready.wait()
-        url = relocate(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", f"127.0.0.1:{replay.port}")
+        url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", f"127.0.0.1:{replay.port}")
         async with connect(url) as socket:
             await socket.send(subscription("kraken", Channel.TICKER))
             assert await socket.recv() == "1"

@@ -18,7 +18,7 @@ from coin_platform.book import Applied
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import ChecksumMismatch, DecodeError, SequenceGap, SettingsError
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import relocate
+from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.exchanges.kraken import DEPTHS
 from coin_platform.model import (
     SECOND,
@@ -286,10 +286,10 @@ def test_no_two_data_messages_are_equal(name: str, channel: Channel) -> None:
 def test_an_unknown_pair_is_answered_as_the_exchange_does(name: str) -> None:
     talk = Talk(name, Channel.TICKER, refuse=EXCHANGES[name].symbol(pair_of(name, "ETH")))
     pairs = (Pair("NOPE", talk.kind.quote), pair_of(name, "ETH"), talk.pair)
-    asked = [talk.ask(pair) for pair in pairs] if talk.kind.refuses_all else [talk.ask(*pairs)]
+    asked = [talk.ask(pair) for pair in pairs] if talk.kind.refuses_whole_request else [talk.ask(*pairs)]
     events = [event for out in [*chain(*asked), *talk.step()] for event in talk.decode(out)]
     assert {event.pair for event in events if isinstance(event, Ticker)} == {talk.pair}
-    is_silent = talk.kind.replaces or name in SILENT
+    is_silent = talk.kind.replaces_subscription or name in SILENT
     assert sum(isinstance(event, Refused) for event in events) == (0 if is_silent else 2)
 
 
@@ -308,7 +308,7 @@ def test_pings_are_answered_and_unsubscribing_ends_the_data(name: str) -> None:
         [answer] = talk.venue.received(talk.kind.ping, TIME)
         assert talk.decode(answer) == [Control(name=PONGS.get(name, "pong"))]
     talk.ask(talk.pair, pair_of(name, "ETH"))
-    if talk.kind.replaces:
+    if talk.kind.replaces_subscription:
         talk.ask(pair_of(name, "ETH"))
     else:
         left = LEFT.get(name, [Control(name="unsubscribe")])
@@ -522,7 +522,7 @@ def served(
 
 def open_socket(port: int, name: str, channel: Channel = Channel.ORDERBOOK) -> connect:
     """Connect as the collector does."""
-    url = relocate(EXCHANGES[name].socket_url(channel), name, f"127.0.0.1:{port}")
+    url = simulated_url(EXCHANGES[name].socket_url(channel), name, f"127.0.0.1:{port}")
     return connect(url, compression=None, proxy=None, close_timeout=2)
 
 
@@ -636,10 +636,10 @@ def test_faults_are_set_over_http_and_felt(tmp_path: Path) -> None:
                     pass
             assert refused.value.response.status_code == 429
             assert refused.value.response.headers["Retry-After"] == "7"
-            answer = await http.get(relocate(EXCHANGES["kraken"].markets_url() or "", "kraken", host[7:]))
+            answer = await http.get(simulated_url(EXCHANGES["kraken"].markets_url() or "", "kraken", host[7:]))
             assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
             await http.get(f"{host}/_faults?status=0&close=0")
-            answer = await http.get(relocate(EXCHANGES["kraken"].markets_url() or "", "kraken", host[7:]))
+            answer = await http.get(simulated_url(EXCHANGES["kraken"].markets_url() or "", "kraken", host[7:]))
             assert pair_of("kraken") in EXCHANGES["kraken"].read_markets(answer.content)
             async with open_socket(port, "okx") as socket:
                 await subscribe(socket, "okx")
