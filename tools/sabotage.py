@@ -314,8 +314,8 @@ SABOTAGES = (
     Sabotage(
         *("F1", "checksums are checked"),
         "coin_platform/exchanges/base.py",
-        "if found != update.checksum:",
-        "if found is None:",
+        "if checksum != update.checksum:",
+        "if checksum is None:",
         ("tests/exchanges", "tests/collect/test_session.py"),
     ),
     Sabotage(

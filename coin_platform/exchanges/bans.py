@@ -1,4 +1,4 @@
-"""How long a ban lasts, as an exchange's answer says it."""
+"""Read the length of a ban from the text of an exchange's answer."""
 
 import re
 
@@ -6,12 +6,12 @@ import msgspec
 
 from coin_platform.exchanges.parsing import PARSE_ERRORS
 
-LONGEST_BAN_SECONDS = 30 * 86_400.0  # the longest documented ban is 3 days: a longer time is a mistake or an attack
-_BAN_TEXT_BYTES = 4096  # of an answer, in which the length of a ban is looked for
+LONGEST_BAN_SECONDS = 30 * 86_400.0  # the longest documented ban is 3 days: more than 30 is a mistake or an attack
+_TEXT_CHARACTERS = 4096  # only the begin of an answer is searched: refusals are short
 
 
 def plausible_ban(seconds: float) -> float | None:
-    """Return the length of a ban as it is, or None where no exchange means it: negative, or above the longest ban."""
+    """Return the length of a ban, or None where it is negative or above `LONGEST_BAN_SECONDS`."""
     return seconds if 0.0 <= seconds <= LONGEST_BAN_SECONDS else None
 
 
@@ -29,15 +29,15 @@ _ONE_LENGTH = re.compile(_LENGTH, re.IGNORECASE)
 
 
 def longest_duration_seconds(body: bytes) -> float | None:
-    """Return the longest length of time that a JSON answer or a text names, like `1 minute 30 seconds` or `30초`.
+    """Return the longest duration in a JSON answer or a text, like `1 minute 30 seconds` or `30초`, in seconds.
 
-    Return None where the text names none, or none that an exchange means.
+    Return None where the text has no duration, or no plausible one.
     """
     try:
-        text = str(msgspec.json.decode(body))  # Korean may be escaped
+        text = str(msgspec.json.decode(body))  # JSON may escape Korean letters
     except PARSE_ERRORS:
         text = body.decode(errors="replace")
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text[:_BAN_TEXT_BYTES])
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text[:_TEXT_CHARACTERS])
     totals = [
         sum(float(amount) * _UNIT_SECONDS[unit.lower()] for amount, unit in _ONE_LENGTH.findall(lengths[0]))
         for lengths in _LENGTHS.finditer(text)

@@ -1,4 +1,4 @@
-"""What an exchange is: the contract that every file of this folder fulfils."""
+"""The contract of an exchange, its limits, its refusal rules, and its raw partitions (`Source`)."""
 
 import re
 from abc import ABC, abstractmethod
@@ -32,12 +32,12 @@ from coin_platform.model import (
 )
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 
-_MAX_BYTES = 512 << 10  # bytes; the largest answers have a tenth, and to read this much takes 50 ms
+_FRAME_MAX_BYTES = 512 << 10  # the largest usual answers have a tenth of it; reading this much takes 50 ms
 _BAN_STATUSES = (HTTPStatus.FORBIDDEN, HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class Request(NamedTuple):
-    """A message that subscribes or unsubscribes `pairs`. `id` is what the exchange's answer repeats, if it does."""
+    """A message that subscribes or unsubscribes `pairs`. The exchange's answer repeats `id`, unless `id` is None."""
 
     payload: str
     pairs: tuple[Pair, ...]
@@ -57,25 +57,28 @@ class Limits(NamedTuple):
 class RefusalRule(NamedTuple):
     """What an exchange means by a refusal whose reason matches `pattern`.
 
-    A rate limit forbids to ask for as long as its answer tells, else for `ban_seconds`, else for the exchange's own.
+    A rate limit forbids all requests for some time. The first of these that is known is the length:
+    1. the length that the answer names,
+    2. `ban_seconds` of the rule,
+    3. `ban_seconds` of the exchange.
     """
 
-    pattern: str  # a regular expression, searched without regard to case
+    pattern: str  # a regular expression; upper and lower case are equal
     refusal: Refusal = Refusal.TEMPORARY
     is_rate_limit: bool = False
     ban_seconds: float | None = None
 
     def matches(self, reason: str) -> bool:
-        """Return whether a refusal is one of these."""
+        """Return whether the rule is about a refusal with this reason."""
         return re.search(self.pattern, reason, re.IGNORECASE) is not None
 
 
-"""The value of a field that a message leaves out."""
+# The event of a ticker of a market in which nothing was traded yet. It is not an error, and it becomes no row.
 TICKER_WITHOUT_PRICE = Control(name="ticker without a price")
-"""What a ticker says of a market in which nothing was traded yet: nothing, and that is no error."""
-NO_SUCH_MARKET = "no such market"  # our own reason where the answer to an unknown pair is an empty list
+# Our own reason of a refusal where an exchange answers an unknown pair with an empty list.
+NO_SUCH_MARKET = "no such market"
 _NO_SUCH_MARKET_RULE = RefusalRule(rf"^{NO_SUCH_MARKET}$", Refusal.FINAL)
-_REASON_CHARACTERS = 1000  # of a refusal, in which its kind is looked for
+_REASON_CHARACTERS = 1000  # the rules look at so much of a reason: an exchange's own reasons are shorter
 
 
 class Exchange(ABC):
@@ -87,40 +90,45 @@ class Exchange(ABC):
     name: ClassVar[str]  # lower case: "gateio"
     title: ClassVar[str]  # as in the processed records: "Gateio"
     region: ClassVar[Region]
-    partition: ClassVar[int]  # its partition in the topics of its region, for ever
-    quote: ClassVar[str]  # quote currency of its default pairs
-    channels: ClassVar[frozenset[Channel]]
+    partition: ClassVar[int]  # its partition in the topics of its region; it never changes
+    quote: ClassVar[str]  # the quote currency of its default pairs
+    channels: ClassVar[frozenset[Channel]]  # the channels that it streams
     proof: ClassVar[Proof]
     ws_url: ClassVar[str]
     rest_url: ClassVar[str]
     limits: ClassVar[Limits] = Limits()
-    ping: ClassVar[str | None] = None  # what the client says to be kept; None: protocol pings are enough
+
+    # How a connection is kept, and when it counts as dead.
+    ping: ClassVar[str | None] = None  # the message that keeps a connection; None: pings of the protocol are enough
     ping_every: ClassVar[float] = 20.0  # seconds
-    silence_seconds: ClassVar[float] = 40.0  # seconds without any frame after which a connection is dead
-    is_sparse: ClassVar[bool] = False  # it may have nothing to say for minutes: a pong of the protocol is a frame too
-    ban_seconds: ClassVar[float] = 10.0  # to ask nothing after HTTP 403, 418 or 429, where the answer tells no length
-    candle_reach_seconds: ClassVar[float | None] = None  # how far back an answer tells all minutes, those without
-    # trades by leaving them out; None where the exchange does not document that it leaves them out
-    mute_seconds: ClassVar[float] = (
-        120.0  # seconds without any ticker or book after which it is dead, whatever else comes
-    )
-    refusal_rules: ClassVar[tuple[RefusalRule, ...]] = ()  # the first that matches counts; none: temporary
+    silence_seconds: ClassVar[float] = 40.0  # without any frame
+    mute_seconds: ClassVar[float] = 120.0  # without any ticker or book, whatever other frames come
+    is_sparse: ClassVar[bool] = False  # it may send nothing for minutes, so a pong of the protocol counts as a frame
+
+    # How it answers requests.
+    ban_seconds: ClassVar[float] = 10.0  # of HTTP 403, 418 or 429 whose answer names no length
+    refusal_rules: ClassVar[tuple[RefusalRule, ...]] = ()  # the first that matches counts; without one: temporary
+    replaces_subscription: ClassVar[bool] = False  # a new subscription ends the former one, so it names the whole set
+    refuses_whole_request: ClassVar[bool] = False  # one bad pair in a request refuses all its pairs
+
+    # What its books are: see `Book`.
     depth: ClassVar[int | None] = None  # levels a side that its books hold; None: all
-    replaces_subscription: ClassVar[bool] = (
-        False  # a subscription replaces the former one: always ask for the whole set
-    )
-    refuses_whole_request: ClassVar[bool] = False  # one bad pair in a request refuses the whole request
     has_deltas: ClassVar[bool] = False  # books come as a snapshot and changes
-    is_chained: ClassVar[bool] = False  # each change names its predecessor: see `Book`
-    trades_per_answer: ClassVar[int] = 1000  # at most that `request_url` asks for, or that a socket greets with
+    is_chained: ClassVar[bool] = False  # each change names its predecessor
+    is_bridged: ClassVar[bool] = False  # the snapshot comes over REST
+
+    # What its trades and candles are.
+    trades_per_answer: ClassVar[int] = 1000  # the most that a REST answer has, or the greeting of a socket
     has_ids_by_transport: ClassVar[bool] = False  # a trade has another id over REST than on the socket
-    is_bridged: ClassVar[bool] = False  # the snapshot comes over REST: see `Book`
+    # An answer has all minutes of so many seconds before it, except minutes without trades. None: not documented.
+    candle_reach_seconds: ClassVar[float | None] = None
 
     @property
     def can_hide_losses(self) -> bool:
-        """Whether a book can go on unnoticed after a change was lost.
+        """Whether a lost change of a book can stay unnoticed.
 
-        Its changes have no number. A checksum covers only the best levels, so what lies behind them is not proved.
+        That is so where changes have no number. A checksum covers the best levels only and proves nothing about
+        the levels behind them.
         """
         return self.has_deltas and self.proof in (Proof.NONE, Proof.CHECKSUM)
 
@@ -130,32 +138,35 @@ class Exchange(ABC):
 
     @abstractmethod
     def pair(self, symbol: str) -> Pair:
-        """Read a symbol of this exchange. Raises `UnknownPair`, which makes a frame a dead letter."""
+        """Read a symbol of this exchange. Raises `UnknownPair`; a frame with such a symbol becomes a dead letter."""
 
     def only_pair_in(self, payload: bytes, pairs: Iterable[Pair]) -> Pair | None:
-        """Return the one of these pairs that a message is about which gave no data; None if that cannot be told.
+        """Return the pair of a message that could not be decoded, or None where it cannot be known.
 
-        A message that names several pairs, or none, may be about any of them.
+        A message that names several of these pairs, or none of them, may be about any.
         """
-        if len(payload) > _MAX_BYTES:
+        if len(payload) > _FRAME_MAX_BYTES:
             return None
         named = [pair for pair in pairs if f'"{self.symbol(pair)}"'.encode() in payload]
         return named[0] if len(named) == 1 else None
 
     @abstractmethod
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        """Ask for a channel of these pairs. Requests count their ids up from `id`; `time` is now, UTC."""
+        """Yield the requests for a channel of these pairs. Their ids count up from `id`; `time` is now, UTC."""
 
     @abstractmethod
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        """Give up a channel of these pairs."""
+        """Yield the requests that end a channel of these pairs."""
 
     def markets_url(self) -> str | None:
         """Return the REST address that lists the markets; None where there is none."""
         return None
 
     def market_rows(self, payload: bytes) -> Iterable[msgspec.Raw]:
-        """Return the rows of the answer of `markets_url`, unread. Raises `DecodeError` for what is no list of them."""
+        """Return the rows of the answer of `markets_url`, not yet decoded.
+
+        Raises `DecodeError` for an answer that is not a list of markets.
+        """
         raise DecodeError(f"{self.name} lists no markets")
 
     def market(self, row: msgspec.Raw) -> Pair | None:
@@ -165,7 +176,7 @@ class Exchange(ABC):
     def read_markets(self, payload: bytes) -> list[Pair]:
         """Return the pairs that can be traded now, from the answer of `markets_url`.
 
-        A row that cannot be read is left out, and so is a market whose symbol would not be read as its pair again.
+        Two kinds of rows are left out: a row that cannot be read, and a market whose symbol is not read as its pair.
         """
         pairs = (self._market(row) for row in self.market_rows(payload))
         return list(dict.fromkeys(pair for pair in pairs if pair is not None))
@@ -178,7 +189,7 @@ class Exchange(ABC):
             return None
 
     def decode_markets(self, payload: bytes) -> list[Pair]:
-        """Return what `read_markets` does. Raises `DecodeError` for what is no list of markets, and nothing else."""
+        """Return what `read_markets` returns. Raises `DecodeError` for any other answer, and no other error."""
         try:
             return self.read_markets(payload)
         except PARSE_ERRORS as error:
@@ -186,10 +197,10 @@ class Exchange(ABC):
 
     @abstractmethod
     def read(self, frame: Frame) -> Iterator[Event]:
-        """Yield what a WebSocket message says. A ticker without a last price has an empty `last`."""
+        """Yield the events of a WebSocket message. A ticker without a last price has an empty `last`."""
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
-        """Yield what a REST answer for `frame.pair` and `frame.channel` says."""
+        """Yield the events of a REST answer for `frame.pair` and `frame.channel`."""
         raise DecodeError(f"{self.name} answers nothing over REST for {frame.channel}")
 
     def socket_url(self, channel: Channel) -> str:
@@ -201,10 +212,10 @@ class Exchange(ABC):
         return None
 
     def covered_since(self, frame: Frame, events: Iterable[Event]) -> Microseconds | None:
-        """Return since when a REST answer tells all trades, or all minutes, of its pair until it came.
+        """Return the time from which on a REST answer has all trades, or all candles, of its pair.
 
-        That is its oldest row, or as far back as `candle_reach_seconds` says. None where it cannot be known: an answer
-        without rows tells of no stretch of time unless the exchange documents one.
+        That is the time of its oldest row. For candles it is also `candle_reach_seconds` before the answer, if that
+        is earlier. None means "not known": an answer without rows covers no time unless the exchange documents it.
         """
         times = [event.exchange_time for event in events if isinstance(event, Trade)]
         times += [event.open_time for event in events if isinstance(event, Candle)]
@@ -213,10 +224,10 @@ class Exchange(ABC):
         return min(times, default=None)
 
     def read_ban(self, status: int, retry_after: float | None, body: bytes, time: Microseconds) -> float:
-        """Return for how many seconds this exchange must not be asked anything after an HTTP answer; 0 if it may be.
+        """Return for how many seconds nothing may be asked of this exchange after an HTTP answer; 0 where all may.
 
-        `retry_after` is what the header of that name says, in seconds; `time` is now, UTC. The longest time that the
-        answer tells counts; where it tells none, a refusal lasts `ban_seconds`.
+        `retry_after` is the header of that name, in seconds; `time` is now, UTC. The longest length that the answer
+        names counts. A refusal that names none lasts `ban_seconds`.
         """
         if status not in _BAN_STATUSES:
             return retry_after or 0.0 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else 0.0
@@ -224,11 +235,11 @@ class Exchange(ABC):
         return max(lengths, default=self.ban_seconds)
 
     def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
-        """Return for how many seconds the body of a refusal forbids to ask; None where it does not say."""
+        """Return the length of a ban that the body of a refusal names, in seconds; None where it names none."""
         return None
 
     def refused(self, frame: Frame, reason: str, *, pair: Pair | None = None, request: int | None = None) -> Refused:
-        """Return the refusal that a frame is, told apart by `refusal_rules`. A REST answer concerns its own pair."""
+        """Return a frame's refusal, classified by `refusal_rules`. A REST answer is about its own pair."""
         text = reason[:_REASON_CHARACTERS]
         rules = (rule for rule in (_NO_SUCH_MARKET_RULE, *self.refusal_rules) if rule.matches(text))
         rule = next(rules, RefusalRule(""))
@@ -241,25 +252,25 @@ class Exchange(ABC):
         )
 
     def _ban_of(self, rule: RefusalRule, frame: Frame) -> float:
-        told = self.read_ban_in_body(frame.payload, frame.received_time)
-        if told is not None:
-            return told
+        named_seconds = self.read_ban_in_body(frame.payload, frame.received_time)
+        if named_seconds is not None:
+            return named_seconds
         return self.ban_seconds if rule.ban_seconds is None else rule.ban_seconds
 
     @property
     def gap_partition(self) -> int:
-        """Its partition in the topic of the gaps, where all regions are: for ever, like `partition`."""
+        """Its partition in the topic of gaps, which all regions share. It never changes, like `partition`."""
         return self.partition * len(Region) + list(Region).index(self.region)
 
     @property
     def polled(self) -> frozenset[Channel]:
-        """The channels that have no stream but a REST address."""
+        """The channels that it does not stream but answers over REST."""
         pair = Pair("BTC", self.quote)
         return frozenset(c for c in Channel if c not in self.channels and self.request_url(c, pair))
 
     def max_bytes(self, frame: Frame) -> int:
-        """Return how many bytes a frame may have to be read: a larger one would hold up everything else."""
-        return _MAX_BYTES
+        """Return how many bytes a frame may have. A larger one is not read: reading it would delay all others."""
+        return _FRAME_MAX_BYTES
 
     def checksum(self, book: Book) -> int | None:
         """Return the checksum of a book as this exchange computes it; None where it has none."""
@@ -270,22 +281,22 @@ class Exchange(ABC):
         return Book(is_chained=self.is_chained, is_bridged=self.is_bridged)
 
     def apply(self, book: Book, update: BookUpdate) -> Applied:
-        """Bring an update into a book and prove the result. Raises `BookError`; the book is then invalid."""
+        """Apply an update to a book and check the book's checksum. Raises `BookError`; the book is then invalid."""
         applied = book.apply(update)
         if applied is Applied.APPLIED and update.checksum is not None:
-            found = self.checksum(book)
-            if found != update.checksum:
+            checksum = self.checksum(book)
+            if checksum != update.checksum:
                 book.invalidate()
-                raise ChecksumMismatch(f"{update.pair}: checksum {found}, the exchange says {update.checksum}")
+                raise ChecksumMismatch(f"{update.pair}: checksum {checksum}, the exchange says {update.checksum}")
         return applied
 
     def decode(self, frame: Frame) -> list[Event]:
-        """Return what a frame says, all values checked.
+        """Return the events of a frame, with all their values checked.
 
-        Raises `DecodeError` for whatever is not as documented, and nothing else.
+        Raises `DecodeError` for every frame that is not as documented, and no other error.
         """
         if len(frame.payload) > self.max_bytes(frame):
-            raise DecodeError(f"{self.name}: {len(frame.payload)} bytes are more than any message has")
+            raise DecodeError(f"{self.name}: {len(frame.payload)} bytes are more than any message of it has")
         try:
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
         except PARSE_ERRORS as error:
@@ -306,6 +317,6 @@ class Source(NamedTuple):
 
     @property
     def outputs(self) -> list[tuple[str, int]]:
-        """The topics and partitions in which its processed records and its dead letters are."""
+        """The topic and partition of its processed records, and those of its dead letters."""
         topics = (processed_topic(self.exchange.region, self.channel), dead_letter_topic(self.topic))
         return [(topic, self.partition) for topic in topics]

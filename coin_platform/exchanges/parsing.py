@@ -10,17 +10,15 @@ from typing import TypeVar
 import msgspec
 
 from coin_platform.errors import UnknownPair
-from coin_platform.model import (
-    SECOND,
-    Microseconds,
-    Pair,
-)
+from coin_platform.model import SECOND, Microseconds, Pair
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # of UTC; zones are whole hours away from it
+_LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # zones differ from UTC by whole hours, so its minute is 59 in all
+# Every error that a malformed frame can raise in an adapter. `Exchange.decode` makes a `DecodeError` of them.
 PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
+ABSENT = msgspec.Raw(b"")  # the value of a field that a message leaves out
 T = TypeVar("T")
-ABSENT = msgspec.Raw(b"")
+decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def number(raw: msgspec.Raw | str | None) -> str | None:
@@ -32,12 +30,12 @@ def number(raw: msgspec.Raw | str | None) -> str | None:
 
 
 def last_price(raw: msgspec.Raw | str | None) -> str:
-    """Return the exchange's own digits of a last price, or the empty text where there is none: see `price`."""
+    """Return the exchange's own digits of a last price; the empty text where `price` returns None."""
     return price(raw) or ""
 
 
 def price(raw: msgspec.Raw | str | None) -> str | None:
-    """Return the exchange's own digits of a price; None for null, the empty text and 0, which mean "none here"."""
+    """Return the exchange's own digits of a price; None for null, the empty text and 0, which mean "no price"."""
     text = number(raw)
     return None if text is None or float(text) == 0 else text
 
@@ -50,7 +48,8 @@ def from_milliseconds(value: int) -> Microseconds:
 def from_rfc3339(text: str) -> Microseconds | None:
     """Return a time written like `2026-08-02T03:35:51.660084Z`; None for 1970 and before, which mean "unknown".
 
-    A leap second, `23:59:60`, is the second after it: our times have none. Raises `ValueError`.
+    A leap second, `23:59:60`, becomes the second after it, because our times have no leap seconds.
+    Raises `ValueError`.
     """
     try:
         time, leap = datetime.fromisoformat(text), 0
@@ -64,31 +63,28 @@ def from_rfc3339(text: str) -> Microseconds | None:
     return (time - _EPOCH) // timedelta(microseconds=1) + leap * SECOND if time.year > 1970 else None
 
 
-def difference(one: str | None, other: str | None) -> str | None:
-    """Return `one - other` as a plain decimal, exact to the last digit that either text has; None if one is unknown."""
-    if not one or not other:
+def difference(value: str | None, base: str | None) -> str | None:
+    """Return `value - base` as a plain decimal, exact to the last digit of both texts; None where one is unknown."""
+    if not value or not base:
         return None
-    return f"{Decimal(one) - Decimal(other):f}"
-
-
-decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+    return f"{Decimal(value) - Decimal(base):f}"
 
 
 def split_symbol(symbol: str, quotes: Iterable[str], known: Mapping[str, str]) -> Pair:
-    """Return the pair of a symbol without a separator, by the quote currency that it ends in.
+    """Return the pair of a symbol without a separator, by the quote currency at its end.
 
-    `known` has the quote of symbols that could be cut in two ways. Raises `UnknownPair` for any other such symbol.
+    `known` holds the quote currency of those symbols that end in two of `quotes`. Raises `UnknownPair` for every other
+    symbol that does not end in exactly one of `quotes`.
     """
-    fitting = [known[symbol]] if symbol in known else [quote for quote in quotes if symbol.endswith(quote)]
-    if len(fitting) != 1:
-        raise UnknownPair(
-            f"{symbol[:80]!r} cannot be cut surely: it ends in {' or '.join(fitting) or 'no known quote'}"
-        )
-    return Pair.read(f"{symbol.removesuffix(fitting[0])}-{fitting[0]}")
+    matches = [known[symbol]] if symbol in known else [quote for quote in quotes if symbol.endswith(quote)]
+    if len(matches) != 1:
+        endings = " or ".join(matches) or "no known quote currency"
+        raise UnknownPair(f"{symbol[:80]!r} cannot be split into base and quote: it ends in {endings}")
+    return Pair.read(f"{symbol.removesuffix(matches[0])}-{matches[0]}")
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """Cut what comes into tuples of at most `size`."""
+    """Yield the items in tuples of at most `size`."""
     rest = iter(items)
-    while some := tuple(islice(rest, size)):
-        yield some
+    while chunk := tuple(islice(rest, size)):
+        yield chunk
