@@ -1,153 +1,23 @@
 """Our processes killed and ended: the simulated exchanges know what they sent, the history checker compares."""
 
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from coin_platform.broker import Broker, LocalBroker, kafka_topics
-from coin_platform.broker.kafka import KafkaBroker
-from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Source
-from coin_platform.model import SECOND, BookUpdate, Event, Gap, Microseconds, Ticker, Trade
-from coin_platform.records import Record, frame, unpack
-from coin_platform.selection import sources
-from coin_platform.settings import Settings
-from coin_platform.simulator.sent_log import digest
-from coin_platform.tables.dataframes import batch
-from coin_platform.tables.gap_table import Fault, Gaps, is_book
+from coin_platform.model import SECOND, Microseconds
 from coin_platform.tables.processed import time_text
-from coin_platform.tables.transform import Transform
-from coin_platform.topic_names import GAPS
-from infra.stack import ROOT, free_ports, is_listening
+from tests.kit.asia import Asia, events, running
 from tests.kit.delivery import until
 from tests.kit.figures import figure
-from tests.kit.history import CLEAN, Sent, Stored, check, gaps_from, once, sent_from, stored_from
+from tests.kit.history import CLEAN, Sent, Stored, check, once
 from tests.kit.witness import read
 
-NAMES = ("okx", "bybit")
 UNWRITTEN: Microseconds = SECOND // 20  # K2: what a killed collector may not have brought to the disk yet
-
-
-class Platform:
-    """Simulated exchanges of Asia and what collects them, each in a process of its own."""
-
-    def __init__(self, home: Path, broker_url: str, spool: Path, channels: str) -> None:
-        self.home, self.witness = home, home / "read.txt"
-        self.values: dict[str, Any] = {
-            "home": home,
-            "broker_url": broker_url,
-            "exchanges_mode": "simulated",
-            "exchanges": ",".join(NAMES),
-            "channels": channels,
-            "simulator_port": free_ports(1)[0],
-            "topic_asia": f"asia{uuid.uuid4().hex}",
-        }
-        self.settings = Settings(**self.values)
-        is_local = broker_url == "local:"
-        folder = self.settings.path(self.settings.journal_dir)
-        self.broker: Broker = (
-            LocalBroker(folder) if is_local else KafkaBroker(kafka_topics.servers(self.settings), spool)
-        )
-        self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, *arguments: str, module: str = "coin_platform", log: Path | None = None) -> None:
-        """Start `coin NAME`; its log is in `home` unless said otherwise."""
-        environment = {**os.environ, **{f"COIN_{key.upper()}": str(value) for key, value in self.values.items()}}
-        environment["WITNESS"] = str(self.witness)
-        command = [sys.executable, "-W", "ignore", "-m", module, name, *arguments]
-        with (log or self.home / f"{name}.log").open("ab") as file:
-            self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=file)
-
-    def end(self, name: str) -> float:
-        """End a process as its supervisor does; return how long that took. Raises `AssertionError` if not clean."""
-        started = time.monotonic()
-        self.processes[name].send_signal(signal.SIGTERM)
-        code = self.processes[name].wait(30)
-        del self.processes[name]
-        assert code == 0, f"{name} ended with {code}: {(self.home / f'{name}.log').read_text()[-2000:]}"
-        return time.monotonic() - started
-
-    def kill(self, name: str) -> Microseconds:
-        """Kill a process and return when."""
-        moment = time.time_ns() // 1000
-        self.processes[name].kill()
-        self.processes.pop(name).wait()
-        return moment
-
-    def count(self) -> int:
-        """Return how many records there are."""
-        return sum(self.broker.end_offsets([(each.topic, each.partition) for each in self.sources]).values())
-
-    def until_more(self) -> None:
-        """Wait until every source has a new frame."""
-        before = {source: self.broker.end_offset(source.topic, source.partition) for source in self.sources}
-        until(lambda: all(self._has_frame(source, start) for source, start in before.items()), 40)
-
-    def _has_frame(self, source: Source, start: int) -> bool:
-        """Whether there is a frame from an offset on; the other records are ours."""
-        place = source.topic, source.partition
-        new = self.broker.read(*place, start, self.broker.end_offset(*place))
-        return any(unpack(record.header).kind.is_frame for record in new)
-
-    def stored(self) -> list[Stored]:
-        return stored_from(self.broker, self.sources)
-
-    def sent(self) -> list[Sent]:
-        return sent_from(self.home / "data" / "simulator")
-
-    def gaps(self) -> list[Gap]:
-        """Return the ledger of all that is stored."""
-        found: list[Gap] = []
-        for source in self.sources:
-            place = source.topic, source.partition
-            records = [*self.broker.read(*place, 0, self.broker.end_offset(*place))]
-            rows = batch(source, records)
-            faults = [Fault(offset, str(fault.pair), *fault[1:]) for offset, fault in rows.transform.faults]
-            gaps = Gaps(source, None)
-            gaps.read(records, rows.rows if is_book(source) else None, faults)
-            found += gaps_from(source.exchange.name, gaps.table())
-        return found
-
-    def told_gaps(self) -> list[dict[str, str]]:
-        """Return what topic `MarketGaps` says."""
-        places = [(GAPS, EXCHANGES[name].gap_partition) for name in NAMES]
-        return [
-            json.loads(record.value)
-            for place in places
-            for record in self.broker.read(*place, 0, self.broker.end_offset(*place))
-        ]
-
-
-@contextmanager
-def running(home: Path, broker_url: str, channels: str = "ticker,trade") -> Iterator[Platform]:
-    """Run the exchanges; whatever else was started is killed in the end."""
-    home.mkdir(parents=True)
-    platform = Platform(home, broker_url, home / "reader", channels)
-    if broker_url != "local:":
-        kafka_topics.create(platform.settings)
-    with closing(platform.broker):
-        try:
-            platform.start("simulate", "--seed", "7", "--rate", "50")
-            until(lambda: is_listening(platform.settings.simulator_port), 40)  # or a gap would begin with each test
-            yield platform
-        finally:
-            for process in platform.processes.values():
-                process.kill()
-                process.wait()
 
 
 @pytest.fixture(params=["local", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -156,7 +26,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def platform(url: str, tmp_path: Path) -> Iterator[Platform]:
+def platform(url: str, tmp_path: Path) -> Iterator[Asia]:
     with running(tmp_path / "home", url) as made:
         yield made
 
@@ -169,7 +39,7 @@ def lag(sent: Sequence[Sent], stored: Sequence[Stored]) -> Microseconds:
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_read(
-    platform: Platform, rounds: int
+    platform: Asia, rounds: int
 ) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -205,7 +75,7 @@ def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_r
     assert max(before, default=0) <= UNWRITTEN
 
 
-def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platform: Platform) -> None:
+def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platform: Asia) -> None:
     platform.start("collect", "--region", "asia")
     platform.start("preprocess", "--region", "asia")
     platform.until_more()
@@ -225,29 +95,6 @@ def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platfor
     for name, seconds in times.items():
         assert seconds < 10
         figure("S1", f"until `coin {name}` has ended", round(seconds, 2), "s")
-
-
-def key(record: Record, event: Event) -> object:
-    """Return what makes two events the same."""
-    match event:
-        case Trade():
-            return (event.pair, event.id)
-        case BookUpdate():
-            return (event.pair, event.last_sequence)
-    return digest(record.value)
-
-
-def events(platform: Platform, source: Source) -> tuple[set[object], Counter[object]]:
-    """Return what was stored of a source, and how often each of it is a row."""
-    transform, stored, told = Transform(source), set(), Counter[object]()
-    end = platform.broker.end_offset(source.topic, source.partition)
-    for record in platform.broker.read(source.topic, source.partition, 0, end):
-        told.update(key(record, entry.event) for entry in transform.entries(record))
-        header = unpack(record.header)
-        if header.kind.is_frame:
-            decoded = source.exchange.decode(frame(source.exchange.name, source.channel, header, record.value))
-            stored |= {key(record, event) for event in decoded if isinstance(event, Ticker | Trade | BookUpdate)}
-    return stored, told
 
 
 def test_F5_a_collector_that_takes_over_leaves_no_gap_and_no_double(url: str, tmp_path: Path) -> None:
@@ -277,7 +124,7 @@ def test_F5_a_collector_that_takes_over_leaves_no_gap_and_no_double(url: str, tm
             assert [event for event, times in rows.items() if times > 1] == [], f"{source}: rows told twice"
 
 
-def test_S1_S8_A3_who_was_frozen_goes_on_and_what_that_cost_is_recorded(platform: Platform) -> None:
+def test_S1_S8_A3_who_was_frozen_goes_on_and_what_that_cost_is_recorded(platform: Asia) -> None:
     for name in ("collect", "preprocess"):
         platform.start(name, "--region", "asia")
     platform.until_more()

@@ -1,0 +1,176 @@
+"""Simulated exchanges of Asia and what collects them, as real processes, and what they left in the topics."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from coin_platform.broker import Broker, LocalBroker, kafka_topics
+from coin_platform.broker.kafka import KafkaBroker
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.exchanges.base import Source
+from coin_platform.model import BookUpdate, Event, Gap, Microseconds, Ticker, Trade
+from coin_platform.records import Record, frame, unpack
+from coin_platform.selection import sources
+from coin_platform.settings import Settings
+from coin_platform.simulator.sent_log import digest
+from coin_platform.tables.dataframes import batch
+from coin_platform.tables.gap_table import Fault, Gaps, is_book
+from coin_platform.tables.transform import Transform
+from coin_platform.topic_names import GAPS
+from infra.stack import ROOT, free_ports, is_listening
+from tests.kit.delivery import until
+from tests.kit.history import Sent, Stored, gaps_from, sent_from, stored_from
+
+NAMES = ("okx", "bybit")
+
+
+class Asia:
+    """Simulated exchanges of Asia and what collects them, each in a process of its own."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str], **values: object) -> None:
+        self.home, self.witness, self._environment = home, home / "read.txt", environment
+        self.values: dict[str, Any] = {
+            "home": home,
+            "exchanges_mode": "simulated",
+            "exchanges": ",".join(NAMES),
+            "simulator_port": free_ports(1)[0],
+            "topic_asia": f"asia{uuid.uuid4().hex}",
+            **values,
+        }
+        self.settings = Settings(**self.values)
+        is_local = self.settings.broker_url == "local:"
+        folder = self.settings.path(self.settings.journal_dir)
+        self.broker: Broker = (
+            LocalBroker(folder) if is_local else KafkaBroker(kafka_topics.servers(self.settings), home / "reader")
+        )
+        self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str, module: str = "coin_platform", log: Path | None = None) -> None:
+        """Start `coin NAME`; its log is in `home` unless said otherwise."""
+        environment = {**os.environ, **{f"COIN_{key.upper()}": str(value) for key, value in self.values.items()}}
+        environment["WITNESS"] = str(self.witness)
+        environment |= self._environment if name != "simulate" else {}
+        command = [sys.executable, "-W", "ignore", "-m", module, name, *arguments]
+        with (log or self.home / f"{name}.log").open("ab") as file:
+            self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=file)
+
+    def end(self, name: str) -> float:
+        """End a process as its supervisor does; return how long that took. Raises `AssertionError` if not clean."""
+        started = time.monotonic()
+        self.processes[name].send_signal(signal.SIGTERM)
+        code = self.processes[name].wait(30)
+        del self.processes[name]
+        assert code == 0, f"{name} ended with {code}: {(self.home / f'{name}.log').read_text()[-2000:]}"
+        return time.monotonic() - started
+
+    def kill(self, name: str) -> Microseconds:
+        """Kill a process and return when."""
+        moment = time.time_ns() // 1000
+        self.processes[name].kill()
+        self.processes.pop(name).wait()
+        return moment
+
+    def count(self) -> int:
+        """Return how many records there are."""
+        return sum(self.broker.end_offsets([(each.topic, each.partition) for each in self.sources]).values())
+
+    def until_more(self) -> None:
+        """Wait until every source has a new frame."""
+        before = {source: self.broker.end_offset(source.topic, source.partition) for source in self.sources}
+        until(lambda: all(self._has_frame(source, start) for source, start in before.items()), 40)
+
+    def _has_frame(self, source: Source, start: int) -> bool:
+        """Whether there is a frame from an offset on; the other records are ours."""
+        place = source.topic, source.partition
+        new = self.broker.read(*place, start, self.broker.end_offset(*place))
+        return any(unpack(record.header).kind.is_frame for record in new)
+
+    def stored(self) -> list[Stored]:
+        return stored_from(self.broker, self.sources)
+
+    def sent(self) -> list[Sent]:
+        return sent_from(self.home / "data" / "simulator")
+
+    def gaps(self) -> list[Gap]:
+        """Return the ledger of all that is stored."""
+        found: list[Gap] = []
+        for source in self.sources:
+            place = source.topic, source.partition
+            records = [*self.broker.read(*place, 0, self.broker.end_offset(*place))]
+            rows = batch(source, records)
+            faults = [Fault(offset, str(fault.pair), *fault[1:]) for offset, fault in rows.transform.faults]
+            gaps = Gaps(source, None)
+            gaps.read(records, rows.rows if is_book(source) else None, faults)
+            found += gaps_from(source.exchange.name, gaps.table())
+        return found
+
+    def told_gaps(self) -> list[dict[str, str]]:
+        """Return what topic `MarketGaps` says."""
+        places = [(GAPS, EXCHANGES[name].gap_partition) for name in NAMES]
+        return [
+            json.loads(record.value)
+            for place in places
+            for record in self.broker.read(*place, 0, self.broker.end_offset(*place))
+        ]
+
+
+@contextmanager
+def running(
+    home: Path,
+    broker_url: str,
+    channels: str = "ticker,trade",
+    *,
+    rate: int = 50,
+    environment: Mapping[str, str] | None = None,
+    **settings: object,
+) -> Iterator[Asia]:
+    """Run the exchanges, `rate` steps of their market a second; whatever else was started is killed in the end.
+
+    All but the exchanges have `environment`.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    platform = Asia(home, environment or {}, broker_url=broker_url, channels=channels, **settings)
+    if broker_url != "local:":
+        kafka_topics.create(platform.settings)
+    with closing(platform.broker):
+        try:
+            platform.start("simulate", "--seed", "7", "--rate", str(rate))
+            until(lambda: is_listening(platform.settings.simulator_port), 40)  # or a gap would begin with each test
+            yield platform
+        finally:
+            for process in platform.processes.values():
+                process.kill()
+                process.wait()
+
+
+def key(record: Record, event: Event) -> object:
+    """Return what makes two events the same."""
+    match event:
+        case Trade():
+            return (event.pair, event.id)
+        case BookUpdate():
+            return (event.pair, event.last_sequence)
+    return digest(record.value)
+
+
+def events(platform: Asia, source: Source) -> tuple[set[object], Counter[object]]:
+    """Return what was stored of a source, and how often each of it is a row."""
+    transform, stored, told = Transform(source), set(), Counter[object]()
+    end = platform.broker.end_offset(source.topic, source.partition)
+    for record in platform.broker.read(source.topic, source.partition, 0, end):
+        told.update(key(record, entry.event) for entry in transform.entries(record))
+        header = unpack(record.header)
+        if header.kind.is_frame:
+            decoded = source.exchange.decode(frame(source.exchange.name, source.channel, header, record.value))
+            stored |= {key(record, event) for event in decoded if isinstance(event, Ticker | Trade | BookUpdate)}
+    return stored, told
