@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
-from coin_platform.clock import now, unless
+from coin_platform.clock import now, unless, wall
 from coin_platform.collect.clock_lag import ClockLag
+from coin_platform.collect.epoch import next_epoch
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.gap_reports import GapReports
 from coin_platform.collect.outbound import Outbound
@@ -66,8 +67,8 @@ class Collector:
         self.region = region
         self.feeds: list[Feed] = []
         self._settings, self._broker, self._clock, self._every = settings, broker, clock, progress
-        self._epoch = time.time_ns() // 1_000_000 if epoch is None else epoch
         kinds = exchanges_of(region, settings) if exchanges is None else exchanges
+        self._epoch = self._next_epoch(kinds) if epoch is None else epoch
         self._exchanges = {kind.name: kind for kind in kinds}
         self._rests = {kind.name: Rest(kind, outbound=Outbound.of(settings)) for kind in kinds}
         self._drifts = {kind.name: ClockLag() for kind in kinds}
@@ -114,6 +115,11 @@ class Collector:
             for rest in self._rests.values():
                 await rest.close()
             await asyncio.to_thread(self._broker.flush)
+
+    def _next_epoch(self, kinds: Sequence[Exchange]) -> int:
+        topics = [raw_topic(self._settings.topic_prefix(self.region), channel) for channel in self._settings.channels]
+        places = [(topic, kind.partition) for kind in kinds for topic in topics]
+        return next_epoch(self._broker, places, wall() // 1_000)
 
     def _resume(self) -> None:
         for (_, channel), gaps in self._gaps.items():

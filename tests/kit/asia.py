@@ -55,11 +55,15 @@ class Asia:
         self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
+    def environment(self, *, is_ours: bool = True) -> dict[str, str]:
+        """Return the environment of a process; the exchanges are not ours."""
+        settings = {f"COIN_{key.upper()}": str(value) for key, value in self.values.items()}
+        ours = self._environment if is_ours else {}
+        return {**os.environ, **settings, "WITNESS": str(self.witness), **ours}
+
     def start(self, name: str, *arguments: str, module: str = "coin_platform", log: Path | None = None) -> None:
         """Start `coin NAME`; its log is in `home` unless said otherwise."""
-        environment = {**os.environ, **{f"COIN_{key.upper()}": str(value) for key, value in self.values.items()}}
-        environment["WITNESS"] = str(self.witness)
-        environment |= self._environment if name != "simulate" else {}
+        environment = self.environment(is_ours=name != "simulate")
         command = [sys.executable, "-W", "ignore", "-m", module, name, *arguments]
         with (log or self.home / f"{name}.log").open("ab") as file:
             self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=file)
