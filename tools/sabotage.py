@@ -83,7 +83,7 @@ SABOTAGES = (
     Sabotage(
         *("S2", "the same content is not written again"),
         "coin_platform/lake/lake.py",
-        "if before and before.holds(facts) and self._is_sound(key):",
+        "if before and before.holds(facts) and self._objects.is_sound(key):",
         "if before and not facts:",
         ("tests/lake/test_lake.py", "tests/orchestration/test_materialise.py"),
     ),
@@ -110,7 +110,7 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D2", "a lake has one writer"),
-        "coin_platform/lake/lake.py",
+        "coin_platform/lake/lake_file.py",
         "if owner is not None and (ours is None or owner.id != ours.id):",
         "if False:",
         ("tests/lake/test_deployment.py",),
@@ -145,9 +145,9 @@ SABOTAGES = (
     ),
     Sabotage(
         *("S5", "windows after the end are opened for late rows"),
-        "coin_platform/lake/lake.py",
-        "None if end is None else end + late",
-        "end",
+        "coin_platform/lake/scan.py",
+        "None if end is None else microseconds(end + late)",
+        "None if end is None else microseconds(end)",
         ("tests/lake/test_lake.py",),
     ),
     Sabotage(

@@ -24,7 +24,7 @@ from coin_platform.settings import Settings, load
 if TYPE_CHECKING:  # dagster and polars cost seconds, which other commands need not wait for
     import dagster as dg
 
-    from coin_platform.lake.lake import Content
+    from coin_platform.lake.lake import StoredSize
     from coin_platform.orchestration.backfill import Made, Work
 
 DAY = 86_400 * SECOND
@@ -106,7 +106,7 @@ def adopt(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False
 
     settings = load()
     lake = open_lake(settings)
-    former, ours = lake.owner(), deployment_of(settings)
+    former, ours = lake.file.owner(), deployment_of(settings)
     if former and former.id == ours.id:
         print(f"the lake belongs to this deployment already: {former}")
         return
@@ -115,7 +115,7 @@ def adopt(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False
         if typer.prompt(f"Type {former.id} to adopt it", default="", show_default=False) != former.id:
             print("not adopted: that is not its name", file=sys.stderr)
             raise typer.Exit(1)
-    print(f"the lake belongs to {lake.adopt(former)}")
+    print(f"the lake belongs to {lake.file.adopt(former)}")
 
 
 @app.command()
@@ -294,8 +294,8 @@ def stretches(windows: Iterable[Window]) -> list[str]:
     return [f"{text(window.start)} to {text(window.stop)}" for window in joined]
 
 
-def _by_exchange(contents: "Iterable[Content]") -> "Iterator[list[Content]]":
-    parts: dict[str | None, list[Content]] = {}
+def _by_exchange(contents: "Iterable[StoredSize]") -> "Iterator[list[StoredSize]]":
+    parts: dict[str | None, list[StoredSize]] = {}
     for one in contents:
         parts.setdefault(one.exchange, []).append(one)
     yield from parts.values()

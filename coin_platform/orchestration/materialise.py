@@ -13,7 +13,8 @@ from coin_platform.errors import Conflict, Damaged, RetentionLoss
 from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.foreign import markdown
 from coin_platform.lake import Commit, Lake
-from coin_platform.lake.lake import OWN_FACTS, RAW_PREFIX, Held
+from coin_platform.lake.lake import OWN_FACTS, RAW_PREFIX
+from coin_platform.lake.objects import StoredWindow
 from coin_platform.model import SECOND, Channel, Microseconds, Window
 from coin_platform.orchestration.offsets import has_lead, lead, raw_facts, raw_window
 from coin_platform.orchestration.plots import pictures
@@ -244,7 +245,7 @@ class _Making:
         """The content hashes of the raw tables that were read."""
         return {name: value for name, value in self._made_of.items() if name.startswith(RAW_PREFIX)}
 
-    def load(self, table: str) -> Held:
+    def load(self, table: str) -> StoredWindow:
         """Return another table of the window. Raises `dg.Failure` if it is not made, and `Damaged`."""
         held = self._lake.load(table, self._exchange, self._window)
         if held is None:

@@ -159,7 +159,7 @@ def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
 ) -> None:
     two_windows(platform)
     assert platform.coin("lake", "backfill", *RANGE, *TICKERS).exit_code == 0
-    owner, stored = platform.opened().owner(), sha256(platform.lake)
+    owner, stored = platform.opened().file.owner(), sha256(platform.lake)
     assert owner is not None and owner.home == str(tmp_path)
     assert "belongs to this deployment already" in platform.coin("lake", "adopt").output
     monkeypatch.setenv("COIN_HOME", str(tmp_path / "second"))  # whose log has one record of these windows
@@ -174,7 +174,7 @@ def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
         said = capfd.readouterr().err
         assert f"this lake belongs to deployment {owner}, and we are " in said and f":{tmp_path}/second)" in said
         wrong = CliRunner().invoke(app, ["lake", "adopt"], input="yes\n")
-        assert wrong.exit_code == 1 and platform.opened().owner() == owner
+        assert wrong.exit_code == 1 and platform.opened().file.owner() == owner
         assert f"The lake belongs to {owner}. It will be refused from now on." in wrong.output
         adopted = CliRunner().invoke(app, ["lake", "adopt"], input=f"{owner.id}\n")
         assert adopted.exit_code == 0 and f"{tmp_path}/second)" in adopted.output
@@ -185,7 +185,7 @@ def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
         monkeypatch.setenv("COIN_HOME", str(tmp_path))
         load.cache_clear()
         assert platform.coin("lake", "adopt", "--yes").exit_code == 0
-        assert platform.opened().owner() == owner
+        assert platform.opened().file.owner() == owner
     finally:
         second.broker.close()
 

@@ -15,7 +15,7 @@ import pytest
 from coin_platform.errors import Conflict, LakeError, NotOwner, SettingsError
 from coin_platform.lake import FolderStore, Lake, MemoryStore, Store, deployment, open_lake
 from coin_platform.lake.deployment import FILE, Deployment, deployment_of
-from coin_platform.lake.lake import LAKE_FILE
+from coin_platform.lake.lake_file import LAKE_FILE
 from coin_platform.lake.landing import CLAIM_SECONDS, LandingStore
 from coin_platform.lake.s3 import S3Store
 from coin_platform.model import SECOND, Window
@@ -75,13 +75,13 @@ def test_D2_a_second_deployment_is_refused_with_a_line_that_names_both(store: St
 def test_D2_who_adopts_a_lake_may_write_it_and_the_former_owner_no_longer_may(store: Store) -> None:
     ours, others = lake_of(store, OURS), lake_of(store, OTHERS)
     commit(ours)
-    assert others.owner() == OURS
-    assert others.adopt(OURS) == OTHERS == ours.owner()
+    assert others.file.owner() == OURS
+    assert others.file.adopt(OURS) == OTHERS == ours.file.owner()
     assert commit(others, 2.0)
     with pytest.raises(NotOwner, match=r"belongs to deployment theirs .*we are ours"):
         commit(ours, 3.0)
     with pytest.raises(Conflict, match=r"the lake belongs to theirs .* by now"):
-        lake_of(store, Deployment("third", "c", "/c")).adopt(OURS)
+        lake_of(store, Deployment("third", "c", "/c")).file.adopt(OURS)
     stored = store.get(LAKE_FILE)
     assert stored is not None
     assert json.loads(stored.data) == {
@@ -108,16 +108,16 @@ def test_D2_a_lake_of_a_former_version_is_adopted_by_its_first_writer_and_keeps_
     with ThreadPoolExecutor(len(names)) as pool:
         won = list(pool.map(write, range(len(names))))
     assert sum(won) == 1
-    assert lake_of(store, OURS).owner() == names[won.index(True)]
+    assert lake_of(store, OURS).file.owner() == names[won.index(True)]
     stored = store.get(LAKE_FILE)
     assert stored is not None and json.loads(stored.data)["note"] == "mine"
 
 
 def test_D2_a_lander_that_runs_on_looks_again_who_owns_the_lake() -> None:
     store, moment = MemoryStore(), 0.0
-    landing = LandingStore(store, lake_of(store, OURS)._claim, lambda: moment)
+    landing = LandingStore(store, lake_of(store, OURS).file.claim, lambda: moment)
     landing.put("ticker", "upbit", "topic-0-1", ROWS)
-    lake_of(store, OTHERS).adopt(OURS)
+    lake_of(store, OTHERS).file.adopt(OURS)
     moment = CLAIM_SECONDS
     with pytest.raises(NotOwner):
         landing.put("ticker", "upbit", "topic-0-2", ROWS)
@@ -187,8 +187,8 @@ def test_D25_a_damaged_lake_file_is_one_line_with_the_remedy(tmp_path: Path, con
         partial(again.read, "ticker", "upbit", WINDOW),
         partial(again.windows, "ticker", "upbit"),
         partial(again.landing.put, "ticker", "upbit", "topic-0-1", ROWS),
-        again.owner,
-        partial(again.adopt, OURS),
+        again.file.owner,
+        partial(again.file.adopt, OURS),
         partial(commit, lake, 2.0),
     ]
     for read in reads:

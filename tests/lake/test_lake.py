@@ -192,7 +192,7 @@ def test_the_same_rows_from_other_offsets_become_the_next_generation(lake: Lake)
 
 
 def test_provenance_cannot_speak_for_the_lake(lake: Lake) -> None:
-    with pytest.raises(ValueError, match=r"the lake itself says .'generation', 'rows'.: leave it out"):
+    with pytest.raises(ValueError, match=r"the lake itself writes .'generation', 'rows'.: leave it out"):
         lake.commit("ticker", "upbit", WINDOW, ROWS, {"rows": 3, "generation": 1})
 
 

@@ -22,7 +22,7 @@ from coin_platform.errors import Conflict, Damaged, NotOwner, Smaller
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import FolderStore, Lake
 from coin_platform.lake.deployment import Deployment
-from coin_platform.lake.lake import Held
+from coin_platform.lake.objects import StoredWindow
 from coin_platform.lake.s3 import S3Store
 from coin_platform.model import Channel, Kind, Microseconds, Window
 from coin_platform.orchestration import materialise
@@ -212,7 +212,7 @@ def test_D2_another_deployment_does_not_overwrite_a_window_until_it_adopts_the_l
         with pytest.raises(NotOwner, match=r"deployment one \(host:/one\), and we are two \(host:/two\): .*adopt"):
             world.raw(window, second)
     assert (world.rows(FIRST), world.rows(SECOND)) == (20, -1)
-    second.adopt(second.owner())
+    second.file.adopt(second.file.owner())
     world.raw(FIRST, second)
     assert world.rows(FIRST) == 25
     with pytest.raises(NotOwner, match="belongs to deployment two"):
@@ -333,7 +333,7 @@ class Overtaken(Lake):
 
     happens: Callable[[], object] = staticmethod(lambda: None)
 
-    def load(self, table: str, exchange: str | None, window: Window) -> Held | None:
+    def load(self, table: str, exchange: str | None, window: Window) -> StoredWindow | None:
         held = super().load(table, exchange, window)
         if table == "raw_ticker":
             happens, self.happens = self.happens, lambda: None
