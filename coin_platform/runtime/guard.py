@@ -1,6 +1,6 @@
 """Runs a command that ends, with all that it starts, when the process that wanted it ends: `coin up`, the demo.
 
-`python -m coin_platform.guard LOG COMMAND…`, in a session of its own, with a pipe as its standard input. Only the owner
+`python -m coin_platform.runtime.guard LOG COMMAND…`, in a session of its own, with a pipe as its standard input. Only the owner
 holds the other end of that pipe, so that the guard sees the owner's end, also an end by `kill -9`.
 """
 

@@ -441,7 +441,7 @@ def test_F5_the_records_of_a_guest_are_sent_by_its_host_and_then_by_itself(tmp_p
 _ENDLESS = """
 import sys, itertools
 from pathlib import Path
-from coin_platform.kafka import KafkaBroker
+from coin_platform.broker.kafka import KafkaBroker
 
 broker = KafkaBroker([sys.argv[1]], Path(sys.argv[2]), patience=0.05)
 for number in itertools.count():

@@ -21,10 +21,10 @@ MIB = 1 << 20
 SPOOL = """
 import json, logging, resource, sys, time
 from pathlib import Path
-from coin_platform.kafka import KafkaBroker
+from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.errors import DeliveryError
 from coin_platform.model import Kind
-from coin_platform.wire import Header
+from coin_platform.records import Header
 
 logging.basicConfig(level=logging.ERROR)
 servers, spool, topic, limit, most = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])

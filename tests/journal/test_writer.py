@@ -45,8 +45,7 @@ def offsets(path: Path, start: int = 0) -> list[int]:
 def process(code: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
     """Run Python code in a process of its own, with the journal's names at hand; it is killed in the end."""
     preamble = (
-        "import sys, time\nfrom pathlib import Path\nfrom coin_platform.journal import *\n"
-        "from coin_platform.journal_reader import *\npath = Path(sys.argv[1])\n"
+        "import sys, time\nfrom pathlib import Path\nfrom coin_platform.journal import *\npath = Path(sys.argv[1])\n"
     )
     command = [sys.executable, "-c", preamble + code, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -440,7 +439,9 @@ def test_a_closed_journal_says_so_and_may_be_closed_again(path: Path) -> None:
 
 
 def test_a_second_writer_is_told_who_the_first_one_is(path: Path) -> None:
-    with process("journal = Journal(path); journal.flush(); print('open', flush=True); time.sleep(60)", path) as child:
+    with process(
+        "journal = JournalWriter(path); journal.flush(); print('open', flush=True); time.sleep(60)", path
+    ) as child:
         assert line(child) == "open"
         with pytest.raises(PartitionBusy, match=rf"journal {path} is being written by process {child.pid}: end"):
             JournalWriter(path)
@@ -556,7 +557,7 @@ def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
 
 def test_all_that_was_flushed_survives_kill_9_and_the_partition_is_free(path: Path) -> None:
     append = """
-journal = Journal(path)
+journal = JournalWriter(path)
 for n in range(10**9):
     journal.append("h", b"%d" % n)
     if n % 50 == 49:
@@ -639,7 +640,7 @@ def test_a_full_disk_is_one_line_with_file_and_remedy_and_loses_nothing_stored(p
     fill = """
 import resource
 from coin_platform.errors import DeliveryError
-journal = Journal(path)
+journal = JournalWriter(path)
 journal.append("h", b"safe")
 journal.flush()
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))

@@ -365,7 +365,7 @@ def test_S4_runs_with_other_results_never_overwrite_each_other_unseen(lake: Lake
 COUNT = """
 import pathlib, sys
 from coin_platform.errors import Conflict
-from coin_platform.store import FolderStore
+from coin_platform.lake.folder import FolderStore
 store = FolderStore(pathlib.Path(sys.argv[1]))
 print("ready", flush=True)
 wins = 0
@@ -521,7 +521,7 @@ def test_a_file_where_the_folder_should_be_is_one_line_with_path_and_remedy(tmp_
 FULL = """
 import pathlib, resource, sys
 from coin_platform.errors import LakeError
-from coin_platform.store import FolderStore
+from coin_platform.lake.folder import FolderStore
 store = FolderStore(pathlib.Path(sys.argv[1]))
 etag = store.put("t/x", b"old", None)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -34,8 +34,8 @@ while True:
 """
 OWNER = """
 import os, pathlib, sys, time
-from coin_platform import guard
-from coin_platform.home_lock import held
+from coin_platform.runtime import guard
+from coin_platform.runtime.home_lock import held
 folder = pathlib.Path(sys.argv[1])
 with held(folder / "lock", "coin up", "end it") as lock:
     tree = [sys.executable, str(folder / "tree.py"), str(folder)]
@@ -124,7 +124,7 @@ def test_D11_a_command_that_ignores_the_request_is_ended_by_force(
     stubborn = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print('begun', flush=True); signal.pause()"
     environment = {**os.environ, "DRAIN": "0.1"}
     run = (
-        "import os, sys; from pathlib import Path; from coin_platform import guard; guard.DRAIN_SECONDS = 0.1; "
+        "import os, sys; from pathlib import Path; from coin_platform.runtime import guard; guard.DRAIN_SECONDS = 0.1; "
         "sys.exit(guard.main(Path(sys.argv[1]), sys.argv[2:]))"
     )
     log = tmp_path / "logs" / "log"
@@ -156,7 +156,7 @@ def test_D11_a_terminal_that_closes_ends_a_process_unless_nohup_says_otherwise(m
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_D11_a_command_that_serves_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
     serve = (
-        "import asyncio; from coin_platform.commands.signals import until_signal\n"
+        "import asyncio; from coin_platform.runtime.stop import until_signal\n"
         "async def work(stop):\n    print('begun', flush=True)\n    await stop.wait()\n    print('drained')\n"
         "until_signal(work)"
     )

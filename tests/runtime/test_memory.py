@@ -7,7 +7,7 @@ import pytest
 
 HOLDING = """
 import time
-from coin_platform import memory
+from coin_platform.runtime import memory
 
 def held():
     [line] = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]
