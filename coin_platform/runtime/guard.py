@@ -1,7 +1,7 @@
-"""Runs a command that ends, with all that it starts, when the process that wanted it ends: `coin up`, the demo.
+"""Run a command that ends, with all that it starts, when its owner ends. Owners are `coin up` and the demo.
 
-`python -m coin_platform.runtime.guard LOG COMMAND…`, in a session of its own, with a pipe as its standard input. Only the owner
-holds the other end of that pipe, so that the guard sees the owner's end, also an end by `kill -9`.
+The owner starts `python -m coin_platform.runtime.guard LOG COMMAND…` in a session of its own, with a pipe as standard
+input. Only the owner holds the other end of that pipe. So the guard sees the owner's end, also an end by `kill -9`.
 """
 
 import contextlib

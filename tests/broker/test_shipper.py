@@ -302,7 +302,7 @@ def test_K1_A6_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carr
 ) -> None:
     """Or the next round has all that waits, and the line carries it, in vain, until Kafka's client gives it up."""
     for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.25, "_ANSWER": 0.6, "_LEAST": 256}.items():
-        monkeypatch.setattr(f"coin_platform.broker.contract.shipper.{name}", value)
+        monkeypatch.setattr(f"coin_platform.broker.shipper.{name}", value)
     cluster.speed = 4_000
     with shipping(tmp_path, cluster) as shipper:
         append(shipper, range(1_000, 1_200))  # 0.2 s
@@ -318,7 +318,7 @@ def test_K1_A6_late_answers_are_no_narrow_line(
 ) -> None:
     """Or a line with seconds of latency carries the least that a round may have, and ever more waits."""
     for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.4, "_LEAST": 256}.items():
-        monkeypatch.setattr(f"coin_platform.broker.contract.shipper.{name}", value)
+        monkeypatch.setattr(f"coin_platform.broker.shipper.{name}", value)
     cluster.latency = 0.1
     with shipping(tmp_path, cluster) as shipper:
         append(shipper, range(1_000, 1_001))

@@ -26,7 +26,7 @@ class Clocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monotonic = 1000.0
         self.wall = time.time()
-        monkeypatch.setattr("coin_platform.orchestration.long_runs.time.time", lambda: self.wall)
+        monkeypatch.setattr("coin_platform.orchestration.lease.time.time", lambda: self.wall)
         monkeypatch.setattr(
             Lease, "kill", lambda lease, run_id: None
         )  # the process that beats here is that of the tests
@@ -188,7 +188,7 @@ def test_a_frozen_process_is_known_again_after_a_step_of_the_wall_clock(
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         frozen = psutil.Process(child.pid)
         with monkeypatch.context() as patch:
-            patch.setattr("coin_platform.orchestration.long_runs.psutil.Process", lambda *_: frozen)
+            patch.setattr("coin_platform.orchestration.lease.psutil.Process", lambda *_: frozen)
             Lease(instance, JOB.name).renew(run.run_id)
         real, boot = psutil.Process.create_time, psutil.boot_time
         monkeypatch.setattr(psutil.Process, "create_time", lambda self: real(self) + HOUR)
