@@ -16,7 +16,7 @@ from coin_platform.exchanges.parsing import from_rfc3339
 from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Frame, Kind, Pair, Ticker, Trade
 from coin_platform.simulator.recordings import read
 from coin_platform.tables import processed, schema
-from coin_platform.tables.transform import Entry, columns
+from coin_platform.tables.rows import Entry, Row, columns_of
 from tests.kit.recordings import files
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +112,7 @@ def values(event: Event) -> dict[str, Any]:
         return {name: getattr(event, name) for name in ROWS[Channel.ORDERBOOK] if name != "sequence"} | {
             "sequence": event.last_sequence
         }
-    return columns(event)
+    return columns_of(event)
 
 
 def recorded(cell: Cell) -> list[tuple[Frame, Event, dict[str, Any]]]:
@@ -248,10 +248,9 @@ def test_the_processed_tickers_have_the_values_that_the_document_names() -> None
     for exchange, source, texts in contract():
         place = exchange, Channel.TICKER, source
         for _, event, value in said()[place]:
-            row = dict.fromkeys(schema.TICKER_COLUMNS) | {"pair": str(getattr(event, "pair", ""))}
-            record = json.loads(
-                processed.encode(EXCHANGES[exchange], Channel.TICKER, Entry(tuple(row.values()), event))
-            )
+            columns = dict.fromkeys(schema.TICKER_COLUMNS) | {"pair": str(getattr(event, "pair", ""))}
+            row = Row(tuple(columns.values()), None, received_time=0, log_time=0, offset=0, index=0)
+            record = json.loads(processed.encode(EXCHANGES[exchange], Channel.TICKER, Entry(row, event)))
             for name, text in texts.items():
                 column, _, native = text.partition(" ")
                 assert text == NULL or native == f"({described[place, column].split(', or null')[0]})", (

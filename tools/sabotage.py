@@ -34,7 +34,7 @@ SABOTAGES = (
     Sabotage(
         *("S1", "frames are known by their identity"),
         "coin_platform/tables/transform.py",
-        "        if skipped is None:\n            return Outcome.DUPLICATE, []\n",
+        "        if skipped is None:\n            return FrameOutcome.DUPLICATE, []\n",
         "",
         ("tests/tables", "tests/preprocess"),
     ),
@@ -167,7 +167,7 @@ SABOTAGES = (
     Sabotage(
         *("S7", "what cannot be decoded becomes a dead letter"),
         "coin_platform/tables/transform.py",
-        "self.dead.append(Dead(record, header, error))",
+        "self.dead.append(DeadRecord(record, header, error))",
         "pass",
         ("tests/tables", "tests/preprocess"),
     ),

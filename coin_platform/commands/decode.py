@@ -118,8 +118,8 @@ def _describe(line: int, event: Event) -> dict[str, Any]:
     import msgspec
 
     from coin_platform.commands.decode import word_of
-    from coin_platform.tables.transform import columns
+    from coin_platform.tables.rows import columns_of
 
-    body = columns(event)
+    body = columns_of(event)
     pair: Pair | None = getattr(event, "pair", None)
     return {"kind": word_of(event), "line": line, **({"pair": str(pair)} if pair else {}), **msgspec.to_builtins(body)}

@@ -260,9 +260,9 @@ def _cells(quote: Quote) -> tuple[str, ...]:
 
 
 def _columns(event: Ticker) -> dict[str, Any]:
-    from coin_platform.tables.transform import columns
+    from coin_platform.tables.rows import columns_of
 
-    return columns(event)
+    return columns_of(event)
 
 
 def _number(text: str | None) -> str:

@@ -18,7 +18,7 @@ from coin_platform.lake import Lake, open_lake
 from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import digest
-from coin_platform.tables.transform import Outcome
+from coin_platform.tables.transform import FrameOutcome
 from coin_platform.topic_names import processed_topic
 
 
@@ -57,15 +57,17 @@ def balance(lake: Lake, found: Sequence[Source], sent: Counter[str], data: Count
         names = [digest(payload) for payload in frames["payload"]]
         stored.update(names)
         facts = [lake.provenance(channel, kind.name, window) or {} for window in lake.windows(channel, kind.name)]
-        outcomes = Counter({name: sum(int(fact[f"frames_{name}"]) for fact in facts) for name in Outcome})
+        outcomes = Counter({name: sum(int(fact[f"frames_{name}"]) for fact in facts) for name in FrameOutcome})
         # a book that is bridged over REST waits for it; other books have no such excuse
         declared += (
-            outcomes[Outcome.DUPLICATE] + outcomes[Outcome.IGNORED] + kind.is_bridged * outcomes[Outcome.INVALID]
+            outcomes[FrameOutcome.DUPLICATE]
+            + outcomes[FrameOutcome.IGNORED]
+            + kind.is_bridged * outcomes[FrameOutcome.INVALID]
         )
         told = sum(name in data for name in names)
         # frames over REST are not in the log of what was sent, so this can only err on the strict side
         rest = sum(int(fact["frames"]) for fact in facts) - frames.height
-        without += max(0, told + rest - outcomes[Outcome.ROWS] - outcomes[Outcome.DEAD]) if facts else told
+        without += max(0, told + rest - outcomes[FrameOutcome.ROWS] - outcomes[FrameOutcome.DEAD]) if facts else told
     return Balance(
         sent=sum(sent.values()),
         missing=(sent - stored).total(),

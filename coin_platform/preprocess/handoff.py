@@ -1,9 +1,9 @@
 """Rows on their way from the lane that made them to the lander of the same process, which need not make them again."""
 
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from coin_platform.tables.transform import Row
+from coin_platform.tables.rows import Row
 
 MOST = 4_000  # rows that wait: bounds memory while nobody takes them
 
@@ -38,9 +38,4 @@ class Handoff:
             if not start <= position < stop or len(rows) < least:
                 return None
             self._held = Given(stop, stop, [])
-        return Given(position, stop, [row for row in rows if _offset(row) >= position])
-
-
-def _offset(row: Row) -> int:
-    offset: Any = row[-2]  # see `transform.origin`
-    return int(offset)
+        return Given(position, stop, [row for row in rows if row.offset >= position])

@@ -27,7 +27,8 @@ from coin_platform.records import Record
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables.dataframes import rows_table
-from coin_platform.tables.transform import Row, Transform
+from coin_platform.tables.rows import Row
+from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import group
 
 logger = logging.getLogger(__name__)

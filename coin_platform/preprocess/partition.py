@@ -22,10 +22,11 @@ from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.metrics import BATCH, DEAD, LAG, LATENCIES, PROCESSED
 from coin_platform.records import Header, Record, unpack_dated
 from coin_platform.settings import Settings
-from coin_platform.tables import dead_letters, processed, schema
+from coin_platform.tables import dead_letters, processed
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.frame_numbers import ANY_COLLECTOR, SAME_COLLECTOR, LastNumber, LastNumbers
-from coin_platform.tables.transform import Dead, Entry, Row, Transform
+from coin_platform.tables.rows import Entry, Row
+from coin_platform.tables.transform import DeadRecord, Transform
 from coin_platform.topic_names import group
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ TAKE_OVER: Microseconds = 60 * SECOND  # in which two collectors may log when on
 LONGEST_LOOK: Microseconds = 3600 * SECOND  # how far back a worker that begins reads trades: takes seconds, not more
 TAIL = 500  # records looked at for where the last run stopped, and at least before the position for what was seen
 REGISTRY.register(LATENCIES)
-_EXCHANGE, _RECEIVED, _LOGGED = (list(schema.CURATED[Channel.TICKER]).index(name) for name in schema.WHEN)  # in all
 
 
 def prepared(
@@ -291,7 +291,7 @@ class Partition:
             entries, values = dead_letters.encoded(transform, record)
         is_given_up = record.offset in self._given_up  # or it were here, and redriven, too
         for entry, value in zip(entries, values, strict=False) if not is_given_up else ():
-            if Place(record.offset, entry.row[-1]) > self._written:  # the last column is the index
+            if Place(record.offset, entry.row.index) > self._written:
                 self._broker.append(self.out, self.source.partition, record.header, value)
                 self._processed.inc()
         for dead in transform.dead:
@@ -306,10 +306,10 @@ class Partition:
         transform.faults.clear()
         return [entry.row for entry in entries]
 
-    def _tell(self, dead: Dead) -> None:
+    def _tell(self, dead: DeadRecord) -> None:
         """Log a fault of ours with its traceback, once for each class of error; the dead letters have them all."""
-        if dead.is_ours and dead.kind not in self._told_faults:
-            self._told_faults.add(dead.kind)
+        if dead.is_ours and dead.error_class not in self._told_faults:
+            self._told_faults.add(dead.error_class)
             logger.error("%s: offset %d: %s", self, dead.record.offset, dead.reason, exc_info=dead.error)
 
     def _last(self, topic: str, place: Callable[[Record], Place | None], begin: int, end: int) -> tuple[Place, bool]:
@@ -366,7 +366,7 @@ def _letter_place(record: Record) -> Place | None:
 
 def _times(record: Record, entries: Sequence[Entry]) -> Times:
     """Return when a record was where; what REST answers say happened any time before."""
-    rows: list[Any] = [entry.row for entry in entries]
     is_live = record.header.startswith(f"{Kind.SOCKET},")
-    newest = max((row[_EXCHANGE] for row in rows if row[_EXCHANGE] is not None), default=None) if is_live else None
-    return Times(newest, rows[0][_RECEIVED], rows[0][_LOGGED])
+    exchange_times = [time for entry in entries if (time := entry.row.exchange_time) is not None] if is_live else []
+    first = entries[0].row
+    return Times(max(exchange_times, default=None), first.received_time, first.log_time)

@@ -88,7 +88,7 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
         transform = Transform(source)  # alone: what became of the book since does not matter to it
         entries, values = dead_letters.encoded(transform, letter.record, is_redriven=True)
         for entry, value in zip(entries, values, strict=False):  # none are encoded, or all
-            if (letter.offset, entry.row[-1]) not in rows:  # the last column is the index
+            if (letter.offset, entry.row.index) not in rows:
                 broker.append(out, partition, letter.header, value)
         if transform.dead and letter.offset not in letters:
             again = dead_letters.letter(source, transform.dead[0], clock(), letter.attempts + 1)

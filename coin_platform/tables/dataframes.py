@@ -14,7 +14,9 @@ from coin_platform.records import Header, Record, unpack_dated
 from coin_platform.tables import candle, schema
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
 from coin_platform.tables.orderbook import FaultKind
-from coin_platform.tables.transform import Dead, Outcome, Row, Transform, origin
+from coin_platform.tables.rows import Row, origin
+from coin_platform.tables.schema import Values
+from coin_platform.tables.transform import DeadRecord, FrameOutcome, Transform
 
 
 class Batch(NamedTuple):
@@ -30,7 +32,7 @@ class Batch(NamedTuple):
         counted = self.transform
         return {
             "frames": sum(counted.frames.values()),
-            **{f"frames_{outcome}": counted.frames[outcome] for outcome in Outcome},
+            **{f"frames_{outcome}": counted.frames[outcome] for outcome in FrameOutcome},
             "rows_emitted": counted.emitted,
             "rows_repeated": counted.repeated,
             "rows_replaced": counted.replaced,
@@ -62,13 +64,13 @@ def batch(
         table = candle.latest(table.lazy(), *candle.KEY).collect()
     else:
         table = table.sort("pair", "offset", "index")
-    letters = [(each.record, Letter(each.kind, each.reason, __version__)) for each in transform.dead]
+    letters = [(each.record, Letter(each.error_class, each.reason, __version__)) for each in transform.dead]
     return Batch(table, dead_table(source, letters), transform)
 
 
 def rows_table(channel: Channel, rows: Sequence[Row]) -> pl.DataFrame:
     """Return rows as a table of a channel, in their order."""
-    return _table(rows, schema.CURATED[channel])
+    return _table([row.columns for row in rows], schema.CURATED[channel])
 
 
 def raw_table(records: Iterable[Record]) -> pl.DataFrame:
@@ -109,11 +111,11 @@ def dead_table(source: Source, dead: Iterable[tuple[Record, Letter]]) -> pl.Data
     return _table([_dead(source, record, letter) for record, letter in dead], schema.DEAD)
 
 
-def dead_facts(dead: Iterable[Dead]) -> list[tuple[str, str, list[int]]]:
+def dead_facts(dead: Iterable[DeadRecord]) -> list[tuple[str, str, list[int]]]:
     """Return why which offsets are dead, for the footer of the channel's table: error, reason, offsets."""
     offsets = defaultdict[tuple[str, str], list[int]](list)
     for each in dead:
-        offsets[each.kind, each.reason].append(each.record.offset)
+        offsets[each.error_class, each.reason].append(each.record.offset)
     return [(*why, places) for why, places in offsets.items()]
 
 
@@ -137,7 +139,7 @@ def dead_of(facts: Mapping[str, Any], raw: pl.DataFrame) -> Iterator[tuple[Recor
         yield record, letters[record.offset]
 
 
-def _dead(source: Source, record: Record, letter: Letter) -> Row:
+def _dead(source: Source, record: Record, letter: Letter) -> Values:
     header = _header(record)
     place = origin(source, record, header, 0)
     time = header.received_time if header else None
@@ -153,7 +155,7 @@ def _header(record: Record) -> Header | None:
     return header if header.pack() == record.header else None
 
 
-def _raw(record: Record) -> Row:
+def _raw(record: Record) -> Values:
     header = _header(record)
     if header is None:
         text = record.header.encode(errors="backslashreplace").decode()
@@ -163,7 +165,7 @@ def _raw(record: Record) -> Row:
     return (record.offset, record.time, kind.value, epoch, connection, number, received_time, pair, record.value)
 
 
-def _table(rows: Sequence[Row], columns: pl.Schema) -> pl.DataFrame:
+def _table(rows: Sequence[Values], columns: pl.Schema) -> pl.DataFrame:
     # columns, not rows: building from tuples takes half as long again
     values = zip(*rows, strict=True) if rows else ([] for _ in columns)
     return pl.DataFrame(

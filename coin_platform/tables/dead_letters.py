@@ -12,7 +12,8 @@ from coin_platform.exchanges.base import Source
 from coin_platform.model import Microseconds
 from coin_platform.records import Record
 from coin_platform.tables import processed
-from coin_platform.tables.transform import Dead, Entry, Transform
+from coin_platform.tables.rows import Entry
+from coin_platform.tables.transform import DeadRecord, Transform
 
 TRACEBACK = 2_000  # characters kept, the innermost
 
@@ -94,12 +95,12 @@ def encoded(transform: Transform, record: Record, *, is_redriven: bool = False) 
             processed.encode(source.exchange, source.channel, entry, is_redriven=is_redriven) for entry in entries
         ]
     except Exception as error:  # whatever it is: a dead letter says it
-        transform.dead.append(Dead(record, None, error))
+        transform.dead.append(DeadRecord(record, None, error))
         return entries, []
     return entries, values
 
 
-def letter(source: Source, dead: Dead, time: Microseconds, attempts: int = 1) -> DeadLetter:
+def letter(source: Source, dead: DeadRecord, time: Microseconds, attempts: int = 1) -> DeadLetter:
     """Return the dead letter of a record that could not be decoded at `time`."""
     trace = "".join(traceback.format_exception(dead.error)).encode(errors="backslashreplace").decode()
     return DeadLetter(
@@ -110,7 +111,7 @@ def letter(source: Source, dead: Dead, time: Microseconds, attempts: int = 1) ->
         exchange=source.exchange.name,
         channel=source.channel.value,
         header=dead.record.header,
-        error=dead.kind,
+        error=dead.error_class,
         reason=dead.reason,
         traceback=trace[-TRACEBACK:],
         code=__version__,

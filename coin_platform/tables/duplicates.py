@@ -82,7 +82,7 @@ class Duplicates:
 
     def __init__(self, start: int = 0) -> None:
         self.is_open = start > 0  # something may have to be compared: else nobody need ask
-        self.lives: dict[Identity, _Life] = {}
+        self.connections: dict[Identity, _Life] = {}
         self._start = start
         self._epoch = 0  # the highest
         self._contested: frozenset[Identity] = frozenset()  # those that overlap with another
@@ -91,7 +91,7 @@ class Duplicates:
         self.newest: dict[Pair, tuple[Record, Header, int]] = {}  # the event told last that has no number
         self._hashed = (-1, b"")  # offset and hash of the frame that was asked for last
 
-    def own(self, record: Record, header: Header, facts: Facts) -> None:
+    def take_own_record(self, record: Record, header: Header, facts: Facts) -> None:
         """Take one of our own records: it says when a connection begins and ends, and what it carries."""
         identity = (header.epoch, header.connection)
         life = self._open(identity, record, record.offset if header.kind is Kind.OPENED else -1)
@@ -106,8 +106,8 @@ class Duplicates:
             self._greet(identity, life, record)
         self._forget(record)
 
-    def heard(self, record: Record, identity: Identity) -> None:
-        """Take note of a frame; needed while the overlap `is_open` and for a connection that is not in `lives`."""
+    def take_frame(self, record: Record, identity: Identity) -> None:
+        """Take note of a frame. Needed while the overlap `is_open`, and for a connection not in `connections`."""
         self._open(identity, record, -1)
         self._forget(record)
 
@@ -121,7 +121,7 @@ class Duplicates:
         if not is_kept and not self._copies:
             return False
         key = (self._hash(record, header), index)
-        copies, since = self._copies.get(key, []), self.lives[identity].since
+        copies, since = self._copies.get(key, []), self.connections[identity].since
         for copy in copies:
             if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:
                 copy.by.add(identity)
@@ -137,10 +137,10 @@ class Duplicates:
         a successor may be ahead of a connection that has still to bring what lies between.
         """
         identity = (header.epoch, header.connection)
-        life = self.lives[identity]
+        life = self.connections[identity]
         is_told = self.is_open and any(
             other is not life and (other.closed is None or other.closed > life.since) and other.has(pair, sequence)
-            for other in self.lives.values()
+            for other in self.connections.values()
         )
         life.add(pair, sequence, first)
         return is_told
@@ -150,7 +150,7 @@ class Duplicates:
         for pair, (told, header, index) in self.newest.items():
             if life.pairs is None or str(pair) in life.pairs:
                 key = (self._hash(told, header), index)
-                self._keep(_Copy(key, record.offset, told.time, {*self.lives} - {identity}))
+                self._keep(_Copy(key, record.offset, told.time, {*self.connections} - {identity}))
 
     def _keep(self, copy: _Copy) -> None:
         self._copies.setdefault(copy.key, []).append(copy)
@@ -158,20 +158,20 @@ class Duplicates:
 
     def _open(self, identity: Identity, record: Record, since: int) -> _Life:
         """Return what is known of a connection that a record has just come from; it is new if nothing is."""
-        life, epoch = self.lives.get(identity), identity[0]
+        life, epoch = self.connections.get(identity), identity[0]
         if epoch > self._epoch:
             self._epoch = epoch
-            for other in self.lives.values():
+            for other in self.connections.values():
                 other.left = other.left or record.time
         if life is None or life.closed is not None:
-            life = self.lives[identity] = _Life(since)
+            life = self.connections[identity] = _Life(since)
             self._compare()
         life.left = record.time if epoch < self._epoch else None
         return life
 
     def _compare(self) -> None:
         """Find out who overlaps: their number is small, and it changes a few times a day."""
-        pairs = combinations(self.lives.items(), 2)
+        pairs = combinations(self.connections.items(), 2)
         self._contested = frozenset(
             name for (one, life), (other, its) in pairs if life.shares(its) for name in (one, other)
         )
@@ -184,12 +184,14 @@ class Duplicates:
             left = [copy for copy in self._copies.pop(over.key) if copy is not over]
             if left:
                 self._copies[over.key] = left
-        gone = [identity for identity, life in self.lives.items() if life.left is not None and life.left < horizon]
+        gone = [
+            identity for identity, life in self.connections.items() if life.left is not None and life.left < horizon
+        ]
         for identity in gone:
-            del self.lives[identity]
+            del self.connections[identity]
         if gone:
             self._compare()
-        is_leaving = any(life.left is not None for life in self.lives.values())
+        is_leaving = any(life.left is not None for life in self.connections.values())
         self.is_open = bool(self._contested or self._copies or is_leaving or record.offset < self._start)
 
     def _hash(self, record: Record, header: Header) -> bytes:

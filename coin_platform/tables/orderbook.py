@@ -4,16 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Set
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from coin_platform.book import Applied, Book, Side
 from coin_platform.errors import BookError, ChecksumMismatch
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Kind, Pair, Subscribed
 from coin_platform.records import Checkpoint, Facts, Header
-from coin_platform.tables.schema import LEVELS
-
-Values: TypeAlias = tuple[object, ...]
+from coin_platform.tables.schema import LEVELS, Values
 
 
 class FaultKind(StrEnum):

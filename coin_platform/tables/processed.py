@@ -29,7 +29,7 @@ from coin_platform.model import (
 from coin_platform.records import Record
 from coin_platform.records import unpack as unpack_header
 from coin_platform.tables import schema
-from coin_platform.tables.transform import Entry
+from coin_platform.tables.rows import Entry
 from coin_platform.topic_names import REGION_TITLES
 
 _COLUMNS = {channel: tuple(columns) for channel, columns in schema.CURATED.items()}
@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: bool = False) -> bytes:
     """Return the processed record of one entry; a dead letter that passed at last says so."""
-    value: dict[str, Any] = dict(zip(_COLUMNS[channel], entry.row, strict=True))
+    value: dict[str, Any] = dict(zip(_COLUMNS[channel], entry.row.columns, strict=True))
     pair: Pair = entry.event.pair
     body = {
         "region": REGION_TITLES[exchange.region],
@@ -46,10 +46,10 @@ def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: b
         "coin_symbol": pair.base,
         **_BODIES[channel](entry.event, value),
         "quote": pair.quote,
-        "received_time": time_text(value["received_time"]),
+        "received_time": time_text(entry.row.received_time),
         "transport": value["transport"],
-        "offset": value["offset"],
-        "index": value["index"],
+        "offset": entry.row.offset,
+        "index": entry.row.index,
         **({"redriven": True} if is_redriven else {}),
     }
     return _encode(body)

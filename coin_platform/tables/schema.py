@@ -20,6 +20,7 @@ LEVELS = 10  # best levels of each side that the order book table keeps
 TIME = pl.Datetime("us", "UTC")
 
 Columns: TypeAlias = dict[str, pl.DataType | DataTypeClass]
+Values: TypeAlias = tuple[object, ...]  # of several columns, in the order of the schema
 
 WHEN: Columns = {
     "exchange_time": TIME,  # when the exchange says it happened; null where it does not say

@@ -31,7 +31,7 @@ from coin_platform.records import Facts, Header
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables.dataframes import Batch, batch
-from coin_platform.tables.transform import Outcome
+from coin_platform.tables.transform import FrameOutcome
 from infra.stack import Kafka, SeaweedFS
 from tests.kit.recordings import frames
 from tests.kit.s3 import s3_client, scan_options
@@ -412,7 +412,7 @@ def test_D1_a_table_gets_fewer_rows_of_the_same_raw_content_only_by_other_code(
     def fewer(*arguments: Any) -> Batch:
         whole = batch(*arguments)
         counts = whole.transform.frames
-        counts[Outcome.ROWS], counts[Outcome.CONTROL], whole.transform.emitted = 4, 15, 4
+        counts[FrameOutcome.ROWS], counts[FrameOutcome.CONTROL], whole.transform.emitted = 4, 15, 4
         return whole._replace(rows=whole.rows.head(4))
 
     monkeypatch.setattr(materialise, "batch", fewer)

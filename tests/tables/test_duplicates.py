@@ -28,8 +28,10 @@ from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import open_log
 from coin_platform.simulator.server import Simulator
+from coin_platform.tables import schema
 from coin_platform.tables.dataframes import Batch, batch
 from coin_platform.tables.duplicates import LEAD
+from coin_platform.tables.rows import Row
 from coin_platform.tables.transform import Transform
 from tests.kit.kraken import until
 from tests.kit.log import TIME, conserves
@@ -259,8 +261,13 @@ def test_bytes_are_remembered_for_as_long_as_a_window_reads_back_and_no_longer_t
     transform = Transform(UPBIT)
     for record in log.records:
         transform.feed(record)
-    overlap = transform._overlap
-    assert (overlap.is_open, list(overlap.lives), overlap._copies, len(overlap._order)) == (False, [(1, "b")], {}, 0)
+    overlap = transform._duplicates
+    assert (overlap.is_open, list(overlap.connections), overlap._copies, len(overlap._order)) == (
+        False,
+        [(1, "b")],
+        {},
+        0,
+    )
 
 
 def test_a_connection_whose_begin_lies_before_what_is_fed_overlaps_from_its_first_frame() -> None:
@@ -475,7 +482,7 @@ def test_a_connection_of_an_older_epoch_that_is_silent_is_over() -> None:
     log.say("b", ticker(2), epoch=2)
     transform = Transform(UPBIT)
     assert [len(transform.feed(record)) for record in log.records] == [0, 1, 0, 0, 1, 1]
-    assert (transform._overlap.is_open, list(transform._overlap.lives)) == (False, [(2, "b")])
+    assert (transform._duplicates.is_open, list(transform._duplicates.connections)) == (False, [(2, "b")])
     log.say("a", ticker(3), epoch=1)  # it was not dead
     log.say("b", ticker(3), epoch=2)
     log.own(Kind.CHECKPOINT, "a", Facts(pairs=["BTC-KRW"]), epoch=1)
@@ -590,11 +597,12 @@ def rotations(draw: st.DrawFn) -> Rotation:
     return Rotation(total, start, end, before, order, pauses)
 
 
-def events(source: Source, rows: Iterable[tuple[object, ...]]) -> list[object]:
+def events(source: Source, rows: Iterable[Row]) -> list[object]:
     """Return what tells the events of rows apart: price, id, size or sequence."""
-    at = {Channel.TICKER: 4, Channel.TRADE: 4, Channel.CANDLE: 8, Channel.ORDERBOOK: 5}[source.channel]
-    at = 8 if source is UPBIT_BOOKS else at
-    return sorted((row[at] for row in rows), key=lambda value: float(str(value)))
+    names = {Channel.TICKER: "last", Channel.TRADE: "id", Channel.CANDLE: "close", Channel.ORDERBOOK: "sequence"}
+    name = "best_bid_size" if source is UPBIT_BOOKS else names[source.channel]
+    position = schema.CURATED[source.channel].names().index(name)
+    return sorted((row.columns[position] for row in rows), key=lambda value: float(str(value)))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -623,7 +631,7 @@ def test_a_log_that_is_fed_again_or_cut_anywhere_gives_the_same_rows(
     assert [row for record in again for row in transform.feed(record)] == []
     start = data.draw(st.integers(0, len(records)), label="start")
     cut = Transform(case.source, start)
-    assert [row for record in records for row in cut.feed(record)] == [row for row in told if row[-2] >= start]  # type: ignore[operator]
+    assert [row for record in records for row in cut.feed(record)] == [row for row in told if row.offset >= start]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -753,7 +761,7 @@ def assert_each_event_is_one_row(stored: dict[Source, list[Record]]) -> Counter[
     for place, records in stored.items():
         result, transform = batch(place, records), Transform(place)
         assert conserves(result) and result.counts["faults"] == 0, place
-        rows = [(record.offset, int(str(entry.row[-1]))) for record in records for entry in transform.entries(record)]
+        rows = [(record.offset, entry.row.index) for record in records for entry in transform.entries(record)]
         alike: Alike = defaultdict(dict)
         events = {record.offset: list(said(place, record, alike)) for record in records}
         told = Counter(events[offset][index] for offset, index in rows)

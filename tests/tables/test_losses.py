@@ -11,7 +11,7 @@ from coin_platform.records import Checkpoint, Facts, Header, Record
 from coin_platform.tables.dataframes import Batch, batch
 from coin_platform.tables.gap_table import Fault, Gaps
 from coin_platform.tables.orderbook import FaultKind
-from coin_platform.tables.transform import Outcome, Transform
+from coin_platform.tables.transform import FrameOutcome, Transform
 from tests.kit.log import TIME, conserves
 from tests.kit.recordings import frames
 
@@ -225,7 +225,7 @@ def test_R1_R4_a_change_that_our_code_fails_on_costs_the_book_until_a_checkpoint
     transform = Transform(books.source)
     rows = [row for record in books.records for row in transform.feed(record)]
     assert [letter.record.offset for letter in transform.dead] == [dead]
-    assert transform.frames[Outcome.DEAD] == 1
+    assert transform.frames[FrameOutcome.DEAD] == 1
     assert {fault.kind for offset, fault in transform.faults if offset == dead} == {FaultKind.UNREADABLE}
-    offsets = [row[-2] for row in rows]
+    offsets = [row.offset for row in rows]
     assert dead not in offsets and len(books.records) - 1 in offsets

@@ -72,7 +72,7 @@ class Log:
         """Return offset and index of what a worker makes of it."""
         transform = Transform(self.source, window=MINUTE)
         rows = [row for record in self.records() for row in transform.feed(record)]
-        return [(int(str(row[-2])), int(str(row[-1]))) for row in rows]
+        return [(row.offset, row.index) for row in rows]
 
     def tabled(self, lake: Lake | None = None, trim_at: int | None = None) -> pl.DataFrame:
         """Return the rows of all windows, one after the other; their checks pass."""
