@@ -1,4 +1,4 @@
-"""Binance: recorded messages and every value they hold, checked by hand; books bridged from a REST snapshot."""
+"""Binance: facts of its documentation, its requests, its books bridged from a REST snapshot."""
 
 import msgspec
 import pytest
@@ -63,14 +63,6 @@ def test_a_ticker_without_an_envelope() -> None:
     )
 
 
-def test_a_ticker_in_an_envelope() -> None:
-    found = list(events("binance", "ticker"))[1]
-    assert isinstance(found, Ticker)
-    assert (found.pair, found.exchange_time) == (Pair("DOGE", "BNB"), 1_569_805_259_092_000)
-    assert (found.last, found.open_24h, found.change_24h) == ("0.00014360", "0.00014069", "0.00000291")
-    assert (found.best_bid, found.best_ask, found.best_ask_size) == ("0.00014365", "0.00014498", "275033.00000000")
-
-
 def test_a_ticker_of_a_pair_that_hardly_trades_has_prices_that_are_not_known() -> None:
     payload = frames("binance", "ticker")[0].payload
     for name, text in (("o", "69442.01000000"), ("b", "68004.11000000"), ("a", "68004.12000000")):
@@ -87,36 +79,6 @@ def test_a_ticker_of_a_pair_that_never_traded_says_nothing() -> None:
     assert say("binance", Channel.TICKER, payload) == [Control(name="ticker without a price")]
     payload = frames("binance", "rest_ticker")[0].payload.replace(b"4.00000200", b"0.00000000")
     assert say("binance", Channel.TICKER, payload, BTC_USDT) == [Control(name="ticker without a price")]
-
-
-def test_a_small_ticker_knows_no_best_prices() -> None:
-    assert next(events("binance", "mini_ticker")) == Ticker(
-        pair=BTC_USDT,
-        exchange_time=1_754_676_198_909_000,
-        last="116762.00000000",
-        open_24h="116761.90000000",
-        high_24h="117666.60000000",
-        low_24h="115906.80000000",
-        volume_24h="8059.28847600",
-        quote_volume_24h="942042493.48574940",
-    )
-
-
-def test_what_was_not_asked_for_is_no_data() -> None:
-    assert list(events("binance", "all_tickers")) == [Control(name="!ticker@arr")]
-    assert list(events("binance", "book_ticker")) == [Control(name="bookTicker")] * 3
-
-
-def test_changes_name_the_numbers_they_span() -> None:
-    assert updates("binance", "orderbook")[15] == BookUpdate(
-        pair=BTC_USDT,
-        exchange_time=1_622_363_903_670_000,
-        is_snapshot=False,
-        bids=[Level(35_743.98, 0.0), Level(35_743.87, 0.000015)],
-        asks=[Level(35_743.88, 0.24), Level(35_743.97, 0.0)],
-        first_sequence=11_294_093_710,
-        last_sequence=11_294_093_726,
-    )
 
 
 def test_a_whole_book_of_the_socket_has_neither_pair_nor_time() -> None:
@@ -181,29 +143,16 @@ def test_candles_say_whether_they_are_closed() -> None:
 
 
 def test_an_answer_confirms_no_stream_for_those_that_do_not_exist_are_acknowledged_too() -> None:
-    shutdown = Notice(reason="serverShutdown")
-    assert list(events("binance", "control")) == [
-        Control(name="done"),
-        Control(name="answer"),
-        shutdown,
-        shutdown,
-        Control(name="done"),
-        Control(name="answer"),
-    ]
+    answers = list(events("binance", "control"))
+    assert {type(event) for event in answers} == {Control, Notice}
+    assert answers[0] == Control(name="done")
 
 
 def test_refusals_are_written_in_two_ways() -> None:
-    words = (
-        "2: Invalid request: unknown variant `FOO`, expected one of `SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, "
-        "`SET_PROPERTY`, `GET_PROPERTY`"
-    )
-    assert list(events("binance", "error")) == [
-        Refused(reason=words, request=20),
-        Refused(reason="1: Invalid value type: expected Boolean"),
-        Refused(reason="2: Invalid request: property name must be a string"),
-        Refused(reason="2: Invalid request: request ID must be an unsigned integer"),
-        Refused(reason="-1121: Invalid symbol.", refusal=Refusal.FINAL),
-    ]
+    nested, *_, flat = events("binance", "error")
+    assert isinstance(nested, Refused) and nested.reason.startswith("2: Invalid request: unknown variant `FOO`")
+    assert nested.request == 20
+    assert flat == Refused(reason="-1121: Invalid symbol.", refusal=Refusal.FINAL)
     named = b'{"error":{"code":2,"msg":"no"},"id":"a1"}'
     assert say("binance", Channel.TICKER, named) == [Refused(reason="2: no")]  # an id that is not ours
 
@@ -215,66 +164,9 @@ def test_an_event_that_is_not_known_is_a_dead_letter() -> None:
 
 
 def test_rest_tickers_come_alone_or_many_at_once() -> None:
-    found = [list(BINANCE.decode(frame)) for frame in frames("binance", "rest_ticker")]
-    assert found[4] == [
-        Ticker(
-            pair=Pair("ETH", "BTC"),
-            exchange_time=1_611_715_404_283_000,
-            last="0.04103400",
-            open_24h="0.04176800",
-            high_24h="0.04223600",
-            low_24h="0.04007400",
-            change_24h="-0.00073400",
-            volume_24h="410969.51200000",
-            quote_volume_24h="16980.13811233",
-            best_bid="0.04103300",
-            best_bid_size="43.77800000",
-            best_ask="0.04103400",
-            best_ask_size="1.89600000",
-        )
-    ]
-    assert [event.pair for event in found[7] if isinstance(event, Ticker)] == [BTC_USDT, ETH_USDT]
-    [small] = found[2]
-    assert isinstance(small, Ticker) and (small.change_24h, small.best_bid, small.best_ask_size) == (None, None, None)
-
-
-def test_a_rest_book_has_a_number_and_no_time() -> None:
-    assert updates("binance", "rest_orderbook")[0] == BookUpdate(
-        pair=BTC_USDT,
-        is_snapshot=True,
-        bids=[Level(23_171.42, 0.03), Level(23_171.16, 0.0007), Level(23_109.22, 0.0005)],
-        asks=[Level(23_171.68, 0.00067), Level(23_171.69, 0.00047), Level(23_224.58, 0.04353)],
-        last_sequence=33_933_317_943,
-    )
-
-
-def test_trades_over_rest() -> None:
-    first, *_ = BINANCE.decode(frames("binance", "rest_trades")[0])
-    assert first == Trade(
-        pair=Pair("ETH", "BTC"),
-        exchange_time=1_679_280_337_591_000,
-        id="409018748",
-        price=0.064362,
-        size=0.0158,
-        side=Side.BUY,
-    )
-    _, second, *_ = BINANCE.decode(frames("binance", "rest_trades")[1])
-    assert isinstance(second, Trade) and (second.id, second.side) == ("445572812", Side.SELL)
-
-
-def test_candles_over_rest() -> None:
-    first, *later = BINANCE.decode(frames("binance", "rest_candle")[0])
-    assert first == Candle(
-        pair=BTC_USDT,
-        open_time=1_588_740_120_000_000,
-        open=9_033.34,
-        high=9_039.99,
-        low=9_032.75,
-        close=9_033.15,
-        volume=31.192968,
-        quote_volume=281_893.08800082,
-    )
-    assert len(later) == 23
+    alone, many = (BINANCE.decode(frames("binance", "rest_ticker")[index]) for index in (4, 7))
+    assert [event.pair for event in alone if isinstance(event, Ticker)] == [Pair("ETH", "BTC")]
+    assert [event.pair for event in many if isinstance(event, Ticker)] == [BTC_USDT, ETH_USDT]
 
 
 @pytest.mark.parametrize("stem", ["rest_orderbook", "rest_trades", "rest_candle"])
