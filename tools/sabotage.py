@@ -495,11 +495,11 @@ SABOTAGES = (
     ),
     Sabotage(
         *("F5", "who takes over waits until all is live"),
-        "coin_platform/collect/collector.py",
-        "await self._wait(lambda: all(feed.is_served and not feed.is_held_up for feed in self.feeds), SERVED)\n"
-        "        is_live = all(feed.is_served for feed in self.feeds)",
-        "is_live = True",
-        ("tests/collect/test_collector.py",),
+        "coin_platform/collect/take_over.py",
+        "await self._wait_until(self._is_whole, self._timing.live_seconds, stop)\n"
+        "        are_live = all(feed.is_served for feed in self._feeds)",
+        "are_live = True",
+        ("tests/collect/test_take_over.py",),
     ),
     Sabotage(
         *("F5", "a collector beside another does not end it"),

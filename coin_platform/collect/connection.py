@@ -116,11 +116,11 @@ class Connection:
         rest: Rest,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
-        drift: ClockLag | None = None,
-        gaps: GapReports | None = None,
+        clock_lag: ClockLag | None = None,
+        gap_reports: GapReports | None = None,
     ) -> None:
         self.route = route
-        self.session = Session(route.exchange, route.channel, pairs, drift)
+        self.session = Session(route.exchange, route.channel, pairs, clock_lag)
         self.reason = ""
         self.is_open = self.has_ended = False
         self.ready = asyncio.Event()  # all pairs have data, or time is up, or it has ended
@@ -128,8 +128,15 @@ class Connection:
         self._ending = asyncio.Event()
         self._refilling = asyncio.Event()
         self._rest, self._traffic, self._clock = rest, traffic, clock
-        self._tape = Recorder(route, broker=broker, traffic=traffic, clock=clock, drift=self.session.drift, gaps=gaps)
-        self._gaps = gaps
+        self._recorder = Recorder(
+            route,
+            broker=broker,
+            traffic=traffic,
+            clock=clock,
+            clock_lag=self.session.clock_lag,
+            gap_reports=gap_reports,
+        )
+        self._gap_reports = gap_reports
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
         rest.share(self._messages)
         self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
@@ -141,7 +148,7 @@ class Connection:
     @property
     def name(self) -> str:
         """What its records call it; empty until it is open."""
-        return self._tape.name
+        return self._recorder.name
 
     @property
     def state(self) -> str:
@@ -162,7 +169,7 @@ class Connection:
     def is_live(self) -> bool:
         """The exchange is heard, and all pairs are served, or have had the time for it; at least one pair is."""
         is_served = self.state == "live" or (self.state == "subscribing" and self.ready.is_set())
-        return is_served and bool(self.session.served) and self._tape.number > 0
+        return is_served and bool(self.session.served) and self._recorder.number > 0
 
     @property
     def lived(self) -> float:
@@ -236,11 +243,11 @@ class Connection:
             pass
         finally:
             self.is_open = False
-            self._tape.close(self.reason or End.BROKEN_OFF)
+            self._recorder.close(self.reason or End.BROKEN_OFF)
 
     def _open(self) -> None:
         pairs = self.session.pairs
-        moment = self._tape.open(pairs)
+        moment = self._recorder.open(pairs)
         self.is_open = True
         self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = moment.monotonic
         logger.info("%s: open, %s", self.route, " ".join(map(str, pairs)))
@@ -267,7 +274,7 @@ class Connection:
 
     def _take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> None:
         """Store a frame, then look at it. No await: the log and the session see the same order."""
-        frame, moment = self._tape.take(kind, payload, pair)
+        frame, moment = self._recorder.take(kind, payload, pair)
         if kind is Kind.SOCKET:
             self._last_frame = self._heard = moment.monotonic
         self._perform(self.session.received(frame, moment))
@@ -277,8 +284,8 @@ class Connection:
             self.ready.set()
         if self.session.fresh:
             fresh = self.session.take_fresh()
-            if self._gaps is not None:
-                self._gaps.served(fresh, self.name, moment.wall)
+            if self._gap_reports is not None:
+                self._gap_reports.served(fresh, self.name, moment.wall)
             self._group.create_task(self._checkpoint(fresh))
 
     def _perform(self, actions: Iterable[Action]) -> None:
@@ -294,8 +301,8 @@ class Connection:
                         self._group.create_task(self._fetch(pair, url))
                 case Lost(pair, reason, cause):
                     self._traffic.lost += 1
-                    if self._gaps is not None:
-                        self._gaps.lost(pair, self.name, cause, reason, self._clock().wall)
+                    if self._gap_reports is not None:
+                        self._gap_reports.lost(pair, self.name, cause, reason, self._clock().wall)
                     logger.warning("%s: book of %s lost, %s", self.route, pair, reason)
                 case Restored(pair):
                     logger.info("%s: book of %s is right again", self.route, pair)
@@ -315,8 +322,8 @@ class Connection:
 
     def _log(self, kind: Kind, book: Checkpoint | None = None) -> None:
         """Log what the connection is now, and which of its pairs are refused."""
-        self._tape.refused = {str(pair): str(failed) for pair, failed in self.session.refused.items()}
-        self._tape.log(kind, self.session.pairs, book)
+        self._recorder.refused = {str(pair): str(failed) for pair, failed in self.session.refused.items()}
+        self._recorder.log(kind, self.session.pairs, book)
 
     def _say(self, payload: str) -> None:
         try:
@@ -387,11 +394,11 @@ class Connection:
         if at - self._tick_at >= 1 and not self._rest.banned_seconds:  # what is asked during a ban would only pile up
             self._tick_at = at
             self._perform(self.session.tick(moment))
-        if self._tape.doubts:
-            apart = (self.session.drift.lag or 0) / SECOND
+        if self._recorder.doubts:
+            apart = (self.session.clock_lag.lag or 0) / SECOND
             logger.warning("%s: our clock and the exchange's are %.1f s apart", self.route, apart)
             self._log(Kind.PAIRS)
-        if self._tape.turned(moment):
+        if self._recorder.turned(moment):
             self._group.create_task(self._checkpoint(None))
 
     def _ping(self, socket: Socket) -> None:
@@ -413,7 +420,7 @@ class Connection:
 
     async def _refill(self) -> None:
         await self._refilling.wait()
-        await Refill(self.route, self._tape, self._rest, lambda: self.session.pairs).run()
+        await Refill(self.route, self._recorder, self._rest, lambda: self.session.pairs).run()
 
     async def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
         """Log our books (of `pairs`, or all); where there is none, just what the connection is.

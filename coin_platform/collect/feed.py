@@ -19,7 +19,7 @@ from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import REFILLED
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route, Traffic
-from coin_platform.collect.status import Status
+from coin_platform.collect.status import FeedStatus
 from coin_platform.model import SECOND, Instant, Kind, Pair
 from coin_platform.records import End, Transport
 from coin_platform.tables.gaps import START
@@ -45,8 +45,8 @@ class Feed:
         rest: Rest,
         connects: TokenBucket,
         clock: Callable[[], Instant] = now,
-        drift: ClockLag | None = None,
-        gaps: GapReports | None = None,
+        clock_lag: ClockLag | None = None,
+        gap_reports: GapReports | None = None,
     ) -> None:
         self.route = route
         self.pairs: tuple[Pair, ...] = ()
@@ -55,15 +55,15 @@ class Feed:
         self.is_streamed = route.channel in route.exchange.channels
         self.traffic = Traffic()
         self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
-        self._drift, self._gaps = drift or ClockLag(), gaps
+        self._clock_lag, self._gap_reports = clock_lag or ClockLag(), gap_reports
         self._wants = Recorder(
             route,
             broker=broker,
             traffic=self.traffic,
             clock=clock,
             transport=Transport.NONE,
-            drift=self._drift,
-            gaps=gaps,
+            clock_lag=self._clock_lag,
+            gap_reports=gap_reports,
         )
         self._is_running = False
         self._has_pairs = asyncio.Event()
@@ -73,12 +73,12 @@ class Feed:
         self.follow(pairs)
 
     @property
-    def status(self) -> Status:
+    def status(self) -> FeedStatus:
         """What there is to say about the feed now."""
         newest = self.connections[-1] if self.connections else None
         carrier = self.poller or newest
-        said = self.poller.rota if self.poller else newest.session if newest else None
-        return Status(
+        said = self.poller.plan if self.poller else newest.session if newest else None
+        return FeedStatus(
             exchange=self.route.exchange.name,
             channel=self.route.channel,
             shard=self.route.shard,
@@ -90,8 +90,8 @@ class Feed:
             invalid=newest.session.invalid if newest else frozenset(),
             refused=dict(said.refused) if said else {},
             stale=newest.session.stale(self._clock(), STALE) if newest else frozenset(),
-            clock_lag=self._drift.lag,
-            clock_suspect=self._drift.is_suspect,
+            clock_lag=self._clock_lag.lag,
+            clock_suspect=self._clock_lag.is_suspect,
             frames=self.traffic.frames,
             bytes=self.traffic.bytes,
             undecodable=said.undecodable if said else 0,
@@ -180,8 +180,8 @@ class Feed:
                 rest=self._rest,
                 traffic=self.traffic,
                 clock=self._clock,
-                drift=self._drift,
-                gaps=self._gaps,
+                clock_lag=self._clock_lag,
+                gap_reports=self._gap_reports,
             )
             self.connections.append(connection)
             self._attempts += 1
@@ -200,8 +200,8 @@ class Feed:
         """Return why our connections end: another collector may have live ones already."""
         if not self._broker.has_guest(self.route.topic, self.route.exchange.partition):
             return End.STOPPED
-        if self._gaps is not None:
-            self._gaps.hand_over(self._clock().wall)
+        if self._gap_reports is not None:
+            self._gap_reports.hand_over(self._clock().wall)
         return End.REPLACED
 
     async def _may_connect(self) -> None:
@@ -270,8 +270,8 @@ class Feed:
             rest=self._rest,
             traffic=self.traffic,
             clock=self._clock,
-            drift=self._drift,
-            gaps=self._gaps,
+            clock_lag=self._clock_lag,
+            gap_reports=self._gap_reports,
         )
         if self.is_streamed:
             logger.warning("%s: no live connection for %.0f s, polled over REST until there is", self.route, OUTAGE)

@@ -36,15 +36,21 @@ class Poller:
         rest: Rest,
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
-        drift: ClockLag | None = None,
-        gaps: GapReports | None = None,
+        clock_lag: ClockLag | None = None,
+        gap_reports: GapReports | None = None,
     ) -> None:
         self.route = route
-        self.rota = PollPlan(route.exchange, route.channel, pairs, clock())
+        self.plan = PollPlan(route.exchange, route.channel, pairs, clock())
         self.last_error = ""  # of the network or the exchange as a whole
         self._rest, self._clock = rest, clock
-        self._tape = Recorder(
-            route, broker=broker, traffic=traffic, clock=clock, transport=Transport.REST, drift=drift, gaps=gaps
+        self._recorder = Recorder(
+            route,
+            broker=broker,
+            traffic=traffic,
+            clock=clock,
+            transport=Transport.REST,
+            clock_lag=clock_lag,
+            gap_reports=gap_reports,
         )
         self._ending = asyncio.Event()
         self.reason = ""
@@ -53,37 +59,37 @@ class Poller:
     @property
     def name(self) -> str:
         """What its records call it; empty until it runs."""
-        return self._tape.name
+        return self._recorder.name
 
     @property
     def state(self) -> str:
         """One of connecting, refused, live, stale, closing."""
         if self._ending.is_set():
             return "closing"
-        if self._clock().monotonic - self._last_frame > 2 * self.rota.period:
+        if self._clock().monotonic - self._last_frame > 2 * self.plan.period:
             return "stale"
-        if self.rota.is_served:
+        if self.plan.is_served:
             return "live"
-        return "refused" if self.rota.refused else "connecting"
+        return "refused" if self.plan.refused else "connecting"
 
     async def run(self) -> None:
         """Ask and store until `end` is called. Raises `DeliveryError`, in a group, when a frame could not be stored."""
-        self._tape.open(self.rota.pairs)
+        self._recorder.open(self.plan.pairs)
         try:
             await unless(self._ending, self._work())
         finally:
-            self._tape.close(self.reason or End.BROKEN_OFF)
+            self._recorder.close(self.reason or End.BROKEN_OFF)
 
     def follow(self, pairs: Iterable[Pair]) -> None:
         """Change what is asked for."""
-        self.rota.follow(pairs, self._clock())
+        self.plan.follow(pairs, self._clock())
         if self.name:
-            self._tape.log(Kind.PAIRS, self.rota.pairs)
+            self._recorder.log(Kind.PAIRS, self.plan.pairs)
 
     def settle(self) -> None:
         """Log what is polled: the collector before ours has ended."""
         if self.name:
-            self._tape.log(Kind.PAIRS, self.rota.pairs)
+            self._recorder.log(Kind.PAIRS, self.plan.pairs)
 
     def end(self, reason: str) -> None:
         """Ask no more; an answer that is under way is not waited for."""
@@ -97,9 +103,9 @@ class Poller:
 
     async def _ask(self) -> None:
         while True:
-            request = self.rota.take(self._clock())
+            request = self.plan.take(self._clock())
             if request is None:
-                await asyncio.sleep(min(_BEAT, self.rota.wait(self._clock())))
+                await asyncio.sleep(min(_BEAT, self.plan.wait(self._clock())))
             else:
                 await self._fetch(request)
 
@@ -107,19 +113,19 @@ class Poller:
         pair = request.pair
         try:
             payload = await self._rest.get(self.route.here(request.url))
-            frame, moment = self._tape.take(Kind.REST, payload, pair)
+            frame, moment = self._recorder.take(Kind.REST, payload, pair)
         except (httpx.HTTPError, OverBudget) as error:
             self._missed(pair, error)
         else:
             self._last_frame, self.last_error = moment.monotonic, ""
-            self._tell(self.rota.received(pair, frame))
+            self._tell(self.plan.received(pair, frame))
         finally:
-            self.rota.done(pair, self._clock())
+            self.plan.done(pair, self._clock())
 
     def _missed(self, pair: Pair, error: httpx.HTTPError | OverBudget) -> None:
         reason = told(error)
         if knows_no_pair(error):
-            self._tell(self.rota.failed(pair, reason))
+            self._tell(self.plan.failed(pair, reason))
             return
         if not self.last_error:
             logger.warning("%s: no answer over REST, %s; asking on", self.route, reason)
@@ -128,8 +134,8 @@ class Poller:
     def _tell(self, actions: Iterable[Failed | Banned]) -> None:
         for action in actions:
             if isinstance(action, Failed):
-                self._tape.refused = {str(pair): str(failed) for pair, failed in self.rota.refused.items()}
-                self._tape.log(Kind.PAIRS, self.rota.pairs)
+                self._recorder.refused = {str(pair): str(failed) for pair, failed in self.plan.refused.items()}
+                self._recorder.log(Kind.PAIRS, self.plan.pairs)
             match action:
                 case Failed(pair, reason, Refusal.FINAL):
                     logger.error("%s: nothing of %s over REST, %s", self.route, pair, reason)
@@ -141,6 +147,6 @@ class Poller:
     async def _keep(self) -> None:
         """Let every window know the connection."""
         while True:
-            if self._tape.turned(self._clock()):
-                self._tape.log(Kind.CHECKPOINT, self.rota.pairs)
+            if self._recorder.turned(self._clock()):
+                self._recorder.log(Kind.CHECKPOINT, self.plan.pairs)
             await asyncio.sleep(_BEAT)

@@ -30,14 +30,14 @@ class Recorder:
         traffic: Traffic,
         clock: Callable[[], Instant] = now,
         transport: Transport = Transport.SOCKET,
-        drift: ClockLag | None = None,
-        gaps: GapReports | None = None,
+        clock_lag: ClockLag | None = None,
+        gap_reports: GapReports | None = None,
     ) -> None:
         self.name = ""
         self.number = 0  # of the last frame
         self.refused: dict[str, str] = {}  # pairs that the exchange refuses now, and why
         self._route, self._broker, self._traffic, self._clock = route, broker, traffic, clock
-        self._transport, self._drift, self._gaps = transport, drift or ClockLag(), gaps
+        self._transport, self._clock_lag, self._gap_reports = transport, clock_lag or ClockLag(), gap_reports
         self._is_suspect = False  # our clock, as the last record of ours says
         self._window = 0
         self._large: dict[str, float] = {}  # when a large book of a pair was logged
@@ -60,7 +60,7 @@ class Recorder:
         if waiting + len(payload) > WAITING_BYTES:
             raise OverBudget(over_budget(len(payload), waiting))
         moment = self._clock()
-        self._drift.look(moment)
+        self._clock_lag.look(moment)
         self.number += 1
         header = Header(kind, self._route.epoch, self.name, self.number, moment.wall, pair)
         self._append(header, payload)
@@ -73,8 +73,8 @@ class Recorder:
         """Log what the connection is now, with one of our books or without; `reason`: why there is none."""
         exchange, is_rest = self._route.exchange, self._transport is Transport.REST
         moment = self._clock()
-        self._drift.look(moment)
-        self._is_suspect = self._drift.is_suspect
+        self._clock_lag.look(moment)
+        self._is_suspect = self._clock_lag.is_suspect
         value = Facts(
             transport=self._transport,
             url=exchange.rest_url if is_rest else exchange.socket_url(self._route.channel),
@@ -99,14 +99,14 @@ class Recorder:
             reason=reason,
             code=__version__,
             beside=self._is_beside(),
-            clock_suspect=self._drift.is_suspect,
+            clock_suspect=self._clock_lag.is_suspect,
         )
         self._append(self._header(Kind.CLOSED, self._clock()), facts.pack())
 
     @property
     def doubts(self) -> bool:
         """Whether our clock has become suspect, or is so no longer, since our last record."""
-        return self._drift.is_suspect != self._is_suspect
+        return self._clock_lag.is_suspect != self._is_suspect
 
     def turned(self, moment: Instant) -> bool:
         """Whether the checkpoints of another window are due: once a window, shortly before it begins."""
@@ -124,5 +124,5 @@ class Recorder:
 
     def _append(self, header: Header, value: bytes) -> None:
         self._broker.append(self._route.topic, self._route.exchange.partition, header.pack(), value)
-        if self._gaps is not None:
-            self._gaps.record(header, value)
+        if self._gap_reports is not None:
+            self._gap_reports.record(header, value)

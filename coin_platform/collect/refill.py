@@ -39,9 +39,9 @@ class Refill:
     3. A ban delays the answer, however long it lasts: `Rest` asks nothing before it is over.
     """
 
-    def __init__(self, route: Route, tape: Recorder, rest: Rest, wanted: Callable[[], Collection[Pair]]) -> None:
+    def __init__(self, route: Route, recorder: Recorder, rest: Rest, wanted: Callable[[], Collection[Pair]]) -> None:
         self.route = route
-        self._tape, self._rest, self._wanted = tape, rest, wanted
+        self._recorder, self._rest, self._wanted = recorder, rest, wanted
 
     async def run(self) -> None:
         """Ask for each wanted pair that has an address. Raises `DeliveryError` when an answer cannot be stored."""
@@ -67,7 +67,7 @@ class Refill:
         """Return what went wrong, if anything, and whether it would do so again."""
         try:
             payload = await self._rest.get(wish.url)
-            frame, _ = self._tape.take(Kind.REST, payload, wish.pair)
+            frame, _ = self._recorder.take(Kind.REST, payload, wish.pair)
         except (httpx.HTTPError, OverBudget) as error:
             return told(error), knows_no_pair(error)
         try:

@@ -109,13 +109,13 @@ class Session:
         exchange: Exchange,
         channel: Channel,
         pairs: Iterable[Pair],
-        drift: ClockLag | None = None,
+        clock_lag: ClockLag | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Carry these pairs; `chance` spreads the attempts to get a pair that is refused for the moment."""
         self.exchange = exchange
         self.channel = channel
-        self.drift = drift or ClockLag()
+        self.clock_lag = clock_lag or ClockLag()
         self._greetings = Greetings()
         self.undecodable = 0
         self.unasked = 0  # events of pairs that are not wanted, or not any more
@@ -235,7 +235,7 @@ class Session:
             self._news = now.monotonic  # another connection would bring no better
             lag = frame.received_time - error.exchange_time if isinstance(error, BadTime) else 0
             if lag < 0 and frame.kind is Kind.SOCKET:  # what is older than any market is no time
-                self.drift.note(lag)
+                self.clock_lag.note(lag)
             yield from self._doubt(frame, error, now)
             return
         for event in events:
@@ -345,7 +345,7 @@ class Session:
         is_whole = isinstance(event, BookUpdate) and event.is_snapshot and self.exchange.has_deltas
         is_news = self._greetings.is_news(event.pair, time, frame.number, now.monotonic, is_whole=is_whole)
         if is_news or frame.received_time < time:
-            self.drift.note(frame.received_time - time)
+            self.clock_lag.note(frame.received_time - time)
 
     def _confirmed(self, event: Subscribed) -> None:
         pairs = (event.pair,) if event.pair else self._requests.get(event.request or 0, ())

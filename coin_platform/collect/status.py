@@ -6,7 +6,7 @@ from coin_platform.collect.session import Failed
 from coin_platform.model import Channel, Microseconds, Pair
 
 
-class Status(NamedTuple):
+class FeedStatus(NamedTuple):
     """The state of one feed now."""
 
     exchange: str

@@ -47,8 +47,8 @@ class Line:
     def __init__(self, channel: Channel, error: Microseconds = 0, *, has_deltas: bool = True) -> None:
         self.market, self.channel, self.error, self.seconds = Market(), channel, error, 0.0
         self.market.has_deltas = has_deltas
-        self.drift = ClockLag()
-        self.session = Session(self.market, channel, PAIRS, self.drift)
+        self.clock_lag = ClockLag()
+        self.session = Session(self.market, channel, PAIRS, self.clock_lag)
         self.number = 0
         list(self.session.opened(self.moment))
 
@@ -106,7 +106,7 @@ def test_R11_pairs_that_greet_with_old_news_are_no_clock_error(channel: Channel)
     line = Line(channel)
     for pair in PAIRS:
         line.say(line.event(pair, 7_200))
-    assert (line.drift.lag, line.drift.is_suspect) == (None, False)
+    assert (line.clock_lag.lag, line.clock_lag.is_suspect) == (None, False)
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -117,8 +117,8 @@ def test_R11_a_wrong_clock_is_noticed_by_the_first_news_of_quiet_pairs(channel: 
         line.say(line.event(pair, 7_200))
     for pair in PAIRS[:LEAST]:
         line.happen(pair, 0.02, after=5)
-    assert line.drift.is_suspect and line.drift.lag is not None
-    assert abs(line.drift.lag - error) < SECOND
+    assert line.clock_lag.is_suspect and line.clock_lag.lag is not None
+    assert abs(line.clock_lag.lag - error) < SECOND
 
 
 def test_R11_a_history_that_comes_in_one_frame_or_many_is_a_greeting() -> None:
@@ -128,10 +128,10 @@ def test_R11_a_history_that_comes_in_one_frame_or_many_is_a_greeting() -> None:
             news = [line.event(pair, 60.0 * age) for age in range(50, 0, -1)]
             for events in [news] if is_one else [[event] for event in news]:
                 line.say(*events, after=0.001)
-        assert line.drift.lag is None
+        assert line.clock_lag.lag is None
         for _ in range(LENGTH):
             line.happen(PAIRS[0], 0.02, after=1)
-        assert line.drift.lag == SECOND // 50
+        assert line.clock_lag.lag == SECOND // 50
 
 
 def test_R11_a_history_that_comes_newest_first_is_a_greeting() -> None:
@@ -139,7 +139,7 @@ def test_R11_a_history_that_comes_newest_first_is_a_greeting() -> None:
     for pair in PAIRS:
         for age in range(50):
             line.say(line.event(pair, 60.0 * age), after=0.001)
-    assert line.drift.lag is None
+    assert line.clock_lag.lag is None
 
 
 def test_R11_a_ticker_that_repeats_the_time_of_the_last_trade_is_no_news() -> None:
@@ -147,7 +147,7 @@ def test_R11_a_ticker_that_repeats_the_time_of_the_last_trade_is_no_news() -> No
     traded = line.event(PAIRS[0], 0)
     for _ in range(200):
         line.say(traded, after=60)
-    assert line.drift.lag is None
+    assert line.clock_lag.lag is None
 
 
 def test_R11_a_snapshot_is_no_news_at_any_time_where_books_come_as_changes() -> None:
@@ -157,7 +157,7 @@ def test_R11_a_snapshot_is_no_news_at_any_time_where_books_come_as_changes() -> 
             update = line.event(PAIRS[0], 60)
             assert isinstance(update, BookUpdate)
             line.say(msgspec.structs.replace(update, is_snapshot=True), after=1)
-        assert (line.drift.lag is not None) is is_known
+        assert (line.clock_lag.lag is not None) is is_known
 
 
 def test_R11_a_pair_that_is_subscribed_again_greets_again() -> None:
@@ -167,7 +167,7 @@ def test_R11_a_pair_that_is_subscribed_again_greets_again() -> None:
         list(line.session.follow(PAIRS, line.moment))
         for pair in PAIRS:
             line.say(line.event(pair, 600), after=10)
-    assert line.drift.lag is None
+    assert line.clock_lag.lag is None
 
 
 def test_R11_rest_is_no_news_whatever_its_time() -> None:
@@ -175,19 +175,19 @@ def test_R11_rest_is_no_news_whatever_its_time() -> None:
     for age in (7_200, 0, -7_200):
         for _ in range(LENGTH):
             line.say(line.event(PAIRS[0], age), kind=Kind.REST)
-    assert line.drift.lag is None
+    assert line.clock_lag.lag is None
 
 
 def test_R11_a_greeting_from_later_than_now_is_proof_that_our_clock_is_behind() -> None:
     line = Line(Channel.TRADE, -HOUR)
     for pair in PAIRS:
         line.say(line.event(pair, 60))
-    assert line.drift.lag is not None and abs(line.drift.lag + HOUR) < 2 * 60 * SECOND
+    assert line.clock_lag.lag is not None and abs(line.clock_lag.lag + HOUR) < 2 * 60 * SECOND
 
 
 @pytest.mark.parametrize(("exchange", "stem"), [(name, path.stem) for name, path in files()])
 def test_R11_no_recorded_greeting_two_hours_old_counts(exchange: str, stem: str) -> None:
-    kind, drift = EXCHANGES[exchange], ClockLag()
+    kind, clock_lag = EXCHANGES[exchange], ClockLag()
     first = frames(exchange, stem)[0]
     events = kind.decode(first)
     times = [time for event in events if (time := getattr(event, "exchange_time", None)) is not None]
@@ -196,10 +196,10 @@ def test_R11_no_recorded_greeting_two_hours_old_counts(exchange: str, stem: str)
         return
     late = msgspec.structs.replace(first, received_time=max(times) + 2 * HOUR)
     for _ in range(LEAST):  # as many connections
-        session = Session(kind, first.channel, pairs, drift)
+        session = Session(kind, first.channel, pairs, clock_lag)
         list(session.opened(Instant(late.received_time, 0.0)))
         list(session.received(late, Instant(late.received_time, 1.0)))
-    assert (drift.lag, drift.is_suspect) == (None, False)
+    assert (clock_lag.lag, clock_lag.is_suspect) == (None, False)
 
 
 def test_a_greeting_that_is_followed_by_news_at_once_costs_one_message_at_most() -> None:
@@ -211,11 +211,11 @@ def test_a_greeting_that_is_followed_by_news_at_once_costs_one_message_at_most()
 
 
 def test_D3_a_clock_that_has_jumped_is_suspect_before_any_message_says_so() -> None:
-    drift = ClockLag()
+    clock_lag = ClockLag()
     for jump, seconds, is_suspect in (
         *((0, 1, False), (HOUR, 2, True), (0, 3, False), (-HOUR, 4, True)),
         (-HOUR, 10 + CONFIRM_SECONDS, False),  # from then on only the exchanges can tell
     ):
-        drift.look(Instant(BEGIN + int(seconds * SECOND) + jump, float(seconds)))
-        assert drift.is_suspect is is_suspect
+        clock_lag.look(Instant(BEGIN + int(seconds * SECOND) + jump, float(seconds)))
+        assert clock_lag.is_suspect is is_suspect
     assert TOLERANCE > 0

@@ -241,28 +241,28 @@ def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and
 
 
 def test_of_few_messages_nothing_is_concluded_and_old_news_of_a_few_pairs_do_not_count() -> None:
-    drift = ClockLag()
+    clock_lag = ClockLag()
     for _ in range(LEAST - 1):
-        drift.note(HOUR)
-    assert (drift.lag, drift.is_suspect) == (None, False)
-    drift.note(HOUR)
-    assert (drift.lag, drift.is_suspect) == (HOUR, True)
+        clock_lag.note(HOUR)
+    assert (clock_lag.lag, clock_lag.is_suspect) == (None, False)
+    clock_lag.note(HOUR)
+    assert (clock_lag.lag, clock_lag.is_suspect) == (HOUR, True)
     for _ in range(LENGTH):
-        drift.note(100_000)
+        clock_lag.note(100_000)
     for _ in range(LENGTH // 2):
-        drift.note(24 * HOUR)
-    assert (drift.lag, drift.is_suspect) == (100_000, False)
+        clock_lag.note(24 * HOUR)
+    assert (clock_lag.lag, clock_lag.is_suspect) == (100_000, False)
 
 
 @given(st.integers(-2 * HOUR, 2 * HOUR), st.lists(st.integers(0, SECOND), min_size=LENGTH, max_size=LENGTH))
 def test_F6_a_step_above_five_seconds_is_suspect_and_one_below_four_is_not(step: int, ways: list[int]) -> None:
-    drift = ClockLag()
+    clock_lag = ClockLag()
     for way in ways:
-        drift.note(way + step)
+        clock_lag.note(way + step)
     if abs(step) > TOLERANCE + SECOND:
-        assert drift.is_suspect
+        assert clock_lag.is_suspect
     if abs(step) <= TOLERANCE - SECOND:
-        assert not drift.is_suspect
+        assert not clock_lag.is_suspect
 
 
 def test_what_comes_over_REST_is_old_and_says_nothing_of_the_clock() -> None:
@@ -272,4 +272,4 @@ def test_what_comes_over_REST_is_old_and_says_nothing_of_the_clock() -> None:
     assert len(binance.decode(frame)) > 1
     for _ in range(LEAST):
         assert list(session.received(frame, Instant(0, 0.0))) == []
-    assert (session.drift.lag, session.has_data) == (None, False)
+    assert (session.clock_lag.lag, session.has_data) == (None, False)

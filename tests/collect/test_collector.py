@@ -1,11 +1,8 @@
 """One region, against servers on loopback."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 from itertools import chain
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,17 +10,17 @@ from hypothesis import strategies as st
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector, assign
-from coin_platform.collect.poll_plan import OUTAGE
-from coin_platform.collect.status import Status
-from coin_platform.errors import DeliveryError, NotTakenOver, SettingsError
+from coin_platform.collect.status import FeedStatus
+from coin_platform.collect.timing import Timing
+from coin_platform.errors import DeliveryError, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Limits
-from coin_platform.model import Channel, Kind, Pair, Refusal, Region
+from coin_platform.model import Channel, Kind, Pair, Region
 from coin_platform.records import unpack_facts
 from coin_platform.selection import exchanges_of, wanted_pairs
-from coin_platform.settings import Mode, Settings
+from coin_platform.settings import Settings
 from coin_platform.topic_names import raw_topic
-from tests.collect.test_connection import Refusing
+from tests.kit.collecting import running, simulated, states
 from tests.kit.kraken import (
     BOOKS,
     HEARTBEAT,
@@ -45,29 +42,6 @@ class Two(Quick):
     """At most two pairs a connection."""
 
     limits = Limits(pairs_per_connection=2, messages_per_second=1000, connects_per_minute=60_000)
-
-
-def simulated(fake: FakeKraken, **values: Any) -> Settings:
-    """Return settings that lead every address to the fake, which knows two channels."""
-    known = {"channels": (Channel.TICKER, Channel.ORDERBOOK), **values}
-    return Settings(exchanges_mode=Mode.SIMULATED, simulator_port=fake.port, **known)
-
-
-@contextlib.asynccontextmanager
-async def running(collector: Collector) -> AsyncIterator[None]:
-    """Run a collector until the block ends."""
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(collector.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
-
-
-def states(collector: Collector) -> set[str]:
-    """Return the states of all connections."""
-    return {status.state for status in collector.status}
 
 
 def test_a_region_is_collected_into_its_topics_one_connection_per_channel_and_shard() -> None:
@@ -153,7 +127,9 @@ def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptur
     async def scenario() -> None:
         async with fake_kraken() as fake:
             settings = simulated(fake, pairs=(BTC,))
-            collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Quick()], progress=0.5)
+            collector = Collector(
+                Region.NE, settings, MemoryBroker(), exchanges=[Quick()], timing=Timing(progress_seconds=0.5)
+            )
             async with running(collector):
                 await until(lambda: "frames/s" in caplog.text)
 
@@ -199,7 +175,7 @@ def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -
     class Mute(Two):
         channels = frozenset(Channel) - {Channel.CANDLE}
 
-    async def scenario() -> tuple[FakeKraken, MemoryBroker, list[Status]]:
+    async def scenario() -> tuple[FakeKraken, MemoryBroker, list[FeedStatus]]:
         broker, clock = MemoryBroker(), MovedClock()
         async with fake_kraken() as fake:
             settings = simulated(fake, pairs=(BTC, ETH, SOL), channels=(Channel.CANDLE,))
@@ -258,129 +234,3 @@ def test_pairs_stay_on_their_connection_and_each_is_carried_once(changes: list[l
         assert sorted(chain.from_iterable(shards)) == sorted(pairs)
         assert all(len(shard) <= size for shard in shards)
         assert all(after[pair] == number for pair, number in before.items() if pair in after)
-
-
-class Guest(MemoryBroker):
-    """A broker beside another process, for as long as that is there."""
-
-    def __init__(self, pid: int | None) -> None:
-        super().__init__()
-        self.pid = pid
-
-    def host(self, topic: str, partition: int) -> int | None:
-        return self.pid
-
-
-class Patient(Refusing):
-    """Kraken that may be silent for ever."""
-
-    silence_seconds = mute_seconds = 1e9
-
-
-def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
-    """Return whom the collector asks to end."""
-    asked: list[int] = []
-
-    def kill(pid: int, number: int) -> None:
-        asked.append(pid)
-        broker.pid = None if obeys else pid
-
-    monkeypatch.setattr("coin_platform.collect.collector.os.kill", kill)
-    return asked
-
-
-def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        broker = Guest(1234)
-        asked = ending(broker, monkeypatch)
-        async with fake_kraken() as fake:
-            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
-            async with running(collector):
-                await until(lambda: asked == [1234])
-                assert states(collector) == {"live"}
-                await until(lambda: [facts.beside for facts in own(broker)][-1:] == [False])
-                assert own(broker)[0].beside
-
-    asyncio.run(scenario())
-
-
-def own(broker: MemoryBroker) -> list[Any]:
-    """Return what the records of ours say that are no frames."""
-    return [unpack_facts(value) for header, value in records(broker, TICKERS) if not header.kind.is_frame]
-
-
-def test_F5_who_does_not_get_live_leaves_the_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        broker = Guest(1234)
-        asked = ending(broker, monkeypatch)
-        monkeypatch.setattr("coin_platform.collect.collector.SERVED", 0.3)
-        async with fake_kraken() as fake:
-            settings = simulated(fake, pairs=(BTC,))
-            await fake.fall()
-            collector = Collector(Region.NE, settings, broker, exchanges=[Quick()])
-            with pytest.raises(NotTakenOver, match=r"not live after 0\.3 s: kraken \w+ 0 is .*; process 1234"):
-                await collector.run(asyncio.Event())
-        assert asked == []
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("refusal", [Refusal.FINAL, Refusal.TEMPORARY])
-def test_R2_who_is_refused_all_pairs_takes_nothing_over_although_REST_stands_in(
-    monkeypatch: pytest.MonkeyPatch, refusal: Refusal
-) -> None:
-    async def scenario() -> None:
-        broker, clock = Guest(1234), MovedClock()
-        asked = ending(broker, monkeypatch)
-        monkeypatch.setattr("coin_platform.collect.collector.SERVED", 1.5)
-        async with fake_kraken() as fake:
-            fake.unknown.add("BTC/USD")
-            exchange = Patient(refusal)
-            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[exchange], clock=clock)
-            running = asyncio.create_task(collector.run(asyncio.Event()))
-            await until(lambda: all(status.refused for status in collector.status))
-            clock.monotonic += OUTAGE
-            await until(lambda: {status.transport for status in collector.status} == {"rest"})
-            with pytest.raises(NotTakenOver, match=r"not live after 1\.5 s: kraken \w+ 0 is .*; process 1234"):
-                await running
-        assert asked == []
-
-    asyncio.run(scenario())
-
-
-def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def scenario() -> None:
-        broker, clock = Guest(1234), MovedClock()
-        asked = ending(broker, monkeypatch)
-        monkeypatch.setattr("coin_platform.collect.collector.SERVED", 1.5)
-        async with fake_kraken() as fake:
-            fake.unknown.add("ETH/USD")
-            pairs = (BTC, Pair("ETH", "USD"))
-            collector = Collector(
-                *(Region.NE, simulated(fake, pairs=pairs), broker),
-                exchanges=[Patient(Refusal.TEMPORARY)],
-                clock=clock,
-            )
-            async with running(collector):
-                await until(lambda: all(status.refused for status in collector.status))
-                clock.monotonic += OUTAGE + 1
-                await until(lambda: all(feed.is_served for feed in collector.feeds))
-                assert asked == []
-                await until(lambda: asked == [1234])
-
-    asyncio.run(scenario())
-
-
-def test_who_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        broker = Guest(1234)
-        ending(broker, monkeypatch, obeys=False)
-        monkeypatch.setattr("coin_platform.collect.collector.GONE", 0.3)
-        async with fake_kraken() as fake:
-            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
-            with pytest.raises(NotTakenOver, match=r"process 1234 has not ended 0\.3 s after SIGTERM"):
-                await collector.run(asyncio.Event())
-
-    asyncio.run(scenario())

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 
 import httpx
-import msgspec
 import pytest
 
 from coin_platform import __version__
@@ -30,7 +29,6 @@ from coin_platform.model import (
     Notice,
     Pair,
     Refusal,
-    Refused,
 )
 from coin_platform.records import frame, unpack, unpack_facts
 from tests.kit.bench import BTC, ETH, MINUTE, XRP, bench
@@ -42,6 +40,7 @@ from tests.kit.kraken import (
     FakeKraken,
     MovedClock,
     Quick,
+    Refusing,
     depth,
     frames,
     records,
@@ -307,18 +306,6 @@ def test_F6_a_jump_of_the_wall_clock_reconnects_nothing() -> None:
             return len(it.fake.opened), it.feed.status.state
 
     assert asyncio.run(scenario()) == (1, "live")
-
-
-class Refusing(Quick):
-    """Kraken that refuses pairs in the way that a test wants."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-
-    def read(self, frame: Frame) -> Iterator[Event]:
-        for event in super().read(frame):
-            is_refused = isinstance(event, Refused)
-            yield msgspec.structs.replace(event, refusal=self.refusal) if is_refused else event
 
 
 def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair, Region
 from coin_platform.records import Facts, Header, Record, Transport, unpack, unpack_facts
 from coin_platform.topic_names import GAPS, raw_topic
-from tests.collect.test_collector import running, simulated, states
+from tests.kit.collecting import running, simulated, states
 from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken, until
 
 BTC = Pair("BTC", "USD")
@@ -41,14 +41,14 @@ def collector(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
 
 def test_F5_what_a_collector_lacks_when_another_takes_over_ends_for_it() -> None:
     broker = MemoryBroker()
-    gaps = GapReports(KRAKEN, Channel.TICKER, broker)
+    reports = GapReports(KRAKEN, Channel.TICKER, broker)
     at = [NEXT_YEAR + second * SECOND for second in range(7)]
-    gaps.record(Header(Kind.OPENED, 1, "a", 0, at[1]), Facts(pairs=["BTC-USD"]).pack())
-    gaps.record(Header(Kind.SOCKET, 1, "a", 1, at[2]), TICKER.encode())
-    gaps.record(Header(Kind.CLOSED, 1, "a", 1, at[3]), Facts(reason="reset").pack())
-    gaps.record(Header(Kind.OPENED, 1, "b", 0, at[4]), Facts(pairs=["BTC-USD"]).pack())
-    gaps.hand_over(at[5])
-    gaps.record(Header(Kind.CLOSED, 1, "b", 0, at[6]), Facts(reason="replaced").pack())
+    reports.record(Header(Kind.OPENED, 1, "a", 0, at[1]), Facts(pairs=["BTC-USD"]).pack())
+    reports.record(Header(Kind.SOCKET, 1, "a", 1, at[2]), TICKER.encode())
+    reports.record(Header(Kind.CLOSED, 1, "a", 1, at[3]), Facts(reason="reset").pack())
+    reports.record(Header(Kind.OPENED, 1, "b", 0, at[4]), Facts(pairs=["BTC-USD"]).pack())
+    reports.hand_over(at[5])
+    reports.record(Header(Kind.CLOSED, 1, "b", 0, at[6]), Facts(reason="replaced").pack())
     assert [(gap["from"][17:19], gap["to"] and gap["to"][17:19]) for gap in told(broker)] == [
         ("03", None),
         ("03", "05"),
@@ -179,14 +179,14 @@ def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> No
 
 def test_a_book_that_is_fetched_for_the_first_time_is_no_gap_and_one_that_is_right_ends_it() -> None:
     broker, okx = MemoryBroker(), EXCHANGES["okx"]
-    gaps = GapReports(okx, Channel.ORDERBOOK, broker)
+    reports = GapReports(okx, Channel.ORDERBOOK, broker)
     pair, value = Pair("BTC", "USDT"), Facts(pairs=["BTC-USDT"]).pack()
-    gaps.record(Header(Kind.OPENED, 1, "a", 0, SECOND), value)
-    gaps.lost(pair, "a", Cause.NO_BOOK, "no book over REST: busy", 2 * SECOND)
-    gaps.served([pair], "a", 3 * SECOND)
+    reports.record(Header(Kind.OPENED, 1, "a", 0, SECOND), value)
+    reports.lost(pair, "a", Cause.NO_BOOK, "no book over REST: busy", 2 * SECOND)
+    reports.served([pair], "a", 3 * SECOND)
     assert broker.end_offset(GAPS, okx.gap_partition) == 0
-    gaps.lost(pair, "a", Cause.SEQUENCE, "wanted 5, got 7", 9 * SECOND)
-    gaps.served([pair], "a", 10 * SECOND)
+    reports.lost(pair, "a", Cause.SEQUENCE, "wanted 5, got 7", 9 * SECOND)
+    reports.served([pair], "a", 10 * SECOND)
     records = list(broker.read(GAPS, okx.gap_partition, 0, 9))
     assert [(json.loads(record.value)["from"], json.loads(record.value)["to"]) for record in records] == [
         ("1970-01-01 00:00:09.000000+00:00", None),
@@ -214,7 +214,7 @@ def test_records_that_are_none_of_ours_are_passed_over() -> None:
     broker.append(topic, KRAKEN.partition, Header(Kind.SOCKET, 1, "a", 1, SECOND).pack(), b"{}")
     value = Facts(pairs=["BTC-USD"]).pack()
     broker.append(topic, KRAKEN.partition, Header(Kind.CHECKPOINT, 1, "a", 1, SECOND).pack(), value)
-    gaps = GapReports(KRAKEN, Channel.TICKER, broker)
-    gaps.resume(topic)
-    gaps.record(Header(Kind.OPENED, 2, "b", 0, 5 * SECOND), value)
+    reports = GapReports(KRAKEN, Channel.TICKER, broker)
+    reports.resume(topic)
+    reports.record(Header(Kind.OPENED, 2, "b", 0, 5 * SECOND), value)
     assert [(gap["cause"], gap["to"]) for gap in told(broker)] == [("killed", None)]

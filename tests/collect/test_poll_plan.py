@@ -32,19 +32,19 @@ def at(seconds: float, jump: float = 0.0) -> Instant:
     return Instant(START + round((seconds + jump) * SECOND), 100 + seconds)
 
 
-def asked(rota: PollPlan, start: float, stop: float, latency: float = 0.0) -> list[tuple[float, Pair]]:
+def asked(plan: PollPlan, start: float, stop: float, latency: float = 0.0) -> list[tuple[float, Pair]]:
     """Return when which pair is asked for, if each answer takes `latency`."""
     requests: list[tuple[float, Pair]] = []
     time = start
     while True:
-        time += rota.wait(at(time))
+        time += plan.wait(at(time))
         if time >= stop:
             return requests
-        request = rota.take(at(time))
+        request = plan.take(at(time))
         assert request is not None
         requests.append((round(time, 3), request.pair))
         time += latency
-        rota.done(request.pair, at(time))
+        plan.done(request.pair, at(time))
 
 
 def answer(payload: bytes, number: int = 1) -> Frame:
@@ -75,8 +75,8 @@ def test_a_stream_is_polled_only_after_ten_seconds_without_a_live_socket_and_unt
 
 
 def test_candles_are_asked_for_at_once_and_then_shortly_after_each_minute_one_pair_after_the_other() -> None:
-    rota = PollPlan(Mute(), Channel.CANDLE, [A, B, C], at(40))
-    assert asked(rota, 40, 180) == [
+    plan = PollPlan(Mute(), Channel.CANDLE, [A, B, C], at(40))
+    assert asked(plan, 40, 180) == [
         *((40, A), (41, B), (42, C)),
         *((62, A), (63, B), (64, C)),
         *((122, A), (123, B), (124, C)),
@@ -104,48 +104,48 @@ def test_many_pairs_are_asked_for_closer_together_so_that_all_have_their_turn() 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 30))
 def test_no_pair_is_asked_for_before_its_period_is_over_and_no_two_at_once(latencies: list[float], count: int) -> None:
     pairs = [Pair(f"A{number}", "USD") for number in range(count)]
-    rota, time, before = PollPlan(Kraken(), Channel.TRADE, pairs, at(0)), 0.0, -APART
+    plan, time, before = PollPlan(Kraken(), Channel.TRADE, pairs, at(0)), 0.0, -APART
     answered: dict[Pair, float] = {}
     for latency in latencies:
-        time += rota.wait(at(time)) + 1e-6
-        request = rota.take(at(time))
+        time += plan.wait(at(time)) + 1e-6
+        request = plan.take(at(time))
         assert request is not None
         assert time - answered.get(request.pair, -STANDBY) >= STANDBY
         assert time - before >= min(APART, STANDBY / count)
         before, time = time, time + latency
         answered[request.pair] = time
-        rota.done(request.pair, at(time))
+        plan.done(request.pair, at(time))
     assert len(answered) == min(count, len(latencies))  # all have their turn before one has its second
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0, 17.3])
 def test_F6_a_jump_of_the_wall_clock_delays_no_minute_by_more_than_one(jump: float) -> None:
-    rota = PollPlan(Mute(), Channel.CANDLE, [A], at(0))
-    rota.take(at(5))
-    rota.done(A, at(5))
-    assert rota.wait(at(5, jump)) == MINUTE - 5 + LAG
-    rota.take(at(62, jump))
-    rota.done(A, at(62, jump))
-    assert LAG <= rota.wait(at(62, jump)) <= MINUTE + LAG
+    plan = PollPlan(Mute(), Channel.CANDLE, [A], at(0))
+    plan.take(at(5))
+    plan.done(A, at(5))
+    assert plan.wait(at(5, jump)) == MINUTE - 5 + LAG
+    plan.take(at(62, jump))
+    plan.done(A, at(62, jump))
+    assert LAG <= plan.wait(at(62, jump)) <= MINUTE + LAG
 
 
 def test_nothing_is_given_out_before_it_is_due() -> None:
-    rota = PollPlan(Kraken(), Channel.TICKER, [A, B], at(0))
-    first = rota.take(at(0))
+    plan = PollPlan(Kraken(), Channel.TICKER, [A, B], at(0))
+    first = plan.take(at(0))
     assert first is not None
     assert first.url == "https://api.kraken.com/0/public/Ticker?pair=A/USD"
-    assert rota.take(at(0.9)) is None
+    assert plan.take(at(0.9)) is None
     assert PollPlan(Kraken(), Channel.TICKER, [], at(0)).wait(at(0)) == float("inf")
 
 
 def test_pairs_change_while_it_runs_and_who_stays_keeps_its_turn() -> None:
-    rota = PollPlan(Kraken(), Channel.TICKER, [A, B], at(0))
-    assert asked(rota, 0, 5) == [(0, A), (1, B)]
-    rota.failed(A, "HTTP 404")
-    rota.follow([B, C], at(5))
-    rota.done(A, at(5))  # an answer that was under way
-    assert (rota.pairs, rota.refused, rota.unconfirmed) == ((B, C), {}, frozenset({B, C}))
-    assert asked(rota, 5, 20) == [(5, C), (11, B), (15, C)]
+    plan = PollPlan(Kraken(), Channel.TICKER, [A, B], at(0))
+    assert asked(plan, 0, 5) == [(0, A), (1, B)]
+    plan.failed(A, "HTTP 404")
+    plan.follow([B, C], at(5))
+    plan.done(A, at(5))  # an answer that was under way
+    assert (plan.pairs, plan.refused, plan.unconfirmed) == ((B, C), {}, frozenset({B, C}))
+    assert asked(plan, 5, 20) == [(5, C), (11, B), (15, C)]
 
 
 def test_a_pair_without_an_address_is_not_asked_for() -> None:
@@ -153,25 +153,25 @@ def test_a_pair_without_an_address_is_not_asked_for() -> None:
 
 
 def test_a_refused_pair_is_named_once_until_it_was_answered_again() -> None:
-    rota = PollPlan(Mute(), Channel.CANDLE, [A, B], at(0))
+    plan = PollPlan(Mute(), Channel.CANDLE, [A, B], at(0))
     refusal = answer(b'{"error":["EQuery:Unknown asset pair"]}')
     [event] = Mute().decode(refusal)
     assert isinstance(event, Refused)
     failed = Failed(A, "EQuery:Unknown asset pair", event.refusal)
-    assert [rota.received(A, refusal), rota.received(A, refusal)] == [[failed], []]
-    assert (rota.refused, rota.unconfirmed, rota.undecodable) == ({A: failed}, frozenset({B}), 0)
-    assert rota.received(A, answer(CANDLES)) == []
-    assert rota.refused == {}
-    assert rota.received(A, refusal) == [failed]
+    assert [plan.received(A, refusal), plan.received(A, refusal)] == [[failed], []]
+    assert (plan.refused, plan.unconfirmed, plan.undecodable) == ({A: failed}, frozenset({B}), 0)
+    assert plan.received(A, answer(CANDLES)) == []
+    assert plan.refused == {}
+    assert plan.received(A, refusal) == [failed]
 
 
 def test_what_cannot_be_decoded_is_counted_and_named_once() -> None:
-    rota = PollPlan(Mute(), Channel.CANDLE, [A], at(0))
+    plan = PollPlan(Mute(), Channel.CANDLE, [A], at(0))
     page = answer(b"<html>we are improving our service</html>")
-    named = [rota.received(A, page), rota.received(A, page)]
-    assert rota.undecodable == 2
+    named = [plan.received(A, page), plan.received(A, page)]
+    assert plan.undecodable == 2
     [[failed], []] = named
     assert isinstance(failed, Failed)
     assert failed.reason.startswith("kraken: JSON is malformed")
-    assert rota.received(A, answer(CANDLES)) == []
-    assert (rota.refused, rota.unconfirmed) == ({}, frozenset())
+    assert plan.received(A, answer(CANDLES)) == []
+    assert (plan.refused, plan.unconfirmed) == ({}, frozenset())

@@ -86,7 +86,7 @@ def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_b
             await until(lambda: len(asked) == 1)
             assert poller.state == "live"
             clock.monotonic += 1
-            await until(lambda: not poller.rota.unconfirmed)
+            await until(lambda: not poller.plan.unconfirmed)
         assert poller.state == "closing"
         return broker
 
@@ -108,7 +108,7 @@ def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_b
 def test_its_frames_become_rows_that_say_rest_and_every_frame_is_accounted_for() -> None:
     async def scenario() -> MemoryBroker:
         async with polling(BTC, channel=Channel.ORDERBOOK) as (poller, broker):
-            await until(lambda: not poller.rota.unconfirmed)
+            await until(lambda: not poller.plan.unconfirmed)
         return broker
 
     broker = asyncio.run(scenario())
@@ -132,7 +132,7 @@ def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwh
             await until(lambda: poller.last_error)
             error = poller.last_error
             clock.monotonic += 1  # the next pair's turn
-            await until(lambda: poller.rota.unconfirmed == {BTC})
+            await until(lambda: poller.plan.unconfirmed == {BTC})
             assert poller.last_error == ""
         return error, broker
 
@@ -171,12 +171,12 @@ def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
 
     async def scenario() -> tuple[int, MemoryBroker]:
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
-            await until(lambda: poller.rota.refused)
+            await until(lambda: poller.plan.refused)
             clock.monotonic += 1
-            await until(lambda: not poller.rota.unconfirmed)
+            await until(lambda: not poller.plan.unconfirmed)
             clock.monotonic += MINUTE + 5
-            await until(lambda: poller.rota.undecodable == 2)
-            return poller.rota.undecodable, broker
+            await until(lambda: poller.plan.undecodable == 2)
+            return poller.plan.undecodable, broker
 
     with caplog.at_level(logging.WARNING):
         undecodable, broker = asyncio.run(scenario())
@@ -213,8 +213,8 @@ def test_a_refused_pair_is_named_once_and_the_others_go_on(
             for count in (1, 2, 3, 4):
                 await until(lambda count=count: len(asked) == count)  # type: ignore[misc]
                 clock.monotonic += 1 if count % 2 else MINUTE + 5
-            await until(lambda: not poller.rota.unconfirmed)
-            return [failed[:2] for failed in poller.rota.refused.values()]
+            await until(lambda: not poller.plan.unconfirmed)
+            return [failed[:2] for failed in poller.plan.refused.values()]
 
     with caplog.at_level(logging.WARNING):
         assert asyncio.run(scenario()) == [(BTC, reason)]
@@ -261,9 +261,9 @@ def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFix
 def test_pairs_change_while_it_runs_and_the_log_knows() -> None:
     async def scenario() -> MemoryBroker:
         async with polling(BTC, ETH) as (poller, broker):
-            await until(lambda: poller.rota.unconfirmed == {ETH})
+            await until(lambda: poller.plan.unconfirmed == {ETH})
             poller.follow([SOL, BTC])
-            await until(lambda: not poller.rota.unconfirmed)
+            await until(lambda: not poller.plan.unconfirmed)
         return broker
 
     stored = records(asyncio.run(scenario()), CANDLE_TOPIC)

@@ -15,9 +15,9 @@ from coin_platform.collect.session import PATIENCE, Action, Fetch, Lost, Restore
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
-from tests.collect.test_session import A, B, Bridged, Talk, Toy, snapshot, update
 from tests.kit.bench import bench
 from tests.kit.kraken import UPDATES, MovedClock, Quick, depth, until, values
+from tests.kit.toy import A, B, Bridged, Talk, Toy, snapshot, update
 
 PAIRS = (A, B)
 

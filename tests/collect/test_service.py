@@ -28,9 +28,8 @@ from coin_platform.model import (
     Ticker,
 )
 from coin_platform.records import unpack_facts
-from tests.collect.test_connection import Refusing
 from tests.kit.bench import BTC, ETH, bench
-from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, until, values
+from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, Refusing, until, values
 from tests.kit.recordings import files, frames
 
 HOUR = 3600.0

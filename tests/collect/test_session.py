@@ -10,7 +10,6 @@ from coin_platform.collect.session import (
     LIVELY_EVENTS,
     MANY_PAIRS,
     PATIENCE,
-    Action,
     Failed,
     Fetch,
     Leave,
@@ -20,159 +19,42 @@ from coin_platform.collect.session import (
     Send,
     Session,
 )
-from coin_platform.exchanges.base import Exchange, Request
+from coin_platform.exchanges.base import Request
 from coin_platform.exchanges.kraken import Kraken
-from coin_platform.exchanges.parsing import chunks
 from coin_platform.exchanges.upbit import Upbit
 from coin_platform.model import (
-    SECOND,
     BookUpdate,
     Cause,
     Channel,
     Control,
-    Event,
     Frame,
-    Instant,
-    Kind,
     Level,
-    Microseconds,
     Notice,
     Pair,
     Proof,
     Refusal,
     Refused,
-    Region,
     Subscribed,
-    Ticker,
 )
 from coin_platform.records import Checkpoint
 from tests.kit.kraken import SNAPSHOT, UPDATES
-
-A, B, C = Pair("A", "USD"), Pair("B", "USD"), Pair("C", "USD")
-START = 1_800_000_000 * SECOND
-
-
-class Toy(Exchange):
-    """An exchange that asks in plain words, two pairs a request, and whose frames say what the test put into them."""
-
-    name = "toy"
-    title = "Toy"
-    region = Region.NE
-    partition = 9
-    quote = "USD"
-    channels = frozenset(Channel)
-    proof = Proof.SEQUENCE
-    ws_url = "wss://toy"
-    rest_url = "https://toy"
-    has_deltas = True
-    numbers = True
-
-    def __init__(self) -> None:
-        self.said: list[list[Event]] = []
-
-    def symbol(self, pair: Pair) -> str:
-        return str(pair)
-
-    def pair(self, symbol: str) -> Pair:
-        return Pair.parse(symbol)
-
-    def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("+", pairs, id)
-
-    def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("-", pairs, id)
-
-    def _ask(self, sign: str, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
-        for number, some in enumerate(chunks(pairs, 2), id):
-            yield Request(sign + " ".join(pair.base for pair in some), some, number if self.numbers else None)
-
-    def read(self, frame: Frame) -> Iterator[Event]:
-        yield from self.said[int(frame.payload)]
-
-    def read_rest(self, frame: Frame) -> Iterator[Event]:
-        return self.read(frame)
-
-    def request_url(self, channel: Channel, pair: Pair) -> str | None:
-        return f"{self.rest_url}/{pair.base}"
-
-    def frame(self, *events: Event, rest: Pair | None = None) -> Frame:
-        """Return a frame that says this."""
-        self.said.append(list(events))
-        return raw(str(len(self.said) - 1), rest=rest)
-
-
-class Strict(Toy):
-    """One bad pair refuses the whole request."""
-
-    refuses_whole_request = True
-
-
-class Bridged(Toy):
-    """Snapshots come over REST."""
-
-    is_bridged = True
-
-
-class Whole(Toy):
-    """Every message is the whole book."""
-
-    has_deltas = False
-
-
-def raw(payload: str, *, rest: Pair | None = None, name: str = "toy") -> Frame:
-    """Return a frame with this payload."""
-    return Frame(
-        exchange=name,
-        channel=Channel.ORDERBOOK,
-        connection="c",
-        number=1,
-        received_time=START,
-        payload=payload.encode(),
-        kind=Kind.SOCKET if rest is None else Kind.REST,
-        pair=rest,
-    )
-
-
-def at(seconds: float) -> Instant:
-    """Return the instant this long after the start."""
-    return Instant(START + int(seconds * SECOND), 1000 + seconds)
-
-
-class Talk:
-    """A session that is open, and what it wants done."""
-
-    def __init__(self, exchange: Toy, *pairs: Pair, channel: Channel = Channel.ORDERBOOK) -> None:
-        self.exchange, self.session = exchange, Session(exchange, channel, pairs, chance=lambda: 1.0)
-        self.first = list(self.session.opened(at(0)))
-
-    def hear(self, *events: Event, after: float = 0.0, rest: Pair | None = None) -> list[Action]:
-        """Return what the session does about a frame that says this."""
-        return list(self.session.received(self.exchange.frame(*events, rest=rest), at(after)))
-
-    def tick(self, after: float) -> list[Action]:
-        """Return what the session does because it is so late."""
-        return list(self.session.tick(at(after)))
-
-
-def final(pair: Pair | None = None, request: int | None = None, reason: str = "unknown") -> Refused:
-    return Refused(pair=pair, request=request, reason=reason, refusal=Refusal.FINAL)
-
-
-def later(pair: Pair | None = None, request: int | None = None, reason: str = "busy", ban: float = 0.0) -> Refused:
-    return Refused(pair=pair, request=request, reason=reason, refusal=Refusal.TEMPORARY, ban_seconds=ban)
-
-
-def snapshot(pair: Pair, last: int) -> BookUpdate:
-    return BookUpdate(pair=pair, is_snapshot=True, bids=[Level(9.0, 1.0)], asks=[Level(10.0, 1.0)], last_sequence=last)
-
-
-def update(pair: Pair, first: int) -> BookUpdate:
-    bids = [Level(9.0, float(first))]
-    return BookUpdate(pair=pair, is_snapshot=False, bids=bids, asks=[], first_sequence=first, last_sequence=first)
-
-
-def ticker(pair: Pair) -> Ticker:
-    return Ticker(pair=pair, last="1")
+from tests.kit.toy import (
+    A,
+    B,
+    Bridged,
+    C,
+    Strict,
+    Talk,
+    Toy,
+    Whole,
+    at,
+    final,
+    later,
+    raw,
+    snapshot,
+    ticker,
+    update,
+)
 
 
 def test_a_new_connection_asks_for_everything() -> None:

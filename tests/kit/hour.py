@@ -34,7 +34,7 @@ class Clock:
 
 
 class Line:
-    """One connection, without sockets: the real session and tape on one side, the simulated exchange on the other."""
+    """Connect a simulated exchange to the real session and recorder, without sockets."""
 
     def __init__(
         self, source: Source, broker: Broker, market: Market, clock: Clock, settings: Settings, faults: Faults
@@ -51,14 +51,14 @@ class Line:
             window=settings.window_length,
         )
         transport = Transport.REST if self._is_polled else Transport.SOCKET
-        self._tape = Recorder(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
+        self._recorder = Recorder(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
         self._session = Session(source.exchange, source.channel, self._pairs)
         self._venue = VENUES[source.exchange.name](market, urlsplit(source.exchange.socket_url(source.channel)).path)
         self._mischief = Mischief(faults, f"{source.exchange.name} {source.channel}")
 
     def open(self) -> None:
         """Connect and subscribe."""
-        moment = self._tape.open(self._pairs)
+        moment = self._recorder.open(self._pairs)
         if not self._is_polled:
             self._hear(self._venue.opened(moment.wall))
             self._do(self._session.opened(moment))
@@ -73,12 +73,12 @@ class Line:
         self._hear(self._mischief.step(self._venue.step(moment.wall)))
         self._do(self._session.tick(self._clock()))
         fresh = self._session.take_fresh()
-        for checkpoint in self._session.checkpoints(None if self._tape.turned(self._clock()) else fresh):
-            self._tape.log(Kind.CHECKPOINT, self._pairs, checkpoint)
+        for checkpoint in self._session.checkpoints(None if self._recorder.turned(self._clock()) else fresh):
+            self._recorder.log(Kind.CHECKPOINT, self._pairs, checkpoint)
 
     def _hear(self, outs: Iterable[Out]) -> None:
         for out in list(outs):
-            frame, moment = self._tape.take(Kind.SOCKET, out.payload.encode())
+            frame, moment = self._recorder.take(Kind.SOCKET, out.payload.encode())
             self._do(self._session.received(frame, moment))
 
     def _do(self, actions: Iterable[Action]) -> None:
@@ -88,7 +88,7 @@ class Line:
             elif isinstance(action, Fetch):
                 parts = urlsplit(action.url)
                 answer = self._venue.rest(parts.path, dict(parse_qsl(parts.query)), self._clock().wall)
-                frame, moment = self._tape.take(Kind.REST, answer.body.encode(), action.pair)
+                frame, moment = self._recorder.take(Kind.REST, answer.body.encode(), action.pair)
                 self._do(self._session.received(frame, moment))
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -16,7 +17,7 @@ from websockets.http11 import Request, Response
 from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges.base import Limits
 from coin_platform.exchanges.kraken import Kraken
-from coin_platform.model import SECOND, Channel, Instant, Kind, Microseconds
+from coin_platform.model import SECOND, Channel, Event, Frame, Instant, Kind, Microseconds, Refusal, Refused
 from coin_platform.records import Header, unpack
 from coin_platform.topic_names import raw_topic
 
@@ -46,6 +47,18 @@ class Quick(Kraken):
 
     limits = Limits(messages_per_second=1000, connects_per_minute=60_000, requests_per_second=1000)
     ping_every = 3600.0
+
+
+class Refusing(Quick):
+    """Kraken whose refusals are for good or for the moment, as a test wants."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+    def read(self, frame: Frame) -> Iterator[Event]:
+        for event in super().read(frame):
+            is_refused = isinstance(event, Refused)
+            yield msgspec.structs.replace(event, refusal=self.refusal) if is_refused else event
 
 
 class FakeKraken:

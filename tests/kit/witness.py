@@ -20,8 +20,8 @@ def watch(path: Path) -> None:
     """Write down every frame: straight into the file, which survives the process."""
     file, take = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), Recorder.take
 
-    def witnessed(tape: Recorder, kind: Kind, payload: bytes, pair: Pair | None = None) -> tuple[Frame, Instant]:
-        frame, moment = take(tape, kind, payload, pair)
+    def witnessed(recorder: Recorder, kind: Kind, payload: bytes, pair: Pair | None = None) -> tuple[Frame, Instant]:
+        frame, moment = take(recorder, kind, payload, pair)
         os.write(file, f"{frame.epoch} {frame.connection} {frame.number} {moment.wall}\n".encode())
         return frame, moment
 

@@ -1,0 +1,157 @@
+"""A collector that takes over from another one of this machine."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.collect.collector import Collector
+from coin_platform.collect.poll_plan import OUTAGE
+from coin_platform.collect.timing import Timing
+from coin_platform.errors import NotTakenOver
+from coin_platform.model import Channel, Pair, Refusal, Region
+from coin_platform.records import unpack_facts
+from coin_platform.topic_names import raw_topic
+from tests.kit.collecting import running, simulated, states
+from tests.kit.kraken import (
+    MovedClock,
+    Quick,
+    Refusing,
+    fake_kraken,
+    records,
+    until,
+)
+
+BTC = Pair("BTC", "USD")
+TICKERS = raw_topic("ne", Channel.TICKER)
+
+
+class Guest(MemoryBroker):
+    """A broker beside another process, for as long as that is there."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__()
+        self.pid = pid
+
+    def host(self, topic: str, partition: int) -> int | None:
+        return self.pid
+
+
+class Patient(Refusing):
+    """Kraken that may be silent for ever."""
+
+    silence_seconds = mute_seconds = 1e9
+
+
+def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
+    """Return whom the collector asks to end."""
+    asked: list[int] = []
+
+    def kill(pid: int, number: int) -> None:
+        asked.append(pid)
+        broker.pid = None if obeys else pid
+
+    monkeypatch.setattr("coin_platform.collect.take_over.os.kill", kill)
+    return asked
+
+
+def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        broker = Guest(1234)
+        asked = ending(broker, monkeypatch)
+        async with fake_kraken() as fake:
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
+            async with running(collector):
+                await until(lambda: asked == [1234])
+                assert states(collector) == {"live"}
+                await until(lambda: [facts.beside for facts in own(broker)][-1:] == [False])
+                assert own(broker)[0].beside
+
+    asyncio.run(scenario())
+
+
+def own(broker: MemoryBroker) -> list[Any]:
+    """Return what the records of ours say that are no frames."""
+    return [unpack_facts(value) for header, value in records(broker, TICKERS) if not header.kind.is_frame]
+
+
+def test_F5_who_does_not_get_live_leaves_the_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        broker = Guest(1234)
+        asked = ending(broker, monkeypatch)
+        async with fake_kraken() as fake:
+            settings = simulated(fake, pairs=(BTC,))
+            await fake.fall()
+            timing = Timing(live_seconds=0.3, take_over_look_seconds=0.01)
+            collector = Collector(Region.NE, settings, broker, exchanges=[Quick()], timing=timing)
+            with pytest.raises(NotTakenOver, match=r"not live after 0\.3 s: kraken \w+ 0 is .*; process 1234"):
+                await collector.run(asyncio.Event())
+        assert asked == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("refusal", [Refusal.FINAL, Refusal.TEMPORARY])
+def test_R2_who_is_refused_all_pairs_takes_nothing_over_although_REST_stands_in(
+    monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
+    async def scenario() -> None:
+        broker, clock = Guest(1234), MovedClock()
+        asked = ending(broker, monkeypatch)
+        async with fake_kraken() as fake:
+            fake.unknown.add("BTC/USD")
+            exchange = Patient(refusal)
+            collector = Collector(
+                *(Region.NE, simulated(fake, pairs=(BTC,)), broker),
+                exchanges=[exchange],
+                clock=clock,
+                timing=Timing(live_seconds=1.5, take_over_look_seconds=0.01),
+            )
+            running = asyncio.create_task(collector.run(asyncio.Event()))
+            await until(lambda: all(status.refused for status in collector.status))
+            clock.monotonic += OUTAGE
+            await until(lambda: {status.transport for status in collector.status} == {"rest"})
+            with pytest.raises(NotTakenOver, match=r"not live after 1\.5 s: kraken \w+ 0 is .*; process 1234"):
+                await running
+        assert asked == []
+
+    asyncio.run(scenario())
+
+
+def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        broker, clock = Guest(1234), MovedClock()
+        asked = ending(broker, monkeypatch)
+        async with fake_kraken() as fake:
+            fake.unknown.add("ETH/USD")
+            pairs = (BTC, Pair("ETH", "USD"))
+            collector = Collector(
+                *(Region.NE, simulated(fake, pairs=pairs), broker),
+                exchanges=[Patient(Refusal.TEMPORARY)],
+                clock=clock,
+                timing=Timing(live_seconds=1.5, take_over_look_seconds=0.01),
+            )
+            async with running(collector):
+                await until(lambda: all(status.refused for status in collector.status))
+                clock.monotonic += OUTAGE + 1
+                await until(lambda: all(feed.is_served for feed in collector.feeds))
+                assert asked == []
+                await until(lambda: asked == [1234])
+
+    asyncio.run(scenario())
+
+
+def test_who_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        broker = Guest(1234)
+        ending(broker, monkeypatch, obeys=False)
+        async with fake_kraken() as fake:
+            timing = Timing(end_seconds=0.3, take_over_look_seconds=0.01)
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()], timing=timing)
+            with pytest.raises(NotTakenOver, match=r"process 1234 has not ended 0\.3 s after SIGTERM"):
+                await collector.run(asyncio.Event())
+
+    asyncio.run(scenario())
