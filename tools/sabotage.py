@@ -320,7 +320,7 @@ SABOTAGES = (
     ),
     Sabotage(
         *("R2", "what is refused for the moment is asked for again"),
-        "coin_platform/collect/session.py",
+        "coin_platform/collect/refusals.py",
         "self._retry_at[pair] = now.monotonic + max(wait, event.ban_seconds)",
         "wait += 0",
         ("tests/collect/test_session.py", "tests/collect/test_service.py"),
@@ -329,7 +329,7 @@ SABOTAGES = (
         *("R2", "a connection that serves no pair is not complete"),
         "coin_platform/collect/session.py",
         "return bool(self.served) and not missing and not self.invalid",
-        "return not (self._wanted.keys() - self._delivered - self.refused.keys()) and not self.invalid",
+        "return not (self._pairs.keys() - self._delivered - self.refused.keys()) and not self.invalid",
         ("tests/collect/test_session.py",),
     ),
     Sabotage(
@@ -356,14 +356,14 @@ SABOTAGES = (
     Sabotage(
         *("R4", "an unreadable change costs a book its trust"),
         "coin_platform/collect/session.py",
-        "yield from self._doubt(frame, error, now)",
-        "yield from ()",
+        "self._doubt(frame, error, now)",
+        "pass",
         ("tests/collect/test_session.py",),
     ),
     Sabotage(
         *("F2", "a pair is resynced at most once in ten seconds"),
         "coin_platform/collect/session.py",
-        'if now.monotonic - self._resynced.get(pair, float("-inf")) < PATIENCE:\n            return',
+        'if now.monotonic - self._resynced_at.get(pair, float("-inf")) < ANSWER_SECONDS:\n            return',
         "",
         ("tests/collect/test_session.py",),
     ),

@@ -17,6 +17,7 @@ from websockets.protocol import Event
 from coin_platform import __version__
 from coin_platform.broker import Broker
 from coin_platform.clock import now, unless
+from coin_platform.collect.actions import Action, Banned, Failed, Fetch, Leave, Lost, Restored, Rotate, Send
 from coin_platform.collect.clock_lag import ClockLag
 from coin_platform.collect.gap_reports import GapReports
 from coin_platform.collect.pacing import TokenBucket
@@ -24,18 +25,7 @@ from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import Rest, told
 from coin_platform.collect.route import Route, Traffic
-from coin_platform.collect.session import (
-    Action,
-    Banned,
-    Failed,
-    Fetch,
-    Leave,
-    Lost,
-    Restored,
-    Rotate,
-    Send,
-    Session,
-)
+from coin_platform.collect.session import Session
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
 from coin_platform.records import Checkpoint, End, refused, silent, without_data
@@ -158,7 +148,7 @@ class Connection:
         if not self.is_open:
             return "connecting"
         exchange, session, moment = self.route.exchange, self.session, self._clock()
-        is_mute = session.mute(moment) > session.mute_limit / 2
+        is_mute = session.mute_seconds(moment) > session.mute_limit_seconds / 2
         if moment.monotonic - self._heard > exchange.silence_seconds * _STALE or is_mute:
             return "stale"
         if session.unconfirmed:
@@ -382,8 +372,8 @@ class Connection:
         exchange, at = self.route.exchange, moment.monotonic
         if at - self._heard > exchange.silence_seconds:
             self.end(silent(exchange.silence_seconds))
-        elif self.session.mute(moment) > self.session.mute_limit:
-            self.end(without_data(self.session.mute_limit))
+        elif self.session.mute_seconds(moment) > self.session.mute_limit_seconds:
+            self.end(without_data(self.session.mute_limit_seconds))
         if at - self._opened_at > self._lifetime:
             self._leave(f"open for {self._lifetime:.0f} s")
         if at - self._opened_at > TAKEOVER and self.session.served:

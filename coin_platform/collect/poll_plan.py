@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from coin_platform.collect.session import Banned, Failed, Fetch
+from coin_platform.collect.actions import Banned, Failed, Fetch
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Frame, Instant, Pair, Refusal, Refused

@@ -8,13 +8,13 @@ import httpx
 
 from coin_platform.broker import Broker
 from coin_platform.clock import now, unless
+from coin_platform.collect.actions import Banned, Failed, Fetch
 from coin_platform.collect.clock_lag import ClockLag
 from coin_platform.collect.gap_reports import GapReports
 from coin_platform.collect.poll_plan import PollPlan
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest, knows_no_pair, told
 from coin_platform.collect.route import Route, Traffic
-from coin_platform.collect.session import Banned, Failed, Fetch
 from coin_platform.errors import OverBudget
 from coin_platform.model import Instant, Kind, Pair, Refusal
 from coin_platform.records import End, Transport

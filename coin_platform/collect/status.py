@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from coin_platform.collect.session import Failed
+from coin_platform.collect.actions import Failed
 from coin_platform.model import Channel, Microseconds, Pair
 
 

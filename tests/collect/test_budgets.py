@@ -18,13 +18,13 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from coin_platform.broker import LocalBroker, MemoryBroker
 from coin_platform.collect import connection as connections
+from coin_platform.collect.actions import Fetch
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import WAITING_BYTES
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route, Traffic
-from coin_platform.collect.session import Fetch
 from coin_platform.exchanges.base import Exchange
 from coin_platform.journal.writer import BUFFER_BYTES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from coin_platform.clock import now
 from coin_platform.collect.clock_lag import LEAST, LENGTH, TOLERANCE, ClockLag
 from coin_platform.collect.feed import STALE
-from coin_platform.collect.session import FLOWING, MANY_PAIRS, Session
+from coin_platform.collect.pauses import MANY_PAIRS
+from coin_platform.collect.session import FLOWING_CHANNELS, Session
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
 from coin_platform.records import End, silent, unheard, unpack_facts, without_data
@@ -96,7 +97,7 @@ def test_F3_B3_heartbeats_without_data_end_a_connection_only_where_data_always_f
             return reasons(it)
 
     ended = asyncio.run(scenario())
-    assert (ended[:1] == [without_data(0.8)]) == (channel in FLOWING)
+    assert (ended[:1] == [without_data(0.8)]) == (channel in FLOWING_CHANNELS)
     assert len(ended) <= 2
 
 
@@ -147,15 +148,15 @@ def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> None:
 def test_a_pair_that_is_refused_or_not_wanted_any_more_is_not_stale_and_makes_nothing_mute() -> None:
     kraken, start = EXCHANGES["kraken"], Instant(0, 0.0)
     session = Session(kraken, Channel.TICKER, [BTC, ETH])
-    list(session.opened(start))
+    session.opened(start)
     late = Instant(0, 300.0)
     assert session.stale(late, STALE) == {BTC, ETH}
-    assert session.mute(late) == 300
-    list(session.follow([ETH], late))
+    assert session.mute_seconds(late) == 300
+    session.follow([ETH], late)
     assert session.stale(late, STALE) == {ETH}
-    list(session.tick(late))  # ETH has not been answered
+    session.tick(late)  # ETH has not been answered
     assert session.refused.keys() == {ETH}
-    assert (session.stale(late, STALE), session.mute(late)) == (frozenset(), 0.0)
+    assert (session.stale(late, STALE), session.mute_seconds(late)) == (frozenset(), 0.0)
 
 
 def test_why_a_connection_was_given_up_can_be_read_back() -> None:
@@ -271,5 +272,5 @@ def test_what_comes_over_REST_is_old_and_says_nothing_of_the_clock() -> None:
     [frame, *_] = frames("binance", "rest_trades")
     assert len(binance.decode(frame)) > 1
     for _ in range(LEAST):
-        assert list(session.received(frame, Instant(0, 0.0))) == []
+        assert session.received(frame, Instant(0, 0.0)) == []
     assert (session.clock_lag.lag, session.has_data) == (None, False)

@@ -11,12 +11,13 @@ import pytest
 
 from coin_platform import __version__
 from coin_platform.broker import MemoryBroker
+from coin_platform.collect.actions import Failed
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.recorder import BEFORE_BOUNDARY
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
-from coin_platform.collect.session import Failed, Session
+from coin_platform.collect.session import Session
 from coin_platform.exchanges.base import Limits
 from coin_platform.model import (
     SECOND,
@@ -374,7 +375,7 @@ def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
     for header, value in stored:
         if header.kind is Kind.SOCKET:
             moment = clock()
-            list(session.received(frame("kraken", Channel.ORDERBOOK, header, value), moment))
+            session.received(frame("kraken", Channel.ORDERBOOK, header, value), moment)
             last = header.number
         elif header.kind is Kind.CHECKPOINT:
             book = unpack_facts(value).book

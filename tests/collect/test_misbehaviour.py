@@ -15,11 +15,12 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from coin_platform.broker import LocalBroker, MemoryBroker
+from coin_platform.collect.actions import Failed
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
-from coin_platform.collect.session import PATIENCE, Failed
+from coin_platform.collect.session import ANSWER_SECONDS
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair, Refusal
 from coin_platform.records import Header, unpack, unpack_facts
@@ -50,7 +51,7 @@ def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for
             await it.fake.say(TICKER.replace("BTC/USD", "ZZZ/USD"))
             await until(lambda: it.feed.status.unasked == 1)
             assert it.feed.status.unconfirmed == {FIFTY[9]}
-            clock.monotonic += PATIENCE + 1
+            clock.monotonic += ANSWER_SECONDS + 1
             await until(lambda: len(it.feed.status.refused) == 2)
             status = it.feed.status
             return status.refused, status.unconfirmed, status.state, status.unasked, len(it.fake.opened)

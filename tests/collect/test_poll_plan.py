@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coin_platform.collect.actions import Failed
 from coin_platform.collect.poll_plan import APART, LAG, MINUTE, OUTAGE, STANDBY, PollPlan, Standby
-from coin_platform.collect.session import Failed
 from coin_platform.exchanges.kraken import Kraken
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Pair, Refused
 from tests.kit.kraken import CANDLES

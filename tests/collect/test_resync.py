@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from coin_platform.book import Book
-from coin_platform.collect.session import PATIENCE, Action, Fetch, Lost, Restored, Send
+from coin_platform.collect.actions import Action, Fetch, Lost, Restored, Send
+from coin_platform.collect.session import ANSWER_SECONDS
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
@@ -95,7 +96,7 @@ class Resync(RuleBasedStateMachine):
     @invariant()
     def no_pair_is_asked_for_twice_within_ten_seconds(self) -> None:
         for times in self.asked.values():
-            assert all(two - one >= PATIENCE - 1e-6 for one, two in pairwise(times))
+            assert all(two - one >= ANSWER_SECONDS - 1e-6 for one, two in pairwise(times))
 
 
 class BridgedResync(Resync):
@@ -220,7 +221,7 @@ def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_
             for text in UPDATES[:5]:
                 await it.fake.push("BTC/USD", [text])
                 await it.stored(text)
-                clock.monotonic += PATIENCE + 1  # long overdue, but under way
+                clock.monotonic += ANSWER_SECONDS + 1  # long overdue, but under way
                 await asyncio.sleep(0.3)
                 counts.append(len(asked))
             assert it.feed.status.invalid == frozenset(it.feed.pairs)

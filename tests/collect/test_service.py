@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from coin_platform.broker import MemoryBroker
-from coin_platform.collect.session import MANY_PAIRS, PATIENCE, Leave, Lost, Send, Session
+from coin_platform.collect.actions import Action, Leave, Lost, Send
+from coin_platform.collect.pauses import MANY_PAIRS
+from coin_platform.collect.session import ANSWER_SECONDS, Session
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
 from coin_platform.model import (
@@ -51,11 +53,11 @@ class Talk:
         self.frame = Frame(
             exchange=kind.name, channel=channel, connection="c", number=1, received_time=0, payload=b"{}"
         )
-        list(self.session.opened(at(0)))
+        self.session.opened(at(0))
 
-    def hear(self, *events: Event, after: float = 0.0) -> list[object]:
+    def hear(self, *events: Event, after: float = 0.0) -> list[Action]:
         self.events = [*events]
-        return list(self.session.received(self.frame, at(after)))
+        return self.session.received(self.frame, at(after))
 
     def asked(self, after: float) -> int:
         """Return how many messages are sent because it is so late."""
@@ -137,7 +139,7 @@ def test_R10_on_every_exchange_a_few_pairs_that_have_sent_something_may_be_quiet
             talk = Talk(kind, channel, count, monkeypatch)
             if limits:
                 talk.hear(*(data(channel, pair) for pair in talk.pairs))
-            limits.append(talk.session.mute_limit)
+            limits.append(talk.session.mute_limit_seconds)
         assert limits == [kind.mute_seconds, float("inf"), kind.mute_seconds]
 
 
@@ -150,9 +152,9 @@ def test_R4_a_recorded_change_that_is_cut_off_costs_a_book_its_trust_where_nothi
     found = [(frame, event) for frame in heard for event in kind.decode(frame) if isinstance(event, BookUpdate)]
     pairs = list(dict.fromkeys(event.pair for _, event in found))
     session = Session(kind, Channel.ORDERBOOK, pairs)
-    list(session.opened(at(0)))
+    session.opened(at(0))
     for frame, _ in found[:3]:
-        list(session.received(frame, at(20)))
+        session.received(frame, at(20))
     assert not session.invalid
     torn = msgspec.structs.replace(found[3][0], payload=found[3][0].payload[:-3])
     lost = [action for action in session.received(torn, at(40)) if isinstance(action, Lost)]
@@ -165,11 +167,11 @@ def test_R4_a_recorded_change_that_is_cut_off_costs_a_book_its_trust_where_nothi
 def test_R4_of_two_books_of_coinbase_the_one_that_is_named_is_lost() -> None:
     coinbase = EXCHANGES["coinbase"]
     session = Session(coinbase, Channel.ORDERBOOK, [BTC, ETH])
-    list(session.opened(at(0)))
+    session.opened(at(0))
     book = '{{"type":"snapshot","product_id":"{}","bids":[["100","1"]],"asks":[["101","1"]]}}'
     change = '{"type":"l2update","product_id":"BTC-USD","changes":[["buy","1e","1"]],"time":"2026-11-02T00:00:00Z"}'
 
-    def hear(text: str, after: float) -> list[object]:
+    def hear(text: str, after: float) -> list[Action]:
         frame = Frame(
             exchange="coinbase",
             channel=Channel.ORDERBOOK,
@@ -178,7 +180,7 @@ def test_R4_of_two_books_of_coinbase_the_one_that_is_named_is_lost() -> None:
             received_time=at(after).wall,
             payload=text.encode(),
         )
-        return list(session.received(frame, at(after)))
+        return session.received(frame, at(after))
 
     for pair in (BTC, ETH):
         hear(book.format(pair), 1)
@@ -234,7 +236,7 @@ def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusa
             it.fake.unknown.add("BTC/USD")
             clock.monotonic += HOUR + 1
             await until(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused)
-            clock.monotonic += 3 * PATIENCE
+            clock.monotonic += 3 * ANSWER_SECONDS
             await asyncio.sleep(0.6)  # two beats
             states = [connection.state for connection in it.feed.connections]
             assert not it.feed.connections[1].is_live
@@ -255,7 +257,7 @@ def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -
             it.fake.unknown.add("ETH/USD")
             clock.monotonic += HOUR + 1
             await until(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused_now)
-            clock.monotonic += 2 * PATIENCE
+            clock.monotonic += 2 * ANSWER_SECONDS
             await until(lambda: it.feed.connections[1].ready.is_set())
             assert it.feed.connections[1].is_live and it.feed.is_held_up
             await asyncio.sleep(0.6)
@@ -362,7 +364,7 @@ def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_book_is_
     async def scenario() -> int:
         async with bench(clock=clock) as it:
             await it.live()
-            clock.monotonic += PATIENCE + 1
+            clock.monotonic += ANSWER_SECONDS + 1
             broken = json.dumps({"channel": "book", "type": "update", "data": [{"symbol": "BTC/USD"}]})
             it.fake.sends_snapshots = False
             await it.fake.say(broken)

@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.collect.session import (
-    LIVELY_EVENTS,
-    MANY_PAIRS,
-    PATIENCE,
-    Failed,
-    Fetch,
-    Leave,
-    Lost,
-    Restored,
-    Rotate,
-    Send,
-    Session,
-)
+from coin_platform.collect.actions import Failed, Fetch, Leave, Lost, Restored, Rotate, Send
+from coin_platform.collect.pauses import LIVELY_EVENTS, MANY_PAIRS
+from coin_platform.collect.session import ANSWER_SECONDS, Session
 from coin_platform.exchanges.base import Request
 from coin_platform.exchanges.kraken import Kraken
 from coin_platform.exchanges.upbit import Upbit
@@ -67,11 +57,11 @@ def test_a_new_connection_asks_for_everything() -> None:
 
 def test_only_differences_are_sent_while_it_is_open() -> None:
     session = Session(Toy(), Channel.TICKER, [A])
-    assert list(session.follow([A, B], at(0))) == []  # not open yet
-    assert list(session.opened(at(0))) == [Send("+A B")]
-    assert list(session.follow([B, A], at(1))) == []
-    assert list(session.follow([B, C], at(2))) == [Send("-A"), Send("+C")]
-    assert list(session.follow([B], at(3))) == [Send("-C")]
+    assert session.follow([A, B], at(0)) == []  # not open yet
+    assert session.opened(at(0)) == [Send("+A B")]
+    assert session.follow([B, A], at(1)) == []
+    assert session.follow([B, C], at(2)) == [Send("-A"), Send("+C")]
+    assert session.follow([B], at(3)) == [Send("-C")]
     assert (session.pairs, session.unconfirmed) == ((B,), frozenset({B}))
 
 
@@ -83,7 +73,7 @@ def test_where_a_subscription_replaces_the_former_one_the_whole_set_is_sent() ->
     assert '"codes":["USD-A","USD-B"]' in str(both)
     [one] = session.follow([B], at(2))
     assert '"codes":["USD-B"]' in str(one)
-    assert list(session.follow([], at(3))) == []  # nothing to say; the connection is closed
+    assert session.follow([], at(3)) == []  # nothing to say; the connection is closed
 
 
 def test_answers_confirm_by_pair_or_by_request_and_so_does_data() -> None:
@@ -98,7 +88,7 @@ def test_answers_confirm_by_pair_or_by_request_and_so_does_data() -> None:
     other = Talk(Toy(), A, B)
     other.hear(ticker(A))
     assert other.session.unconfirmed == {B}
-    assert other.tick(PATIENCE + 1) == [
+    assert other.tick(ANSWER_SECONDS + 1) == [
         Failed(B, "no answer in 10 s: is it a pair of this exchange?", Refusal.TEMPORARY)
     ]
 
@@ -106,7 +96,7 @@ def test_answers_confirm_by_pair_or_by_request_and_so_does_data() -> None:
 def test_heartbeats_and_what_cannot_be_read_change_nothing_but_a_count() -> None:
     talk = Talk(Toy(), A)
     assert talk.hear(Control(name="pong")) == []
-    assert list(talk.session.received(raw("no number"), at(1))) == []
+    assert talk.session.received(raw("no number"), at(1)) == []
     assert (talk.session.undecodable, talk.session.unconfirmed) == (1, frozenset({A}))
 
 
@@ -137,17 +127,17 @@ def test_a_refusal_that_names_nothing_explains_the_pairs_that_stay_unconfirmed()
     talk = Talk(Toy(), A, B)
     assert talk.hear(Refused(reason="60018: wrong URL")) == []
     talk.hear(Subscribed(pair=A))
-    assert talk.tick(PATIENCE) == []
-    assert talk.tick(PATIENCE + 0.1) == [
+    assert talk.tick(ANSWER_SECONDS) == []
+    assert talk.tick(ANSWER_SECONDS + 0.1) == [
         Failed(B, "no answer in 10 s (60018: wrong URL): is it a pair of this exchange?", Refusal.TEMPORARY)
     ]
-    assert talk.tick(PATIENCE + 1) == []
+    assert talk.tick(ANSWER_SECONDS + 1) == []
 
 
 def test_where_one_bad_pair_refuses_all_the_others_are_asked_for_again() -> None:
     talk = Talk(Strict(), A, B)
     assert talk.hear(final(A, 1), after=9) == [Failed(A, "unknown"), Send("+B")]
-    assert talk.tick(PATIENCE + 1) == []  # B's time runs from the second request
+    assert talk.tick(ANSWER_SECONDS + 1) == []  # B's time runs from the second request
     talk.hear(Subscribed(request=2))
     assert talk.session.unconfirmed == frozenset()
 
@@ -163,7 +153,7 @@ def test_where_all_are_refused_without_a_name_each_is_asked_for_alone() -> None:
 
 def test_data_that_comes_late_makes_a_failed_pair_good() -> None:
     talk = Talk(Toy(), A)
-    assert talk.tick(PATIENCE + 1) != []
+    assert talk.tick(ANSWER_SECONDS + 1) != []
     talk.hear(ticker(A), after=20)
     assert talk.session.refused == {}
 
@@ -171,9 +161,9 @@ def test_data_that_comes_late_makes_a_failed_pair_good() -> None:
 def test_a_pair_that_is_asked_for_again_is_not_refused_until_it_is_again() -> None:
     talk = Talk(Toy(), A)
     talk.hear(final(A))
-    list(talk.session.follow([], at(1)))
+    talk.session.follow([], at(1))
     assert talk.session.refused == {}
-    assert list(talk.session.follow([A], at(2))) == [Send("+A")]
+    assert talk.session.follow([A], at(2)) == [Send("+A")]
     assert talk.session.unconfirmed == {A}
 
 
@@ -223,7 +213,7 @@ def test_F2_a_lost_book_is_asked_for_again_although_nothing_comes() -> None:
 def test_the_snapshot_of_a_subscription_is_waited_for_before_it_is_asked_for_again() -> None:
     talk = Talk(Toy(), A)
     assert talk.hear(update(A, 3), after=1) == []
-    assert talk.hear(update(A, 4), after=PATIENCE) == [Send("-A"), Send("+A")]
+    assert talk.hear(update(A, 4), after=ANSWER_SECONDS) == [Send("-A"), Send("+A")]
 
 
 def test_a_bridged_book_is_fetched_once_and_continues_with_what_was_buffered() -> None:
@@ -248,14 +238,14 @@ def test_a_book_that_rest_refuses_stays_lost_and_is_asked_for_when_it_is_due() -
     ]
     assert talk.session.refused == {}
     assert talk.tick(5) == []
-    assert talk.tick(PATIENCE) == [Fetch(A, "https://toy/A")]
+    assert talk.tick(ANSWER_SECONDS) == [Fetch(A, "https://toy/A")]
     assert talk.hear(snapshot(A, 8), after=11, rest=A) == [Restored(A)]
 
 
 def test_an_answer_for_a_pair_that_was_dropped_meanwhile_is_nothing() -> None:
     talk = Talk(Bridged(), A, B)
     talk.hear(update(A, 8))
-    list(talk.session.follow([B], at(1)))
+    talk.session.follow([B], at(1))
     assert talk.hear(Refused(pair=A, reason="busy"), after=2, rest=A) == []
     assert talk.hear(snapshot(A, 8), after=2, rest=A) == []
     assert list(talk.session.checkpoints()) == []
@@ -274,7 +264,7 @@ def test_a_dropped_pair_leaves_nothing_behind() -> None:
     talk = Talk(Toy(), A, B)
     talk.hear(snapshot(A, 5), snapshot(B, 5))
     talk.hear(update(A, 9))
-    list(talk.session.follow([B], at(1)))
+    talk.session.follow([B], at(1))
     assert (talk.session.invalid, talk.session.fresh, talk.session.pairs) == (frozenset(), {B}, (B,))
     assert talk.tick(60) == []
 
@@ -317,9 +307,9 @@ def test_requests_without_an_id_are_confirmed_by_pair() -> None:
 
 def test_the_recorded_kraken_book_holds_and_one_forged_digit_is_noticed() -> None:
     session = Session(Kraken(), Channel.ORDERBOOK, [Pair("BTC", "USD")])
-    list(session.opened(at(0)))
+    session.opened(at(0))
     for text in [SNAPSHOT, *UPDATES]:
-        assert list(session.received(raw(text, name="kraken"), at(20))) == []
+        assert session.received(raw(text, name="kraken"), at(20)) == []
     assert session.is_complete
     forged = UPDATES[0].replace('"checksum":', '"checksum":1')
     [lost, unsubscribed, subscribed] = session.received(raw(forged, name="kraken"), at(21))
@@ -347,10 +337,10 @@ def test_what_the_exchange_was_asked_for_is_what_is_wanted(
     Either.replaces_subscription = replaces
     session = Session(Either(), Channel.TICKER, start)
     carried: set[str] = set()
-    actions = list(session.opened(at(0)))
+    actions = session.opened(at(0))
     for number, wanted in enumerate([start, *changes]):
         if number:
-            actions = list(session.follow(wanted, at(number)))
+            actions = session.follow(wanted, at(number))
         for action in actions:
             assert isinstance(action, Send)
             names = set(action.payload[1:].split())
@@ -396,7 +386,7 @@ def test_F2_losses_and_restorations_alternate_and_resyncs_keep_their_distance(
                     is_lost = False
                 case Send("+A"):
                     assert is_lost
-                    assert time - asked >= PATIENCE - 1e-6
+                    assert time - asked >= ANSWER_SECONDS - 1e-6
                     asked = time
         assert talk.session.invalid == ({A} if is_lost else frozenset())
 
@@ -429,7 +419,7 @@ def test_R2_a_pair_that_is_refused_for_the_moment_is_asked_for_again_for_as_long
     assert talk.session.served == {A, B}
     talk.hear(later(A), after=time + 2)
     assert talk.tick(time + 3) == [Send("+A")], "what was refused before is forgotten"
-    list(talk.session.follow([B], at(time + 4)))
+    talk.session.follow([B], at(time + 4))
     assert talk.tick(time + 3600) == []
 
 
@@ -540,7 +530,7 @@ def test_R4_what_may_be_about_any_pair_costs_all_books_their_trust() -> None:
     for frame in (raw("nonsense"), garbage(A, B), raw('"A-USD"' + "x" * (1 << 20))):
         talk = Talk(Unproved(), A, B)
         talk.hear(snapshot(A, 5), snapshot(B, 5))
-        actions = list(talk.session.received(frame, at(20)))
+        actions = talk.session.received(frame, at(20))
         assert {action.pair for action in actions if isinstance(action, Lost)} == {A, B}
         assert talk.session.invalid == {A, B}
 
@@ -550,7 +540,7 @@ def test_R4_a_flood_of_what_cannot_be_read_asks_for_each_book_once_in_ten_second
     talk.hear(snapshot(A, 5))
     for step in range(3000):
         time = 20 + step / 100
-        actions = list(talk.session.received(garbage(A), at(time))) + talk.tick(time)
+        actions = talk.session.received(garbage(A), at(time)) + talk.tick(time)
         sent += actions.count(Send("+A"))
         if Send("+A") in actions:
             talk.hear(snapshot(A, step), after=time)
@@ -561,7 +551,7 @@ def test_R4_a_flood_of_what_cannot_be_read_asks_for_each_book_once_in_ten_second
 def test_R4_where_the_next_message_reveals_a_loss_nothing_is_lost_before(exchange: type[Toy], channel: Channel) -> None:
     talk = Talk(exchange(), A, channel=channel)
     talk.hear(snapshot(A, 5))
-    assert list(talk.session.received(garbage(A), at(20))) == []
+    assert talk.session.received(garbage(A), at(20)) == []
 
 
 # quiet markets
@@ -573,25 +563,25 @@ def pairs_of(count: int) -> list[Pair]:
 
 def test_R10_a_few_quiet_pairs_may_be_mute_for_as_long_as_the_connection_is_proved() -> None:
     talk = Talk(Toy(), *pairs_of(MANY_PAIRS - 1))
-    assert talk.session.mute_limit == Toy.mute_seconds, "a subscription that has brought nothing at all is none"
+    assert talk.session.mute_limit_seconds == Toy.mute_seconds, "a subscription that has brought nothing at all is none"
     talk.hear(*(snapshot(pair, 1) for pair in talk.session.pairs))
-    assert talk.session.mute_limit == float("inf")
+    assert talk.session.mute_limit_seconds == float("inf")
 
 
 def test_R10_many_pairs_that_fall_silent_together_are_a_dead_connection() -> None:
     talk = Talk(Toy(), *pairs_of(MANY_PAIRS))
     talk.hear(*(snapshot(pair, 1) for pair in talk.session.pairs))
-    assert talk.session.mute_limit == Toy.mute_seconds
+    assert talk.session.mute_limit_seconds == Toy.mute_seconds
     talk.hear(final(Pair("Q0", "USD")))
-    assert talk.session.mute_limit == float("inf"), "one of them is not served"
+    assert talk.session.mute_limit_seconds == float("inf"), "one of them is not served"
 
 
 def test_R10_a_few_lively_pairs_may_be_mute_for_ten_times_their_longest_pause() -> None:
     talk = Talk(Toy(), A)
     for number in range(LIVELY_EVENTS - 1):
         talk.hear(snapshot(A, number), after=number / 10)
-    assert talk.session.mute_limit == float("inf")
+    assert talk.session.mute_limit_seconds == float("inf")
     talk.hear(snapshot(A, LIVELY_EVENTS), after=100)
-    assert talk.session.mute_limit == Toy.mute_seconds
+    assert talk.session.mute_limit_seconds == Toy.mute_seconds
     talk.hear(snapshot(A, LIVELY_EVENTS), after=130)
-    assert talk.session.mute_limit == pytest.approx(300.0)
+    assert talk.session.mute_limit_seconds == pytest.approx(300.0)

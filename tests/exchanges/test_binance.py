@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from coin_platform.book import Applied
-from coin_platform.collect.session import Failed, Fetch, Lost, Restored, Rotate, Session
+from coin_platform.collect.actions import Failed, Fetch, Lost, Restored, Rotate
+from coin_platform.collect.session import Session
 from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import DecodeError, SequenceGap, UnknownPair
 from coin_platform.exchanges.binance import QUOTES, Binance
@@ -365,11 +366,11 @@ def test_a_whole_book_that_was_overtaken_is_ignored() -> None:
 def test_F1_the_first_change_fetches_the_book_and_a_gap_fetches_it_again() -> None:
     early, whole, *changes = frames("binance", "book_sequence_1")
     session, url = Session(BINANCE, Channel.ORDERBOOK, [NKN_USDT]), f"{REST}/depth?symbol=NKNUSDT&limit=1000"
-    list(session.opened(Instant(0, 0)))
-    assert list(session.received(early, Instant(0, 1))) == [Fetch(NKN_USDT, url)]
-    assert list(session.received(whole, Instant(0, 2))) == []
+    session.opened(Instant(0, 0))
+    assert session.received(early, Instant(0, 1)) == [Fetch(NKN_USDT, url)]
+    assert session.received(whole, Instant(0, 2)) == []
     assert session.invalid == frozenset()
-    assert list(session.received(changes[0], Instant(0, 3))) == []
+    assert session.received(changes[0], Instant(0, 3)) == []
     lost, fetch = session.received(changes[2], Instant(0, 20))  # the one before is missing
     assert isinstance(lost, Lost) and fetch == Fetch(NKN_USDT, url)
     later = msgspec.json.decode(whole.payload) | {"lastUpdateId": 499_869_757}
@@ -380,7 +381,7 @@ def test_F1_the_first_change_fetches_the_book_and_a_gap_fetches_it_again() -> No
 
 def test_a_stream_that_is_acknowledged_and_stays_silent_is_refused() -> None:
     session = Session(BINANCE, Channel.TICKER, [BTC_USDT, Pair("NOPE", "USDT")])
-    list(session.opened(Instant(0, 0)))
+    session.opened(Instant(0, 0))
     acknowledged, ticker = frames("binance", "control")[0], frames("binance", "ticker")[0]
     assert [*session.received(acknowledged, Instant(0, 1)), *session.received(ticker, Instant(0, 2))] == []
     [failed] = session.tick(Instant(0, 11))
@@ -389,7 +390,7 @@ def test_a_stream_that_is_acknowledged_and_stays_silent_is_refused() -> None:
 
 def test_a_shutdown_that_is_announced_calls_for_a_successor() -> None:
     session = Session(BINANCE, Channel.TICKER, [BTC_USDT])
-    assert list(session.received(frames("binance", "control")[3], Instant(0, 1))) == [Rotate("serverShutdown")]
+    assert session.received(frames("binance", "control")[3], Instant(0, 1)) == [Rotate("serverShutdown")]
 
 
 @pytest.mark.parametrize(

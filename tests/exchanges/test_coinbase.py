@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from coin_platform.book import Applied
-from coin_platform.collect.session import Failed, Session
+from coin_platform.collect.actions import Failed
+from coin_platform.collect.session import Session
 from coin_platform.commands.decode import BookReplay
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.coinbase import Coinbase
@@ -207,10 +208,10 @@ def test_refusals_name_the_pair_where_the_reason_does() -> None:
 
 def test_a_refused_pair_costs_none_of_the_others() -> None:
     session = Session(COINBASE, Channel.TICKER, [BTC_USD, Pair("LOOM", "USDC")])
-    assert len(list(session.opened(Instant(0, 0)))) == 2  # one request each
+    assert len(session.opened(Instant(0, 0))) == 2  # one request each
     [failed] = session.received(frames("coinbase", "error")[1], Instant(0, 1))
     assert isinstance(failed, Failed) and failed.pair == Pair("LOOM", "USDC")
-    assert list(session.received(frames("coinbase", "ticker")[24], Instant(0, 1))) == []
+    assert session.received(frames("coinbase", "ticker")[24], Instant(0, 1)) == []
     assert session.unconfirmed == frozenset()
 
 

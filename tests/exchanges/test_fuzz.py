@@ -34,14 +34,14 @@ def hearing(kind: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
     pairs = sorted({frame.pair for frame in originals if frame.pair} | {Pair("BTC", kind.quote)})
     sessions = {channel: Session(kind, channel, pairs) for channel in kind.channels}
     for session in sessions.values():
-        list(session.opened(Instant(0, 0.0)))
+        session.opened(Instant(0, 0.0))
 
     def hear(frame: Frame) -> int:
         if frame.channel not in sessions:  # over REST only
             return not cost(frame)[0]
         session = sessions[frame.channel]
         before = session.undecodable
-        list(session.received(frame, Instant(frame.received_time, 100.0)))
+        session.received(frame, Instant(frame.received_time, 100.0))
         return session.undecodable - before
 
     return hear

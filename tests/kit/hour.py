@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from coin_platform.broker import Broker
+from coin_platform.collect.actions import Action, Fetch, Send
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.route import Route, Traffic
-from coin_platform.collect.session import Action, Fetch, Send, Session
+from coin_platform.collect.session import Session
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Instant, Kind, Microseconds

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from coin_platform.collect.session import (
-    Action,
-    Session,
-)
+from coin_platform.collect.actions import Action
+from coin_platform.collect.session import Session
 from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.exchanges.parsing import chunks
 from coin_platform.model import (
@@ -121,15 +119,15 @@ class Talk:
 
     def __init__(self, exchange: Toy, *pairs: Pair, channel: Channel = Channel.ORDERBOOK) -> None:
         self.exchange, self.session = exchange, Session(exchange, channel, pairs, chance=lambda: 1.0)
-        self.first = list(self.session.opened(at(0)))
+        self.first = self.session.opened(at(0))
 
     def hear(self, *events: Event, after: float = 0.0, rest: Pair | None = None) -> list[Action]:
         """Return what the session does about a frame that says this."""
-        return list(self.session.received(self.exchange.frame(*events, rest=rest), at(after)))
+        return self.session.received(self.exchange.frame(*events, rest=rest), at(after))
 
     def tick(self, after: float) -> list[Action]:
         """Return what the session does because it is so late."""
-        return list(self.session.tick(at(after)))
+        return self.session.tick(at(after))
 
 
 def final(pair: Pair | None = None, request: int | None = None, reason: str = "unknown") -> Refused:
