@@ -118,7 +118,7 @@ SABOTAGES = (
     Sabotage(
         *("D7", "what is read is what was stored"),
         "coin_platform/lake/parquet.py",
-        'if now != facts["content_hash"]:',
+        'if rows_hash != facts["content_hash"]:',
         "if not now:",
         ("tests/orchestration/test_growth.py",),
     ),
@@ -132,7 +132,7 @@ SABOTAGES = (
     Sabotage(
         *("S4", "a commit compares before it swaps"),
         "coin_platform/lake/folder.py",
-        "_compare(key, self.get(key), if_match)\n                temporary",
+        "compare(key, self.get(key), if_match)\n                temporary",
         "temporary",
         ("tests/lake/test_lake.py",),
     ),

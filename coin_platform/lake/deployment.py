@@ -1,7 +1,7 @@
-"""Which deployment this is: a lake names the one that may write it.
+"""Which deployment this is. A lake names the deployment that may write it.
 
-Its id is random, made by the first process of the deployment that writes, and kept in `<COIN_HOME>/data`; or it is
-`COIN_DEPLOYMENT`, where several machines are one deployment.
+The id is random. The first process of the deployment that writes makes it and keeps it in `<COIN_HOME>/data`. Where
+several machines are one deployment, `COIN_DEPLOYMENT` is the id.
 """
 
 import json
@@ -19,7 +19,7 @@ FILE = Path("data/deployment.json")  # below COIN_HOME
 
 
 class Deployment(NamedTuple):
-    """A deployment: only the id counts, host and home tell people which one it is."""
+    """A deployment. Only the id is compared; host and home tell people which deployment it is."""
 
     id: str
     host: str
@@ -30,7 +30,7 @@ class Deployment(NamedTuple):
 
 
 def deployment_of(settings: Settings) -> Deployment:
-    """Return this deployment; its first process makes the id. Raises `SettingsError` if that cannot be kept."""
+    """Return this deployment; its first process makes the id. Raises `SettingsError` if the id cannot be kept."""
     return Deployment(settings.deployment or _kept_id(settings.home / FILE), socket.gethostname(), str(settings.home))
 
 
@@ -46,14 +46,14 @@ def _kept_id(path: Path) -> str:
             f"{path}: {error.strerror or error}; make it and its folder writable, or set {PREFIX}DEPLOYMENT"
         ) from error
     except ValueError:
-        pass  # as if it held something else
+        pass  # the error below names the remedy
     raise SettingsError(
         f"{path} does not name a deployment: put it back from a backup; or remove it and run `coin lake adopt`"
     )
 
 
 def _make(path: Path) -> None:
-    """Make the file whole or not at all; of processes that do so at once, one wins."""
+    """Make the file whole or not at all. Of processes that make it at once, one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -1,4 +1,4 @@
-"""Objects in a folder of this machine, replaced by compare-and-swap."""
+"""Objects in a folder of this machine, each replaced whole by compare-and-swap."""
 
 import fcntl
 import os
@@ -9,34 +9,37 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coin_platform.errors import LakeError
-from coin_platform.lake.store import Stored, _compare, _stored, digest
+from coin_platform.lake.store import Stored, compare, digest, stored_of
 
-ABANDONED = 3600.0  # seconds after which a temporary file has no writer any more
+ABANDONED_SECONDS = 3600.0  # a temporary file this old has no writer any more: a write takes seconds
 
 
 class FolderStore:
-    """Files of a folder. A file appears by one rename, under a lock that every writer of the folder takes."""
+    """Keeps objects as files. A file appears by one rename, under a lock that every writer of the folder takes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.scan_options: Mapping[str, str] = {}
 
     def get(self, key: str, last: int | None = None) -> Stored | None:
-        """Return a file's bytes, or only its `last` ones."""
+        """Return a file's bytes, or only its `last` bytes."""
         with self._readable_errors():
             try:
-                return _stored((self.root / key).read_bytes(), last)
+                return stored_of((self.root / key).read_bytes(), last)
             except FileNotFoundError:
                 return None
 
     def put(self, key: str, data: bytes, if_match: str | None) -> str:
-        """Store a file if it is still the version `if_match`: killed anywhere, it leaves the old one or the new."""
+        """Store a file if the stored version is still `if_match`.
+
+        A process that is killed at any point leaves the old file or the new one.
+        """
         path = self.root / key
         with self._readable_errors():
             self._make_folder(path.parent)
             _remove_abandoned(path.parent)
             with _temporary(path, data) as temporary, self._lock():
-                _compare(key, self.get(key), if_match)
+                compare(key, self.get(key), if_match)
                 temporary.replace(path)
                 _sync(path.parent)
         return digest(data)
@@ -47,7 +50,7 @@ class FolderStore:
             (self.root / key).unlink(missing_ok=True)
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Yield the files in order; hidden ones are ours alone."""
+        """Yield the keys in order. Hidden files are no objects."""
         with self._readable_errors():
             yield from _walk(self.root, "", prefix, after)
 
@@ -65,11 +68,11 @@ class FolderStore:
         folder.mkdir(parents=True, exist_ok=True)
         while folder != self.root:
             folder = folder.parent
-            _sync(folder)  # or a power loss takes the new folder and the file with it
+            _sync(folder)  # without this a power loss may take the new folder and its file
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold the folder's lock; the system lets go of a killed writer's."""
+        """Hold the folder's lock. The system releases the lock of a killed writer."""
         handle = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -82,15 +85,15 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            where, reason = error.filename or self.root, error.strerror or error
+            path, reason = error.filename or self.root, error.strerror or error
             raise LakeError(
-                f"{where}: {reason}; make room and access there, or set COIN_LAKE_URL to another place"
+                f"{path}: {reason}; make room and access there, or set COIN_LAKE_URL to another place"
             ) from error
 
 
 @contextmanager
 def _temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """Write bytes beside `path`, safe on the disk, under a name that no reader takes for a table."""
+    """Write bytes to a hidden file beside `path`, and sync it to the disk."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -106,7 +109,7 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
 def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         with _vanishing():
-            if path.stat().st_mtime < time.time() - ABANDONED:
+            if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 path.unlink()
 
 
@@ -128,7 +131,7 @@ def _sync(folder: Path) -> None:
 
 
 def _walk(folder: Path, at: str, prefix: str, after: str) -> Iterator[str]:
-    """Yield files in the order of their keys, without opening folders that cannot hold one that is wanted."""
+    """Yield keys in order. Folders whose keys cannot match are not opened."""
     entries: list[tuple[str, Path]] = []
     with _vanishing():
         entries = [(f"{at}{path.name}{'/' * path.is_dir()}", path) for path in folder.iterdir() if path.name[0] != "."]

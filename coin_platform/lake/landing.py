@@ -1,6 +1,7 @@
-"""Small objects that make rows readable seconds after they came, until their window is committed.
+"""Small objects that make rows readable before their window is committed.
 
-`landing/<table>/exchange=<x>/<raw topic>-<partition>-<first raw offset>.parquet`: a retry overwrites itself.
+The key is `landing/<table>/exchange=<x>/<raw topic>-<partition>-<first raw offset>.parquet`. So a retry overwrites its
+own object.
 """
 
 import io
@@ -20,21 +21,24 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "landing"
 SUFFIX = ".parquet"
-CLAIM_SECONDS = 10.0  # a few objects a second are stored: to ask for each would be a third more requests
+CLAIM_SECONDS = 10.0  # between two claims: a claim for each of a few objects a second costs a third more requests
 NAME = re.compile(rf"exchange=([^/]+)/(.+)-(\d+)-(\d{{1,18}}){re.escape(SUFFIX)}")
 
 
 class LandingStore:
-    """The landing objects of a lake."""
+    """Keeps the landing objects of a lake."""
 
     def __init__(self, store: Store, claim: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
-        """`claim` raises `NotOwner` where we may not write; it is asked every `CLAIM_SECONDS`, by this clock."""
+        """`claim` raises `NotOwner` where this deployment may not write. It is called every `CLAIM_SECONDS` at most."""
         self._store = store
         self._claim, self._clock = claim, clock
         self._claimed: float | None = None
 
     def put(self, table: str, exchange: str, name: str, rows: pl.DataFrame) -> str:
-        """Store rows of one raw partition under `name`, whatever was there; return the key. Raises `NotOwner`."""
+        """Store rows of one raw partition under `name`, and return the key. Raises `NotOwner`.
+
+        An object of that name is replaced: it holds the same rows.
+        """
         self._claim_now_and_then()
         file = io.BytesIO()
         rows.write_parquet(file, compression="zstd", compression_level=3, statistics=True)
@@ -44,21 +48,21 @@ class LandingStore:
             try:
                 self._store.put(key, file.getvalue(), stored.etag if stored else None)
                 return key
-            except Conflict:  # a worker that was thought dead: both say the same
+            except Conflict:  # a worker that was thought dead stores the same rows
                 continue
 
     def keys(self, table: str) -> dict[str, list[str]]:
         """Return the objects of each exchange, in the order of their offsets."""
-        found: defaultdict[str, list[tuple[str, str, int, str]]] = defaultdict(list)
+        objects: defaultdict[str, list[tuple[str, str, int, str]]] = defaultdict(list)
         prefix = f"{FOLDER}/{table}/"
         for key in self._store.list(prefix):
             if match := NAME.fullmatch(key.removeprefix(prefix)):
                 exchange, topic, partition, offset = match.groups()
-                found[exchange].append((topic, partition, int(offset), key))
-        return {exchange: [key for *_, key in sorted(objects)] for exchange, objects in found.items()}
+                objects[exchange].append((topic, partition, int(offset), key))
+        return {exchange: [key for *_, key in sorted(items)] for exchange, items in objects.items()}
 
     def times(self, key: str) -> set[Microseconds] | None:
-        """Return when the log accepted the rows of an object; `None` when it is gone, or damaged, which is logged."""
+        """Return the log times (µs) of the rows of an object; `None` when it is gone, or damaged, which is logged."""
         try:
             rows = self.read(key)
             return None if rows is None else times_of(rows)
@@ -67,7 +71,7 @@ class LandingStore:
             return None
 
     def holds(self, key: str) -> bool:
-        """Whether a key of the lake is one of a landing object."""
+        """Return whether a key of the lake belongs to a landing object."""
         return key.startswith(f"{FOLDER}/")
 
     def read(self, key: str) -> pl.DataFrame | None:
@@ -99,16 +103,16 @@ class LandingStore:
 
 
 def times_of(rows: pl.DataFrame) -> set[Microseconds]:
-    """Return when the log accepted rows."""
+    """Return the log times (µs) of rows."""
     return set(rows["log_time"].unique().to_physical().to_list())
 
 
 def parted(key: str) -> tuple[str, int]:
-    """Return what the keys of a raw partition have in common, and the first raw offset: less to remember than a key."""
+    """Split a key into the part that all keys of a raw partition share, and the first raw offset. That saves memory."""
     common, _, first = key.removesuffix(SUFFIX).rpartition("-")
     return common, int(first)
 
 
 def key_of(common: str, first: int) -> str:
-    """Return the key that was `parted`."""
+    """Return the key that `parted` has split."""
     return f"{common}-{first}{SUFFIX}"

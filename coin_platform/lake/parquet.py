@@ -1,4 +1,4 @@
-"""One object of the lake: rows and facts as a Parquet file, and the hash that says what it holds."""
+"""Rows and facts as one Parquet file, and the hash of its content."""
 
 import hashlib
 import io
@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-ROW_GROUP = 50_000
-UNHASHED = frozenset(("content_hash", "code", "code_version", "generation"))  # facts that are not of the content
-FACTS, FACTS_HASH = "coin", "coin_sha256"  # in the footer; former versions wrote no hash
-_MAGIC = b"PAR1"  # with which a Parquet file begins and ends
-_NEEDED = frozenset(("content_hash", "generation", "rows"))
+ROW_GROUP_ROWS = 50_000  # small enough to be skipped by a filter, large enough to compress well
+UNHASHED = frozenset(("content_hash", "code", "code_version", "generation"))  # these facts do not belong to the content
+FACTS, FACTS_HASH = "coin", "coin_sha256"  # keys of the footer; former versions wrote no hash
+_MAGIC = b"PAR1"  # a Parquet file begins and ends with it
+_REQUIRED_FACTS = frozenset(("content_hash", "generation", "rows"))
 
 
 class NotOurs(Exception):
@@ -24,47 +24,47 @@ class Broken(Exception):
 
 
 def encode(rows: pl.DataFrame, facts: dict[str, Any]) -> bytes:
-    """Return the Parquet file: the same bytes for the same arguments and version of polars."""
+    """Return the Parquet file. The same arguments give the same bytes in one version of polars."""
     file, text = io.BytesIO(), json.dumps(facts, sort_keys=True, default=str)
     rows.write_parquet(
         file,
         compression="zstd",
         compression_level=3,
         statistics=True,
-        row_group_size=ROW_GROUP,
+        row_group_size=ROW_GROUP_ROWS,
         metadata={FACTS: text, FACTS_HASH: _sha256(text)},
     )
     return file.getvalue()
 
 
 def facts_of(data: bytes) -> dict[str, Any]:
-    """Return the facts that a file keeps; its end is enough. Raises `NotOurs` and `Broken`."""
+    """Return the facts of a file. The file's end is enough. Raises `NotOurs` and `Broken`."""
     try:
         metadata = pl.read_parquet_metadata(io.BytesIO(data))
-    except (Exception, pl.exceptions.PanicException) as error:  # whatever polars makes of damaged bytes
+    except (Exception, pl.exceptions.PanicException) as error:  # polars answers damaged bytes with many types
         raise (Broken if _MAGIC in (data[:4], data[-4:]) else NotOurs)(_line(error)) from error
     if FACTS not in metadata:
         raise NotOurs("a Parquet file without our facts")
-    if metadata.get(FACTS_HASH, now := _sha256(metadata[FACTS])) != now:
+    if metadata.get(FACTS_HASH, facts_hash := _sha256(metadata[FACTS])) != facts_hash:
         raise Broken("its facts are not those that were stored")
     try:
         facts = json.loads(metadata[FACTS])
     except ValueError as error:
         raise Broken(f"its facts cannot be read: {_line(error)}") from error
-    if not isinstance(facts, dict) or not facts.keys() >= _NEEDED:
+    if not isinstance(facts, dict) or not facts.keys() >= _REQUIRED_FACTS:
         raise Broken("its facts are not complete")
     return facts
 
 
 def decode(data: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return rows and facts of a whole file, which are what was stored. Raises `NotOurs` and `Broken`."""
+    """Return rows and facts of a whole file, after a look at its hash. Raises `NotOurs` and `Broken`."""
     facts = facts_of(data)
     try:
         rows = pl.read_parquet(io.BytesIO(data))
-        now = content_hash(rows, {name: value for name, value in facts.items() if name not in UNHASHED})
+        rows_hash = content_hash(rows, {name: value for name, value in facts.items() if name not in UNHASHED})
     except (Exception, pl.exceptions.PanicException) as error:
         raise Broken(_line(error)) from error
-    if now != facts["content_hash"]:
+    if rows_hash != facts["content_hash"]:
         raise Broken("its values are not those that were stored")
     return rows, facts
 
@@ -78,7 +78,7 @@ def _line(error: BaseException) -> str:
 
 
 def content_hash(rows: pl.DataFrame, facts: dict[str, Any]) -> str:
-    """Return the sha256 of the facts and of every value: equal in every version of polars, unlike the file's bytes."""
+    """Return the SHA-256 of the facts and of every value. It is equal in every polars version; the file's bytes are not."""
     hasher = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, dtype in rows.schema.items():
         hasher.update(f"\n{name} {dtype}\n".encode())
@@ -88,7 +88,7 @@ def content_hash(rows: pl.DataFrame, facts: dict[str, Any]) -> str:
 
 
 def _values(column: pl.Series) -> Iterator[bytes]:
-    """Yield a column as bytes that can be mistaken for no other column's: which are null, lengths, values."""
+    """Yield a column as bytes that no other column has: which values are null, then lengths, then values."""
     dtype = column.dtype
     yield column.is_null().cast(pl.UInt8).to_numpy().tobytes()
     if isinstance(dtype, pl.List):

@@ -1,4 +1,4 @@
-"""Objects by key, each replaced whole by compare-and-swap: the contract, a folder, and memory."""
+"""Objects by key, each replaced whole by compare-and-swap: the contract, and a store in memory."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from coin_platform.errors import Conflict
 
 
 class Stored(NamedTuple):
-    """An object as it was read: its bytes (or their end), and what names this version of it."""
+    """An object as it was read: its bytes or their end, its size in bytes, and the etag of this version."""
 
     data: bytes
     etag: str
@@ -20,19 +20,19 @@ class Stored(NamedTuple):
 
 
 class Store(Protocol):
-    """Where objects live. Every method raises `LakeError`, one line with the remedy, when the place cannot be used."""
+    """A place for objects. Every method raises `LakeError`, one line with the remedy, when the place cannot be used."""
 
     @property
     def scan_options(self) -> Mapping[str, str]:
         """The storage options with which polars opens a `source`."""
 
     def get(self, key: str, last: int | None = None) -> Stored | None:
-        """Return an object, or only its `last` bytes; `None` when there is none."""
+        """Return an object, or only its `last` bytes. Return `None` when there is no object."""
 
     def put(self, key: str, data: bytes, if_match: str | None) -> str:
-        """Store an object whole if it is still the version `if_match` (`None`: if there is none); return its etag.
+        """Store an object whole if the stored version is still `if_match` (`None`: no object), and return its etag.
 
-        Raises `Conflict` when it is not, and then nothing was changed.
+        Raises `Conflict` when the stored version is another one. Nothing is changed then.
         """
 
     def delete(self, key: str) -> None:
@@ -45,16 +45,16 @@ class Store(Protocol):
         """Return the address of an object, for people."""
 
     def source(self, key: str) -> str | Path | io.BytesIO:
-        """Return what polars scans."""
+        """Return the source that polars scans."""
 
 
 def digest(data: bytes) -> str:
-    """Return the sha256 of some bytes in hex."""
+    """Return the SHA-256 of bytes in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 class MemoryStore:
-    """Objects of this process, for tests and trials."""
+    """Keeps objects in this process, for tests and trials."""
 
     def __init__(self) -> None:
         self.scan_options: Mapping[str, str] = {}
@@ -64,13 +64,13 @@ class MemoryStore:
     def get(self, key: str, last: int | None = None) -> Stored | None:
         """Return an object, or only its `last` bytes."""
         data = self._objects.get(key)
-        return None if data is None else _stored(data, last)
+        return None if data is None else stored_of(data, last)
 
     def put(self, key: str, data: bytes, if_match: str | None) -> str:
-        """Store an object if it is still the version `if_match`."""
+        """Store an object if the stored version is still `if_match`."""
         with self._lock:
             current = self.get(key)
-            _compare(key, current, if_match)
+            compare(key, current, if_match)
             self._objects[key] = data
         return digest(data)
 
@@ -91,11 +91,13 @@ class MemoryStore:
         return io.BytesIO(self._objects[key])
 
 
-def _stored(data: bytes, last: int | None) -> Stored:
+def stored_of(data: bytes, last: int | None) -> Stored:
+    """Return bytes as an object whose etag is their SHA-256."""
     sha256 = digest(data)
     return Stored(data if last is None else data[-last:], sha256, len(data), sha256)
 
 
-def _compare(key: str, current: Stored | None, if_match: str | None) -> None:
+def compare(key: str, current: Stored | None, if_match: str | None) -> None:
+    """Raise `Conflict` unless the stored version is `if_match`."""
     if (current.etag if current else None) != if_match:
         raise Conflict(f"{key}: another writer committed first; read it again and retry")

@@ -39,7 +39,7 @@ class LakeFolder(_Resource):
         """Open the lake."""
         settings, client = load(), None
         if settings.lake_url.startswith("s3:"):
-            from coin_platform.lake.s3 import access
+            from coin_platform.lake.s3_access import access
 
             client = _s3_client(tuple(access(settings).items()))
         return open_lake(settings, client, replaces_smaller=self.replace_smaller)

@@ -19,8 +19,9 @@ import psutil
 from coin_platform.runtime.logs import rotate
 from coin_platform.runtime.processes import ending_signals
 
-DRAIN_SECONDS = 20.0  # for long runs to store what they have, after which they are ended by force
-LOG_BYTES, OLD_LOGS = 10_000_000, 3  # a log is begun anew at this size, and so many of the former ones are kept
+DRAIN_SECONDS = 20.0  # long runs have so long to store their records; then they are ended by force
+LOG_BYTES = 10_000_000  # a log is begun anew at this size
+OLD_LOGS = 3  # so many former logs are kept
 _LOOK_SECONDS = 0.5  # between two looks at the log's size
 
 
@@ -31,9 +32,9 @@ def start(
     keep_open: Sequence[int] = (),
     folder: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a command in `folder` under a guard that ends it when this process ends; its output is appended to `log`.
+    """Start a command in `folder` under a guard that ends it when this process ends. Append its output to `log`.
 
-    The guard holds the descriptors `keep_open` for as long as anything of it runs.
+    The guard holds the descriptors `keep_open` until the last process of its group has ended.
     """
     return subprocess.Popen(
         [sys.executable, "-m", "coin_platform.runtime.guard", str(log), *command],
@@ -48,7 +49,7 @@ def start(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a command that was started under a guard: first by Ctrl-C, so that long runs drain, then by force."""
+    """End a command that was started under a guard: first by SIGINT, so that long runs drain, then by force."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -59,7 +60,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def main(log: Path, command: Sequence[str]) -> int:
-    """Run the command until it ends, a signal comes, or the owner is gone; return its exit code."""
+    """Run the command until it ends, a signal comes, or the owner is gone. Return its exit code."""
     is_asked = False
 
     def ask(*_: object) -> None:
@@ -74,14 +75,14 @@ def main(log: Path, command: Sequence[str]) -> int:
     while not is_asked and process.poll() is None:
         readable, _, _ = select.select([sys.stdin], [], [], _LOOK_SECONDS)
         is_asked = is_asked or bool(readable)
-        with contextlib.suppress(OSError):  # a full disk ends nobody
+        with contextlib.suppress(OSError):  # a full disk must not end the command
             rotate(log, LOG_BYTES, OLD_LOGS)
     _end_group(process)
     return process.wait()
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ask all processes of this one's group to end, then force them to."""
+    """Ask all other processes of this process's group to end, then end them by force."""
     for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)
     os.killpg(0, signal.SIGINT)
@@ -96,14 +97,14 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _others() -> list[int]:
-    """Return the processes of this one's group but itself."""
-    ours, found = os.getpgrp(), []
+    """Return the ids of the other processes of this process's group."""
+    group, others = os.getpgrp(), []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-            is_ours = process.pid != os.getpid() and os.getpgid(process.pid) == ours
+            is_ours = process.pid != os.getpid() and os.getpgid(process.pid) == group
             if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
+                others.append(process.pid)
+    return others
 
 
 if __name__ == "__main__":

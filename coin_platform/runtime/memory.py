@@ -1,4 +1,4 @@
-"""What a process that runs for weeks holds of its machine's memory."""
+"""Give free memory back to the system, in processes that run for weeks."""
 
 import ctypes
 import gc
@@ -6,33 +6,34 @@ import threading
 import time
 from functools import cache
 
-EVERY = 5.0  # seconds between two looks for what is free
+TRIM_SECONDS = 5.0  # between two returns of free pages; one takes 3 ms
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of mallopt(3)
-_LARGE = 128 << 10  # bytes; what it begins with by default
+_LARGE_BYTES = 128 << 10  # glibc begins with this threshold, and raises it
 
 
 @cache
 def give_back_memory() -> None:
-    """Have the C library (glibc, else nothing is done) return what is free to the system, from now on.
+    """Make the C library return free memory to the system from now on. Call this before other threads start.
 
-    Large blocks at once: by default it takes blocks of up to 32 MiB from its heap as soon as one of that size was
-    freed, and between a collector's many small things they leave holes that fit nothing, 18 MiB more in 10 minutes.
-    Free pages between others every 5 seconds, which takes 3 ms: of itself it returns those at a heap's end only. All
-    threads share a heap: a worker's had 16, each with its own holes, 13 MiB after 10 minutes of uneven batches.
-    Best called before there are other threads.
+    Only glibc is changed; with another library nothing is done.
 
-    What is there 5 seconds after the start, mostly code, is not looked through for garbage again: that took 84 ms.
+    1. Large blocks are returned at once. By default glibc takes blocks of up to 32 MiB from its heap once a block of
+       that size was freed. Between a collector's many small objects they left holes: 18 MiB more in 10 minutes.
+    2. Free pages are returned every `TRIM_SECONDS`. By default glibc returns only those at the end of a heap.
+    3. All threads share one heap. A worker had 16 heaps, each with its own holes: 13 MiB after 10 minutes.
+    4. Objects that exist `TRIM_SECONDS` after the start are mostly code. The garbage collector skips them from then on,
+       because looking through them took 84 ms.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         library.mallopt(_M_ARENA_MAX, 1)
         threading.Thread(target=_trim, args=(library,), name="memory", daemon=True).start()
 
 
 def _trim(library: ctypes.CDLL) -> None:
-    time.sleep(EVERY)
+    time.sleep(TRIM_SECONDS)
     gc.freeze()
     while True:
         library.malloc_trim(0)
-        time.sleep(EVERY)
+        time.sleep(TRIM_SECONDS)

@@ -1,4 +1,4 @@
-"""How a command that serves comes to its end."""
+"""Turn the signals that end a process into one event."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from coin_platform.runtime.processes import ending_signals
 
 
 def until_signal(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine that ends when its event is set; Ctrl-C, SIGTERM and a closed terminal set it."""
+    """Run a coroutine that ends when its event is set. Ctrl-C, SIGTERM and a closed terminal set the event."""
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -22,9 +22,10 @@ def until_signal(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> 
 
 
 class StopFlag:
-    """Terminate, Ctrl-C, SIGTERM and a closed terminal set one event; Dagster's own handlers are put back on exit.
+    """An event that Dagster's Terminate, Ctrl-C, SIGTERM and a closed terminal set, with the first reason.
 
-    Dagster's handler raises wherever Python happens to be; inside a task that would end one connection, not the run.
+    It replaces Dagster's own signal handlers while it is installed. Those raise wherever Python happens to be: inside
+    a task that would end one connection and not the run.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class StopFlag:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the signals of the main thread; elsewhere (tests) only `set` works."""
+        """Catch the signals of the main thread. In another thread only `set` works."""
         loop, numbers = asyncio.get_running_loop(), ending_signals()
         old = {number: signal.getsignal(number) for number in numbers}
         with contextlib.suppress(ValueError, RuntimeError):

@@ -11,7 +11,7 @@ import pytest
 
 from coin_platform.errors import LakeError
 from coin_platform.lake import Lake
-from coin_platform.lake.s3 import ATTEMPTS, FIRST_DELAY, S3Store
+from coin_platform.lake.s3 import ATTEMPTS, FIRST_DELAY_SECONDS, S3Store
 from coin_platform.model import SECOND, Window
 from infra.stack import SeaweedFS
 from tests.kit.s3 import Fault, S3Proxy, s3_client
@@ -62,7 +62,7 @@ def test_S1_S3_A11_what_passes_is_waited_for_and_nothing_is_written_twice(
     prefix = uuid.uuid4().hex
     work(lake(proxy, prefix, waits, way))
     assert fault.times == 0, "the fault was met"
-    shortest = [FIRST_DELAY / 2 * 2**attempt for attempt in range(times)]
+    shortest = [FIRST_DELAY_SECONDS / 2 * 2**attempt for attempt in range(times)]
     assert all(low <= wait <= 2 * low for wait, low in zip(waits, shortest, strict=True))
     work(lake(proxy, prefix, waits))
 

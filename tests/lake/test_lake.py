@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from coin_platform import __version__
 from coin_platform.errors import Conflict, LakeError, SettingsError
 from coin_platform.lake import Commit, FolderStore, Lake, MemoryStore, Store, open_lake
-from coin_platform.lake.folder import ABANDONED
+from coin_platform.lake.folder import ABANDONED_SECONDS
 from coin_platform.lake.s3 import ATTEMPTS, S3Store
 from coin_platform.lake.store import Stored, digest
 from coin_platform.model import SECOND, Pair, Window
@@ -473,7 +473,7 @@ def test_the_remains_of_killed_writers_are_hidden_and_go_after_an_hour(tmp_path:
     old, new = (tmp_path / KEY).with_name(".part.parquet.old.tmp"), (tmp_path / KEY).with_name(".part.parquet.new.tmp")
     for path in (old, new):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - ABANDONED - 60,) * 2)
+    os.utime(old, (time.time() - ABANDONED_SECONDS - 60,) * 2)
     assert lake.windows("ticker", "upbit") == [WINDOW]
     assert lake.scan("ticker").collect().height == 2
     commit(lake, OTHER)

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from coin_platform.errors import LakeError, SettingsError
 from coin_platform.lake import open_lake
-from coin_platform.lake.s3 import S3Store, access, open_s3, scan_options
+from coin_platform.lake.s3 import S3Store, open_s3
+from coin_platform.lake.s3_access import access, scan_options
 from coin_platform.model import SECOND, Window
 from coin_platform.orchestration.resources import LakeFolder
 from coin_platform.settings import Settings, load
@@ -81,7 +82,7 @@ def test_D22_the_lake_is_written_and_scanned_over_TLS_with_a_private_authority(
 def test_D22_each_refusal_is_one_line_with_its_own_remedy(
     secured: SeaweedFS, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], says: str
 ) -> None:
-    monkeypatch.setattr("coin_platform.lake.s3.FIRST_DELAY", 0.0)
+    monkeypatch.setattr("coin_platform.lake.s3.FIRST_DELAY_SECONDS", 0.0)
     with pytest.raises(LakeError) as error:
         open_s3(settings(secured, **change)).get("x")
     text = str(error.value)

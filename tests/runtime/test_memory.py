@@ -13,7 +13,7 @@ def held():
     [line] = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]
     return int(line.split()[1]) >> 10
 
-memory.EVERY = 0.2
+memory.TRIM_SECONDS = 0.2
 if {is_wanted}:
     memory.give_back_memory()
 """
