@@ -78,7 +78,7 @@ def _line(error: BaseException) -> str:
 
 
 def content_hash(rows: pl.DataFrame, facts: dict[str, Any]) -> str:
-    """Return the SHA-256 of the facts and of every value. It is equal in every polars version; the file's bytes are not."""
+    """Return the SHA-256 of the facts and of every value. Unlike the file's bytes, it is equal in every polars."""
     hasher = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, dtype in rows.schema.items():
         hasher.update(f"\n{name} {dtype}\n".encode())
