@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.broker import LocalBroker
-from coin_platform.clock import CONFIRM_SECONDS, LEEWAY, SteadyClock, elapsed, wall
+from coin_platform.clock import elapsed, steady, wall
 from coin_platform.journal import JournalReader, JournalWriter
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.steady_clock import JUMP_CONFIRM_SECONDS, MAX_STEP, SteadyClock
 from tests.kit.delivery import until
 
 HOUR: Microseconds = 3600 * SECOND
@@ -57,7 +58,7 @@ def test_D3_a_jump_is_held_and_said_once(clocks: Clocks, jump: int, caplog: pyte
     clock = clocks.steady()
     clocks.pass_(5, clock)
     clocks.error = jump
-    assert clocks.pass_(CONFIRM_SECONDS - 10, clock) == clocks.true
+    assert clocks.pass_(JUMP_CONFIRM_SECONDS - 10, clock) == clocks.true
     assert clock.is_held and not clock.is_settled
     clocks.error = 0
     assert clocks.pass_(1, clock) == clocks.true
@@ -71,12 +72,12 @@ def test_D3_a_jump_that_lasts_is_followed(clocks: Clocks, jump: int, caplog: pyt
     clock = clocks.steady()
     clocks.pass_(5, clock)
     clocks.error = jump
-    assert clocks.pass_(CONFIRM_SECONDS + 2, clock) == clocks.wall()
+    assert clocks.pass_(JUMP_CONFIRM_SECONDS + 2, clock) == clocks.wall()
     assert clock.is_settled and not clock.is_held
     assert "is believed after 600 s" in caplog.text
 
 
-@pytest.mark.parametrize("step", [LEEWAY, -LEEWAY, SECOND, -SECOND])
+@pytest.mark.parametrize("step", [MAX_STEP, -MAX_STEP, SECOND, -SECOND])
 def test_a_small_step_is_followed_without_a_word(clocks: Clocks, step: int, caplog: pytest.LogCaptureFixture) -> None:
     clock = clocks.steady()
     clocks.pass_(5, clock)
@@ -90,7 +91,7 @@ def test_D3_a_clock_that_drifts_is_followed(clocks: Clocks) -> None:
     for _ in range(10_000):
         clocks.error += SECOND // 10  # by far faster than any
         clocks.pass_(1, clock)
-    assert clock() == clocks.wall() and clocks.error > 5 * LEEWAY
+    assert clock() == clocks.wall() and clocks.error > 5 * MAX_STEP
 
 
 def test_D3_a_second_jump_waits_anew(clocks: Clocks) -> None:
@@ -98,7 +99,7 @@ def test_D3_a_second_jump_waits_anew(clocks: Clocks) -> None:
     clocks.pass_(5, clock)
     for jump in (HOUR, 2 * HOUR, 3 * HOUR):
         clocks.error = jump
-        assert clocks.pass_(CONFIRM_SECONDS - 10, clock) == clocks.true
+        assert clocks.pass_(JUMP_CONFIRM_SECONDS - 10, clock) == clocks.true
 
 
 def test_D3_a_clock_that_was_not_read_for_long_has_not_jumped(clocks: Clocks) -> None:
@@ -133,15 +134,15 @@ def test_D3_time_is_never_more_than_minutes_ahead_of_the_last_reading_unless_tha
         clocks.true += seconds * SECOND
         clocks.error = error
         time = clock()
-        is_new = abs(error - errors[-1]) > LEEWAY
+        is_new = abs(error - errors[-1]) > MAX_STEP
         errors.append(error)
         if is_new:
-            assert abs(time - last - seconds * SECOND) <= LEEWAY
+            assert abs(time - last - seconds * SECOND) <= MAX_STEP
         last = time
 
 
 def test_the_clocks_of_this_machine_go_on() -> None:
-    assert SteadyClock()() <= wall() and elapsed() <= elapsed()
+    assert steady()() <= wall() and elapsed() <= elapsed()
 
 
 # The journal
@@ -259,10 +260,10 @@ def test_D3_a_journal_that_a_clock_of_2036_has_spoilt_holds_no_later_record_ther
     log = Log(path, clocks)
     first = log.append(1)[0]
     assert first >= YEAR_2036  # it may be ours that is wrong
-    clocks.true += int(CONFIRM_SECONDS) * SECOND
+    clocks.true += int(JUMP_CONFIRM_SECONDS) * SECOND
     until(lambda: log.append(1, every=1)[0] == clocks.true - SECOND, 10)
     times = log.times()
-    assert log.is_in_order and BEGIN + CONFIRM_SECONDS * SECOND <= times[0] <= clocks.true
+    assert log.is_in_order and BEGIN + JUMP_CONFIRM_SECONDS * SECOND <= times[0] <= clocks.true
     assert log.reader.offset_for_time(BEGIN + 9 * 60 * SECOND) == 0
     assert log.reader.last_time() == times[-1]
     log.journal.close()

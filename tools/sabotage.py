@@ -152,9 +152,9 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D3", "a clock that jumps stamps nothing"),
-        "coin_platform/clock.py",
-        "if abs(wall - expected) <= LEEWAY:",
-        "if wall or abs(wall - expected) <= LEEWAY:",
+        "coin_platform/steady_clock.py",
+        "if abs(wall - expected) <= MAX_STEP:",
+        "if wall or abs(wall - expected) <= MAX_STEP:",
         ("tests/test_clock.py",),
     ),
     Sabotage(

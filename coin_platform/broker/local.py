@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from coin_platform.broker.contract import Place
-from coin_platform.clock import SteadyClock, elapsed, wall
+from coin_platform.clock import elapsed, wall
 from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread, flush_all, path_of
 from coin_platform.model import Microseconds
 from coin_platform.records import Record
+from coin_platform.steady_clock import SteadyClock
 
 
 class LocalBroker:

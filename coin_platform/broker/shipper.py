@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coin_platform.broker.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
-from coin_platform.clock import SteadyClock
+from coin_platform.clock import steady
 from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
 from coin_platform.journal import WriterThread, flush_all
 from coin_platform.journal.file import explain
@@ -82,7 +82,7 @@ class Shipper:
         self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
         self._on_loss = on_loss or (lambda _: None)
         self._is_guest, self._may_send = guest, may_send
-        self._writer, self._clock = WriterThread(), SteadyClock()  # of all spools
+        self._writer, self._clock = WriterThread(), steady()  # of all spools
         self._changed = threading.Condition()  # guards all that follows
         self._spools: dict[tuple[str, int], Spool] = {}
         self._hurried = 0  # how many wait in `flush`

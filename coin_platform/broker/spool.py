@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from coin_platform.clock import SteadyClock, wall
+from coin_platform.clock import steady, wall
 from coin_platform.errors import DecodeError, DeliveryError
 from coin_platform.journal import JournalReader, JournalWriter, WriterThread, path_of
 from coin_platform.model import Microseconds
 from coin_platform.records import Record, unpack
+from coin_platform.steady_clock import SteadyClock
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Spool:
         self._dropped: deque[Loss] = deque()  # that is not on the disk yet
         self.journal = JournalWriter(
             self.path,
-            clock=clock or SteadyClock(),
+            clock=clock or steady(),
             writer=writer,
             on_append=self._appended,
             on_drop=self._drop,

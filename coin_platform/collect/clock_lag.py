@@ -4,8 +4,8 @@ from collections import deque
 from statistics import median_low
 from typing import NamedTuple
 
-from coin_platform.clock import SteadyClock
 from coin_platform.model import SECOND, Instant, Microseconds, Pair
+from coin_platform.steady_clock import JumpFilter
 
 TOLERANCE: Microseconds = 5 * SECOND
 LENGTH = 101  # messages, the newest ones
@@ -18,7 +18,7 @@ class ClockLag:
 
     def __init__(self) -> None:
         self._lags: deque[Microseconds] = deque(maxlen=LENGTH)
-        self._steady = SteadyClock(is_quiet=True)  # whoever stamps the log says so
+        self._jumps = JumpFilter(is_quiet=True)  # the clock that stamps the log reports a jump
 
     def note(self, lag: Microseconds) -> None:
         """Take a message's received time less its exchange time."""
@@ -26,7 +26,7 @@ class ClockLag:
 
     def look(self, moment: Instant) -> None:
         """Take both of our clocks: a jump of one is seen also where no exchange says a time."""
-        self._steady.step(moment.wall, moment.monotonic)
+        self._jumps.step(moment.wall, moment.monotonic)
 
     @property
     def lag(self) -> Microseconds | None:
@@ -36,7 +36,7 @@ class ClockLag:
     @property
     def is_suspect(self) -> bool:
         """Whether our clock seems wrong: it has just jumped, or messages take longer than any, or come before sent."""
-        return self._steady.is_held or (self.lag is not None and abs(self.lag) > TOLERANCE)
+        return self._jumps.is_held or (self.lag is not None and abs(self.lag) > TOLERANCE)
 
 
 class _Heard(NamedTuple):

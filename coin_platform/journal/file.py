@@ -14,8 +14,8 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-from coin_platform.clock import LEEWAY, SteadyClock
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.steady_clock import MAX_STEP, SteadyClock
 
 logger = logging.getLogger(__name__)
 
@@ -166,13 +166,13 @@ class File:
         """
         time, (last, seen) = self._clock(), self._last
         self._ahead = last - time
-        return time if self._ahead <= LEEWAY else last + int((self._clock.monotonic() - seen) * SECOND) // 2
+        return time if self._ahead <= MAX_STEP else last + int((self._clock.monotonic() - seen) * SECOND) // 2
 
     def _note(self, stamp: Microseconds) -> None:
         """Remember the newest stamp, and the jump that led to it."""
         moment, (last, seen) = self._clock.monotonic(), self._last
         expected = last + int((moment - seen) * SECOND)
-        if stamp - expected > LEEWAY:
+        if stamp - expected > MAX_STEP:
             self._lines.append((expected, moment))
         self._last = stamp, moment
 

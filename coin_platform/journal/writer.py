@@ -15,12 +15,13 @@ from contextlib import ExitStack, closing
 from math import inf
 from pathlib import Path
 
-from coin_platform.clock import SteadyClock, elapsed, wall
+from coin_platform.clock import elapsed, wall
 from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal.file import File, explain, is_full
 from coin_platform.journal.lock import GUEST, PAUSE, WRITER, busy, hold, holder, take
 from coin_platform.journal.thread import WriterThread
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.steady_clock import SteadyClock
 
 BUFFER_BYTES = 64 << 20
 _HELD_BYTES = 8 << 20  # that wait in memory for a full disk, at most

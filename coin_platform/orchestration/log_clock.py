@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from coin_platform.broker import Broker, Place
-from coin_platform.clock import LEEWAY, SteadyClock, elapsed, wall
+from coin_platform.clock import elapsed, wall
 from coin_platform.errors import RetentionLoss
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.steady_clock import MAX_STEP, SteadyClock
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,8 @@ class LogClock:
 
     1. While records come, it is that of the newest ones, and from then on it goes on by the monotonic clock. So a local
        clock that is ahead closes no window early, and one that is behind holds none up.
-    2. Within `LEEWAY` of that, and before any record has come between two looks, it is the local clock, whose jumps are
-       held. A clock that is wrong from the start of this process on is believed until then: nothing says otherwise.
+    2. Within `MAX_STEP` of that, and before any record has come between two looks, it is the local clock, whose jumps
+       are held. A clock that is wrong from the start of this process on is believed until then: nothing says otherwise.
     """
 
     def __init__(self, wall: Callable[[], Microseconds] = wall, monotonic: Callable[[], float] = elapsed) -> None:
@@ -39,7 +40,7 @@ class LogClock:
         if self._newest is None:
             return local
         log_time = self._newest[0] + int((moment - self._newest[1]) * SECOND)
-        is_apart = abs(local - log_time) > LEEWAY
+        is_apart = abs(local - log_time) > MAX_STEP
         if is_apart and not self._is_told:
             logger.warning(
                 "the log's clock and ours are %.0f s apart: windows close by the log's; set the wrong one right",

@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from coin_platform.clock import CONFIRM_SECONDS
 from coin_platform.collect.clock_lag import LEAST, LENGTH, TOLERANCE, ClockLag, Greetings
 from coin_platform.collect.session import Session
 from coin_platform.exchanges import EXCHANGES
@@ -23,6 +22,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from coin_platform.steady_clock import JUMP_CONFIRM_SECONDS
 from tests.kit.recordings import files, frames
 
 BEGIN: Microseconds = 1_795_000_000 * SECOND
@@ -214,7 +214,7 @@ def test_D3_a_clock_that_has_jumped_is_suspect_before_any_message_says_so() -> N
     clock_lag = ClockLag()
     for jump, seconds, is_suspect in (
         *((0, 1, False), (HOUR, 2, True), (0, 3, False), (-HOUR, 4, True)),
-        (-HOUR, 10 + CONFIRM_SECONDS, False),  # from then on only the exchanges can tell
+        (-HOUR, 10 + JUMP_CONFIRM_SECONDS, False),  # from then on only the exchanges can tell
     ):
         clock_lag.look(Instant(BEGIN + int(seconds * SECOND) + jump, float(seconds)))
         assert clock_lag.is_suspect is is_suspect

@@ -5,7 +5,6 @@ import logging
 import pytest
 
 from coin_platform.broker import Broker, MemoryBroker
-from coin_platform.clock import CONFIRM_SECONDS
 from coin_platform.errors import RetentionLoss
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Microseconds, Window
@@ -13,6 +12,7 @@ from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import is_closed
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
+from coin_platform.steady_clock import JUMP_CONFIRM_SECONDS
 
 BEGIN: Microseconds = 1_795_000_020 * SECOND  # a whole minute
 HOUR = 3600 * SECOND
@@ -70,7 +70,7 @@ def test_D3_a_jump_while_the_collector_is_down_closes_nothing_early(error: int) 
     world.append()
     world.look()
     world.error = error
-    for _ in range(int(CONFIRM_SECONDS)):
+    for _ in range(int(JUMP_CONFIRM_SECONDS)):
         world.look(5)
     assert abs(world.look() - world.true) <= 5 * SECOND, "the log's time goes on also when it has lasted"
 
@@ -81,7 +81,7 @@ def test_D3_a_jump_before_any_record_came_is_held() -> None:
     world.look()
     world.error = 25 * HOUR
     assert world.look() == world.true
-    assert world.look(CONFIRM_SECONDS) == world.true + 25 * HOUR  # nothing says that it is wrong
+    assert world.look(JUMP_CONFIRM_SECONDS) == world.true + 25 * HOUR  # nothing says that it is wrong
 
 
 def test_clocks_that_are_about_equal_are_the_local_one(caplog: pytest.LogCaptureFixture) -> None:
