@@ -1,4 +1,6 @@
-"""Upbit spot: whole books, no acknowledgements. https://docs.upbit.com/kr/reference/websocket-guide"""
+"""Upbit spot: what we send, and what its messages mean. https://docs.upbit.com/kr/reference/websocket-guide"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from coin_platform.exchanges.parsing import (
     number,
     price,
 )
+from coin_platform.exchanges.short_names import with_long_names
 from coin_platform.model import (
     BookUpdate,
     Candle,
@@ -34,148 +37,55 @@ from coin_platform.model import (
     Trade,
 )
 
-
-class Error(msgspec.Struct):
-    name: str | int  # "NO_TICKET", a number on REST
-    message: str = ""
-
-
-class Head(msgspec.Struct):
-    type: str = ""  # "ticker" | "orderbook" | "trade" | "candle.1m"
-    status: str = ""  # "UP", the answer to PING
-    error: Error | None = None
-
-
-class Unit(msgspec.Struct):
-    ask_price: float
-    bid_price: float
-    ask_size: float
-    bid_size: float
-
-
-class TickerMessage(msgspec.Struct):
-    timestamp: int  # ms
-    trade_price: msgspec.Raw = ABSENT  # 122902000.00000000: numbers in free spelling, also 1.16539E8
-    opening_price: msgspec.Raw = ABSENT
-    high_price: msgspec.Raw = ABSENT
-    low_price: msgspec.Raw = ABSENT
-    prev_closing_price: msgspec.Raw = ABSENT
-    signed_change_price: msgspec.Raw = ABSENT
-    signed_change_rate: msgspec.Raw = ABSENT  # a fraction: 0.0105 is 1.05 %
-    acc_trade_volume_24h: msgspec.Raw = ABSENT
-    acc_trade_price_24h: msgspec.Raw = ABSENT
-    code: str = ""  # "KRW-BTC"
-    market: str = ""  # the same on REST
-
-
-class BookMessage(msgspec.Struct):
-    orderbook_units: list[Unit]
-    timestamp: int  # ms
-    code: str = ""
-    market: str = ""
-
-
-class TradeMessage(msgspec.Struct):
-    trade_price: float
-    trade_volume: float
-    ask_bid: str  # the taker: "ASK" sold, "BID" bought
-    sequential_id: int | None = None  # 17853950437790001, beyond 2**53; older answers have none
-    trade_timestamp: int = 0  # ms
-    timestamp: int = 0  # ms; on REST the time of the trade
-    code: str = ""
-    market: str = ""
-
-
-class CandleMessage(msgspec.Struct):
-    candle_date_time_utc: str  # "2025-01-02T04:28:05", UTC without a zone
-    opening_price: float
-    high_price: float
-    low_price: float
-    trade_price: float
-    candle_acc_trade_volume: float
-    candle_acc_trade_price: float
-    timestamp: int  # ms of the last tick, not of the open
-    code: str = ""
-    market: str = ""
-
-
-class Market(msgspec.Struct):
-    market: str
-
-
-decode_head = msgspec.json.Decoder(Head).decode
-decode_ticker = msgspec.json.Decoder(TickerMessage).decode
-decode_book = msgspec.json.Decoder(BookMessage).decode
-decode_trade = msgspec.json.Decoder(TradeMessage).decode
-decode_candle = msgspec.json.Decoder(CandleMessage).decode
-decode_tickers = msgspec.json.Decoder(list[TickerMessage]).decode
-decode_books = msgspec.json.Decoder(list[BookMessage]).decode
-decode_trades = msgspec.json.Decoder(list[TradeMessage]).decode
-decode_candles = msgspec.json.Decoder(list[CandleMessage]).decode
-decode_market = msgspec.json.Decoder(Market).decode
-
-decode_short = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-decode_short_units = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-
-# The names of the form SIMPLE, which we do not ask for but recordings hold.
-LONG = {
-    "ty": "type",
-    "cd": "code",
-    "tms": "timestamp",
-    "ttms": "trade_timestamp",
-    "obu": "orderbook_units",
-    "op": "opening_price",
-    "hp": "high_price",
-    "lp": "low_price",
-    "tp": "trade_price",
-    "pcp": "prev_closing_price",
-    "scp": "signed_change_price",
-    "scr": "signed_change_rate",
-    "tv": "trade_volume",
-    "ab": "ask_bid",
-    "atv24h": "acc_trade_volume_24h",
-    "atp24h": "acc_trade_price_24h",
-    "sid": "sequential_id",
-    "ap": "ask_price",
-    "bp": "bid_price",
-    "as": "ask_size",
-    "bs": "bid_size",
-    "cdttmu": "candle_date_time_utc",
-    "catv": "candle_acc_trade_volume",
-    "catp": "candle_acc_trade_price",
+CHANNEL_NAMES = {
+    Channel.TICKER: "ticker",
+    Channel.ORDERBOOK: "orderbook",
+    Channel.TRADE: "trade",
+    Channel.CANDLE: "candle.1m",
 }
-
-TYPES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade", Channel.CANDLE: "candle.1m"}
 
 
 class Upbit(Exchange):
-    """Upbit: every push is the whole book of 30 levels, so nothing can be out of step and nothing proves a loss."""
+    """Upbit: each book message is the whole book of 30 levels. A lost message leaves no trace and does no lasting harm.
+
+    Rules of a connection (https://docs.upbit.com/kr/reference/websocket-guide):
+
+    1. A request replaces the one before it, so that it always names all pairs.
+    2. Nothing is acknowledged. The first message of a pair confirms it; unknown pairs are ignored without an error.
+    3. The server never pings, and closes a connection that was quiet for 60 s. We send `PING`.
+    4. After an error message the server closes the connection.
+    """
 
     name = "upbit"
     title = "Upbit"
     region = Region.KOREA
     partition = 0
     quote = "KRW"
-    trades_per_answer = 200
     channels = frozenset(Channel)
     proof = Proof.SNAPSHOT
     depth = 30
     ws_url = "wss://api.upbit.com/websocket/v1"
     rest_url = "https://api.upbit.com"
-    limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)  # of 100/min, 5/s, 10/s
-    ban_seconds = 60.0  # the answer says how long; where it cannot be read, a minute
-    candle_reach_seconds = 199 * 60.0  # 200 are asked for; a minute without trades has none, as documented
-    # https://docs.upbit.com/kr/reference/rate-limits: limits are counted by the second, and repeated offences block
+    replaces_subscription = True
+    ping = "PING"
+
+    # Limits (https://docs.upbit.com/kr/reference/rate-limits):
+    # 1. 5 connections/s, 5 messages/s and 100 messages/min on a connection, 10 REST requests/s in each group.
+    # 2. Above a limit the answer is HTTP 429 until the next second. Repeated offences are blocked with HTTP 418, whose
+    #    message says for how long. We wait a minute where we cannot read the length.
+    limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)
+    ban_seconds = 60.0
+    trades_per_answer = 200
+    candle_reach_seconds = (
+        199 * 60.0
+    )  # we ask for 200 minutes; the documents say that minutes without trades are left out
     refusal_rules = (
         RefusalRule(r"^404:|code not found", Refusal.FINAL),
         RefusalRule(r"^418:|block|차단", is_rate_limit=True),
         RefusalRule(r"too[_ ]many|^429:", is_rate_limit=True, ban_seconds=1.0),
         RefusalRule(r"^INVALID_AUTH|jwt|access_key|no_authorization|out_of_scope|unauthorized", Refusal.CONNECTION),
-        # After these the server closes the connection.
         RefusalRule(r"^(WRONG_FORMAT|NO_TICKET|NO_TYPE|NO_CODES|INVALID_PARAM)", Refusal.CONNECTION),
     )
-    ping = "PING"  # the server never pings, and closes after 60 s without traffic
-    replaces_subscription = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.quote}-{pair.base}"
@@ -187,7 +97,7 @@ class Upbit(Exchange):
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         body: list[dict[str, Any]] = [
             {"ticket": f"coin-platform-{time}-{id}"},
-            {"type": TYPES[channel], "codes": [self.symbol(pair) for pair in pairs]},
+            {"type": CHANNEL_NAMES[channel], "codes": [self.symbol(pair) for pair in pairs]},
         ]
         yield Request(msgspec.json.encode(body).decode(), tuple(pairs))
 
@@ -195,7 +105,8 @@ class Upbit(Exchange):
         return iter(())  # the next subscription replaces this one
 
     def read(self, frame: Frame) -> Iterator[Event]:
-        payload = frame.payload if b'"ty":' not in frame.payload[:300] else lengthen(frame.payload)
+        is_simple = b'"ty":' in frame.payload[:300]
+        payload = with_long_names(frame.payload, SIMPLE_NAMES) if is_simple else frame.payload
         head = decode_head(payload)
         if head.error is not None:
             yield self.refused(frame, f"{head.error.name}: {head.error.message}")
@@ -208,7 +119,7 @@ class Upbit(Exchange):
         elif head.type == "candle.1m":
             yield self._candle(decode_candle(payload))
         elif head.type.startswith("candle."):
-            yield Control(name=head.type)  # we keep minutes
+            yield Control(name=head.type)  # we keep candles of a minute only
         elif head.status:
             yield Control(name="pong")
         else:
@@ -229,18 +140,16 @@ class Upbit(Exchange):
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         symbol = self.symbol(pair)
-        return (
-            self.rest_url
-            + {
-                Channel.TICKER: f"/v1/ticker?markets={symbol}",
-                Channel.ORDERBOOK: f"/v1/orderbook?markets={symbol}",
-                Channel.TRADE: f"/v1/trades/ticks?market={symbol}&count=200",
-                Channel.CANDLE: f"/v1/candles/minutes/1?market={symbol}&count=200",
-            }[channel]
-        )
+        paths = {
+            Channel.TICKER: f"ticker?markets={symbol}",
+            Channel.ORDERBOOK: f"orderbook?markets={symbol}",
+            Channel.TRADE: f"trades/ticks?market={symbol}&count=200",
+            Channel.CANDLE: f"candles/minutes/1?market={symbol}&count=200",
+        }
+        return f"{self.rest_url}/v1/{paths[channel]}"
 
     def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
-        """The message of HTTP 418 names the time of the block, which grows with each offence."""
+        """Return the length of a block, which the message of HTTP 418 says and which grows with each offence."""
         return longest_duration_seconds(body)
 
     def markets_url(self) -> str | None:
@@ -252,7 +161,7 @@ class Upbit(Exchange):
     def market(self, row: msgspec.Raw) -> Pair | None:
         return self.pair(decode_market(row).market)
 
-    def _ticker(self, row: TickerMessage) -> Ticker:
+    def _ticker(self, row: UpbitTicker) -> Ticker:
         return Ticker(
             pair=self.pair(row.code or row.market),
             exchange_time=from_milliseconds(row.timestamp),
@@ -267,8 +176,8 @@ class Upbit(Exchange):
             quote_volume_24h=number(row.acc_trade_price_24h),
         )
 
-    def _book(self, row: BookMessage) -> BookUpdate:
-        # Thin books are padded with units of price 0 or size 0, on either side.
+    def _book(self, row: UpbitBook) -> BookUpdate:
+        """Return the whole book. Upbit fills up thin books with units whose price or size is 0: those are no levels."""
         units = row.orderbook_units
         return BookUpdate(
             pair=self.pair(row.code or row.market),
@@ -278,7 +187,7 @@ class Upbit(Exchange):
             asks=[Level(unit.ask_price, unit.ask_size) for unit in units if unit.ask_price and unit.ask_size],
         )
 
-    def _trade(self, row: TradeMessage) -> Trade:
+    def _trade(self, row: UpbitTrade) -> Trade:
         return Trade(
             pair=self.pair(row.code or row.market),
             exchange_time=from_milliseconds(row.trade_timestamp or row.timestamp),
@@ -288,7 +197,7 @@ class Upbit(Exchange):
             side={"ASK": Side.SELL, "BID": Side.BUY}.get(row.ask_bid),
         )
 
-    def _candle(self, row: CandleMessage) -> Candle:
+    def _candle(self, row: UpbitCandle) -> Candle:
         return Candle(
             pair=self.pair(row.code or row.market),
             exchange_time=from_milliseconds(row.timestamp),
@@ -302,11 +211,108 @@ class Upbit(Exchange):
         )
 
 
-def lengthen(payload: bytes) -> bytes:
-    """Give a message of the form SIMPLE its long names; numbers keep their digits."""
-    long = {LONG.get(name, name): value for name, value in decode_short(payload).items()}
-    body: dict[str, Any] = dict(long)
-    if "orderbook_units" in long:
-        units = decode_short_units(long["orderbook_units"])
-        body["orderbook_units"] = [{LONG.get(name, name): value for name, value in unit.items()} for unit in units]
-    return msgspec.json.encode(body)
+class UpbitError(msgspec.Struct):
+    """The reason of a refusal."""
+
+    name: str | int  # "NO_TICKET"; on REST the status of HTTP: 404
+    message: str = ""  # "Code not found"
+
+
+class UpbitHead(msgspec.Struct):
+    """What tells the messages of the socket apart."""
+
+    type: str = ""  # "ticker" | "orderbook" | "trade" | "candle.1m"
+    status: str = ""  # "UP": the answer to PING
+    error: UpbitError | None = None
+
+
+class UpbitTicker(msgspec.Struct):
+    """A ticker of the socket or of REST."""
+
+    timestamp: int  # 1745130655651, ms
+    trade_price: msgspec.Raw = ABSENT  # 122902000.00000000 or 1.16539E8: numbers are spelled freely
+    opening_price: msgspec.Raw = ABSENT  # 122720000.00000000
+    high_price: msgspec.Raw = ABSENT  # 123135000.00000000
+    low_price: msgspec.Raw = ABSENT  # 122677000.00000000
+    prev_closing_price: msgspec.Raw = ABSENT  # 122720000.00000000
+    signed_change_price: msgspec.Raw = ABSENT  # 182000.00000000
+    signed_change_rate: msgspec.Raw = ABSENT  # 0.0014830508, a fraction: 0.0105 is 1.05 %
+    acc_trade_volume_24h: msgspec.Raw = ABSENT  # 345.93826612, base currency
+    acc_trade_price_24h: msgspec.Raw = ABSENT  # 42472530132.53, quote currency
+    code: str = ""  # "KRW-BTC", on the socket
+    market: str = ""  # "KRW-BTC", on REST
+
+
+class UpbitBookUnit(msgspec.Struct):
+    """One rank of a book: its level of each side."""
+
+    ask_price: float  # 1.16539E8
+    bid_price: float  # 1.16538E8
+    ask_size: float  # 0.02054761
+    bid_size: float  # 0.08120946
+
+
+class UpbitBook(msgspec.Struct):
+    """A whole book of the socket or of REST."""
+
+    orderbook_units: list[UpbitBookUnit]  # best first
+    timestamp: int  # 1790134742106, ms
+    code: str = ""  # "KRW-BTC", on the socket
+    market: str = ""  # "KRW-BTC", on REST
+
+
+class UpbitTrade(msgspec.Struct):
+    """A trade of the socket or of REST."""
+
+    trade_price: float  # 91361000.0
+    trade_volume: float  # 0.01275549
+    ask_bid: str  # the taker: "ASK" sold, "BID" bought
+    sequential_id: int | None = None  # 17853950437790001, beyond 2**53; answers of 2018 have none
+    trade_timestamp: int = 0  # 1785395043779, ms; on the socket only
+    timestamp: int = 0  # 1785395043831, ms, of the message; on REST of the trade
+    code: str = ""  # "KRW-BTC", on the socket
+    market: str = ""  # "KRW-BTC", on REST
+
+
+class UpbitCandle(msgspec.Struct):
+    """A candle of the socket or of REST."""
+
+    candle_date_time_utc: str  # "2025-01-02T04:28:00", UTC without a zone: the open
+    opening_price: float  # 142009000.00000000
+    high_price: float
+    low_price: float
+    trade_price: float  # the close
+    candle_acc_trade_volume: float  # 0.00606119, base currency
+    candle_acc_trade_price: float  # 860743.53071, quote currency
+    timestamp: int  # 1735792085824, ms, of the last trade
+    code: str = ""  # "KRW-BTC", on the socket
+    market: str = ""  # "KRW-BTC", on REST
+
+
+class UpbitMarket(msgspec.Struct):
+    """A row of the list of markets."""
+
+    market: str  # "KRW-BTC"
+
+
+decode_head = msgspec.json.Decoder(UpbitHead).decode
+decode_ticker = msgspec.json.Decoder(UpbitTicker).decode
+decode_book = msgspec.json.Decoder(UpbitBook).decode
+decode_trade = msgspec.json.Decoder(UpbitTrade).decode
+decode_candle = msgspec.json.Decoder(UpbitCandle).decode
+decode_tickers = msgspec.json.Decoder(list[UpbitTicker]).decode
+decode_books = msgspec.json.Decoder(list[UpbitBook]).decode
+decode_trades = msgspec.json.Decoder(list[UpbitTrade]).decode
+decode_candles = msgspec.json.Decoder(list[UpbitCandle]).decode
+decode_market = msgspec.json.Decoder(UpbitMarket).decode
+
+# The short names of the format SIMPLE. We do not ask for it, but recordings hold it.
+SIMPLE_NAMES = {
+    "ty": "type", "cd": "code", "tms": "timestamp",
+    "op": "opening_price", "hp": "high_price", "lp": "low_price", "tp": "trade_price", "pcp": "prev_closing_price",
+    "scp": "signed_change_price", "scr": "signed_change_rate",
+    "atv24h": "acc_trade_volume_24h", "atp24h": "acc_trade_price_24h",
+    "obu": "orderbook_units", "ap": "ask_price", "bp": "bid_price", "as": "ask_size", "bs": "bid_size",
+    "tv": "trade_volume", "ab": "ask_bid", "sid": "sequential_id", "ttms": "trade_timestamp",
+    "cdttmu": "candle_date_time_utc", "catv": "candle_acc_trade_volume", "catp": "candle_acc_trade_price",
+}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from coin_platform.exchanges.bithumb import KST, TYPES
+from coin_platform.exchanges.bithumb import CHANNEL_NAMES, KST
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing, Market
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, short, taker
@@ -40,7 +40,7 @@ CANDLE = (
 UP = control('{"status":"UP"}')
 UNKNOWN = Answer('{"error":{"name":404,"message":"Code not found"}}')  # errors come with HTTP 200
 DEPTH, REST_DEPTH = 15, 30
-CHANNELS = {name: channel for channel, name in TYPES.items()}
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
 class Bithumb(Venue):
@@ -76,7 +76,7 @@ class Bithumb(Venue):
                 row = _book(listing, DEPTH, stamp=time)  # in µs, unlike all others
             case _:
                 row = _trade(TRADE, listing, listing.deals[-1], time)
-        names = {"type": TYPES[channel], "code": self.exchange.symbol(listing.pair)}
+        names = {"type": CHANNEL_NAMES[channel], "code": self.exchange.symbol(listing.pair)}
         yield Out(SOCKET.format(**names, row=row, stream="SNAPSHOT" if is_first else "REALTIME"))
 
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:

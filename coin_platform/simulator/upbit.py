@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
-from coin_platform.exchanges.upbit import TYPES
+from coin_platform.exchanges.upbit import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import KNOWN, Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, taker
@@ -49,7 +49,7 @@ class Upbit(Venue):
         if text == "PING":
             yield UP
             return
-        channels = {name: channel for channel, name in TYPES.items()}
+        channels = {name: channel for channel, name in CHANNEL_NAMES.items()}
         self.subscriptions.clear()  # a request replaces the one before
         for part in json.loads(text):
             for listing in map(self.listing, dict.fromkeys(part.get("codes", []))):
