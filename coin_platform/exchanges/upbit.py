@@ -76,9 +76,7 @@ class Upbit(Exchange):
     limits = Limits(messages_per_second=0.8, connects_per_minute=150, requests_per_second=5)
     ban_seconds = 60.0
     trades_per_answer = 200
-    candle_reach_seconds = (
-        199 * 60.0
-    )  # we ask for 200 minutes; the documents say that minutes without trades are left out
+    candle_reach_seconds = 199 * 60.0  # we ask for 200 minutes; minutes without trades are left out, as documented
     refusal_rules = (
         RefusalRule(r"^404:|code not found", Refusal.FINAL),
         RefusalRule(r"^418:|block|차단", is_rate_limit=True),
@@ -308,11 +306,28 @@ decode_market = msgspec.json.Decoder(UpbitMarket).decode
 
 # The short names of the format SIMPLE. We do not ask for it, but recordings hold it.
 SIMPLE_NAMES = {
-    "ty": "type", "cd": "code", "tms": "timestamp",
-    "op": "opening_price", "hp": "high_price", "lp": "low_price", "tp": "trade_price", "pcp": "prev_closing_price",
-    "scp": "signed_change_price", "scr": "signed_change_rate",
-    "atv24h": "acc_trade_volume_24h", "atp24h": "acc_trade_price_24h",
-    "obu": "orderbook_units", "ap": "ask_price", "bp": "bid_price", "as": "ask_size", "bs": "bid_size",
-    "tv": "trade_volume", "ab": "ask_bid", "sid": "sequential_id", "ttms": "trade_timestamp",
-    "cdttmu": "candle_date_time_utc", "catv": "candle_acc_trade_volume", "catp": "candle_acc_trade_price",
+    "ty": "type",
+    "cd": "code",
+    "tms": "timestamp",
+    "op": "opening_price",
+    "hp": "high_price",
+    "lp": "low_price",
+    "tp": "trade_price",
+    "pcp": "prev_closing_price",
+    "scp": "signed_change_price",
+    "scr": "signed_change_rate",
+    "atv24h": "acc_trade_volume_24h",
+    "atp24h": "acc_trade_price_24h",
+    "obu": "orderbook_units",
+    "ap": "ask_price",
+    "bp": "bid_price",
+    "as": "ask_size",
+    "bs": "bid_size",
+    "tv": "trade_volume",
+    "ab": "ask_bid",
+    "sid": "sequential_id",
+    "ttms": "trade_timestamp",
+    "cdttmu": "candle_date_time_utc",
+    "catv": "candle_acc_trade_volume",
+    "catp": "candle_acc_trade_price",
 }
