@@ -1,4 +1,6 @@
-"""Bybit spot, API v5: numbered books. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
+"""Bybit spot, API v5: what we send, and what its messages mean. https://bybit-exchange.github.io/docs/v5/intro"""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
@@ -36,135 +38,18 @@ from coin_platform.model import (
     Trade,
 )
 
-NOTHING = msgspec.Raw(b"{}")
-
-
-class Head(msgspec.Struct):
-    topic: str = ""  # "orderbook.200.BTCUSDT"
-    type: str = ""  # "snapshot" | "delta"
-    ts: int = 0  # ms
-    cts: int | None = None  # ms, of the matching engine; of books only, and not in 2023
-    data: msgspec.Raw = NOTHING
-    op: str = ""  # "subscribe" | "unsubscribe" | "ping": an answer to us
-    success: bool | None = None
-    ret_msg: str = ""
-    req_id: str = ""
-
-
-class TickerRow(msgspec.Struct):
-    symbol: str  # "BTCUSDT"
-    lastPrice: msgspec.Raw = ABSENT  # noqa: N815
-    prevPrice24h: str | None = None  # noqa: N815  24 hours ago
-    highPrice24h: str | None = None  # noqa: N815
-    lowPrice24h: str | None = None  # noqa: N815
-    volume24h: str | None = None
-    turnover24h: str | None = None  # quote
-    bid1Price: str | None = None  # noqa: N815  only on REST, as the next three
-    bid1Size: str | None = None  # noqa: N815
-    ask1Price: str | None = None  # noqa: N815
-    ask1Size: str | None = None  # noqa: N815
-
-
-class BookRow(msgspec.Struct):
-    s: str  # "BTCUSDT"
-    b: list[Level]  # ["65140.4", "0.875077"]: price, size
-    a: list[Level]
-    u: int  # 62505425, rises by 1; 1 after a restart of the service
-    ts: int = 0  # these two on REST
-    cts: int | None = None
-
-
-class TradeRow(msgspec.Struct):
-    s: str
-    i: str  # "2290000001189048101"
-    T: int  # ms
-    p: float
-    v: float
-    S: str  # "Buy" | "Sell", the taker's
-
-
-class CandleRow(msgspec.Struct):
-    start: int  # ms
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    turnover: float
-    confirm: bool
-    timestamp: int  # ms
-
-
-class RestTrade(msgspec.Struct):
-    symbol: str
-    execId: str  # noqa: N815
-    time: int  # text, ms
-    price: float
-    size: float
-    side: str  # "Buy" | "Sell"
-
-
-class RestCandle(msgspec.Struct, array_like=True):
-    start: int  # text, ms
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    turnover: float
-
-
-class Market(msgspec.Struct):
-    baseCoin: str  # noqa: N815
-    quoteCoin: str  # noqa: N815
-    status: str | None = None  # "Trading"
-    symbol: str = ""
-
-
-class Answer(msgspec.Struct):
-    retCode: int  # noqa: N815  not 0: an error, which comes with HTTP 200
-    retMsg: str = ""  # noqa: N815
-    result: msgspec.Raw = NOTHING
-    time: int = 0  # ms
-
-
-class Tickers(msgspec.Struct):
-    list: list[TickerRow]
-
-
-class Trades(msgspec.Struct):
-    list: list[RestTrade]
-
-
-class Candles(msgspec.Struct):
-    list: list[RestCandle]
-
-
-class Markets(msgspec.Struct):
-    list: list[msgspec.Raw]
-
-
-decode_head = msgspec.json.Decoder(Head).decode
-decode_ticker = msgspec.json.Decoder(TickerRow).decode
-decode_book = msgspec.json.Decoder(BookRow, strict=False).decode
-decode_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
-decode_candles = msgspec.json.Decoder(list[CandleRow], strict=False).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
-decode_rest_tickers = msgspec.json.Decoder(Tickers).decode
-decode_rest_trades = msgspec.json.Decoder(Trades, strict=False).decode
-decode_rest_candles = msgspec.json.Decoder(Candles, strict=False).decode
-decode_markets = msgspec.json.Decoder(Markets).decode
-decode_market = msgspec.json.Decoder(Market).decode
-
-TOPICS = {
+CHANNEL_NAMES = {
     Channel.TICKER: "tickers",
     Channel.ORDERBOOK: "orderbook.200",
     Channel.TRADE: "publicTrade",
     Channel.CANDLE: "kline.1",
 }
-# Symbols have no separator, and frames must be read without asking the exchange. All 558 markets of 2026-08 have one of
-# these quotes. Two quotes end in a third one, so that BTCXUSD could be BTCX-USD: `QUOTE_OF` has the symbols of which it
-# is known, the others are dead letters.
+_REFUSED_TOPIC = re.compile(r"(?:tickers|publicTrade|orderbook\.\w+|kline\.\w+)\.([\w.]+)")
+
+# Symbols have no separator, and we must read a frame without asking the exchange. So we know the quote currencies.
+# 1. All 558 markets of 2026-08 have one of `QUOTES`.
+# 2. Two quotes end in a third one: BTCXUSD could be BTC-XUSD or BTCX-USD. `QUOTE_OF` has the quote of the symbols that
+#    we know. A frame with any other such symbol becomes a dead letter.
 QUOTES = (
     *("RLUSD", "USDT", "USDC", "USDE", "USD1", "XUSD"),
     *("USD", "EUR", "GBP", "BRL", "AED", "PLN", "TRY", "BTC", "ETH", "SOL"),
@@ -174,11 +59,17 @@ QUOTE_OF = {
     **dict.fromkeys(("BTCRLUSD", "ETHRLUSD", "XRPRLUSD"), "RLUSD"),
     **dict.fromkeys(("AVAXUSD", "TRXUSD", "DYDXUSD", "IMXUSD", "SNXUSD", "STXUSD", "ZRXUSD"), "USD"),
 }
-BAD_TOPIC = re.compile(r"(?:tickers|publicTrade|orderbook\.\w+|kline\.\w+)\.([\w.]+)")
 
 
 class Bybit(Exchange):
-    """Bybit: each change of a book is numbered one higher than the one before it, so a loss shows at the next one."""
+    """Bybit: changes of a book are numbered one by one, so that the next message reveals a lost one.
+
+    Rules of a connection (https://bybit-exchange.github.io/docs/v5/ws/connect):
+
+    1. A request has at most 10 topics. Its answer repeats `req_id`.
+    2. A bad topic refuses the whole request. The text of the refusal names the topic.
+    3. We send a ping every 20 s. The answer has the operation `ping` on spot, `pong` on other markets.
+    """
 
     name = "bybit"
     title = "Bybit"
@@ -188,13 +79,19 @@ class Bybit(Exchange):
     channels = frozenset(Channel)
     proof = Proof.SEQUENCE
     depth = 200
+    has_deltas = True
     ws_url = "wss://stream.bybit.com/v5/public/spot"
     rest_url = "https://api.bybit.com"
-    # 10 topics a request, 500 connections and 600 REST requests in 5 min and 5 s; no message rate is published
+    refuses_whole_request = True
+    ping = '{"req_id":"ping","op":"ping"}'
+
+    # Limits (https://bybit-exchange.github.io/docs/v5/rate-limit, https://bybit-exchange.github.io/docs/v5/error):
+    # 1. 500 connections in 5 min, 600 REST requests in 5 s. No rate of messages is published.
+    # 2. HTTP 403, "access too frequent", bans an address for 10 minutes. So do the codes 10018 and 10009.
+    # 3. Code 10006 is the limit of one path. It is counted in up to 5 s.
+    # 4. Code 10001 is any bad parameter: its text says whether the symbol is meant.
     limits = Limits(pairs_per_request=10, connects_per_minute=50, requests_per_second=60)
-    ban_seconds = 600.0  # "access too frequent": 10 minutes, as documented
-    # https://bybit-exchange.github.io/docs/v5/error: 10006 is the limit of an endpoint, counted by up to 5 seconds;
-    # 10018 and 10009 are that of an address. 10001 says in words whether it means the symbol.
+    ban_seconds = 600.0
     refusal_rules = (
         RefusalRule(
             r"(invalid|unknown|not supported) symbol|symbol\S* (is )?(invalid|not )|handler not found|^170121:",
@@ -208,9 +105,6 @@ class Bybit(Exchange):
             Refusal.CONNECTION,
         ),
     )
-    ping = '{"req_id":"ping","op":"ping"}'
-    has_deltas = True
-    refuses_whole_request = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}{pair.quote}"
@@ -219,16 +113,16 @@ class Bybit(Exchange):
         return split_symbol(symbol, QUOTES, QUOTE_OF)
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("subscribe", channel, pairs, id)
+        return self._requests("subscribe", channel, pairs, id)
 
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("unsubscribe", channel, pairs, id)
+        return self._requests("unsubscribe", channel, pairs, id)
 
-    def _ask(self, operation: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
-        for number_, some in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
-            topics = [f"{TOPICS[channel]}.{self.symbol(pair)}" for pair in some]
-            body = {"req_id": str(number_), "op": operation, "args": topics}
-            yield Request(msgspec.json.encode(body).decode(), some, number_)
+    def _requests(self, operation: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
+        for request_id, batch in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
+            topics = [f"{CHANNEL_NAMES[channel]}.{self.symbol(pair)}" for pair in batch]
+            body = {"req_id": str(request_id), "op": operation, "args": topics}
+            yield Request(msgspec.json.encode(body).decode(), batch, request_id)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -236,7 +130,7 @@ class Bybit(Exchange):
             yield self._answer(frame, head)
             return
         match head.topic.split(".", 1 + head.topic.startswith(("orderbook.", "kline."))):
-            case ["tickers", _] if head.type == "snapshot":  # derivatives have changes too: not ours
+            case ["tickers", _] if head.type == "snapshot":  # only tickers of derivatives, not ours, have changes
                 yield self._ticker(decode_ticker(head.data), head.ts)
             case ["orderbook", depth, _] if depth.isdecimal():
                 yield self._book(head, int(depth))
@@ -246,23 +140,23 @@ class Bybit(Exchange):
                 for row in decode_candles(head.data):
                     yield _candle(self.pair(symbol), row)
             case ["orderbook" | "kline", _, _]:
-                yield Control(name=head.topic)  # we keep minutes, and books without retail orders
+                yield Control(name=head.topic)  # we keep candles of a minute, and books without retail orders
             case _:
                 raise ValueError(f"topic {head.topic!r} of type {head.type!r} is not known")
 
-    def _answer(self, frame: Frame, head: Head) -> Event:
+    def _answer(self, frame: Frame, head: BybitHead) -> Event:
         request = int(head.req_id) if head.req_id.isdecimal() else None
         if head.op == "unsubscribe":
-            return Control(name=head.op)  # refused or not: the pair is not subscribed any more
+            return Control(name=head.op)  # refused or not, the pair is not subscribed any more
         if head.success is False:
-            return self.refused(frame, head.ret_msg, pair=self._named(head.ret_msg), request=request)
+            return self.refused(frame, head.ret_msg, pair=self._refused_pair(head.ret_msg), request=request)
         if head.op == "subscribe":
             return Subscribed(request=request)
-        return Control(name="pong" if head.op == "ping" else head.op)  # spot answers "ping", others "pong"
+        return Control(name="pong" if head.op == "ping" else head.op)
 
-    def _named(self, reason: str) -> Pair | None:
-        """Return the pair of the topic that a refusal names, if it is one."""
-        topic = BAD_TOPIC.search(reason)
+    def _refused_pair(self, reason: str) -> Pair | None:
+        """Return the pair of the topic that a refusal names, if its symbol is one of a pair."""
+        topic = _REFUSED_TOPIC.search(reason)
         try:
             return self.pair(topic[1]) if topic else None
         except UnknownPair:
@@ -275,40 +169,30 @@ class Bybit(Exchange):
             return
         match frame.channel:
             case Channel.TICKER:
-                rows = decode_rest_tickers(answer.result).list
+                rows = decode_rest_tickers(answer.result).rows
                 if not rows:
                     yield self.refused(frame, NO_SUCH_MARKET)
                 for ticker in rows:
                     yield self._ticker(ticker, answer.time)
             case Channel.ORDERBOOK:
-                book = decode_book(answer.result)
-                # its `u` is of the stream of 1000 levels: no bridge to any other
-                yield BookUpdate(
-                    pair=self.pair(book.s),
-                    exchange_time=from_milliseconds(book.ts if book.cts is None else book.cts),
-                    is_snapshot=True,
-                    bids=book.b,
-                    asks=book.a,
-                )
+                yield self._rest_book(decode_book(answer.result))
             case Channel.TRADE:
-                yield from map(self._rest_trade, decode_rest_trades(answer.result).list)
+                yield from map(self._rest_trade, decode_rest_trades(answer.result).rows)
             case _:
                 if frame.pair is None:
                     raise ValueError("a REST answer needs its pair")
-                for candle in decode_rest_candles(answer.result).list:
+                for candle in decode_rest_candles(answer.result).rows:
                     yield _rest_candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         market = f"category=spot&symbol={self.symbol(pair)}"
-        return (
-            f"{self.rest_url}/v5/market/"
-            + {
-                Channel.TICKER: f"tickers?{market}",
-                Channel.ORDERBOOK: f"orderbook?{market}&limit=200",
-                Channel.TRADE: f"recent-trade?{market}&limit=60",
-                Channel.CANDLE: f"kline?{market}&interval=1&limit=1000",
-            }[channel]
-        )
+        paths = {
+            Channel.TICKER: f"tickers?{market}",
+            Channel.ORDERBOOK: f"orderbook?{market}&limit=200",
+            Channel.TRADE: f"recent-trade?{market}&limit=60",
+            Channel.CANDLE: f"kline?{market}&interval=1&limit=1000",
+        }
+        return f"{self.rest_url}/v5/market/{paths[channel]}"
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v5/market/instruments-info?category=spot"
@@ -317,23 +201,23 @@ class Bybit(Exchange):
         answer = decode_answer(payload)
         if answer.retCode != 0:
             raise DecodeError(f"bybit: {answer.retCode}: {answer.retMsg}")
-        return decode_markets(answer.result).list
+        return decode_markets(answer.result).rows
 
     def market(self, row: msgspec.Raw) -> Pair | None:
         market = decode_market(row)
         pair = Pair.read(f"{market.baseCoin}-{market.quoteCoin}")
         return pair if market.status == "Trading" and market.symbol in ("", self.symbol(pair)) else None
 
-    def _ticker(self, row: TickerRow, time: int) -> Ticker:
-        opened = price(row.prevPrice24h)
+    def _ticker(self, row: BybitTicker, time: int) -> Ticker:
+        open_price = price(row.prevPrice24h)
         return Ticker(
             pair=self.pair(row.symbol),
             exchange_time=from_milliseconds(time),
             last=last_price(row.lastPrice),
-            open_24h=opened,
+            open_24h=open_price,
             high_24h=price(row.highPrice24h),
             low_24h=price(row.lowPrice24h),
-            change_24h=difference(price(row.lastPrice), opened),  # the rate that is sent has four digits: not used
+            change_24h=difference(price(row.lastPrice), open_price),  # the rate that Bybit sends has only four digits
             volume_24h=number(row.volume24h),
             quote_volume_24h=number(row.turnover24h),
             best_bid=price(row.bid1Price),
@@ -342,9 +226,16 @@ class Bybit(Exchange):
             best_ask_size=number(row.ask1Size),
         )
 
-    def _book(self, head: Head, depth: int) -> BookUpdate:
+    def _book(self, head: BybitHead, depth: int) -> BookUpdate:
+        """Return a whole book or a change.
+
+        Rules (https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook):
+
+        1. `snapshot` replaces the book, whatever its number. It may come at any time.
+        2. `delta` changes the book. Its number `u` is one higher than the one before: so it is in all recordings.
+        3. `u` is 1 after a restart of the service. Such a message is the whole book, also where its type is `delta`.
+        """
         row = decode_book(head.data)
-        # 1: the service was restarted, this is the whole book
         is_snapshot = {"snapshot": True, "delta": False}[head.type] or row.u == 1
         return BookUpdate(
             pair=self.pair(row.s),
@@ -357,7 +248,17 @@ class Bybit(Exchange):
             depth=depth if is_snapshot else None,
         )
 
-    def _trade(self, row: TradeRow) -> Trade:
+    def _rest_book(self, row: BybitBook) -> BookUpdate:
+        """Return the book of an answer without its number, which counts the changes of 1000 levels and not of ours."""
+        return BookUpdate(
+            pair=self.pair(row.s),
+            exchange_time=from_milliseconds(row.ts if row.cts is None else row.cts),
+            is_snapshot=True,
+            bids=row.b,
+            asks=row.a,
+        )
+
+    def _trade(self, row: BybitTrade) -> Trade:
         return Trade(
             pair=self.pair(row.s),
             exchange_time=from_milliseconds(row.T),
@@ -367,7 +268,7 @@ class Bybit(Exchange):
             side=Side(row.S.lower()),
         )
 
-    def _rest_trade(self, row: RestTrade) -> Trade:
+    def _rest_trade(self, row: BybitRestTrade) -> Trade:
         return Trade(
             pair=self.pair(row.symbol),
             exchange_time=from_milliseconds(row.time),
@@ -378,7 +279,7 @@ class Bybit(Exchange):
         )
 
 
-def _candle(pair: Pair, row: CandleRow) -> Candle:
+def _candle(pair: Pair, row: BybitCandle) -> Candle:
     return Candle(
         pair=pair,
         exchange_time=from_milliseconds(row.timestamp),
@@ -393,7 +294,7 @@ def _candle(pair: Pair, row: CandleRow) -> Candle:
     )
 
 
-def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
+def _rest_candle(pair: Pair, row: BybitRestCandle) -> Candle:
     return Candle(
         pair=pair,
         open_time=from_milliseconds(row.start),
@@ -404,3 +305,150 @@ def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
         volume=row.volume,
         quote_volume=row.turnover,
     )
+
+
+_NO_DATA = msgspec.Raw(b"{}")
+
+
+class BybitHead(msgspec.Struct):
+    """A message of the socket. An answer to us has an operation, data has a topic."""
+
+    topic: str = ""  # "orderbook.200.BTCUSDT"
+    type: str = ""  # "snapshot" | "delta"
+    ts: int = 0  # 1786310819126, ms
+    cts: int | None = None  # 1749833475038, ms, of the matching engine; of books only, and not in 2023
+    data: msgspec.Raw = _NO_DATA
+    op: str = ""  # "subscribe" | "unsubscribe" | "ping"
+    success: bool | None = None  # of an answer
+    ret_msg: str = ""  # "Invalid symbol :[tickers.NOPEUSDT]"
+    req_id: str = ""  # "10001"
+
+
+class BybitTicker(msgspec.Struct):
+    """A ticker of the socket or of REST."""
+
+    symbol: str  # "BTCUSDT"
+    lastPrice: msgspec.Raw = ABSENT  # noqa: N815  "65140.5"
+    prevPrice24h: str | None = None  # noqa: N815  "65045.3", 24 hours ago
+    highPrice24h: str | None = None  # noqa: N815  "65305.6"
+    lowPrice24h: str | None = None  # noqa: N815  "64727.9"
+    volume24h: str | None = None  # "2953.835931", base currency
+    turnover24h: str | None = None  # "191907024.69597728", quote currency
+    bid1Price: str | None = None  # noqa: N815  "20517.96"; like the next three, only on REST
+    bid1Size: str | None = None  # noqa: N815  "2"
+    ask1Price: str | None = None  # noqa: N815  "20527.77"
+    ask1Size: str | None = None  # noqa: N815  "1.862172"
+
+
+class BybitBook(msgspec.Struct):
+    """The data of a book message, or a book answer."""
+
+    s: str  # "BTCUSDT"
+    b: list[Level]  # [["65140.4", "0.875077"]]: price, size
+    a: list[Level]
+    u: int  # 62505425, the number of the change
+    ts: int = 0  # 1716863719031, ms; on REST only, like the next one
+    cts: int | None = None  # 1716863718905, ms, of the matching engine
+
+
+class BybitTrade(msgspec.Struct):
+    """A trade of the socket."""
+
+    s: str  # "BTCUSDT"
+    i: str  # "2290000001189048101"
+    T: int  # 1786310822605, ms
+    p: float  # "65140.5"
+    v: float  # "0.002705", base currency
+    S: str  # "Buy" | "Sell", the taker's
+
+
+class BybitCandle(msgspec.Struct):
+    """A candle of the socket."""
+
+    start: int  # 1786310760000, ms
+    open: float  # "65140.4"
+    high: float
+    low: float
+    close: float
+    volume: float  # "0.15318", base currency
+    turnover: float  # "9978.2084389", quote currency
+    confirm: bool  # the minute is over
+    timestamp: int  # 1786310816562, ms, of the last trade
+
+
+class BybitRestTrade(msgspec.Struct):
+    """A trade of REST."""
+
+    symbol: str  # "BTCUSDT"
+    execId: str  # noqa: N815  "2100000000007764263"
+    time: int  # "1672052955758", ms
+    price: float  # "16618.49"
+    size: float  # "0.00012"
+    side: str  # "Buy" | "Sell", the taker's
+
+
+class BybitRestCandle(msgspec.Struct, array_like=True):
+    """A candle of REST."""
+
+    start: int  # "1670608800000", ms
+    open: float  # "17071"
+    high: float
+    low: float
+    close: float
+    volume: float  # "268611", base currency
+    turnover: float  # "15.74462667", quote currency
+
+
+class BybitMarket(msgspec.Struct):
+    """A row of the list of markets."""
+
+    baseCoin: str  # noqa: N815  "BTC"
+    quoteCoin: str  # noqa: N815  "USDT"
+    status: str | None = None  # "Trading"
+    symbol: str = ""  # "BTCUSDT"
+
+
+class BybitAnswer(msgspec.Struct):
+    """An answer of REST. HTTP is 200 also for errors."""
+
+    retCode: int  # noqa: N815  0; 10001 of an error
+    retMsg: str = ""  # noqa: N815  "OK"
+    result: msgspec.Raw = _NO_DATA
+    time: int = 0  # 1673859087947, ms
+
+
+class BybitTickers(msgspec.Struct):
+    """The result of a ticker answer."""
+
+    rows: list[BybitTicker] = msgspec.field(name="list")
+
+
+class BybitTrades(msgspec.Struct):
+    """The result of a trade answer."""
+
+    rows: list[BybitRestTrade] = msgspec.field(name="list")
+
+
+class BybitCandles(msgspec.Struct):
+    """The result of a candle answer."""
+
+    rows: list[BybitRestCandle] = msgspec.field(name="list")
+
+
+class BybitMarkets(msgspec.Struct):
+    """The result of the answer that lists the markets."""
+
+    rows: list[msgspec.Raw] = msgspec.field(name="list")
+
+
+decode_head = msgspec.json.Decoder(BybitHead).decode
+decode_ticker = msgspec.json.Decoder(BybitTicker).decode
+decode_book = msgspec.json.Decoder(BybitBook, strict=False).decode
+decode_trades = msgspec.json.Decoder(list[BybitTrade], strict=False).decode
+decode_candles = msgspec.json.Decoder(list[BybitCandle], strict=False).decode
+decode_answer = msgspec.json.Decoder(BybitAnswer).decode
+decode_rest_tickers = msgspec.json.Decoder(BybitTickers).decode
+decode_rest_trades = msgspec.json.Decoder(BybitTrades, strict=False).decode
+decode_rest_candles = msgspec.json.Decoder(BybitCandles, strict=False).decode
+decode_markets = msgspec.json.Decoder(BybitMarkets).decode
+decode_market = msgspec.json.Decoder(BybitMarket).decode

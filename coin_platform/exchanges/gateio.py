@@ -1,4 +1,6 @@
-"""Gate.io spot, WebSocket v4: books of 400 levels, numbered. https://www.gate.com/docs/developers/apiv4/ws/en/"""
+"""Gate.io spot, API v4: what we send, and what its messages mean. https://www.gate.com/docs/developers/apiv4/ws/en/"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -28,143 +30,24 @@ from coin_platform.model import (
     Trade,
 )
 
-NOTHING = msgspec.Raw(b"null")
-
-
-class Error(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-
-
-class Status(msgspec.Struct):
-    status: str = ""  # "success" | "fail"
-
-
-class Head(msgspec.Struct):
-    channel: str  # "spot.tickers"
-    event: str = ""  # "update": data; "subscribe" | "unsubscribe": an answer to us
-    time: int = 0  # s; books V2 have none
-    time_ms: int = 0  # not in 2021
-    id: int | None = None
-    error: Error | None = None
-    payload: list[str] | None = None  # of the request that is answered
-    result: msgspec.Raw = NOTHING
-
-
-class TickerRow(msgspec.Struct):
-    currency_pair: str  # "BTC_USDT"
-    last: msgspec.Raw = ABSENT
-    lowest_ask: str | None = None
-    lowest_size: str | None = None  # the sizes: only on REST, when one pair is asked for
-    highest_bid: str | None = None
-    highest_size: str | None = None
-    change_percentage: str | None = None  # "-0.4034": per cent of the price 24 hours ago
-    base_volume: str | None = None
-    quote_volume: str | None = None
-    high_24h: str | None = None
-    low_24h: str | None = None
-
-
-class BookRow(msgspec.Struct):
-    """Of `spot.obu` and `spot.order_book_update`."""
-
-    t: int  # ms
-    s: str  # "ob.BTC_USDT.400" | "BTC_USDT"
-    u: int  # the last change in this message
-    U: int | None = None  # the first one; a whole book of `spot.obu` has none
-    full: bool = False
-    l: int | None = None  # noqa: E741  text, levels
-    b: list[Level] = []  # a side without changes is left out
-    a: list[Level] = []
-
-
-class WholeRow(msgspec.Struct):
-    """Of `spot.order_book`."""
-
-    t: int  # ms
-    s: str
-    bids: list[Level]
-    asks: list[Level]
-    lastUpdateId: int  # noqa: N815
-    l: int | None = None  # noqa: E741  text, levels
-
-
-class TradeRow(msgspec.Struct):
-    id: int  # text on REST
-    create_time_ms: float  # text: "1786539952742.901000"
-    side: Side  # the taker's
-    amount: float
-    price: float
-    currency_pair: str
-    range: str = ""  # "214976613-214976615": the ids of those that the exchange tells as one; not on REST
-
-
-class CandleRow(msgspec.Struct):
-    t: int  # text, s
-    n: str  # "1m_BTC_USDT"
-    o: float
-    h: float
-    l: float  # noqa: E741
-    c: float
-    v: float  # quote volume, whatever its name says
-    a: float | None = None  # base volume; not in 2021
-    w: bool | None = None  # is it closed; not before 2022
-
-
-class RestBook(msgspec.Struct):
-    bids: list[Level]
-    asks: list[Level]
-    id: int | None = None  # only when asked for
-    current: int | None = None  # ms, of the answer; these two not in 2021
-    update: int | None = None  # ms, of the last change
-
-
-class RestCandle(msgspec.Struct, array_like=True):
-    time: int  # text, s
-    quote_volume: float
-    close: float
-    high: float
-    low: float
-    open: float
-    volume: float
-    is_closed: bool | None = None  # text
-
-
-class RestError(msgspec.Struct):
-    label: str = ""  # "INVALID_CURRENCY_PAIR"
-    message: str = ""
-
-
-class Market(msgspec.Struct):
-    id: str
-    trade_status: str | None = None  # "tradable" | "untradable" | "buyable" | "sellable"
-
-
-decode_head = msgspec.json.Decoder(Head).decode
-decode_status = msgspec.json.Decoder(Status | None).decode
-decode_ticker = msgspec.json.Decoder(TickerRow).decode
-decode_book = msgspec.json.Decoder(BookRow, strict=False).decode
-decode_whole = msgspec.json.Decoder(WholeRow, strict=False).decode
-decode_trade = msgspec.json.Decoder(TradeRow, strict=False).decode
-decode_candle = msgspec.json.Decoder(CandleRow, strict=False).decode
-decode_rest_error = msgspec.json.Decoder(RestError).decode
-decode_rest_tickers = msgspec.json.Decoder(list[TickerRow]).decode
-decode_rest_book = msgspec.json.Decoder(RestBook, strict=False).decode
-decode_rest_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
-decode_rest_candles = msgspec.json.Decoder(list[RestCandle], strict=False).decode
-decode_market = msgspec.json.Decoder(Market).decode
-
-NAMES = {
+CHANNEL_NAMES = {
     Channel.TICKER: "spot.tickers",
     Channel.ORDERBOOK: "spot.obu",
     Channel.TRADE: "spot.trades",
     Channel.CANDLE: "spot.candlesticks",
 }
-DEPTH = 400  # every 100 ms; the other choice is 50, every 20 ms
+DEPTH = 400  # levels a side, every 100 ms; the other choice is 50 levels, every 20 ms
 
 
 class Gateio(Exchange):
-    """Gate.io: each change of a book names the numbers it spans, so a loss shows at the next one."""
+    """Gate.io: each change of a book names the numbers that it spans, so that the next message reveals a lost one.
+
+    Rules of a connection (https://www.gate.com/docs/developers/apiv4/ws/en/):
+
+    1. A request has one channel, the time in seconds, and any number of pairs. A request of candles has one pair.
+    2. An answer repeats `id`. A bad pair refuses the whole request, and the text of the refusal may name the pair.
+    3. The server closes a connection that was quiet for 30 to 60 s. Our ping leaves out the time, which is not needed.
+    """
 
     name = "gateio"
     title = "Gateio"
@@ -174,12 +57,18 @@ class Gateio(Exchange):
     channels = frozenset(Channel)
     proof = Proof.SEQUENCE
     depth = DEPTH
+    has_deltas = True
     ws_url = "wss://api.gateio.ws/ws/v4/"
     rest_url = "https://api.gateio.ws/api/v4"
-    # 200 REST requests in 10 s for each kind; nothing is published about sockets
+    refuses_whole_request = True
+    ping = '{"channel":"spot.ping"}'
+    ping_every = 15.0
+
+    # Limits (https://www.gate.com/docs/developers/apiv4/en/#label-list):
+    # 1. 200 REST requests in 10 s on each path. Nothing is published about sockets.
+    # 2. REST refuses with a label. The socket refuses with a code: 2 is any bad argument, and its text says whether
+    #    the pair is meant; 4 means keys.
     limits = Limits(messages_per_second=5, requests_per_second=10)
-    # https://www.gate.com/docs/developers/apiv4/en/#label-list: limits are counted by ten seconds. Codes are of the
-    # socket: 2 is an invalid argument, and says in words whether it means the pair; 4 is of keys.
     refusal_rules = (
         RefusalRule(r"^2:.*(unknown|invalid) currency|^INVALID_CURRENCY(_PAIR)?:", Refusal.FINAL),
         RefusalRule(r"^(TOO_MANY_REQUESTS|TOO_BUSY|TOO_FAST):|too many requests|rate limit", is_rate_limit=True),
@@ -188,10 +77,6 @@ class Gateio(Exchange):
             Refusal.CONNECTION,
         ),
     )
-    ping = '{"channel":"spot.ping"}'  # the documents' has the time too, which is not needed
-    ping_every = 15.0  # a connection without traffic is closed after 30 to 60 s
-    has_deltas = True
-    refuses_whole_request = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}_{pair.quote}"
@@ -201,23 +86,23 @@ class Gateio(Exchange):
         return Pair.read(f"{base}-{quote}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("subscribe", channel, pairs, id, time)
+        return self._requests("subscribe", channel, pairs, id, time)
 
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("unsubscribe", channel, pairs, id, time)
+        return self._requests("unsubscribe", channel, pairs, id, time)
 
-    def _ask(
+    def _requests(
         self, event: str, channel: Channel, pairs: Sequence[Pair], id: int, time: Microseconds
     ) -> Iterator[Request]:
         size = 1 if channel is Channel.CANDLE else self.limits.pairs_per_request
-        for number_, some in enumerate(chunks(pairs, size), id):
-            symbols = [self.symbol(pair) for pair in some]
+        for request_id, batch in enumerate(chunks(pairs, size), id):
+            symbols = [self.symbol(pair) for pair in batch]
             if channel is Channel.ORDERBOOK:
                 symbols = [f"ob.{symbol}.{DEPTH}" for symbol in symbols]
             elif channel is Channel.CANDLE:
                 symbols = ["1m", *symbols]
-            head = {"time": time // SECOND, "id": number_, "channel": NAMES[channel], "event": event}
-            yield Request(msgspec.json.encode({**head, "payload": symbols}).decode(), some, number_)
+            head = {"time": time // SECOND, "id": request_id, "channel": CHANNEL_NAMES[channel], "event": event}
+            yield Request(msgspec.json.encode({**head, "payload": symbols}).decode(), batch, request_id)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -226,43 +111,44 @@ class Gateio(Exchange):
             return
         match head.channel:
             case "spot.tickers":
-                yield self._ticker(decode_ticker(head.result), from_milliseconds(head.time_ms) or head.time * SECOND)
+                yield self._ticker(decode_ticker(head.result), _head_time(head))
             case "spot.obu":
                 row = decode_book(head.result)
-                symbol, _, depth = row.s.removeprefix("ob.").rpartition(".")  # names may have dots
+                symbol, _, depth = row.s.removeprefix("ob.").rpartition(".")  # names of currencies may have dots
                 yield self._book(row, symbol, int(depth))
-            case "spot.order_book_update":
+            case "spot.order_book_update":  # not ours, but recordings hold it
                 row = decode_book(head.result)
                 yield self._book(row, row.s, row.l)
-            case "spot.order_book":
-                yield self._whole(decode_whole(head.result))
+            case "spot.order_book":  # not ours, but recordings hold it
+                yield self._whole_book(decode_whole_book(head.result))
             case "spot.trades":
                 yield self._trade(decode_trade(head.result))
             case "spot.candlesticks":
-                yield self._candle(decode_candle(head.result), from_milliseconds(head.time_ms) or head.time * SECOND)
+                yield self._candle(decode_candle(head.result), _head_time(head))
             case "spot.book_ticker":
-                yield Control(name=head.channel)  # the best prices, which the book has too
+                yield Control(name=head.channel)  # the best prices, which the book has, too
             case _:
                 raise ValueError(f"channel {head.channel!r} is not known")
 
-    def _answer(self, frame: Frame, head: Head) -> Event:
+    def _answer(self, frame: Frame, head: GateioHead) -> Event:
         if not head.channel.startswith("spot."):
             raise ValueError(f"channel {head.channel!r} is not known")
         if head.event != "subscribe":
-            return Control(name=head.event or head.channel)  # refused or not: unsubscribed, or a pong
+            return Control(name=head.event or head.channel)  # a pong, or unsubscribed, refused or not
         status = decode_status(head.result)
         if head.error is None and status is not None and status.status == "success":
             return Subscribed(request=head.id)
-        error = head.error or Error(message="no success")
-        named = self._named(head, error.message)
-        return self.refused(frame, f"{error.code}: {error.message}", pair=named, request=head.id)
+        error = head.error or GateioError(message="no success")
+        pair = self._refused_pair(head, error.message)
+        return self.refused(frame, f"{error.code}: {error.message}", pair=pair, request=head.id)
 
-    def _named(self, head: Head, message: str) -> Pair | None:
-        """Return the pair of a refused request that the reason names."""
-        words = message.split()
-        entries = [entry for entry in head.payload or () if entry in words]
-        named = [e.removeprefix("ob.").rpartition(".")[0] if e.startswith("ob.") else e for e in entries]
-        return self.pair(named[0]) if named else None
+    def _refused_pair(self, head: GateioHead, reason: str) -> Pair | None:
+        """Return the pair of a refused request that the reason names; None where it names none."""
+        words = reason.split()
+        for entry in head.payload or ():
+            if entry in words:
+                return self.pair(entry.removeprefix("ob.").rpartition(".")[0] if entry.startswith("ob.") else entry)
+        return None
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         if frame.payload.lstrip()[:1] == b"{":
@@ -286,15 +172,13 @@ class Gateio(Exchange):
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         market = f"currency_pair={self.symbol(pair)}"
-        return (
-            f"{self.rest_url}/spot/"
-            + {
-                Channel.TICKER: f"tickers?{market}",
-                Channel.ORDERBOOK: f"order_book?{market}&limit=100&with_id=true",
-                Channel.TRADE: f"trades?{market}&limit=1000",
-                Channel.CANDLE: f"candlesticks?{market}&interval=1m&limit=1000",
-            }[channel]
-        )
+        paths = {
+            Channel.TICKER: f"tickers?{market}",
+            Channel.ORDERBOOK: f"order_book?{market}&limit=100&with_id=true",
+            Channel.TRADE: f"trades?{market}&limit=1000",
+            Channel.CANDLE: f"candlesticks?{market}&interval=1m&limit=1000",
+        }
+        return f"{self.rest_url}/spot/{paths[channel]}"
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/spot/currency_pairs"
@@ -307,21 +191,24 @@ class Gateio(Exchange):
         return self.pair(market.id) if market.trade_status == "tradable" else None
 
     def book(self) -> Book:
-        """Books of `spot.obu` bring their own snapshot; those of `spot.order_book_update` are bridged from REST."""
+        """Return an empty book that can also be bridged from REST, which `spot.order_book_update` needs."""
         return Book(is_bridged=True)
 
     def apply(self, book: Book, update: BookUpdate) -> Applied:
-        """A whole book of the socket always counts: unlike a REST answer, no change can have overtaken it."""
+        """Bring an update into a book. A whole book of the socket always replaces the book.
+
+        No change can have overtaken it on its way, unlike an answer of REST.
+        """
         if update.is_snapshot and update.depth is not None:
             book.invalidate()
         return super().apply(book, update)
 
-    def _ticker(self, row: TickerRow, time: Microseconds | None) -> Ticker:
+    def _ticker(self, row: GateioTicker, time: Microseconds | None) -> Ticker:
+        """Return a ticker without the price 24 hours ago: it is not sent, and the rate of change is rounded."""
         return Ticker(
             pair=self.pair(row.currency_pair),
             exchange_time=time,
             last=last_price(row.last),
-            # The price 24 hours ago is not sent, and from a rounded percentage it could only be guessed.
             high_24h=price(row.high_24h),
             low_24h=price(row.low_24h),
             change_rate_24h=_fraction(row.change_percentage),
@@ -333,7 +220,16 @@ class Gateio(Exchange):
             best_ask_size=number(row.lowest_size),
         )
 
-    def _book(self, row: BookRow, symbol: str, depth: int | None) -> BookUpdate:
+    def _book(self, row: GateioBook, symbol: str, depth: int | None) -> BookUpdate:
+        """Return a whole book or a change of `spot.obu` or `spot.order_book_update`.
+
+        Rules (https://www.gate.com/docs/developers/apiv4/ws/en/):
+
+        1. A message with `full` replaces the book, and may come at any time. `u` is its number.
+        2. Any other message changes the book. `U` is one higher than `u` of the message before it.
+        3. A side without changes is left out.
+        4. `spot.order_book_update` begins without a whole book, which REST must bring.
+        """
         if not row.full and row.U is None:
             raise ValueError("U is missing")
         return BookUpdate(
@@ -347,7 +243,7 @@ class Gateio(Exchange):
             depth=depth if row.full else None,
         )
 
-    def _whole(self, row: WholeRow) -> BookUpdate:
+    def _whole_book(self, row: GateioWholeBook) -> BookUpdate:
         return BookUpdate(
             pair=self.pair(row.s),
             exchange_time=from_milliseconds(row.t),
@@ -358,7 +254,7 @@ class Gateio(Exchange):
             depth=row.l,
         )
 
-    def _trade(self, row: TradeRow) -> Trade:
+    def _trade(self, row: GateioTrade) -> Trade:
         return Trade(
             pair=self.pair(row.currency_pair),
             exchange_time=round(row.create_time_ms * 1000),
@@ -366,13 +262,13 @@ class Gateio(Exchange):
             price=row.price,
             size=row.amount,
             side=row.side,
-            count=_count(row),
+            count=_trade_count(row),
         )
 
-    def _candle(self, row: CandleRow, time: Microseconds) -> Event:
+    def _candle(self, row: GateioCandle, time: Microseconds) -> Event:
         interval, _, symbol = row.n.partition("_")
         if interval != "1m" or row.a is None:
-            return Control(name=f"candle {row.n}")  # we keep minutes, and their base volume
+            return Control(name=f"candle {row.n}")  # we keep candles of a minute that have a base volume
         return Candle(
             pair=self.pair(symbol),
             exchange_time=time,
@@ -387,14 +283,19 @@ class Gateio(Exchange):
         )
 
 
-def _count(row: TradeRow) -> int:
-    """Return how many trades one stands for: 1 where its range is none of ids that end in its own."""
+def _head_time(head: GateioHead) -> Microseconds:
+    """Return when a message was sent. Messages of 2021 have whole seconds only."""
+    return from_milliseconds(head.time_ms) or head.time * SECOND
+
+
+def _trade_count(row: GateioTrade) -> int:
+    """Return how many trades a row stands for; 1 where its range of ids does not end in its own id."""
     first, _, last = row.range.partition("-")
     is_range = first.isdecimal() and last.isdecimal() and int(last) == row.id
     return max(1, int(last) - int(first) + 1) if is_range else 1
 
 
-def _rest_book(pair: Pair, row: RestBook) -> BookUpdate:
+def _rest_book(pair: Pair, row: GateioRestBook) -> BookUpdate:
     time = row.update or row.current
     return BookUpdate(
         pair=pair,
@@ -406,7 +307,7 @@ def _rest_book(pair: Pair, row: RestBook) -> BookUpdate:
     )
 
 
-def _rest_candle(pair: Pair, row: RestCandle) -> Candle:
+def _rest_candle(pair: Pair, row: GateioRestCandle) -> Candle:
     return Candle(
         pair=pair,
         open_time=row.time * SECOND,
@@ -427,3 +328,147 @@ def _fraction(percent: str | None) -> str | None:
     if percent.strip("0123456789.+-"):
         raise ValueError(f"change_percentage is {percent[:40]!r}, not a number")
     return f"{Decimal(percent).scaleb(-2):f}"
+
+
+class GateioError(msgspec.Struct):
+    """The reason of a refusal on the socket."""
+
+    code: int = 0  # 2
+    message: str = ""  # "unknown currency pair: NOPE_XXX"
+
+
+class GateioStatus(msgspec.Struct):
+    """The result of a request."""
+
+    status: str = ""  # "success" | "fail"
+
+
+class GateioHead(msgspec.Struct):
+    """A message of the socket."""
+
+    channel: str  # "spot.tickers"
+    event: str = ""  # "update": data; "subscribe" | "unsubscribe": an answer to us
+    time: int = 0  # 1786539989, s; messages of `spot.obu` have none
+    time_ms: int = 0  # 1786539989549, ms; messages of 2021 have none
+    id: int | None = None  # 1, of the request that is answered
+    error: GateioError | None = None
+    payload: list[str] | None = None  # ["BTC_USDT"], of the request that is answered
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class GateioTicker(msgspec.Struct):
+    """A ticker of the socket or of REST."""
+
+    currency_pair: str  # "BTC_USDT"
+    last: msgspec.Raw = ABSENT  # "64043.9"
+    lowest_ask: str | None = None  # "64043.9"
+    lowest_size: str | None = None  # "2.192231"; sizes come only over REST, when one pair is asked for
+    highest_bid: str | None = None  # "64043.8"
+    highest_size: str | None = None  # "2.306681"
+    change_percentage: str | None = None  # "-0.4034": per cent of the price 24 hours ago
+    base_volume: str | None = None  # "5291.366688"
+    quote_volume: str | None = None  # "337744396.9986996"
+    high_24h: str | None = None  # "64473.5"
+    low_24h: str | None = None  # "63234.7"
+
+
+class GateioBook(msgspec.Struct):
+    """The result of a message of `spot.obu` or `spot.order_book_update`."""
+
+    t: int  # 1786541318124, ms
+    s: str  # "ob.BTC_USDT.400"; "BTC_USDT" in `spot.order_book_update`
+    u: int  # 39106162816, the number of the last change in this message
+    U: int | None = None  # 39106162813, the number of the first change; a whole book of `spot.obu` has none
+    full: bool = False  # it is the whole book
+    l: int | None = None  # noqa: E741  "100", levels
+    b: list[Level] = []  # [["63915.2","0.022796"]]: price, size; a side without changes is left out
+    a: list[Level] = []
+
+
+class GateioWholeBook(msgspec.Struct):
+    """The result of a message of `spot.order_book`."""
+
+    t: int  # 1606295412123, ms
+    s: str  # "BTC_USDT"
+    bids: list[Level]  # [["19079.55","0.0195"]]: price, size
+    asks: list[Level]
+    lastUpdateId: int  # noqa: N815  48791820
+    l: int | None = None  # noqa: E741  "5", levels
+
+
+class GateioTrade(msgspec.Struct):
+    """A trade of the socket or of REST."""
+
+    id: int  # 214976613; on REST a text
+    create_time_ms: float  # "1786539952742.901000"
+    side: Side  # "buy" | "sell", the taker's
+    amount: float  # "0.0803", base currency
+    price: float  # "64028.2"
+    currency_pair: str  # "BTC_USDT"
+    range: str = ""  # "214976613-214976615": the ids of the trades that this row stands for; not on REST
+
+
+class GateioCandle(msgspec.Struct):
+    """A candle of the socket."""
+
+    t: int  # "1786539960", s, the open
+    n: str  # "1m_BTC_USDT"
+    o: float  # "64035.1"
+    h: float
+    l: float  # noqa: E741
+    c: float
+    v: float  # "120920.0651408", the quote volume, despite its name
+    a: float | None = None  # "1.888203", base volume; not in 2021
+    w: bool | None = None  # the minute is over; neither in 2021 nor in 2022
+
+
+class GateioRestBook(msgspec.Struct):
+    """A book of REST."""
+
+    bids: list[Level]  # [["112095.8","2.255276"]]: price, size
+    asks: list[Level]
+    id: int | None = None  # 27596272445; only when asked for
+    current: int | None = None  # 1759104757920, ms, of the answer; like the next one, not in 2021
+    update: int | None = None  # 1759104757919, ms, of the last change
+
+
+class GateioRestCandle(msgspec.Struct, array_like=True):
+    """A candle of REST."""
+
+    time: int  # "1539852480", s, the open
+    quote_volume: float  # "971519.677"
+    close: float  # "0.0021724"
+    high: float
+    low: float
+    open: float
+    volume: float  # "447513890", base currency
+    is_closed: bool | None = None  # "true"
+
+
+class GateioRestError(msgspec.Struct):
+    """The reason of a refusal over REST."""
+
+    label: str = ""  # "INVALID_CURRENCY_PAIR"
+    message: str = ""  # "Invalid currency pair BTC_USDTT"
+
+
+class GateioMarket(msgspec.Struct):
+    """A row of the list of markets."""
+
+    id: str  # "BTC_USDT"
+    trade_status: str | None = None  # "tradable" | "untradable" | "buyable" | "sellable"
+
+
+decode_head = msgspec.json.Decoder(GateioHead).decode
+decode_status = msgspec.json.Decoder(GateioStatus | None).decode
+decode_ticker = msgspec.json.Decoder(GateioTicker).decode
+decode_book = msgspec.json.Decoder(GateioBook, strict=False).decode
+decode_whole_book = msgspec.json.Decoder(GateioWholeBook, strict=False).decode
+decode_trade = msgspec.json.Decoder(GateioTrade, strict=False).decode
+decode_candle = msgspec.json.Decoder(GateioCandle, strict=False).decode
+decode_rest_error = msgspec.json.Decoder(GateioRestError).decode
+decode_rest_tickers = msgspec.json.Decoder(list[GateioTicker]).decode
+decode_rest_book = msgspec.json.Decoder(GateioRestBook, strict=False).decode
+decode_rest_trades = msgspec.json.Decoder(list[GateioTrade], strict=False).decode
+decode_rest_candles = msgspec.json.Decoder(list[GateioRestCandle], strict=False).decode
+decode_market = msgspec.json.Decoder(GateioMarket).decode

@@ -1,4 +1,6 @@
-"""Korbit, since 2026 Digital X: whole books over API v2. https://docs.digitalx.miraeasset.com/index_en.html"""
+"""Korbit spot, API v2: what we send, and what its messages mean. https://docs.digitalx.miraeasset.com/index_en.html"""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,95 +30,20 @@ from coin_platform.model import (
     Trade,
 )
 
-NOTHING = msgspec.Raw(b"{}")
-
-
-class Head(msgspec.Struct):
-    status: str = ""  # "success" | "fail" | "error"; data has a type instead
-    type: str = ""  # "ticker" | "orderbook" | "trade"
-    symbol: str = ""  # "btc_krw"
-    timestamp: int | None = None  # ms, when it was sent
-    data: msgspec.Raw = NOTHING
-    requestId: int | None = None  # noqa: N815
-    code: str = ""  # "INVALID_SYMBOL"
-    message: str = ""  # "The symbol does not exist (eth_btc)"
-
-
-class TickerData(msgspec.Struct):
-    close: msgspec.Raw = ABSENT
-    open: str | None = None
-    high: str | None = None
-    low: str | None = None
-    prevClose: str | None = None  # noqa: N815
-    priceChange: str | None = None  # noqa: N815  signed: close - prevClose
-    volume: str | None = None
-    quoteVolume: str | None = None  # noqa: N815
-    bestBidPrice: str | None = None  # noqa: N815  "0": none
-    bestAskPrice: str | None = None  # noqa: N815
-    symbol: str = ""  # on REST
-
-
-class Order(msgspec.Struct):
-    price: float
-    qty: float
-
-
-class BookData(msgspec.Struct):
-    timestamp: int  # ms, of the last change: days ago where trading has stopped
-    bids: list[Order]
-    asks: list[Order]
-
-
-class TradeRow(msgspec.Struct):
-    timestamp: int  # ms
-    price: float
-    qty: float
-    isBuyerTaker: bool  # noqa: N815
-    tradeId: int | None = None  # noqa: N815
-
-
-class CandleRow(msgspec.Struct):
-    timestamp: int  # ms, the open
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-
-
-class Market(msgspec.Struct):
-    symbol: str
-    status: str | None = None  # "launched" | "stopped"
-
-
-class Error(msgspec.Struct):
-    code: int | str = 0  # the status of HTTP
-    message: str = ""  # "INVALID_CURRENCY_PAIR"
-
-
-class Answer(msgspec.Struct):
-    success: bool
-    data: msgspec.Raw = NOTHING
-    error: Error | None = None
-
-
-decode_head = msgspec.json.Decoder(Head).decode
-decode_ticker = msgspec.json.Decoder(TickerData).decode
-decode_book = msgspec.json.Decoder(BookData, strict=False).decode
-decode_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
-decode_tickers = msgspec.json.Decoder(list[TickerData]).decode
-decode_candles = msgspec.json.Decoder(list[CandleRow], strict=False).decode
-decode_market = msgspec.json.Decoder(Market).decode
-
-TYPES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade"}
-BAD_SYMBOL = re.compile(r"\(([\w.]+)\)")
+CHANNEL_NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade"}
+_REFUSED_SYMBOL = re.compile(r"\(([\w.]+)\)")  # in "The symbol does not exist (eth_btc)"
 
 
 class Korbit(Exchange):
-    """Korbit: every push is the whole book of 30 levels. It streams no candles: those come over REST.
+    """Korbit: each book message is the whole book of 30 levels. Candles are not streamed, they come over REST.
 
-    It was renamed Digital X in 2026, but keeps its name here; the old hosts still serve the same API.
+    Korbit was renamed Digital X in 2026. It keeps its name here, and the old hosts still serve the same API.
+
+    Rules of a connection (https://docs.digitalx.miraeasset.com/index_en.html):
+
+    1. A request is a list of commands. A command with a `requestId` is acknowledged, a refusal always comes.
+    2. The server pings by the WebSocket protocol every 30 s, and needs no message of ours.
+    3. A bad pair refuses the whole command. This is not documented; to ask twice for a pair does no harm.
     """
 
     name = "korbit"
@@ -124,45 +51,46 @@ class Korbit(Exchange):
     region = Region.KOREA
     partition = 3
     quote = "KRW"
-    trades_per_answer = 200
-    channels = frozenset(TYPES)
+    channels = frozenset(CHANNEL_NAMES)
     proof = Proof.SNAPSHOT
     depth = 30
     ws_url = "wss://ws-api.digitalx.miraeasset.com/v2/public"
     rest_url = "https://api.digitalx.miraeasset.com"
     old_ws_url = "wss://ws-api.korbit.co.kr/v2/public"
     old_rest_url = "https://api.korbit.co.kr"
-    # The limit of 50 requests is counted by the second.
+    refuses_whole_request = True
+    is_sparse = True  # a third of its markets trades less than once a day, and only protocol pings are sent meanwhile
+    mute_seconds = 600.0  # so that a quiet market does not look like a dead connection
+
+    # Limits (https://docs.digitalx.miraeasset.com/index_en.html): 50 REST requests/s. HTTP 429 ends with the second.
+    # Nothing is published about sockets.
+    limits = Limits(requests_per_second=25)
+    trades_per_answer = 200
     refusal_rules = (
         RefusalRule(r"INVALID_(SYMBOL|CURRENCY_PAIR)", Refusal.FINAL),
         RefusalRule(r"^429:|too[_ ]many|rate[_ ]limit|EXCEED_TIME_WINDOW", is_rate_limit=True, ban_seconds=1.0),
         RefusalRule(r"^40[13]:|UNAUTHORI[SZ]ED|FORBIDDEN|_(API_KEY|SIGNATURE)\b", Refusal.CONNECTION),
     )
-    limits = Limits(requests_per_second=25)  # of 50/s; for sockets nothing is published
-    # Of its markets a third trades less than once a day, and it has no heartbeat but protocol pings.
-    is_sparse = True
-    mute_seconds = 600.0
-    refuses_whole_request = True  # not documented; to ask twice for a pair does no harm
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}_{pair.quote}".lower()
 
     def pair(self, symbol: str) -> Pair:
         base, _, quote = symbol.partition("_")
-        return Pair.read(f"{base}-{quote}".upper())  # it writes all names in lower case
+        return Pair.read(f"{base}-{quote}".upper())
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        for number_, some in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
-            yield Request(self._command("subscribe", channel, some, {"requestId": number_}), some, number_)
+        for request_id, batch in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
+            yield Request(self._command("subscribe", channel, batch, {"requestId": request_id}), batch, request_id)
 
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        # Without a number it is not acknowledged: the answer would not say which of the two it confirms.
-        for some in chunks(pairs, self.limits.pairs_per_request):
-            yield Request(self._command("unsubscribe", channel, some, {}), some)
+        """Give up pairs without a `requestId`. An acknowledgement would look like that of a subscription."""
+        for batch in chunks(pairs, self.limits.pairs_per_request):
+            yield Request(self._command("unsubscribe", channel, batch, {}), batch)
 
-    def _command(self, method: str, channel: Channel, pairs: Sequence[Pair], number_: dict[str, int]) -> str:
+    def _command(self, method: str, channel: Channel, pairs: Sequence[Pair], request_id: dict[str, int]) -> str:
         symbols = [self.symbol(pair) for pair in pairs]
-        body = [{**number_, "method": method, "type": TYPES[channel], "symbols": symbols}]
+        body = [{**request_id, "method": method, "type": CHANNEL_NAMES[channel], "symbols": symbols}]
         return msgspec.json.encode(body).decode()
 
     def read(self, frame: Frame) -> Iterator[Event]:
@@ -182,12 +110,12 @@ class Korbit(Exchange):
         else:
             raise ValueError(f"type {head.type!r} is not known")
 
-    def _refusal(self, frame: Frame, head: Head) -> Refused:
-        bad = BAD_SYMBOL.search(head.message) if head.code == "INVALID_SYMBOL" else None
+    def _refusal(self, frame: Frame, head: KorbitHead) -> Refused:
+        symbol = _REFUSED_SYMBOL.search(head.message) if head.code == "INVALID_SYMBOL" else None
         return self.refused(
             frame,
             f"{head.code or head.status}: {head.message}",
-            pair=self.pair(bad[1]) if bad else None,
+            pair=self.pair(symbol[1]) if symbol else None,
             request=head.requestId,
         )
 
@@ -201,7 +129,7 @@ class Korbit(Exchange):
             if not rows:  # the answer to an unknown symbol
                 yield self.refused(frame, NO_SUCH_MARKET)
             for ticker in rows:
-                # `lastTradedAt` is the time of the last trade, maybe hours ago, not of the ticker
+                # The row has no time: `lastTradedAt` is the time of the last trade, which may be hours ago.
                 yield self._ticker(ticker.symbol, ticker, None)
         elif frame.pair is None:
             raise ValueError("a REST answer needs its pair")
@@ -216,15 +144,13 @@ class Korbit(Exchange):
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         symbol = self.symbol(pair)
-        return (
-            f"{self.rest_url}/v2/"
-            + {
-                Channel.TICKER: f"tickers?symbol={symbol}",
-                Channel.ORDERBOOK: f"orderbook?symbol={symbol}",
-                Channel.TRADE: f"trades?symbol={symbol}&limit=200",
-                Channel.CANDLE: f"candles?symbol={symbol}&interval=1&limit=200",  # must have a limit
-            }[channel]
-        )
+        paths = {
+            Channel.TICKER: f"tickers?symbol={symbol}",
+            Channel.ORDERBOOK: f"orderbook?symbol={symbol}",
+            Channel.TRADE: f"trades?symbol={symbol}&limit=200",
+            Channel.CANDLE: f"candles?symbol={symbol}&interval=1&limit=200",  # `limit` is required
+        }
+        return f"{self.rest_url}/v2/{paths[channel]}"
 
     def markets_url(self) -> str | None:
         return f"{self.rest_url}/v2/currencyPairs"
@@ -239,7 +165,7 @@ class Korbit(Exchange):
         market = decode_market(row)
         return self.pair(market.symbol) if market.status == "launched" else None
 
-    def _ticker(self, symbol: str, row: TickerData, time: Microseconds | None) -> Ticker:
+    def _ticker(self, symbol: str, row: KorbitTicker, time: Microseconds | None) -> Ticker:
         change = number(row.priceChange)
         return Ticker(
             pair=self.pair(symbol),
@@ -248,7 +174,7 @@ class Korbit(Exchange):
             open_24h=price(row.open),
             high_24h=price(row.high),
             low_24h=price(row.low),
-            change_24h=change,  # to `prevClose`, the last price before these 24 hours: no day's close
+            change_24h=change,
             change_rate_24h=_rate(change, price(row.prevClose)),
             volume_24h=number(row.volume),
             quote_volume_24h=number(row.quoteVolume),
@@ -257,16 +183,16 @@ class Korbit(Exchange):
         )
 
 
-def _reason(answer: Answer) -> str:
+def _reason(answer: KorbitAnswer) -> str:
     return f"{answer.error.code}: {answer.error.message}" if answer.error else "no success"
 
 
 def _rate(change: str | None, base: str | None) -> str | None:
-    """Return the fraction of a change; what the exchange sends is in percent and has two digits."""
+    """Return a change as a fraction of its base. Korbit's own rate is in per cent and has only two digits."""
     return None if change is None or base is None else f"{Decimal(change) / Decimal(base):.10f}"
 
 
-def _book(pair: Pair, row: BookData) -> BookUpdate:
+def _book(pair: Pair, row: KorbitBook) -> BookUpdate:
     return BookUpdate(
         pair=pair,
         exchange_time=from_milliseconds(row.timestamp),
@@ -276,7 +202,7 @@ def _book(pair: Pair, row: BookData) -> BookUpdate:
     )
 
 
-def _trade(pair: Pair, row: TradeRow) -> Trade:
+def _trade(pair: Pair, row: KorbitTrade) -> Trade:
     return Trade(
         pair=pair,
         exchange_time=from_milliseconds(row.timestamp),
@@ -287,7 +213,7 @@ def _trade(pair: Pair, row: TradeRow) -> Trade:
     )
 
 
-def _candle(pair: Pair, row: CandleRow) -> Candle:
+def _candle(pair: Pair, row: KorbitCandle) -> Candle:
     return Candle(
         pair=pair,
         open_time=from_milliseconds(row.timestamp),
@@ -297,3 +223,103 @@ def _candle(pair: Pair, row: CandleRow) -> Candle:
         close=row.close,
         volume=row.volume,
     )
+
+
+_NO_DATA = msgspec.Raw(b"{}")
+
+
+class KorbitHead(msgspec.Struct):
+    """A message of the socket. An answer to a request has a status, data has a type."""
+
+    status: str = ""  # "success" | "fail" | "error"
+    type: str = ""  # "ticker" | "orderbook" | "trade"
+    symbol: str = ""  # "btc_krw"
+    timestamp: int | None = None  # 1730365220489, ms, when it was sent
+    data: msgspec.Raw = _NO_DATA
+    requestId: int | None = None  # noqa: N815  1
+    code: str = ""  # "INVALID_SYMBOL"
+    message: str = ""  # "The symbol does not exist (eth_btc)"
+
+
+class KorbitTicker(msgspec.Struct):
+    """A ticker of the socket or of REST, of the last 24 hours."""
+
+    close: msgspec.Raw = ABSENT  # "100650000"
+    open: str | None = None  # "100501000"
+    high: str | None = None  # "100651000"
+    low: str | None = None  # "100501000"
+    prevClose: str | None = None  # noqa: N815  "100492000", the last price before these 24 hours
+    priceChange: str | None = None  # noqa: N815  "158000": close - prevClose
+    volume: str | None = None  # "0.81866504", base currency
+    quoteVolume: str | None = None  # noqa: N815  "82360867.25161"
+    bestBidPrice: str | None = None  # noqa: N815  "100650000"; "0" where there is none
+    bestAskPrice: str | None = None  # noqa: N815  "100651000"; "0" where there is none
+    symbol: str = ""  # "btc_krw", on REST; the head of a message has it on the socket
+
+
+class KorbitOrder(msgspec.Struct):
+    """One level of a book."""
+
+    price: float  # "116506000"
+    qty: float  # "0.27522"
+
+
+class KorbitBook(msgspec.Struct):
+    """A whole book of the socket or of REST."""
+
+    timestamp: int  # 1790134242563, ms, of the last change: days ago where trading has stopped
+    bids: list[KorbitOrder]  # best first
+    asks: list[KorbitOrder]
+
+
+class KorbitTrade(msgspec.Struct):
+    """A trade of the socket or of REST."""
+
+    timestamp: int  # 1700000001239, ms
+    price: float  # "98909000"
+    qty: float  # "0.00146702"
+    isBuyerTaker: bool  # noqa: N815  true
+    tradeId: int | None = None  # noqa: N815  123456
+
+
+class KorbitCandle(msgspec.Struct):
+    """A candle of REST."""
+
+    timestamp: int  # 1708041600000, ms, the open
+    open: float  # "71211000"
+    high: float
+    low: float
+    close: float
+    volume: float  # "1.932320026577213946", base currency
+
+
+class KorbitMarket(msgspec.Struct):
+    """A row of the list of markets."""
+
+    symbol: str  # "btc_krw"
+    status: str | None = None  # "launched" | "stopped"
+
+
+class KorbitError(msgspec.Struct):
+    """The reason of a refusal over REST."""
+
+    code: int | str = 0  # 400, the status of HTTP
+    message: str = ""  # "INVALID_CURRENCY_PAIR"
+
+
+class KorbitAnswer(msgspec.Struct):
+    """An answer of REST."""
+
+    success: bool
+    data: msgspec.Raw = _NO_DATA
+    error: KorbitError | None = None
+
+
+decode_head = msgspec.json.Decoder(KorbitHead).decode
+decode_ticker = msgspec.json.Decoder(KorbitTicker).decode
+decode_book = msgspec.json.Decoder(KorbitBook, strict=False).decode
+decode_trades = msgspec.json.Decoder(list[KorbitTrade], strict=False).decode
+decode_answer = msgspec.json.Decoder(KorbitAnswer).decode
+decode_tickers = msgspec.json.Decoder(list[KorbitTicker]).decode
+decode_candles = msgspec.json.Decoder(list[KorbitCandle], strict=False).decode
+decode_market = msgspec.json.Decoder(KorbitMarket).decode

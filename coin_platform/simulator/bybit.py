@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from coin_platform.exchanges.bybit import TOPICS
+from coin_platform.exchanges.bybit import CHANNEL_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import LEVELS, MINUTE, Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, quotes, short, taker
@@ -31,7 +31,7 @@ CANDLE = (
 REST_CANDLE = '["{begin}","{open}","{high}","{low}","{last}","{volume}","{value}"]'
 CONNECTION = "d9avt8shteepr00gfc1g-4zd1x"
 MOST = 10  # topics a request
-CHANNELS = {name: channel for channel, name in TOPICS.items()}
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
 class Bybit(Venue):
@@ -83,7 +83,7 @@ class Bybit(Venue):
             case Channel.CANDLE:
                 bars = [bar for bar in (listing.closed, listing.minutes[-1]) if bar]
                 rows = [f'"data":[{_candle(CANDLE, listing, bar, time)}]' for bar in bars]
-        topic = f"{TOPICS[channel]}.{self.exchange.symbol(listing.pair)}"
+        topic = f"{CHANNEL_NAMES[channel]}.{self.exchange.symbol(listing.pair)}"
         for row in rows:
             yield Out(DATA.format(topic=topic, ms=time // 1000, type=kind, row=row))
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from coin_platform.exchanges.coinone import NAMES
+from coin_platform.exchanges.coinone import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, prices, quotes, short, taker
@@ -39,7 +39,7 @@ INVALID_TOPIC = control('{"response_type":"ERROR","error_code":160012,"message":
 UNKNOWN = Answer('{"result":"error","error_code":"107","error_msg":"Parameter value is wrong"}')  # with HTTP 200
 DEPTH = 16
 STALE = 10 * SECOND  # the age of the first book after a subscription
-CHANNELS = {name: channel for channel, name in NAMES.items()}
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
 class Coinone(Venue):
@@ -79,7 +79,7 @@ class Coinone(Venue):
             case Channel.CANDLE:
                 rows = [_candle(CANDLE, listing, bar, time) for bar in (listing.closed, listing.minutes[-1]) if bar]
         for row in rows:
-            yield Out(DATA.format(channel=NAMES[channel], row=row))
+            yield Out(DATA.format(channel=CHANNEL_NAMES[channel], row=row))
 
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
         call, *symbol = path.removeprefix("/public/v2/").split("/")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from coin_platform.exchanges.gateio import DEPTH, NAMES
+from coin_platform.exchanges.gateio import CHANNEL_NAMES, DEPTH
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, short
@@ -35,7 +35,7 @@ CANDLE = (
 REST_CANDLE = '["{begin}","{value}","{last}","{high}","{low}","{open}","{volume}","{closed}"]'
 CONNECTION = "86f3e47ebac290b8"
 SIDES = {"bids": Side.BUY, "asks": Side.SELL}
-CHANNELS = {name: channel for channel, name in NAMES.items()}
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
 class Gateio(Venue):
@@ -70,7 +70,7 @@ class Gateio(Venue):
         for entry, listing in found.items():
             if listing is None:
                 return f"unknown currency pair: {entry}"
-            if name == NAMES[Channel.ORDERBOOK] and (Channel.ORDERBOOK, listing.pair) in self.subscriptions:
+            if name == CHANNEL_NAMES[Channel.ORDERBOOK] and (Channel.ORDERBOOK, listing.pair) in self.subscriptions:
                 return f"Alert sub {entry}"
         return None
 
@@ -88,7 +88,7 @@ class Gateio(Venue):
                 bars = filter(None, (listing.closed, listing.minutes[-1]))
                 rows = [_candle(CANDLE, listing, bar, symbol) for bar in bars]
         for row in rows:
-            yield Out(DATA.format(s=time // SECOND, ms=time // 1000, channel=NAMES[channel], row=row))
+            yield Out(DATA.format(s=time // SECOND, ms=time // 1000, channel=CHANNEL_NAMES[channel], row=row))
 
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
         if path == "/api/v4/spot/currency_pairs":

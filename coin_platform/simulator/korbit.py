@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from coin_platform.exchanges.korbit import TYPES
+from coin_platform.exchanges.korbit import CHANNEL_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, quotes, short, taker
@@ -22,7 +22,7 @@ TRADE = '{{"timestamp":{ms},"price":"{price}","qty":"{size}","isBuyerTaker":{is_
 CANDLE = '{{"timestamp":{begin},"open":"{open}","high":"{high}","low":"{low}","close":"{last}","volume":"{volume}"}}'
 UNKNOWN = Answer('{"success":false,"error":{"code":400,"message":"INVALID_CURRENCY_PAIR"}}', 400)
 DEPTH = 30
-CHANNELS = {name: channel for channel, name in TYPES.items()}
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
 class Korbit(Venue):
@@ -59,7 +59,7 @@ class Korbit(Venue):
                 row = _book(listing, time)
             case _:
                 row = f"[{_trade(listing, listing.deals[-1])}]"
-        head = {"symbol": self.exchange.symbol(listing.pair), "type": TYPES[channel], "ms": time // 1000}
+        head = {"symbol": self.exchange.symbol(listing.pair), "type": CHANNEL_NAMES[channel], "ms": time // 1000}
         yield Out(DATA.format(**head, snapshot=',"snapshot":true' if is_first else "", row=row))
 
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:

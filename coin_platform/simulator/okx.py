@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from coin_platform.exchanges.okx import NAMES
+from coin_platform.exchanges.okx import CHANNEL_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, short
@@ -46,7 +46,7 @@ class Okx(Venue):
         message = json.loads(text)
         for arg in message["args"]:
             listing, names = self.listing(arg["instId"]), {"channel": arg["channel"], "id": arg["instId"]}
-            channel = next((kind for kind, name in NAMES.items() if name == arg["channel"]), None)
+            channel = next((kind for kind, name in CHANNEL_NAMES.items() if name == arg["channel"]), None)
             is_business = channel in (Channel.TRADE, Channel.CANDLE)
             if listing is None or channel is None or is_business is not self.path.endswith("/business"):
                 yield control(ERROR.format(**names))
@@ -80,7 +80,7 @@ class Okx(Venue):
         if channel is Channel.CANDLE:
             rows = [self._candle(listing, bar) for bar in (listing.closed, listing.minutes[-1]) if bar is not None]
         for row in rows:
-            yield Out(DATA.format(channel=NAMES[channel], id=self.exchange.symbol(listing.pair), row=row))
+            yield Out(DATA.format(channel=CHANNEL_NAMES[channel], id=self.exchange.symbol(listing.pair), row=row))
 
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
         if path == "/api/v5/public/instruments":
