@@ -4,41 +4,35 @@ from collections.abc import Callable
 
 from coin_platform.broker.contract import Broker
 from coin_platform.broker.local import LocalBroker
+from coin_platform.broker.spool import Loss
 from coin_platform.errors import SettingsError
 from coin_platform.settings import PREFIX, Settings
 
 
-def connect(settings: Settings, *, guest: bool = False) -> Broker:
-    """Return the broker of COIN_BROKER_URL; a `guest` takes over from the process that appends now.
+def connect(
+    settings: Settings, *, guest: bool = False, on_loss: Callable[[Broker, Loss], None] | None = None
+) -> Broker:
+    """Return the broker of COIN_BROKER_URL. A `guest` takes over from the process that appends now.
 
-    Raises `SettingsError` if there is no such broker.
+    `on_loss` is called with the broker, on a thread of its own, when appended records had to be given up before they
+    were stored. Raises `SettingsError` if there is no such broker.
     """
     scheme, _, address = settings.broker_url.partition(":")
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise SettingsError(
-            f"{PREFIX}BROKER_URL={settings.broker_url}: there is no broker {scheme!r}; write one of {known}"
+    if scheme == "local":
+        if address:
+            raise SettingsError(
+                f"{PREFIX}BROKER_URL={settings.broker_url}: nothing follows `local:`; the folder is {PREFIX}JOURNAL_DIR"
+            )
+        return LocalBroker(
+            settings.path(settings.journal_dir),
+            retention_hours=settings.journal_hours,
+            retention_bytes=settings.journal_bytes,
+            guest=guest,
         )
-    return SCHEMES[scheme](settings, address, guest)
+    if scheme == "kafka":
+        from coin_platform.broker import kafka  # kafka-python takes long to import
 
-
-def _local(settings: Settings, address: str, guest: bool) -> Broker:
-    if address:
-        raise SettingsError(
-            f"{PREFIX}BROKER_URL={settings.broker_url}: nothing follows `local:`; the folder is {PREFIX}JOURNAL_DIR"
-        )
-    return LocalBroker(
-        settings.path(settings.journal_dir),
-        retention_hours=settings.journal_hours,
-        retention_bytes=settings.journal_bytes,
-        guest=guest,
+        return kafka.connect(settings, guest=guest, on_loss=on_loss)
+    raise SettingsError(
+        f"{PREFIX}BROKER_URL={settings.broker_url}: there is no broker {scheme!r}; write one of local:, kafka:"
     )
-
-
-def _kafka(settings: Settings, address: str, guest: bool) -> Broker:
-    from coin_platform.broker.kafka import connect
-
-    return connect(settings, guest=guest)
-
-
-SCHEMES: dict[str, Callable[[Settings, str, bool], Broker]] = {"local": _local, "kafka": _kafka}

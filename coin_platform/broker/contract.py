@@ -1,6 +1,6 @@
-"""Topics through one small contract: Kafka, the local journal, or an in-memory twin of it for tests."""
+"""What every broker can do: topics of partitions of records, in Kafka, in local journals, or in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from coin_platform.model import Microseconds
@@ -10,82 +10,87 @@ Place: TypeAlias = tuple[str, int]  # a topic and its partition
 
 
 class Broker(Protocol):
-    """Topics of partitions of records. Offsets are 0, 1, 2 ..., times never go back, the oldest records may be trimmed.
+    """Topics of partitions of records. The same rules hold in every broker:
 
-    One process appends to a partition, any number reads it. A partition that nobody wrote yet is empty, not an error.
-    A broker connected as a guest appends beside another process of this machine, and takes over when that one ends.
+    1. Offsets are 0, 1, 2 .... Times never go back. The oldest records may be trimmed.
+    2. One process appends to a partition, and any number of processes read it.
+    3. A partition without records is empty. To ask for it is not an error.
+    4. A broker connected as a guest appends beside another process of this machine, and takes over when that one ends.
     """
 
     def claim(self, topic: str, partition: int) -> None:
-        """Become the partition's writer, and return when all that it and earlier writers took is stored.
+        """Become the partition's writer, as the first `append` does. `flush` tells whether earlier records are stored.
 
-        The first `append` claims too, but does not wait. Raises `PartitionBusy` or another `DeliveryError`, and
-        `BrokerUnreachable` while records are only on this disk, on their way to a broker that is away.
+        Raises `PartitionBusy` or another `DeliveryError`.
         """
 
     def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
         """Take a record, without waiting for it to be stored. Raises `DeliveryError` if earlier ones could not be."""
 
     def waiting_bytes(self, topic: str, partition: int) -> int:
-        """Return how many bytes that were appended to a partition are not written to this machine's disk yet."""
+        """Return how many appended bytes of a partition are not written to this machine's disk yet."""
 
-    def flush(self) -> None:
-        """Return when all that was appended here is stored, or on this disk on its way to a broker that is away.
+    def flush(self, places: Collection[Place] | None = None) -> bool:
+        """Bring the records of claimed partitions to the disk, and return whether all are stored where they belong.
 
-        Raises `DeliveryError` if it cannot be.
+        `False`: some are only on this disk, on their way to a broker that does not take them now. Records that an
+        earlier writer of a claimed partition left behind count, too. `places` are the partitions to flush, by default
+        all that this process has claimed. Raises `DeliveryError` if records cannot be brought to the disk.
         """
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         """Yield the stored records of offsets `[start, stop)`, at most up to the end as it is now.
 
-        Raises `RetentionLoss`, while iterating, when wanted offsets have been trimmed.
+        Raises `RetentionLoss`, while iterating, if offsets of the range have been trimmed.
         """
 
-    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
-        """Bring records of many partitions here at once, for the `read`s that follow: a question each takes long.
+    def prefetch(self, ranges: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        """Fetch records of many partitions in one request, for the `read`s that follow.
 
-        `wanted` holds a range `[start, stop)` of stored records of each; returned are the stops, less where only the
-        first records are here by now. Where there are many, `read` asks for them as ever. One thread may do this. It
-        never raises: what fails is told by `read`.
+        `ranges` holds offsets `[start, stop)` of stored records. Returned is the stop for the next `read` of each
+        partition: less than asked for where only the first records have come. Partitions with many records are left to
+        their own `read`. Only one thread may call this. It raises nothing: an error is met again by `read`.
         """
 
     def identity(self, topic: str, partition: int) -> str | None:
-        """Return what names this log: another one of the same topic and partition, begun later, has another name.
+        """Return the id of this log. A log of the same topic and partition that was begun later has another id.
 
-        `None` when nobody knows: before the first record, or where a former version made the log.
+        `None` if the id is not known: before the first record, or where a former version made the log.
         """
 
     def begin_offset(self, topic: str, partition: int) -> int:
         """Return the first kept offset; the end offset when nothing is kept."""
 
     def end_offset(self, topic: str, partition: int) -> int:
-        """Return the offset after the last stored record; 0 for a partition that nobody wrote yet."""
+        """Return the offset after the last stored record; 0 for a partition without records."""
 
     def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
-        """Return the end offsets of many partitions in one question."""
+        """Return the end offsets of many partitions, in one request."""
 
     def offset_for_time(self, topic: str, partition: int, time: Microseconds) -> int:
         """Return the first kept offset accepted at `time` or later; the end offset when there is none."""
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
-        """Return the next offset a group wants; `None` if it never committed one."""
+        """Return the next offset that a group will read; `None` if it never committed one."""
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-        """Remember the next offset a group wants; it may go back."""
+        """Store the next offset that a group will read. The offset may be lower than the last one."""
 
     def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
-        """Remember the next offsets that a group wants of many partitions, in one question."""
+        """Store the next offsets that a group will read of many partitions, in one request."""
 
     def own(self, outputs: Mapping[Place, Sequence[Place]], *, is_patient: bool = True) -> None:
-        """Be the only process, of all machines, whose results of raw partitions are stored in these `outputs`.
+        """Become, or remain, the only process on any machine whose results of raw partitions are stored.
 
-        It is to be called every few seconds from before the first `claim` on, and costs little. Raises `PartitionBusy`
-        where another process is that, or has become it, and `BrokerUnreachable` while it is waited for one that may
-        have ended; who is not patient takes that one for alive.
+        `outputs` names the partitions of results for each raw partition. The caller repeats this every few seconds,
+        from before its first `claim` on; most calls cost nothing.
+
+        Raises `PartitionBusy` if another process is the owner, or has become it. Raises `BrokerUnreachable` while it is
+        not known whether the former owner has ended; if not `is_patient`, that one counts as alive.
         """
 
     def host(self, topic: str, partition: int) -> int | None:
-        """Return the process beside which we append, until it ends; `None` where this partition's writer is us.
+        """Return the id of the process beside which we append until it ends; `None` if we are the writer ourselves.
 
         Raises `PartitionBusy` or another `DeliveryError`.
         """
@@ -94,7 +99,9 @@ class Broker(Protocol):
         """Whether another process appends beside us, and takes over when we end."""
 
     def close(self) -> None:
-        """Store what waits and let go of everything."""
+        """Store the records that wait, and free the claimed partitions."""
 
 
-"""How to connect, by what COIN_BROKER_URL begins with; it is given settings, address and `guest`."""
+def place_name(topic: str, partition: int) -> str:
+    """Return how an error text names a partition."""
+    return f"topic {topic} partition {partition}"

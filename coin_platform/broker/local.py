@@ -1,12 +1,12 @@
 """A folder of journals on this disk, with the contract of a broker."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from coin_platform.broker.contract import Place
+from coin_platform.broker.contract import Place, place_name
 from coin_platform.clock import elapsed, wall
 from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread, flush_all, path_of
 from coin_platform.model import Microseconds
@@ -37,9 +37,9 @@ class LocalBroker:
         self._retention_hours = retention_hours
         self._retention_bytes = retention_bytes
         self._positions = Positions(folder / ".positions.db")  # no topic's folder begins with a dot
-        self._journals: dict[tuple[str, int], JournalWriter] = {}
+        self._journals: dict[Place, JournalWriter] = {}
         self._writer = WriterThread()
-        self._readers: dict[tuple[str, int], JournalReader] = {}
+        self._readers: dict[Place, JournalReader] = {}
         self._opening = threading.Lock()
 
     def claim(self, topic: str, partition: int) -> None:
@@ -51,8 +51,10 @@ class LocalBroker:
     def waiting_bytes(self, topic: str, partition: int) -> int:
         return self._journal(topic, partition).waiting_bytes
 
-    def flush(self) -> None:
-        flush_all(list(self._journals.values()))
+    def flush(self, places: Collection[Place] | None = None) -> bool:
+        journals = list(self._journals.items())  # a copy: other threads may claim meanwhile
+        flush_all([journal for place, journal in journals if places is None or place in places])
+        return True
 
     def trim(self, topic: str, partition: int, before: int) -> None:
         """Give up the records before an offset, soon; this makes the process the partition's writer."""
@@ -61,8 +63,8 @@ class LocalBroker:
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         return self._reader(topic, partition).read(start, stop)
 
-    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
-        return {place: stop for place, (_, stop) in wanted.items()}
+    def prefetch(self, ranges: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        return {place: stop for place, (_, stop) in ranges.items()}
 
     def identity(self, topic: str, partition: int) -> str | None:
         return self._reader(topic, partition).identity()
@@ -132,13 +134,9 @@ class LocalBroker:
         reader = self._readers.get((topic, partition))
         if reader is None:
             reader = self._readers[topic, partition] = JournalReader(
-                self._path(topic, partition), _name(topic, partition)
+                self._path(topic, partition), place_name(topic, partition)
             )
         return reader
 
     def _path(self, topic: str, partition: int) -> Path:
         return path_of(self.folder, topic, partition)
-
-
-def _name(topic: str, partition: int) -> str:
-    return f"topic {topic} partition {partition}"

@@ -4,10 +4,9 @@ import threading
 import uuid
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from coin_platform.broker.contract import Place
-from coin_platform.broker.local import _name
+from coin_platform.broker.contract import Place, place_name
 from coin_platform.clock import wall
 from coin_platform.errors import RetentionLoss
 from coin_platform.model import Microseconds
@@ -34,7 +33,7 @@ class MemoryBroker:
     def __init__(self, *, clock: Callable[[], Microseconds] = wall) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._logs: defaultdict[tuple[str, int], _Log] = defaultdict(_Log)
+        self._logs: defaultdict[Place, _Log] = defaultdict(_Log)
         self._positions: dict[tuple[str, str, int], int] = {}
 
     def claim(self, topic: str, partition: int) -> None:
@@ -50,8 +49,8 @@ class MemoryBroker:
     def waiting_bytes(self, topic: str, partition: int) -> int:
         return 0
 
-    def flush(self) -> None:
-        pass
+    def flush(self, places: Collection[Place] | None = None) -> bool:
+        return True
 
     def trim(self, topic: str, partition: int, before: int) -> None:
         """Give up the records before an offset."""
@@ -64,13 +63,13 @@ class MemoryBroker:
             log = self._logs[topic, partition]
             if start < min(stop, log.begin):
                 raise RetentionLoss(
-                    f"{_name(topic, partition)}: offset {start} was trimmed, the first kept one is {log.begin}"
+                    f"{place_name(topic, partition)}: offset {start} was trimmed, the first kept one is {log.begin}"
                 )
             records = log.records[max(0, start - log.begin) : max(0, stop - log.begin)]
         yield from records
 
-    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
-        return {place: stop for place, (_, stop) in wanted.items()}
+    def prefetch(self, ranges: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        return {place: stop for place, (_, stop) in ranges.items()}
 
     def identity(self, topic: str, partition: int) -> str | None:
         with self._lock:

@@ -11,11 +11,12 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
 
+from coin_platform.broker.contract import Place
 from coin_platform.clock import elapsed
 from coin_platform.errors import BrokerUnreachable, PartitionBusy
 
@@ -23,8 +24,6 @@ RENEW_SECONDS = 5.0  # between two renewals
 FRESH_SECONDS = 20.0  # after a renewal, in which results may be sent
 EXPIRE_SECONDS = 60.0  # without a renewal, after which an owner has ended: it has sent nothing for long
 SETTLE_SECONDS = 1.0  # from a claim to the look whether another one came at the same time
-
-Place: TypeAlias = tuple[str, int]  # a topic and its partition
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -3,14 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from coin_platform.broker.spool import CHUNK_RECORDS, Loss, Spool, bytes_of
+from coin_platform.broker.contract import Place
+from coin_platform.broker.spool import CHUNK_RECORDS, SPOOL_BYTES, Loss, Spool, bytes_of
 from coin_platform.clock import steady
-from coin_platform.errors import BrokerUnreachable, DeliveryError, RetentionLoss
+from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.journal import WriterThread, flush_all
 from coin_platform.journal.file import explain
 from coin_platform.records import Record
@@ -68,7 +69,7 @@ class Shipper:
         folder: Path,
         connect: Callable[[], Producer],
         *,
-        limit: int = 2 << 30,
+        limit_bytes: int = SPOOL_BYTES,
         in_flight: int = IN_FLIGHT,
         on_loss: Callable[[Loss], None] | None = None,
         guest: bool = False,
@@ -76,15 +77,15 @@ class Shipper:
     ) -> None:
         """Have `in_flight` bytes on their way at most, or a single record of any size.
 
-        Beyond `limit` bytes the oldest that wait are given up; `on_loss` is then told, on the shipper's thread.
+        Beyond `limit_bytes` the oldest that wait are given up; `on_loss` is then told, on the shipper's thread.
         What waits for a topic and partition is only sent while `may_send` says so.
         """
-        self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit, in_flight
+        self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit_bytes, in_flight
         self._on_loss = on_loss or (lambda _: None)
         self._is_guest, self._may_send = guest, may_send
         self._writer, self._clock = WriterThread(), steady()  # of all spools
         self._changed = threading.Condition()  # guards all that follows
-        self._spools: dict[tuple[str, int], Spool] = {}
+        self._spools: dict[Place, Spool] = {}
         self._hurried = 0  # how many wait in `flush`
         self._is_idle = False  # the thread waits for something to send
         self._closing = False
@@ -120,21 +121,18 @@ class Shipper:
             spool.next = spool.end
         spool.trim()
 
-    def claim(self, topic: str, partition: int, patience: float) -> None:
-        """Become the partition's writer, all sent within `patience` seconds that it and earlier ones left.
+    def flush(self, patience: float, places: Collection[Place] | None = None) -> bool:
+        """Bring what waits in spools to the disk; return whether Kafka has taken all of it within `patience` seconds.
 
-        Raises `PartitionBusy` or another `DeliveryError`, and `BrokerUnreachable` if it takes longer.
+        `places` are the partitions whose spools are flushed, by default all. Raises `DeliveryError` if records cannot
+        be brought to the disk.
         """
-        spool = self.spool(topic, partition)
-        if not self._sent({spool: spool.end}, patience):
-            raise BrokerUnreachable(f"{spool.name}: {spool.waiting} records still wait for kafka")
-
-    def flush(self, patience: float) -> None:
-        """Bring all that was appended to the disk and, if it answers within `patience` seconds, to Kafka."""
-        spools = list(self._spools.values())
+        spools = [spool for place, spool in self._spools.items() if places is None or place in places]
         flush_all([spool.journal for spool in spools])
-        if not self._sent({spool: spool.end for spool in spools}, patience):
+        is_sent = self._sent({spool: spool.end for spool in spools}, patience)
+        if not is_sent:
             logger.warning("%d records wait on disk: kafka has not taken them within %g s", self.waiting, patience)
+        return is_sent
 
     def close(self, patience: float) -> None:
         """Flush and end; what Kafka has not taken is sent by the next writer of its partition."""

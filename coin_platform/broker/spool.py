@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from coin_platform.broker.contract import Place
 from coin_platform.clock import steady, wall
 from coin_platform.errors import DecodeError, DeliveryError
 from coin_platform.journal import JournalReader, JournalWriter, WriterThread, path_of
@@ -19,6 +20,7 @@ from coin_platform.steady_clock import SteadyClock
 
 logger = logging.getLogger(__name__)
 
+SPOOL_BYTES = 2 << 30  # that may wait in all spools of a folder; the default of COIN_SPOOL_BYTES
 CHUNK_RECORDS = 2_000  # of one partition in one round
 _CHUNK_BYTES = 1 << 20
 _OVERHEAD = 64  # bytes of a record besides header and value
@@ -47,7 +49,7 @@ def losses(folder: Path) -> Iterator[Loss]:
             yield from (Loss(**json.loads(line)) for line in lines)
 
 
-def waiting(folder: Path) -> dict[tuple[str, int], int]:
+def waiting(folder: Path) -> dict[Place, int]:
     """Return how many records wait in each spool of a folder, by topic and partition; those of other processes too."""
     paths = [path for path in folder.glob("*/*.db") if path.stem.isdecimal()]  # others are none of ours
     bounds = {path: JournalReader(path).bounds() for path in paths}

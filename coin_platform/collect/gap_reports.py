@@ -6,16 +6,18 @@ that revealed it, there with the row before.
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from coin_platform.broker import Broker
+from coin_platform.broker import Broker, Loss
 from coin_platform.errors import BrokerUnreachable, DecodeError, RetentionLoss
+from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Cause, Channel, Gap, Microseconds, Pair
 from coin_platform.records import Header, unpack
+from coin_platform.settings import Settings
 from coin_platform.tables.gaps import GapLedger, State
 from coin_platform.tables.processed import pack_gap
-from coin_platform.topic_names import GAPS
+from coin_platform.topic_names import GAPS, raw_topic
 
 logger = logging.getLogger(__name__)
 
@@ -76,3 +78,32 @@ class GapReports:
         for gap in () if self._is_over else gaps:
             header = self._told_by.pack() if self._told_by else ""
             self._broker.append(GAPS, self._exchange.gap_partition, header, pack_gap(gap))
+
+
+def loss_reporter(settings: Settings) -> Callable[[Broker, Loss], None]:
+    """Return what `connect` calls with records that were given up: a loss of raw frames becomes a gap.
+
+    Processed records and dead letters can be made again from the raw frames, so their loss is no gap.
+    """
+    sources = {
+        (raw_topic(settings.topic_prefix(exchange.region), channel), exchange.partition): (exchange, channel)
+        for exchange in EXCHANGES.values()
+        for channel in Channel
+    }
+
+    def report(broker: Broker, loss: Loss) -> None:
+        if (loss.topic, loss.partition) not in sources:
+            return
+        exchange, channel = sources[loss.topic, loss.partition]
+        gap = Gap(
+            exchange=exchange.name,
+            channel=channel,
+            pair=None,
+            start=loss.from_time,
+            stop=loss.to_time,
+            cause=Cause.SPOOL_OVERFLOW,
+            reason=f"{loss.records} records given up before kafka took them: {loss.cause}",
+        )
+        broker.append(GAPS, exchange.gap_partition, "", pack_gap(gap))
+
+    return report

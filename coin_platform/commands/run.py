@@ -30,11 +30,12 @@ def collect(
     give_back_memory()
     from coin_platform.broker import connect
     from coin_platform.collect.collector import Collector
+    from coin_platform.collect.gap_reports import loss_reporter
 
     settings = load()
     set_up(settings.log_level)
     _refuse_idle(region, settings)
-    broker = connect(settings, guest=take_over)
+    broker = connect(settings, guest=take_over, on_loss=loss_reporter(settings))
     try:
         until_signal(lambda stop: Collector(region, settings, broker).run(stop))
     finally:

@@ -24,7 +24,7 @@ def create() -> None:
 @app.command()
 def describe() -> None:
     """List the topics: what each holds, what waits on this machine's disk for it, and what is wrong with it."""
-    from coin_platform.broker import kafka_topics
+    from coin_platform.broker import kafka_client, kafka_topics
     from coin_platform.broker.kafka import spool_folder
     from coin_platform.broker.spool import waiting
 
@@ -32,7 +32,7 @@ def describe() -> None:
     left = waiting(spool_folder(settings))
     table = Table("topic", "partitions", "offsets", "waiting", "state")
     table.columns[0].overflow = "fold"
-    with kafka_topics.administered(settings) as client:
+    with kafka_client.administered(settings) as client:
         found = kafka_topics.states(client, settings)
         held = kafka_topics.holdings(client, [state.topic.name for state in found if state.exists])
     for state in found:

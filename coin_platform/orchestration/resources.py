@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from coin_platform.broker import Broker, connect
+from coin_platform.collect.gap_reports import loss_reporter
 from coin_platform.lake import Lake, open_lake
 from coin_platform.orchestration.run_process import note_process
 from coin_platform.settings import load
@@ -23,7 +24,8 @@ class Topics(_Resource):
 
     def open(self, *, guest: bool = False) -> Broker:
         """Connect; as a guest to take over from the process that appends now."""
-        return connect(load(), guest=guest)
+        settings = load()
+        return connect(settings, guest=guest, on_loss=loss_reporter(settings))
 
 
 class LakeFolder(_Resource):

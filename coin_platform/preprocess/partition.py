@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from coin_platform.broker import Broker
 from coin_platform.clock import wall
-from coin_platform.errors import DecodeError, RetentionLoss
+from coin_platform.errors import BrokerUnreachable, DecodeError, RetentionLoss
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Channel, Kind, Microseconds
 from coin_platform.preprocess.handoff import Given, Handoff
@@ -173,8 +173,10 @@ class Partition:
     def open(self) -> None:
         """Go back to what was committed and bring the books there; a topic made anew is begun at its begin."""
         source, broker = self.source, self._broker
-        for topic in (self.out, self.letters):
-            broker.claim(topic, source.partition)  # what a killed worker left behind is stored before we look
+        for output in source.outputs:
+            broker.claim(*output)
+        if not broker.flush(source.outputs):  # the results that an earlier worker left must be stored before we look
+            raise BrokerUnreachable(f"{self}: results of an earlier worker still wait for kafka")
         begin, end = broker.begin_offset(*self.place), broker.end_offset(*self.place)
         committed = broker.committed(self.group, *self.place) or 0
         written, is_same = self._last(self.out, _row_place, begin, end)
@@ -242,12 +244,7 @@ class Partition:
         return len(records)
 
     def settle(self) -> None:
-        """Return when all that was appended, and flushed, is stored where it belongs.
-
-        Raises `BrokerUnreachable` while it is only on its way: nothing more must be read then, or it would pile up.
-        """
-        for topic in (self.out, self.letters):
-            self._broker.claim(topic, self.source.partition)
+        """Note that all appended results are stored where they belong, and how old their records are now."""
         self.is_stored = True
         for stage, found in ages(self._times, self._clock()).items():
             if found:

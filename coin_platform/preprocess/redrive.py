@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from coin_platform.broker import Broker
 from coin_platform.clock import wall
-from coin_platform.errors import PartitionBusy
+from coin_platform.errors import BrokerUnreachable, PartitionBusy
 from coin_platform.exchanges.base import Source
 from coin_platform.model import Microseconds
 from coin_platform.tables import dead_letters, processed
@@ -75,8 +75,10 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     out = processed_topic(source.exchange.region, source.channel)
     own = {(source.topic, partition): source.outputs}
     broker.own(own, is_patient=False)
-    for each in (out, topic):
-        broker.claim(each, partition)
+    for output in source.outputs:
+        broker.claim(*output)
+    if not broker.flush(source.outputs):
+        raise BrokerUnreachable(f"{topic}[{partition}]: results of an earlier process still wait for kafka")
     rows, letters = _written(broker, out, topic, partition, stop)
     seen: set[int] = set()
     passed = failed = 0
@@ -99,7 +101,7 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     if wanted.remark:
         logger.error("%s", wanted.remark)
     broker.own(own, is_patient=False)  # what took long is sent only then
-    broker.flush()
+    broker.flush(source.outputs)
     broker.commit(TRIED, topic, partition, stop)
     broker.commit(BEGUN, out, partition, 0)
     logger.info("%s[%d]: %d dead letters pass now, %d do not", topic, partition, passed, failed)

@@ -194,9 +194,14 @@ class Worker:
         return worked
 
     def _settle(self) -> None:
+        """Store the results that have been appended.
+
+        Raises `BrokerUnreachable` while they are only on their way. Until then nothing more is read, or results would
+        pile up here.
+        """
         unstored = [lane for lane in self.lanes if not lane.is_stored]
-        if unstored:
-            self._broker.flush()
+        if unstored and not self._broker.flush([place for lane in unstored for place in lane.source.outputs]):
+            raise BrokerUnreachable("results still wait for kafka")
         for lane in unstored:
             lane.settle()
 

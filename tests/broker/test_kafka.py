@@ -16,9 +16,12 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from typer.testing import CliRunner
 
-from coin_platform.broker import LocalBroker, connect, kafka_topics
-from coin_platform.broker import kafka as kafka_module
+from coin_platform.broker import LocalBroker, connect, kafka_client, kafka_reader, kafka_topics
+from coin_platform.broker import kafka as kafka_broker
 from coin_platform.broker.kafka import KafkaBroker, spool_folder
+from coin_platform.broker.kafka_offsets import KafkaOffsets
+from coin_platform.broker.kafka_reader import KafkaReader
+from coin_platform.collect.gap_reports import loss_reporter
 from coin_platform.commands import topics as commands
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
@@ -67,7 +70,7 @@ def test_D25_a_foreign_record_whose_header_is_no_text_is_read_like_any_other(kaf
 )
 def test_D25_a_foreign_header_becomes_a_text_that_every_table_holds(header: bytes | None, wanted: str) -> None:
     found = SimpleNamespace(offset=7, timestamp=1, headers=[("f", header)], value=None)
-    assert kafka_module._record(found) == Record(7, 1000, wanted, b"")
+    assert kafka_reader._record(found) == Record(7, 1000, wanted, b"")
     wanted.encode()
 
 
@@ -158,22 +161,22 @@ def test_what_was_prefetched_is_read_without_a_question(
     while not stops or any(stop < 4 for stop in stops.values()):
         stops = broker.prefetch(dict.fromkeys(places, (1, 4)))
     with monkeypatch.context() as deaf:
-        deaf.setattr(KafkaBroker, "_ask", lambda *_: pytest.fail("asked"))
-        deaf.setattr(KafkaBroker, "_poll", lambda *_: pytest.fail("polled"))
+        deaf.setattr(KafkaOffsets, "_ask", lambda *_: pytest.fail("asked"))
+        deaf.setattr(KafkaReader, "_poll", lambda *_: pytest.fail("polled"))
         for place in places:
             assert [record.value for record in broker.read(*place, 1, 4)] == [b"1", b"2", b"3"]
 
 
 @pytest.mark.kafka
 def test_many_records_of_a_partition_are_left_to_its_read(kafka: Kafka, broker: KafkaBroker) -> None:
-    topic, most = fresh_topic(kafka), kafka_module._AHEAD_MOST
+    topic, most = fresh_topic(kafka), kafka_reader._PREFETCH_PARTITION_RECORDS
     for partition, count in enumerate((most, most + 1)):
         for number in range(count):
             broker.append(topic, partition, "h", b"%d" % number)
     broker.flush()
     wanted = {(topic, 0): (0, most), (topic, 1): (0, most + 1)}
     stops = broker.prefetch(wanted)
-    assert (set(broker._held), stops[topic, 1]) == ({(topic, 0)}, most + 1)
+    assert (set(broker._reader._prefetched), stops[topic, 1]) == ({(topic, 0)}, most + 1)
     for place, stop in stops.items():
         assert [record.value for record in broker.read(*place, 0, stop)] == [b"%d" % number for number in range(stop)]
 
@@ -187,9 +190,9 @@ def test_a_prefetch_holds_no_more_than_it_should(
         for _ in range(20):
             broker.append(topic, partition, "h", os.urandom(100_000))
     broker.flush()
-    monkeypatch.setattr("coin_platform.broker.kafka._AHEAD_BYTES", 3_000_000)
+    monkeypatch.setattr("coin_platform.broker.kafka_reader._PREFETCH_BYTES", 3_000_000)
     stops = broker.prefetch({(topic, partition): (0, 20) for partition in range(PARTITIONS)})
-    held = sum(map(len, broker._held.values()))
+    held = sum(map(len, broker._reader._prefetched.values()))
     assert 0 < held <= 20 + 30, "a poll gives one partition's batches, or those of some"
     for partition in range(PARTITIONS):
         assert len(list(broker.read(topic, partition, 0, stops[topic, partition]))) == stops[topic, partition]
@@ -218,7 +221,7 @@ def test_a_topic_has_a_partition_for_each_exchange_of_its_region(kafka: Kafka, t
     ]
     assert kafka_topics.create(ours) == []
     kafka_topics.check(ours)
-    with kafka_topics.administration(kafka_topics.servers(ours)) as client:
+    with kafka_client.administration(kafka_client.servers(ours)) as client:
         found = kafka_topics.states(client, ours)
         held = kafka_topics.holdings(client, [state.topic.name for state in found])
     assert all(state.exists and not state.faults for state in found)
@@ -254,7 +257,7 @@ def test_A8_a_topic_that_is_wrong_is_refused_and_left_alone(
     for refuse in (kafka_topics.check, kafka_topics.create, connect):
         with pytest.raises(SettingsError, match=f"{name}: {fault}"):
             refuse(ours)
-    with kafka_topics.administration([kafka.address]) as client:
+    with kafka_client.administration([kafka.address]) as client:
         found = {state.topic.name: state for state in kafka_topics.states(client, ours)}
     assert found[name].faults == [fault]
     assert not found[f"{ours.topic_korea}SocketDataIn-trade"].exists, "nothing was made beside it"
@@ -320,17 +323,12 @@ def test_A8_a_collector_without_its_topics_ends_with_one_line(kafka: Kafka, tmp_
 def test_a_broker_that_is_away_stops_nobody_who_appends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ours = settings(NOBODY, tmp_path)
     topic = "koreaSocketDataIn-ticker"
-    broker = connect(ours)
-    assert isinstance(broker, KafkaBroker)
-    broker._patience = 0.2
-    with closing(broker):
+    with closing(kafka_broker.connect(ours, patience=0.2)) as broker:
         broker.append(topic, 0, "h", b"x")
-        broker.flush()
+        assert not broker.flush(), "what a killed worker left waits here, so its successor waits and does not end"
         assert broker.shipper.waiting == 1
         with pytest.raises(BrokerUnreachable, match=rf"topic {topic} partition 0: kafka at {NOBODY}: .*bootstrap"):
             broker.end_offset(topic, 0)
-        with pytest.raises(BrokerUnreachable, match="1 records still wait for kafka"):
-            broker.claim(topic, 0)  # what a killed worker left is there, so its successor waits and does not end
     assert f"kafka at {NOBODY}" in caplog.text
     assert "what is appended waits on disk" in caplog.text
 
@@ -345,7 +343,7 @@ def test_S8_raw_frames_that_had_to_be_given_up_are_a_gap(tmp_path: Path) -> None
     wanted = settings(NOBODY, tmp_path, spool_bytes=2 << 20)
     okx, raw = EXCHANGES["okx"], raw_topic("asia", Channel.TICKER)
     spooled = LocalBroker(spool_folder(wanted))
-    with closing(connect(wanted)) as made:
+    with closing(connect(wanted, on_loss=loss_reporter(wanted))) as made:
         for number in range(400):
             made.append(raw, okx.partition, "h", (b"%d" % number).ljust(10_000))
             made.append(processed_topic(Region.ASIA, Channel.TRADE), okx.partition, "h", b"x" * 10_000)

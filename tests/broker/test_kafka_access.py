@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from coin_platform.broker import kafka_topics
+from coin_platform.broker import kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker, _check_once, connect
 from coin_platform.errors import BrokerUnreachable, CoinPlatformError, SettingsError
 from coin_platform.model import Channel
@@ -76,13 +76,13 @@ def test_D21_producer_consumers_and_administration_work_over_TLS(
     ],
 )
 def test_D21_each_mechanism_logs_in(kafka: Kafka, tmp_path: Path, protocol: Security, mechanism: Mechanism) -> None:
-    with kafka_topics.administered(settings(kafka, tmp_path, protocol, kafka_sasl_mechanism=mechanism)) as admin:
+    with kafka_client.administered(settings(kafka, tmp_path, protocol, kafka_sasl_mechanism=mechanism)) as admin:
         assert len(admin.describe_cluster()["brokers"]) == 1
 
 
 def refusal(ours: Settings) -> str:
     """Return the line with which a command ends."""
-    with pytest.raises(CoinPlatformError) as error, kafka_topics.administered(ours, patience=0.3):
+    with pytest.raises(CoinPlatformError) as error, kafka_client.administered(ours, patience=0.3):
         pass
     assert isinstance(error.value, SettingsError | BrokerUnreachable)
     text = str(error.value)
@@ -147,16 +147,16 @@ def test_D21_records_wait_on_disk_while_the_login_is_refused_and_the_log_says_wh
     ours = settings(kafka, tmp_path, Security.SASL_PLAINTEXT)
     kafka_topics.create(ours)
     topic = raw_topic(ours.topic_korea, Channel.TRADE)
-    wrong = kafka_topics.security(ours.model_copy(update={"kafka_password": SecretStr(WRONG)}))
-    with closing(KafkaBroker(kafka_topics.servers(ours), tmp_path / "spool", security=wrong, patience=0.2)) as broker:
+    wrong = kafka_client.security(ours.model_copy(update={"kafka_password": SecretStr(WRONG)}))
+    with closing(KafkaBroker(kafka_client.servers(ours), tmp_path / "spool", security=wrong, patience=0.2)) as broker:
         broker.append(topic, 0, "header", b"kept")
         deadline = time.monotonic() + 30
         while "COIN_KAFKA_PASSWORD" not in caplog.text:
             assert time.monotonic() < deadline, caplog.text
             time.sleep(0.05)
     assert WRONG not in caplog.text
-    right = kafka_topics.security(ours)
-    with closing(KafkaBroker(kafka_topics.servers(ours), tmp_path / "spool", security=right)) as broker:
+    right = kafka_client.security(ours)
+    with closing(KafkaBroker(kafka_client.servers(ours), tmp_path / "spool", security=right)) as broker:
         broker.append(topic, 0, "header", b"new")
         broker.flush()
         assert [record.value for record in broker.read(topic, 0, 0, 2)] == [b"kept", b"new"]

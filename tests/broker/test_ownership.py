@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from coin_platform.broker.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS, Ownership, Place
+from coin_platform.broker import Place
+from coin_platform.broker.ownership import EXPIRE_SECONDS, FRESH_SECONDS, RENEW_SECONDS, Ownership
 from coin_platform.errors import BrokerUnreachable, PartitionBusy
 
 PLACES: list[Place] = [("raw", 0), ("raw", 1)]

@@ -26,10 +26,10 @@ from kafka.errors import (
 )
 
 from coin_platform.broker.kafka import KafkaBroker
-from coin_platform.broker.kafka_topics import client
+from coin_platform.broker.kafka_client import client
 from coin_platform.broker.shipper import Answer, Producer, Shipper
 from coin_platform.broker.spool import Loss, losses, waiting
-from coin_platform.errors import BrokerUnreachable, DeliveryError, PartitionBusy
+from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal import JournalWriter, path_of
 from coin_platform.records import Record
 from infra.stack import Kafka
@@ -335,7 +335,7 @@ def test_beyond_the_limit_the_oldest_are_given_up_and_that_is_recorded(
     cluster.is_up = False
     told: list[Loss] = []
     before = time.time_ns() // 1_000
-    with shipping(tmp_path, cluster, limit=4_000_000, on_loss=told.append) as shipper:
+    with shipping(tmp_path, cluster, limit_bytes=4_000_000, on_loss=told.append) as shipper:
         for number in range(1_000):
             shipper.append(TOPIC, 0, "h", (b"%d" % number).ljust(10_000))
         until(lambda: sum(loss.records for loss in told) >= 600)
@@ -382,7 +382,8 @@ def test_close_leaves_what_kafka_has_not_taken_to_the_next_writer(tmp_path: Path
         append(shipper, range(1))
     cluster.is_up = True
     with shipping(tmp_path, cluster) as successor:
-        successor.claim(TOPIC, 0, 5)
+        successor.spool(TOPIC, 0)
+        assert successor.flush(5)
         assert cluster.taken() == list(range(50))
         append(successor, range(50, 60))
     assert cluster.taken() == list(range(60))
@@ -399,21 +400,23 @@ def test_close_does_not_wait_for_answers_that_do_not_come(tmp_path: Path, cluste
     assert cluster.producers[0].is_over
     cluster.is_up = True
     with shipping(tmp_path, cluster) as successor:
-        successor.claim(TOPIC, 0, 5)
+        successor.spool(TOPIC, 0)
+        assert successor.flush(5)
     assert cluster.taken() == list(range(10))
 
 
-def test_a_claim_fails_while_another_writes_or_while_something_is_left_to_send(
+def test_a_claim_fails_while_another_writes_and_a_flush_says_whether_something_is_left_to_send(
     tmp_path: Path, cluster: Cluster
 ) -> None:
     cluster.is_up = False
     with shipping(tmp_path, cluster, patience=0) as shipper, shipping(tmp_path, cluster, patience=0) as other:
         append(shipper, range(5))
         with pytest.raises(PartitionBusy, match=f"process {os.getpid()}"):
-            other.claim(TOPIC, 0, 0.1)
-    left = r"koreaSocketDataIn-ticker\[0\]: 5 records still wait for kafka"
-    with shipping(tmp_path, cluster, patience=0) as successor, pytest.raises(BrokerUnreachable, match=left):
-        successor.claim(TOPIC, 0, 0.1)
+            other.spool(TOPIC, 0)
+    with shipping(tmp_path, cluster, patience=0) as successor:
+        assert successor.spool(TOPIC, 0).waiting == 5
+        assert not successor.flush(0.1)
+        assert successor.flush(0.1, [(TOPIC, 1)]), "that partition has nothing to send"
 
 
 def test_F5_the_records_of_a_guest_are_sent_by_its_host_and_then_by_itself(tmp_path: Path, cluster: Cluster) -> None:
@@ -471,6 +474,7 @@ def test_K2_what_a_killed_process_had_on_disk_is_sent_by_the_next_one(kafka: Kaf
     with closing(KafkaBroker([kafka.address], tmp_path)) as broker:
         assert broker.end_offset(topic, 0) == 0
         broker.claim(topic, 0)
+        assert broker.flush()
         numbers = stored(broker, topic)
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= flushed
@@ -482,6 +486,7 @@ def test_S1_killed_while_it_sends_nothing_is_lost_and_repetitions_are_in_order(k
     flushed = write_and_kill(kafka.address, tmp_path, topic, 5_000)
     with closing(KafkaBroker([kafka.address], tmp_path)) as broker:
         broker.claim(topic, 0)
+        assert broker.flush()
         numbers = first_seen(stored(broker, topic))
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= flushed

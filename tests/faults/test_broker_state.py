@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from coin_platform.broker import kafka_topics
+from coin_platform.broker import kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.errors import BrokerUnreachable
 from infra.stack import Kafka
@@ -65,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 def leader(cluster: Kafka, topic: str) -> int:
     """Return the number of the node that leads the topic's first partition; -1 while nobody knows one."""
-    with suppress(BrokerUnreachable), kafka_topics.administration(cluster.address.split(",")) as admin:
+    with suppress(BrokerUnreachable), kafka_client.administration(cluster.address.split(",")) as admin:
         [found] = admin.describe_topics([topic])
         return int(found["partitions"][0]["leader_id"])
     return -1

@@ -19,7 +19,7 @@ import polars as pl
 import psutil
 import pytest
 
-from coin_platform.broker import Broker, LocalBroker, kafka_topics
+from coin_platform.broker import Broker, LocalBroker, kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
@@ -75,7 +75,7 @@ class Deployment:
         self.broker: Broker = LocalBroker(self.settings.path(self.settings.journal_dir))
         if services:
             kafka_topics.create(self.settings)
-            self.broker = KafkaBroker(kafka_topics.servers(self.settings), home / "reader")
+            self.broker = KafkaBroker(kafka_client.servers(self.settings), home / "reader")
         self.sources: list[Source] = [each for kind in EXCHANGES.values() for each in sources(kind, self.settings)]
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -84,6 +84,7 @@ def test_S8_A16_a_full_disk_stops_nobody_and_what_it_costs_is_recorded(kafka: Ka
             subprocess.run(["mount", "-o", "remount,size=64m", str(spool)], check=True)
         with closing(KafkaBroker([kafka.address], spool, patience=20)) as broker:
             broker.claim(topic, 0)
+            assert broker.flush()
             numbers = stored(broker, topic)
         assert len(numbers) == left
         assert numbers == sorted(set(numbers)), "in order, once"

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from coin_platform.broker import Broker, LocalBroker, kafka_topics
+from coin_platform.broker import Broker, LocalBroker, kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
@@ -50,7 +50,7 @@ class Asia:
         is_local = self.settings.broker_url == "local:"
         folder = self.settings.path(self.settings.journal_dir)
         self.broker: Broker = (
-            LocalBroker(folder) if is_local else KafkaBroker(kafka_topics.servers(self.settings), home / "reader")
+            LocalBroker(folder) if is_local else KafkaBroker(kafka_client.servers(self.settings), home / "reader")
         )
         self.sources: list[Source] = [each for name in NAMES for each in sources(EXCHANGES[name], self.settings)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coin_platform.broker import kafka_topics
+from coin_platform.broker import kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker, spool_folder
 from coin_platform.broker.spool import waiting
 from coin_platform.clock import wall
@@ -224,7 +224,7 @@ class Soak:
 
     def broker(self) -> KafkaBroker:
         """Return a way to the topics."""
-        return KafkaBroker(kafka_topics.servers(self.settings), self.home / "witness")
+        return KafkaBroker(kafka_client.servers(self.settings), self.home / "witness")
 
     def _spooled(self) -> int:
         return sum(waiting(spool_folder(self.settings)).values())

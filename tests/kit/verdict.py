@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 import polars as pl
 
-from coin_platform.broker import Broker, kafka_topics
+from coin_platform.broker import Broker, kafka_client
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, Source
@@ -116,7 +116,7 @@ def judge(soak: Soak) -> dict[str, Verdict]:
 
 def _judge(evidence: Evidence) -> Verdict:
     """Compare all that is kept of an exchange with what it sent."""
-    servers = kafka_topics.servers(evidence.settings)
+    servers = kafka_client.servers(evidence.settings)
     with closing(KafkaBroker(servers, evidence.home / f"witness-{evidence.exchange}")) as broker:
         return _compare(evidence, EXCHANGES[evidence.exchange], broker)
 

@@ -5,7 +5,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -272,9 +272,8 @@ class Slow(MemoryBroker):
     is_behind = False
     reads = 0
 
-    def claim(self, topic: str, partition: int) -> None:
-        if self.is_behind:
-            raise BrokerUnreachable("5 records still wait for kafka")
+    def flush(self, places: Collection[Place] | None = None) -> bool:
+        return not self.is_behind
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         self.reads += 1
@@ -287,7 +286,7 @@ def test_what_kafka_has_not_taken_is_not_committed_and_nothing_more_is_read() ->
     region, place = working(log), (group(log.region, Channel.TICKER), log.source.topic, 0)
     broker.is_behind = True
     log.append(GOOD)
-    with pytest.raises(BrokerUnreachable, match="5 records still wait for kafka"):
+    with pytest.raises(BrokerUnreachable, match="results still wait for kafka"):
         region.drain()
     reads = broker.reads
     for _ in range(3):
@@ -303,29 +302,35 @@ def test_what_kafka_has_not_taken_is_not_committed_and_nothing_more_is_read() ->
 
 def test_a_partition_that_another_worker_took_ends_this_one() -> None:
     class Taken(MemoryBroker):
-        def flush(self) -> None:
-            self.claim = self.refuse  # type: ignore[method-assign]
+        is_taken = False
 
-        def refuse(self, topic: str, partition: int) -> None:
-            raise PartitionBusy("process 7 writes it")
+        def flush(self, places: Collection[Place] | None = None) -> bool:
+            if self.is_taken:
+                raise PartitionBusy("process 7 writes it")
+            return True
 
     log = Log("upbit", Channel.TICKER)
-    log.broker = Taken()
+    log.broker = broker = Taken()
     log.append(GOOD)
+    region = working(log)
+    broker.is_taken = True
     with pytest.raises(PartitionBusy, match="process 7"):
-        working(log).drain()
+        region.drain()
 
 
 def test_a_worker_that_is_behind_has_little_on_its_way_at_once() -> None:
     stored = [0]
+    regions: list[Worker] = []
 
     class Counting(MemoryBroker):
-        def flush(self) -> None:
-            stored.append(sum(lane.position for lane in region.lanes))
+        def flush(self, places: Collection[Place] | None = None) -> bool:
+            stored.append(sum(lane.position for lane in region.lanes) if regions else 0)
+            return True
 
     log = Log("upbit", Channel.TICKER)
     log.broker = Counting(clock=lambda: log.time)
     region = working(log, "upbit", "bithumb", "coinone", "korbit")
+    regions.append(region)
     for lane in region.lanes:
         if lane.source.channel is Channel.TICKER:
             for number in range(1, MOST + 1):

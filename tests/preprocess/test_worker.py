@@ -5,13 +5,14 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from coin_platform.broker import MemoryBroker
+from coin_platform.broker import MemoryBroker, Place
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
@@ -553,13 +554,18 @@ def test_a_worker_processes_all_partitions_until_it_is_stopped() -> None:
 
 def test_what_cannot_be_stored_is_not_committed() -> None:
     class Full(MemoryBroker):
-        def flush(self) -> None:
-            raise DeliveryError("the disk is full")
+        is_full = False
+
+        def flush(self, places: Collection[Place] | None = None) -> bool:
+            if self.is_full:
+                raise DeliveryError("the disk is full")
+            return True
 
     log = Log("upbit", Channel.TICKER)
-    log.broker = Full()
+    log.broker = broker = Full()
     log.recorded("ticker")
-    working = Worker(log.region, [EXCHANGES["upbit"]], SETTINGS, log.broker)
+    working = Worker(log.region, [EXCHANGES["upbit"]], SETTINGS, broker)
+    broker.is_full = True
     with pytest.raises(DeliveryError, match="the disk is full"):
         working.drain()
     assert log.broker.committed(group(log.region, Channel.TICKER), log.source.topic, 0) is None
