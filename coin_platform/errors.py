@@ -8,7 +8,6 @@ CoinPlatformError
     BookError             one pair's book can no longer be trusted       -> resync that pair
         SequenceGap
         ChecksumMismatch
-        Crossed
     DeliveryError         a record could not be stored                   -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
     OverBudget            a peer brings more than the disk takes         -> its connection ends, with a gap
@@ -22,6 +21,8 @@ CoinPlatformError
         Damaged           an object is not what was stored               -> made again, or one line
     WindowOpen            a window was asked for before it closed        -> wait
 """
+
+from typing import ClassVar
 
 
 class CoinPlatformError(Exception):
@@ -51,6 +52,8 @@ class UnknownPair(CoinPlatformError):
 class BookError(CoinPlatformError):
     """One pair's book can no longer be trusted: that pair is resynced."""
 
+    cause: ClassVar[str] = "sequence"  # of the gap that begins, as `model.Cause` spells it
+
 
 class SequenceGap(BookError):
     """An update begins later than the book ends."""
@@ -59,9 +62,7 @@ class SequenceGap(BookError):
 class ChecksumMismatch(BookError):
     """The book does not have the checksum its exchange sent."""
 
-
-class Crossed(BookError):
-    """The best bid is not below the best ask."""
+    cause = "checksum"
 
 
 class DeliveryError(CoinPlatformError):

@@ -69,7 +69,7 @@ SABOTAGES = (
     Sabotage(
         *("R4", "an unreadable frame costs books their trust in the windows"),
         "coin_platform/tables/orderbook.py",
-        "return self._invalidate(connection, concerned, FaultKind.UNREADABLE, reason)",
+        "return self._invalidate(connection, concerned, Cause.UNREADABLE, reason)",
         "return []",
         ("tests/tables/test_losses.py",),
     ),

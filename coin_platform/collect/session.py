@@ -4,13 +4,14 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from coin_platform.book import Applied, Book
+from coin_platform.book import Applied
 from coin_platform.collect.actions import Action, Banned, Failed, Fetch, Leave, Lost, Restored, Rotate, Send
 from coin_platform.collect.clock_lag import ClockLag, Greetings
 from coin_platform.collect.pauses import Pauses
 from coin_platform.collect.refusals import Refusals
-from coin_platform.errors import BadTime, BookError, ChecksumMismatch, DecodeError
+from coin_platform.errors import BadTime, BookError, DecodeError
 from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange, Request
+from coin_platform.exchanges.books import BookShelf
 from coin_platform.model import (
     BookUpdate,
     Cause,
@@ -73,7 +74,7 @@ class Session:
         self._next_id = 1
         self._unnamed_refusal = ""  # the last one that named neither a pair nor a request of one pair
         self._is_open = False
-        self._books: dict[Pair, Book] = {}
+        self._books = BookShelf(exchange)
         self._lost: set[Pair] = set()
         self._resynced_at: dict[Pair, float] = {}
         self._delivered: set[Pair] = set()  # pairs that have sent data
@@ -258,7 +259,7 @@ class Session:
         for pair in pairs:
             self._confirm(pair)
             if event.depth is not None and self.exchange.has_deltas and pair in self._pairs:
-                self._book(pair).depth = event.depth
+                self._books[pair].depth = event.depth
 
     def _deliver(self, event: Data, frame: Frame, now: Instant) -> None:
         self._pauses.end(now.monotonic)
@@ -342,22 +343,16 @@ class Session:
         self._heard_at.pop(pair, None)
         self.fresh.discard(pair)
 
-    def _book(self, pair: Pair) -> Book:
-        if pair not in self._books:
-            self._books[pair] = self.exchange.book()
-        return self._books[pair]
-
     def _apply(self, update: BookUpdate, now: Instant) -> None:
         pair = update.pair
         if not self.exchange.has_deltas or pair not in self._pairs:
             return
-        book = self._book(pair)
+        book = self._books[pair]
         was_valid = book.is_valid
         try:
-            applied = self.exchange.apply(book, update)
+            applied = self._books.apply(update)
         except BookError as error:
-            is_sum = isinstance(error, ChecksumMismatch)
-            self._lose(pair, str(error), Cause.CHECKSUM if is_sum else Cause.SEQUENCE)
+            self._lose(pair, str(error), Cause(error.cause))
             self._resync(pair, now)
             return
         if applied is Applied.WAITING:
@@ -374,7 +369,7 @@ class Session:
             return
         named = self.exchange.only_pair_in(frame.payload, self._pairs)
         for pair in self.pairs if named is None else [named]:
-            self._book(pair).invalidate()
+            self._books[pair].invalidate()
             self._lose(pair, f"a message could not be read: {error!s:.200}", Cause.UNREADABLE)
             self._resync(pair, now)
 

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from coin_platform.book import Applied, Book
-from coin_platform.errors import BookError, ChecksumMismatch, DecodeError
+from coin_platform.book import Applied
+from coin_platform.errors import BookError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
+from coin_platform.exchanges.books import BookShelf
 from coin_platform.model import (
     BookUpdate,
     Candle,
+    Cause,
     Channel,
     Event,
     Frame,
@@ -36,33 +38,27 @@ class BookReplay:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._books: dict[Pair, Book] = {}
+        self._books = BookShelf(exchange)
         self._counts = dict.fromkeys(("updates", "gaps", "checksum_matches", "checksum_mismatches", "crossed"), 0)
 
     def feed(self, frame: Frame) -> None:
         """Take a message. Raises `BookError` when a book is lost, `DecodeError` for what is no message."""
         for event in self._exchange.decode(frame):
-            if isinstance(event, Subscribed) and event.pair is not None and event.depth is not None:
-                self._book(event.pair).depth = event.depth
+            if isinstance(event, Subscribed):
+                self._books.set_depth(event.pair, event.depth)
             elif isinstance(event, BookUpdate):
                 self._apply(event)
 
     def _apply(self, update: BookUpdate) -> None:
-        book = self._book(update.pair)
         self._counts["updates"] += 1
         try:
-            applied = self._exchange.apply(book, update)
+            applied = self._books.apply(update)
         except BookError as error:
-            self._counts["checksum_mismatches" if isinstance(error, ChecksumMismatch) else "gaps"] += 1
+            self._counts["checksum_mismatches" if error.cause == Cause.CHECKSUM else "gaps"] += 1
             raise
         if applied is Applied.APPLIED:
             self._counts["checksum_matches"] += update.checksum is not None
-            self._counts["crossed"] += book.is_crossed
-
-    def _book(self, pair: Pair) -> Book:
-        if pair not in self._books:
-            self._books[pair] = self._exchange.book()
-        return self._books[pair]
+            self._counts["crossed"] += self._books[update.pair].is_crossed
 
     def result(self) -> dict[str, Any]:
         """Return the counts and, per pair, the best prices and numbers of levels."""

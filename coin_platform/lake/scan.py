@@ -12,8 +12,8 @@ from coin_platform.lake.landing import LandingStore
 from coin_platform.lake.layout import Layout, microseconds
 from coin_platform.lake.objects import StoredWindow, WindowObjects
 from coin_platform.lake.store import Store
-from coin_platform.model import Channel, Microseconds, Pair, Window
-from coin_platform.tables import candle, gap_table
+from coin_platform.model import Microseconds, Pair, Window
+from coin_platform.tables import schema
 
 LATEST = timedelta(hours=24)  # as long as a frame may wait for the broker: rows of a time lie in windows so much later
 
@@ -34,8 +34,8 @@ class Scanner:
         pairs: Iterable[Pair | str] | None,
     ) -> pl.LazyFrame:
         """Return rows as `Lake.scan` documents. Raises `LakeError` when there is no window to read."""
-        is_gap = table == "gap"
-        begin = microseconds(start - late if is_gap else start) if start else None
+        first, last = schema.SPANS.get(table, ("received_time", "received_time"))
+        begin = microseconds(start if first == last else start - late) if start else None
         stop = None if end is None else microseconds(end + late)
         names = (
             list(dict.fromkeys((*self._layout.exchanges(table), *self._landing.keys(table))))
@@ -55,21 +55,17 @@ class Scanner:
                 f"{self._store.uri(table)}: no window between {start} and {end}; "
                 "is it materialised, is COIN_LAKE_URL the right place?"
             )
-        schema = self._schema(keys[0])
+        columns = self._schema(keys[0])
         frames = []
         for name, windows in committed.items():
-            parts = [self._rows([key for _, key in windows], schema, keys[0])] if windows else []
+            parts = [self._rows([key for _, key in windows], columns, keys[0])] if windows else []
             if name in landed:
-                parts.append(self._tail(self._rows(landed[name], schema, keys[0]), windows, begin, stop))
+                parts.append(self._tail(self._rows(landed[name], columns, keys[0]), windows, begin, stop))
             frames += [part.with_columns(*_constant("exchange", name)) for part in parts]
-        rows = pl.concat(frames)
-        if is_gap:
-            return gap_table.latest(rows, "exchange", *gap_table.KEY).filter(
-                *_conditions(schema, "to", "from", start, end, pairs)
-            )
-        time = "open_time" if table == Channel.CANDLE else "received_time"
-        rows = rows.filter(*_conditions(schema, time, time, start, end, pairs))
-        return candle.latest(rows, "exchange", *candle.KEY) if table == Channel.CANDLE else rows
+        rows, conditions = pl.concat(frames), list(_conditions(columns, last, first, start, end, pairs))
+        if first == last:
+            return schema.latest(table, rows.filter(*conditions), "exchange")
+        return schema.latest(table, rows, "exchange").filter(*conditions)  # the last row alone knows the last moment
 
     def _tail(
         self,

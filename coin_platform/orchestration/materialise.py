@@ -15,7 +15,7 @@ from coin_platform.foreign import markdown
 from coin_platform.lake import Commit, Lake
 from coin_platform.lake.lake import OWN_FACTS, RAW_PREFIX
 from coin_platform.lake.objects import StoredWindow
-from coin_platform.model import SECOND, Channel, Microseconds, Window
+from coin_platform.model import SECOND, Cause, Channel, Microseconds, Window
 from coin_platform.orchestration.offsets import has_lead, lead, raw_facts, raw_window
 from coin_platform.orchestration.plots import pictures
 from coin_platform.orchestration.version import code_version
@@ -28,7 +28,6 @@ from coin_platform.tables.frame_numbers import LastNumber
 from coin_platform.tables.gap_table import Gaps, faults_of, is_book, listing, seconds, state_of
 from coin_platform.tables.gaps import State
 from coin_platform.tables.known_trades import LONGEST_MEMORY
-from coin_platform.tables.orderbook import FaultKind
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def keep_rows(source: Source, window: Window, broker: Broker, lake: Lake) -> dg.
     ]
     faults = result.transform.faults
     if source.channel is Channel.ORDERBOOK:
-        missed = [fault for _, fault in faults if fault.kind is FaultKind.CHECKPOINT]
+        missed = [fault for _, fault in faults if fault.cause is Cause.CHECKPOINT]
         found.append(quality.arrived([(str(fault.pair), fault.reason) for fault in missed]))
     facts = {name: provenance[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
     kept = {

@@ -1,10 +1,6 @@
-"""Candles -> values of the candle table, and which of a minute's updates counts."""
-
-import polars as pl
+"""Candles -> values of the candle table."""
 
 from coin_platform.model import Candle
-
-KEY = ("pair", "open_time")  # of one minute; an exchange tells it again and again until it is over
 
 
 def values(event: Candle) -> tuple[object, ...]:
@@ -19,9 +15,3 @@ def values(event: Candle) -> tuple[object, ...]:
         event.quote_volume,
         event.is_closed,
     )
-
-
-def latest(rows: pl.LazyFrame, *key: str) -> pl.LazyFrame:
-    """Return one row per `key`, the one that the log accepted last, by `key`."""
-    newest_last = rows.sort(*key, "log_time", "offset", "index")
-    return newest_last.unique(key, keep="last", maintain_order=True)

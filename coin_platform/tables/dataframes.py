@@ -9,11 +9,10 @@ import polars as pl
 from coin_platform import __version__
 from coin_platform.errors import DecodeError, LakeError
 from coin_platform.exchanges.base import Source
-from coin_platform.model import Channel, Kind, Microseconds
+from coin_platform.model import Cause, Channel, Kind, Microseconds
 from coin_platform.records import Header, Record, unpack_dated
-from coin_platform.tables import candle, schema
+from coin_platform.tables import schema
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
-from coin_platform.tables.orderbook import FaultKind
 from coin_platform.tables.rows import Row, origin
 from coin_platform.tables.schema import Values
 from coin_platform.tables.transform import DeadRecord, FrameOutcome, Transform
@@ -39,7 +38,7 @@ class Batch(NamedTuple):
             "trades_same_id": counted.same_id,
             "own_records": counted.own_records,
             "missing": counted.missing,
-            "faults": sum(fault.kind is not FaultKind.NO_BOOK for _, fault in counted.faults),
+            "faults": sum(fault.cause is not Cause.NO_BOOK for _, fault in counted.faults),
         }
 
 
@@ -61,7 +60,7 @@ def batch(
     rows = [row for record in records for row in transform.feed(record)]
     table = rows_table(source.channel, rows)
     if source.channel is Channel.CANDLE:
-        table = candle.latest(table.lazy(), *candle.KEY).collect()
+        table = schema.latest(source.channel, table.lazy()).collect()
     else:
         table = table.sort("pair", "offset", "index")
     letters = [(each.record, Letter(each.error_class, each.reason, __version__)) for each in transform.dead]

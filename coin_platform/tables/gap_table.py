@@ -13,17 +13,14 @@ from coin_platform.model import Cause, Channel, Gap, Microseconds, Pair
 from coin_platform.records import Record, unpack, unpack_dated
 from coin_platform.tables import schema
 from coin_platform.tables.gaps import GapLedger, State
-from coin_platform.tables.orderbook import FaultKind
-
-KEY = ("channel", "pair", "from")  # with the exchange: a gap, told anew whenever more of it is known
 
 
-class Fault(NamedTuple):
-    """What a window's table says of a book that could not be trusted, as its footer keeps it."""
+class StoredFault(NamedTuple):
+    """The fault of a book, as the footer of an order book table keeps it: see `orderbook.BookFault`."""
 
     offset: int
     pair: str
-    kind: str
+    cause: str
     reason: str
 
 
@@ -35,7 +32,9 @@ class Gaps:
         self._source = source
         self._rows: dict[tuple[Pair | None, Microseconds], tuple[object, ...]] = {}
 
-    def read(self, records: Iterable[Record], rows: pl.DataFrame | None = None, faults: Iterable[Fault] = ()) -> None:
+    def read(
+        self, records: Iterable[Record], rows: pl.DataFrame | None = None, faults: Iterable[StoredFault] = ()
+    ) -> None:
         """Take records; for books that come as changes also the rows and faults that they gave."""
         told, found = defaultdict(list), defaultdict(list)
         for offset, *row in rows.select("offset", "pair", "connection").iter_rows() if rows is not None else ():
@@ -90,11 +89,11 @@ class Gaps:
         rows = pl.DataFrame(list(self._rows.values()), schema=schema.GAP, orient="row")
         return rows.sort("pair", "from", nulls_last=True)
 
-    def _lost(self, fault: Fault, connection: str, time: Microseconds) -> list[Gap]:
+    def _lost(self, fault: StoredFault, connection: str, time: Microseconds) -> list[Gap]:
         pair = Pair.read(fault.pair)
-        if fault.kind == FaultKind.NO_BOOK:
+        if fault.cause == Cause.NO_BOOK:
             return self.ledger.waits(pair, connection, time)
-        return self.ledger.lost(pair, Cause(fault.kind), fault.reason, time)
+        return self.ledger.lost(pair, Cause(fault.cause), fault.reason, time)
 
     def _keep(self, changed: Iterable[Gap], record: Record) -> None:
         for gap in changed:
@@ -120,11 +119,6 @@ def seconds(gaps: pl.DataFrame, stop: Microseconds) -> dict[str, float]:
     return dict(sorted(sums.select("cause", "length").iter_rows()))
 
 
-def latest(gaps: pl.LazyFrame, *key: str) -> pl.LazyFrame:
-    """Return each gap once, by `key`, as it was last told: in whichever window."""
-    return gaps.sort(*key, "log_time", "offset").unique(key, keep="last", maintain_order=True)
-
-
 def is_book(source: Source) -> bool:
     """Whether it is the rows of its table that tell when a pair is served: its books come as changes."""
     return source.channel is Channel.ORDERBOOK and source.exchange.has_deltas
@@ -135,9 +129,9 @@ def state_of(facts: dict[str, Any] | None, channel: Channel) -> State | None:
     return State.unpack(facts["states"][channel]) if facts and channel in facts["states"] else None
 
 
-def faults_of(facts: dict[str, Any]) -> list[Fault]:
+def faults_of(facts: dict[str, Any]) -> list[StoredFault]:
     """Read the faults that the footer of an order book table keeps."""
-    return [Fault(*each) for each in facts.get("faults_found", ())]
+    return [StoredFault(*each) for each in facts.get("faults_found", ())]
 
 
 def together(gaps: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The columns of every table, written once: names, types, units.
+"""The columns of every table, written once: names, types, units, and the key by which a later row replaces another.
 
 Prices are in quote currency, sizes and volumes in base currency unless the name says quote. Times are UTC with
 microseconds. Null means not known. A table's `exchange` comes from its path in the lake.
@@ -14,7 +14,6 @@ from polars.datatypes import DataTypeClass
 from coin_platform.errors import DecodeError
 from coin_platform.model import Channel
 
-VERSION = 1  # of all schemas together; rises when a column changes its name, type or meaning
 LEVELS = 10  # best levels of each side that the order book table keeps
 
 TIME = pl.Datetime("us", "UTC")
@@ -136,7 +135,7 @@ GAP_COLUMNS: Columns = {
     "pair": pl.String,  # null: whichever the feed carried
     "from": TIME,  # received_time of the last frame before it; with exchange, channel and pair the key
     "to": TIME,  # of the first frame after it; null while it lasts: a later window tells the end
-    "cause": pl.String,  # see `preprocess.ledger.Cause`
+    "cause": pl.String,  # see `model.Cause`
     "reason": pl.String,
     "filled_by": pl.String,  # "rest": its trades or candles were fetched afterwards
     "log_time": TIME,  # of the record that told of it, and where that is
@@ -158,6 +157,28 @@ TABLES = {
     "dead": DEAD,
     "gap": GAP,
 }
+
+KEYS: dict[str, tuple[str, ...]] = {
+    Channel.CANDLE: ("pair", "open_time"),  # an exchange sends a minute again and again until it is over
+    "gap": ("channel", "pair", "from"),  # a gap is told again when more of it is known, maybe in a later window
+}
+"""The columns by which, with the exchange, a later row of a table replaces an earlier one. Other tables have none."""
+
+SPANS: dict[str, tuple[str, str]] = {Channel.CANDLE: ("open_time", "open_time"), "gap": ("from", "to")}
+"""The columns of the first and the last moment that a row tells of. In other tables both are `received_time`."""
+
+
+def latest(table: str, rows: pl.LazyFrame, *groups: str) -> pl.LazyFrame:
+    """Return of all rows with the same `groups` and key of `KEYS` the one that the log accepted last, sorted by them.
+
+    If the table has no key, all rows are returned as they are.
+    """
+    if table not in KEYS:
+        return rows
+    key = (*groups, *KEYS[table])
+    order = [name for name in ("log_time", "offset", "index") if name in TABLES[table]]
+    return rows.sort(*key, *order).unique(key, keep="last", maintain_order=True)
+
 
 _VALUES: dict[pl.DataType | DataTypeClass, Any] = {
     pl.String: str,

@@ -8,13 +8,25 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from coin_platform.book import Applied
 from coin_platform.errors import DecodeError, UnknownPair
 from coin_platform.exchanges.base import Source
-from coin_platform.model import BookUpdate, Candle, Channel, Event, Kind, Microseconds, Pair, Subscribed, Ticker, Trade
+from coin_platform.model import (
+    BookUpdate,
+    Candle,
+    Cause,
+    Channel,
+    Event,
+    Kind,
+    Microseconds,
+    Pair,
+    Subscribed,
+    Ticker,
+    Trade,
+)
 from coin_platform.records import Header, Record, Transport, frame, unpack_dated, unpack_facts
 from coin_platform.tables import candle, schema, ticker, trade
 from coin_platform.tables.duplicates import LEAD, Duplicates
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
 from coin_platform.tables.known_trades import LONGEST_MEMORY, KnownTrades
-from coin_platform.tables.orderbook import Books, Fault, FaultKind
+from coin_platform.tables.orderbook import BookFault, ConnectionBooks
 from coin_platform.tables.rows import Entry, Row, row_of
 from coin_platform.tables.schema import Values
 
@@ -94,8 +106,8 @@ class Transform:
         self.own_records = 0
         self.knows_since: Microseconds = 0  # log time of the first record that was fed; 0: the log's first record
         self.dead: list[DeadRecord] = []
-        self.faults: list[tuple[int, Fault]] = []  # with the offset
-        self.books = Books(source.exchange)
+        self.faults: list[tuple[int, BookFault]] = []  # with the offset
+        self.books = ConnectionBooks(source.exchange)
         self._is_inside = False
         self._numbers = LastNumbers()
         self._numbers_before: Iterable[LastNumber] | None = numbers  # until the first record from `start` on
@@ -151,7 +163,7 @@ class Transform:
         facts = unpack_facts(record.value)
         if facts.transport != Transport.NONE:  # the pairs that a feed wants are no connection
             self._duplicates.take_own_record(record, header, facts)
-        faults = self.books.own(header, facts)
+        faults = self.books.take_own_record(header, facts)
         if facts.book is not None and facts.book.sequence is not None:
             self._duplicates.has_book(header, Pair.read(facts.book.pair), facts.book.sequence)
         self._keep_faults(record, faults)
@@ -175,7 +187,7 @@ class Transform:
                 reason = f"frame {header.number} of {header.connection} could not be read: {error}"
                 names = self._duplicates.connections[identity].pairs
                 pairs = None if names is None else [Pair.read(name) for name in names]
-                self._keep_faults(record, self.books.unreadable(header.connection, record.value, pairs, reason))
+                self._keep_faults(record, self.books.lose_unreadable(header.connection, record.value, pairs, reason))
             raise
         try:
             return self._make_entries(record, header, events, columns)
@@ -184,7 +196,7 @@ class Transform:
                 reason = (
                     f"frame {header.number} of {header.connection} was not applied: {type(error).__name__}: {error}"
                 )
-                self._keep_faults(record, self.books.lose(header.connection, FaultKind.UNREADABLE, reason))
+                self._keep_faults(record, self.books.lose(header.connection, Cause.UNREADABLE, reason))
             raise
 
     def _skip_frames(self, record: Record, header: Header, missing: int) -> None:
@@ -193,10 +205,10 @@ class Transform:
             self.missing += missing
         if self._can_hide_losses:
             reason = f"{missing} frames of {header.connection} before number {header.number} never reached the log"
-            faults = self.books.lose(header.connection, FaultKind.LOST_FRAMES, reason, number=header.number - 1)
+            faults = self.books.lose(header.connection, Cause.LOST_FRAMES, reason, number=header.number - 1)
             self._keep_faults(record, faults)
 
-    def _keep_faults(self, record: Record, faults: list[Fault]) -> None:
+    def _keep_faults(self, record: Record, faults: list[BookFault]) -> None:
         """Keep the faults of the window. Faults before its first offset belong to the window before."""
         if record.offset >= self.start:
             self.faults += [(record.offset, fault) for fault in faults]

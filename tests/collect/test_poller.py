@@ -25,7 +25,7 @@ from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Level, Pair
 from coin_platform.records import Facts, Header, unpack_facts
 from coin_platform.simulator.recordings import read
 from coin_platform.tables.dataframes import batch
-from coin_platform.tables.orderbook import Books
+from coin_platform.tables.orderbook import ConnectionBooks
 from coin_platform.topic_names import raw_topic
 from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, until, values
 
@@ -293,7 +293,7 @@ def test_an_answer_that_cannot_be_stored_ends_it() -> None:
 
 @pytest.mark.parametrize("name", [name for name, exchange in EXCHANGES.items() if exchange.has_deltas])
 def test_a_polled_book_is_a_row_of_its_own_and_leaves_the_sockets_alone(name: str) -> None:
-    exchange, books, polled = EXCHANGES[name], Books(EXCHANGES[name]), 0
+    exchange, books, polled = EXCHANGES[name], ConnectionBooks(EXCHANGES[name]), 0
     for _, frame in read(exchange, DATA / name / "rest_orderbook.jsonl"):
         for answer in exchange.decode(frame):
             assert isinstance(answer, BookUpdate)
@@ -317,6 +317,6 @@ def test_a_polled_book_is_a_row_of_its_own_and_leaves_the_sockets_alone(name: st
             assert row is not None
             assert (row[1], row[3], row[4], row[5]) == (8, 0.5, 3.0, 0.75)
             for connection in ("socket", "rest"):  # the recordings are of different days
-                books.own(Header(Kind.CLOSED, 0, connection, 2, 0), Facts())
+                books.take_own_record(Header(Kind.CLOSED, 0, connection, 2, 0), Facts())
             polled += 1
     assert polled

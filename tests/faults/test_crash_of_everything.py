@@ -28,7 +28,7 @@ from coin_platform.model import SECOND, Gap, Kind, Microseconds, Region, Window
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
-from coin_platform.tables.gap_table import KEY, latest
+from coin_platform.tables.schema import latest
 from infra.stack import Service, free_ports
 from infra.stack import settings as addresses
 from tests.kit.accounts import Accounts
@@ -178,7 +178,7 @@ def test_D9_D11_after_twenty_crashes_of_everything_all_windows_are_made_without_
         )
         assert raw["offset"].to_list() == list(range(raw.height)), f"{source}: each record once, none left out"
         log = deployment.broker.read(source.topic, source.partition, 0, raw.height)
-        newest = latest(gaps.lazy(), *KEY).collect()  # each gap as it was told last
+        newest = latest("gap", gaps.lazy()).collect()  # each gap as it was told last
         theirs = [gap for gap in gaps_from(name, newest) if gap.channel is channel]
         recorded[name] += theirs
         assert Accounts(source, log, table, theirs).without == [], f"{source}: frames without a row or a reason"

@@ -23,7 +23,7 @@ from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import digest
 from coin_platform.tables.dataframes import batch
-from coin_platform.tables.gap_table import Fault, Gaps, is_book
+from coin_platform.tables.gap_table import Gaps, StoredFault, is_book
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import GAPS
 from infra.stack import ROOT, free_ports, is_listening
@@ -112,7 +112,7 @@ class Asia:
             place = source.topic, source.partition
             records = [*self.broker.read(*place, 0, self.broker.end_offset(*place))]
             rows = batch(source, records)
-            faults = [Fault(offset, str(fault.pair), *fault[1:]) for offset, fault in rows.transform.faults]
+            faults = [StoredFault(offset, str(fault.pair), *fault[1:]) for offset, fault in rows.transform.faults]
             gaps = Gaps(source, None)
             gaps.read(records, rows.rows if is_book(source) else None, faults)
             found += gaps_from(source.exchange.name, gaps.table())

@@ -6,14 +6,13 @@ import polars as pl
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
-from coin_platform.model import SECOND, Channel, Kind
+from coin_platform.model import SECOND, Cause, Channel, Kind
 from coin_platform.records import Facts, Header, Record
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables import schema
 from coin_platform.tables.dataframes import batch
-from coin_platform.tables.gap_table import Fault, Gaps, latest, listing, seconds, together
-from coin_platform.tables.orderbook import FaultKind
+from coin_platform.tables.gap_table import Gaps, StoredFault, listing, seconds, together
 from tests.kit.log import TIME
 from tests.kit.recordings import frames
 
@@ -59,7 +58,9 @@ def broken_book() -> Log:
 def test_S8_a_lost_book_message_is_a_gap_from_the_last_row_to_the_next() -> None:
     place, log = source("bybit", Channel.ORDERBOOK), broken_book()
     made = batch(place, log.records)
-    faults = [Fault(offset, str(fault.pair), fault.kind, fault.reason) for offset, fault in made.transform.faults]
+    faults = [
+        StoredFault(offset, str(fault.pair), fault.cause, fault.reason) for offset, fault in made.transform.faults
+    ]
     gaps = Gaps(place, None)
     gaps.read(log.records, made.rows, faults)
     [row] = gaps.table().iter_rows(named=True)
@@ -74,10 +75,10 @@ def test_other_faults_have_causes_of_their_own() -> None:
     log.facts(Kind.OPENED)
     for _ in range(4):
         log.add(Kind.SOCKET, b"{}")
-    kinds = (FaultKind.CHECKSUM, FaultKind.CHECKPOINT, FaultKind.NO_BOOK)
+    kinds = (Cause.CHECKSUM, Cause.CHECKPOINT, Cause.NO_BOOK)
     rows = pl.DataFrame({"offset": [1, 2, 3, 4], "pair": ["BTC-USD"] * 4, "connection": ["a"] * 4})
     gaps = Gaps(place, None)
-    gaps.read(log.records, rows, [Fault(at, "BTC-USD", kind, "why") for at, kind in enumerate(kinds, 2)])
+    gaps.read(log.records, rows, [StoredFault(at, "BTC-USD", kind, "why") for at, kind in enumerate(kinds, 2)])
     assert gaps.table()["cause"].to_list() == ["checksum", "checkpoint", "no_book"]
 
 
@@ -118,7 +119,7 @@ def table(*rows: tuple[str | None, float, float | None, str, str | None]) -> pl.
 
 def test_a_gap_is_read_as_it_was_last_told() -> None:
     told = table(("A-B", 1, None, "killed", None), ("A-C", 1, 2, "killed", None), ("A-B", 1, 9, "killed", None))
-    found = latest(told.lazy(), "channel", "pair", "from").collect()
+    found = schema.latest("gap", told.lazy()).collect()
     assert found.select("pair", "to").rows() == [("A-B", at(9)), ("A-C", at(2))]
 
 

@@ -6,11 +6,10 @@ import pytest
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
-from coin_platform.model import BookUpdate, Channel, Kind, Pair, Subscribed
+from coin_platform.model import BookUpdate, Cause, Channel, Kind, Pair, Subscribed
 from coin_platform.records import Checkpoint, Facts, Header, Record
 from coin_platform.tables.dataframes import Batch, batch
-from coin_platform.tables.gap_table import Fault, Gaps
-from coin_platform.tables.orderbook import FaultKind
+from coin_platform.tables.gap_table import Gaps, StoredFault
 from coin_platform.tables.transform import FrameOutcome, Transform
 from tests.kit.log import TIME, conserves
 from tests.kit.recordings import frames
@@ -73,7 +72,7 @@ class Books:
 
     def gaps(self, found: Batch) -> list[Any]:
         gaps = Gaps(self.source, None)
-        faults = [Fault(offset, str(pair), *rest) for offset, (pair, *rest) in found.transform.faults]
+        faults = [StoredFault(offset, str(pair), *rest) for offset, (pair, *rest) in found.transform.faults]
         gaps.read(self.records, found.rows, faults)
         return gaps.table().rows(named=True)
 
@@ -94,8 +93,8 @@ def test_R4_after_a_frame_that_cannot_be_read_no_row_is_told_until_the_exchange_
     offsets = set(found.rows["offset"])
     assert not [offset for offset in offsets if dead <= offset < again]
     assert [offset for offset in offsets if offset < dead] and [offset for offset in offsets if offset >= again]
-    faults = [(offset, fault) for offset, fault in found.transform.faults if fault.kind is not FaultKind.NO_BOOK]
-    assert {(offset, fault.kind) for offset, fault in faults} == {(dead, FaultKind.UNREADABLE)}
+    faults = [(offset, fault) for offset, fault in found.transform.faults if fault.cause is not Cause.NO_BOOK]
+    assert {(offset, fault.cause) for offset, fault in faults} == {(dead, Cause.UNREADABLE)}
     assert {str(fault.pair) for _, fault in faults} == set(books.names)
     assert found.counts["frames_invalid"] > 0 and conserves(found)
     gaps = {gap["pair"]: gap for gap in books.gaps(found) if gap["cause"] == "unreadable"}
@@ -124,8 +123,8 @@ def test_R4_after_frames_that_never_reached_the_log_a_checkpoint_of_the_collecto
     offsets = set(found.rows["offset"])
     assert not [offset for offset in offsets if first <= offset < again]
     assert [offset for offset in offsets if offset >= again]
-    faults = [(offset, fault) for offset, fault in found.transform.faults if fault.kind is not FaultKind.NO_BOOK]
-    assert {(offset, fault.kind) for offset, fault in faults} == {(first, FaultKind.LOST_FRAMES)}
+    faults = [(offset, fault) for offset, fault in found.transform.faults if fault.cause is not Cause.NO_BOOK]
+    assert {(offset, fault.cause) for offset, fault in faults} == {(first, Cause.LOST_FRAMES)}
     assert found.counts["missing"] == 3 and conserves(found)
     assert {gap["pair"] for gap in books.gaps(found) if gap["cause"] == "lost_frames"} == set(books.names)
 
@@ -140,7 +139,7 @@ def test_R4_a_book_that_a_checkpoint_has_shown_after_the_hole_is_trusted(exchang
     again = len(books.records)
     books.say(*books.payloads[cut + 1 :])
     found = books.batch()
-    assert FaultKind.LOST_FRAMES not in {fault.kind for _, fault in found.transform.faults}
+    assert Cause.LOST_FRAMES not in {fault.cause for _, fault in found.transform.faults}
     assert found.rows["offset"].max() == len(books.records) - 1 and again in set(found.rows["offset"])
 
 
@@ -154,7 +153,7 @@ def test_R4_a_loss_of_the_window_before_is_its_fault_and_a_closed_connection_tak
     start = len(books.records)
     books.say(*books.payloads[cut + 3 : cut + 6])
     found = books.batch(start)
-    assert {fault.kind for _, fault in found.transform.faults} <= {FaultKind.NO_BOOK}
+    assert {fault.cause for _, fault in found.transform.faults} <= {Cause.NO_BOOK}
     assert found.rows.is_empty() and found.counts["frames_dead"] == 0
     books.own(Kind.CLOSED)
     books.own(Kind.OPENED)
@@ -186,7 +185,7 @@ def test_R4_a_connection_whose_pairs_no_record_tells_loses_all_its_books(exchang
     books = Books(exchange)
     del books.records[0]
     books.say(*books.payloads[: books.middle], b"{half")
-    faults = [fault for _, fault in books.batch().transform.faults if fault.kind is FaultKind.UNREADABLE]
+    faults = [fault for _, fault in books.batch().transform.faults if fault.cause is Cause.UNREADABLE]
     assert [str(fault.pair) for fault in faults] == books.names
 
 
@@ -198,7 +197,7 @@ def test_R4_where_numbers_prove_the_books_an_unreadable_frame_costs_none_of_them
     plain.say(*books.payloads)
     books.say(*books.payloads[:cut], b"{half", *books.payloads[cut:])
     found = books.batch()
-    assert FaultKind.UNREADABLE not in {fault.kind for _, fault in found.transform.faults}
+    assert Cause.UNREADABLE not in {fault.cause for _, fault in found.transform.faults}
     assert found.rows.height == plain.batch().rows.height
 
 
@@ -226,6 +225,6 @@ def test_R1_R4_a_change_that_our_code_fails_on_costs_the_book_until_a_checkpoint
     rows = [row for record in books.records for row in transform.feed(record)]
     assert [letter.record.offset for letter in transform.dead] == [dead]
     assert transform.frames[FrameOutcome.DEAD] == 1
-    assert {fault.kind for offset, fault in transform.faults if offset == dead} == {FaultKind.UNREADABLE}
+    assert {fault.cause for offset, fault in transform.faults if offset == dead} == {Cause.UNREADABLE}
     offsets = [row.offset for row in rows]
     assert dead not in offsets and len(books.records) - 1 in offsets

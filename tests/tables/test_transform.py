@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
-from coin_platform.model import BookUpdate, Channel, Kind, Pair, Subscribed, Ticker
+from coin_platform.model import BookUpdate, Cause, Channel, Kind, Pair, Subscribed, Ticker
 from coin_platform.records import Checkpoint, Facts, Header, Record
 from coin_platform.tables import quality, schema, ticker
 from coin_platform.tables.dataframes import batch
-from coin_platform.tables.orderbook import FaultKind, spread
+from coin_platform.tables.orderbook import spread
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import raw_topic
 from tests.kit.log import TIME, conserves, log, own, recorded
@@ -91,7 +91,7 @@ def test_a_window_that_starts_from_a_checkpoint_gives_the_same_rows() -> None:
     transform = Transform(KRAKEN)
     for record in whole[:600]:
         transform.feed(record)
-    [book] = transform.books._books["c"].values()
+    [book] = transform.books.shelf("c").values()
     checkpoint = own(599, Kind.CHECKPOINT, Facts(book=Checkpoint.of(book.snapshot(Pair("ETH", "USD")))))
     result = batch(KRAKEN, [checkpoint, *whole[600:]], 600)
     assert result.rows.equals(wanted)
@@ -106,12 +106,12 @@ def test_a_book_that_is_not_the_collector_s_is_a_fault_that_names_the_pair() -> 
     transform = Transform(OKX)
     for record in whole[:50]:
         transform.feed(record)
-    [book] = transform.books._books["c"].values()
+    [book] = transform.books.shelf("c").values()
     right = Checkpoint.of(book.snapshot(Pair("BTC", "USDT")))
     wrong = msgspec.structs.replace(right, sequence=1)
     transform.feed(own(50, Kind.CHECKPOINT, Facts(book=wrong)))
     [(offset, fault)] = transform.faults
-    assert (offset, fault.kind, fault.pair) == (50, FaultKind.CHECKPOINT, Pair("BTC", "USDT"))
+    assert (offset, fault.cause, fault.pair) == (50, Cause.CHECKPOINT, Pair("BTC", "USDT"))
 
 
 def test_a_lost_message_ends_the_rows_of_its_pair_until_the_next_snapshot() -> None:
@@ -131,7 +131,7 @@ def test_a_book_that_nothing_begins_is_told_once_in_each_window() -> None:
     for start in (0, 20):
         found = batch(OKX, changes, start)
         [(offset, fault)] = found.transform.faults
-        assert (offset, fault.kind) == (max(1, start), FaultKind.NO_BOOK)
+        assert (offset, fault.cause) == (max(1, start), Cause.NO_BOOK)
         assert found.counts["faults"] == 0 < found.counts["frames_invalid"]
 
 
