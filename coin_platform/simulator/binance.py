@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from coin_platform.exchanges.binance import STREAMS
+from coin_platform.exchanges.binance import STREAM_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import DAY, MINUTE, Bar, Deal, Listing
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, taker
@@ -41,7 +41,7 @@ REST_CANDLE = (
 )
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 UNKNOWN = Answer('{"code":-1121,"msg":"Invalid symbol."}', 400)
-CHANNELS = {name: channel for channel, name in STREAMS.items()}
+CHANNELS = {name: channel for channel, name in STREAM_NAMES.items()}
 
 
 class Binance(Venue):
@@ -85,7 +85,7 @@ class Binance(Venue):
             case Channel.CANDLE:
                 bars = filter(None, (listing.closed, listing.minutes[-1]))
                 rows = [_candle(CANDLE, listing, bar, self._head(listing, time)) for bar in bars]
-        stream = f"{self.exchange.symbol(listing.pair).lower()}@{STREAMS[channel]}"
+        stream = f"{self.exchange.symbol(listing.pair).lower()}@{STREAM_NAMES[channel]}"
         for row in rows:
             yield Out(DATA.format(stream=stream, row=row))
 
