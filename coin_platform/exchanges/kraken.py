@@ -1,10 +1,12 @@
-"""Kraken spot, WebSocket v2: books proved by checksum. https://docs.kraken.com/exchange/guides/websockets/book-checksum-v2"""
+"""Kraken spot, WebSocket v2: what we send, and what its messages mean. https://docs.kraken.com/exchange/api-reference"""
+
+from __future__ import annotations
 
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -43,165 +45,11 @@ from coin_platform.model import (
     Trade,
 )
 
-Text = TypeVar("Text")
+Entry = TypeVar("Entry")
 
-DEPTHS = (10, 25, 100, 500, 1000)  # what can be subscribed
+DEPTHS = (10, 25, 100, 500, 1000)  # levels a side that can be subscribed
 DEPTH = 100
-MOST_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
-OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}  # of REST and WebSocket v1
-# Of symbols without a separator, which only recordings of REST hold. USDTZUSD could be USDTZ-USD: it is no symbol here.
-REST_QUOTES = (
-    *("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH"),
-    *("ZUSD", "ZEUR", "ZGBP", "ZJPY", "ZCAD", "ZAUD", "XXBT", "XETH"),
-)
-OLDEST = "XBT|XDG|ETH|ETC|LTC|XRP|XLM|XMR|ZEC|REP|MLN|EUR|USD|GBP|CAD|JPY|AUD"
-OLDEST_SYMBOL = re.compile(rf"[XZ]({OLDEST})[XZ]({OLDEST})")
-
-
-class Result(msgspec.Struct):
-    channel: str = ""
-    symbol: str = ""
-    depth: int | None = None
-
-
-class Head(msgspec.Struct):
-    channel: str = ""  # "book" | "ticker" | "trade" | "ohlc" | "instrument" | "heartbeat" | "status"
-    type: str = ""  # "snapshot" | "update"
-    method: str = ""  # "subscribe" | "unsubscribe" | "pong"
-    success: bool | None = None
-    result: Result | None = None
-    error: str = ""
-    symbol: str = ""
-    req_id: int | None = None
-
-
-class TickerRow(msgspec.Struct):
-    symbol: str  # "BTC/USD"
-    last: msgspec.Raw = ABSENT  # tokenized pairs without a trade send none
-    bid: msgspec.Raw = ABSENT
-    bid_qty: msgspec.Raw = ABSENT
-    ask: msgspec.Raw = ABSENT
-    ask_qty: msgspec.Raw = ABSENT
-    volume: msgspec.Raw = ABSENT  # base, 24 h
-    high: msgspec.Raw = ABSENT  # 24 h
-    low: msgspec.Raw = ABSENT
-    change: msgspec.Raw = ABSENT  # 24 h; change_pct is in percent with 2 digits: not used
-    timestamp: str = ""  # "2026-09-25T17:48:26.844359Z", missing in old messages
-
-
-class BookLevel(msgspec.Struct):
-    price: Decimal  # a JSON number whose every digit counts: 63000.0
-    qty: Decimal  # 0.02506000
-
-
-class BookRow(msgspec.Struct):
-    symbol: str
-    checksum: int  # in every message: without it the book would prove nothing
-    bids: list[BookLevel] = []
-    asks: list[BookLevel] = []
-    timestamp: str = ""
-
-
-class TradeRow(msgspec.Struct):
-    symbol: str
-    side: Side  # the taker's
-    price: float
-    qty: float
-    trade_id: int
-    timestamp: str
-
-
-class CandleRow(msgspec.Struct):
-    symbol: str
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    vwap: float
-    interval_begin: str  # "2026-09-10T00:00:00.000000000Z"
-    interval: int  # minutes
-
-
-class Tickers(msgspec.Struct):
-    data: list[TickerRow]
-
-
-class Books(msgspec.Struct):
-    data: list[BookRow]
-
-
-class Trades(msgspec.Struct):
-    data: list[TradeRow]
-
-
-class Candles(msgspec.Struct):
-    data: list[CandleRow]
-
-
-class RestTicker(msgspec.Struct):
-    a: list[str | None] | None = None  # best ask: price, whole lot, size
-    b: list[str | None] | None = None
-    c: list[msgspec.Raw] | None = None  # last: price, size
-    v: list[str | None] | None = None  # base volume: today, 24 h
-    h: list[str | None] | None = None
-    l: list[str | None] | None = None  # noqa: E741
-    o: str | None = None  # open of the UTC day
-
-
-class RestLevel(msgspec.Struct, array_like=True):
-    price: float
-    size: float
-
-
-class RestBook(msgspec.Struct):
-    asks: list[RestLevel]
-    bids: list[RestLevel]
-
-
-class RestTrade(msgspec.Struct, array_like=True):
-    price: float
-    size: float
-    time: float  # seconds
-    side: str  # "b" | "s"
-    _kind: str
-    _other: str
-    id: int
-
-
-class RestCandle(msgspec.Struct, array_like=True):
-    time: int  # seconds
-    open: float
-    high: float
-    low: float
-    close: float
-    vwap: float
-    volume: float
-
-
-class RestMarket(msgspec.Struct):
-    wsname: str | None = None  # "XBT/USD"
-    status: str | None = "online"
-
-
-class Answer(msgspec.Struct):
-    error: list[str] = []  # comes with HTTP 200
-    result: dict[str, msgspec.Raw] | None = None  # keyed by Kraken's own name, whatever was asked for
-
-
-decode_head = msgspec.json.Decoder(Head).decode
-decode_tickers = msgspec.json.Decoder(Tickers).decode
-decode_books = msgspec.json.Decoder(Books).decode
-decode_trades = msgspec.json.Decoder(Trades).decode
-decode_candles = msgspec.json.Decoder(Candles).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
-decode_rest_ticker = msgspec.json.Decoder(RestTicker).decode
-decode_rest_book = msgspec.json.Decoder(RestBook, strict=False).decode
-decode_rest_trades = msgspec.json.Decoder(list[RestTrade], strict=False).decode
-decode_rest_candles = msgspec.json.Decoder(list[RestCandle], strict=False).decode
-decode_rest_market = msgspec.json.Decoder(RestMarket).decode
-
-NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "book", Channel.TRADE: "trade", Channel.CANDLE: "ohlc"}
+CHANNEL_NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "book", Channel.TRADE: "trade", Channel.CANDLE: "ohlc"}
 OPTIONS: dict[Channel, dict[str, object]] = {
     Channel.TICKER: {"event_trigger": "bbo"},
     Channel.ORDERBOOK: {"depth": DEPTH},
@@ -210,7 +58,20 @@ OPTIONS: dict[Channel, dict[str, object]] = {
 
 
 class Kraken(Exchange):
-    """Kraken: no sequence, but a checksum over the best ten levels in every message."""
+    """Kraken: changes of a book have no number, but every message has a checksum of the best ten levels.
+
+    How a local book is kept (https://docs.kraken.com/exchange/guides/websockets/book-checksum-v2):
+
+    1. A snapshot replaces the book. A change applies its levels in their order: sizes are absolute, and size 0 deletes.
+    2. After each message each side is cut to the subscribed depth. A level that falls out is not deleted by a message,
+       and is sent again when it comes back.
+    3. The checksum's text is the ten best asks, then the ten best bids, best first. Each level is the digits of its
+       price and of its size as they were sent, without the point and without leading zeros.
+    4. The checksum is the CRC32 of that text.
+    5. A wrong checksum is the only sign of a lost message: the pair is subscribed anew.
+
+    `Book` follows rules 1 and 2 by the depth of the snapshot, `_text_level` and `checksum` follow rules 3 and 4.
+    """
 
     name = "kraken"
     title = "Kraken"
@@ -219,14 +80,22 @@ class Kraken(Exchange):
     quote = "USD"
     channels = frozenset(Channel)
     proof = Proof.CHECKSUM
-    depth = DEPTH
     ws_url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
-    # 150 connections in 10 minutes; requests about 1/s; no limit of subscriptions is published
+    depth = DEPTH
+    has_deltas = True
+    ping = '{"method":"ping"}'
+    ping_every = 5.0
+    silence_seconds = 15.0  # a heartbeat comes every second
+
+    # Limits: 150 connections in 10 minutes, REST requests about 1/s. No limit of subscriptions is published. A ban by
+    # Cloudflare lasts 10 minutes.
     limits = Limits(messages_per_second=5, connects_per_minute=7, requests_per_second=0.5)
-    ban_seconds = 600.0  # Cloudflare: 10 minutes
-    # https://docs.kraken.com/api/docs/guides/spot-errors; a lockout lasts 15 minutes. In maintenance one may ask
-    # once in 5 seconds. `EService:Throttled` tells when it ends.
+    ban_seconds = 600.0
+
+    # https://docs.kraken.com/api/docs/guides/spot-errors
+    # 1. A lockout lasts 15 minutes.
+    # 2. In maintenance one request in 5 seconds is allowed. `EService:Throttled` names its end.
     refusal_rules = (
         RefusalRule(r"currency pair not|(unknown|invalid) asset pair|symbol\S* not (found|supported)", Refusal.FINAL),
         RefusalRule(r"EGeneral:Temporary lockout", is_rate_limit=True, ban_seconds=900.0),
@@ -236,20 +105,15 @@ class Kraken(Exchange):
             r"unavailable on this endpoint|ESession:|EAuth|EAPI:Invalid|EGeneral:Permission denied", Refusal.CONNECTION
         ),
     )
-    ping = '{"method":"ping"}'
-    ping_every = 5.0
-    silence_seconds = 15.0  # a heartbeat comes every second
-    has_deltas = True
 
     def symbol(self, pair: Pair) -> str:
         return f"{pair.base}/{pair.quote}"
 
     def pair(self, symbol: str) -> Pair:
         base, slash, quote = symbol.partition("/")
-        if not slash:  # REST's own names: XBTUSDT, XXBTZUSD
-            oldest = OLDEST_SYMBOL.fullmatch(symbol)
-            base, quote = oldest.groups() if oldest else split_symbol(symbol, REST_QUOTES, {})
-        return Pair.read(f"{OLD_NAMES.get(base, base)}-{OLD_NAMES.get(quote, quote)}")
+        if not slash:
+            base, quote = KrakenOldNames.split(symbol)
+        return Pair.read(f"{KrakenOldNames.current(base)}-{KrakenOldNames.current(quote)}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
         return self._ask("subscribe", channel, pairs, id)
@@ -261,10 +125,10 @@ class Kraken(Exchange):
         options = OPTIONS.get(channel, {})
         if method == "unsubscribe" and channel is Channel.TICKER:
             options = {}
-        for number_, some in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
-            params = {"channel": NAMES[channel], "symbol": [self.symbol(pair) for pair in some], **options}
-            body = {"method": method, "params": params, "req_id": number_}
-            yield Request(msgspec.json.encode(body).decode(), some, number_)
+        for request_id, asked in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
+            params = {"channel": CHANNEL_NAMES[channel], "symbol": [self.symbol(pair) for pair in asked], **options}
+            body = {"method": method, "params": params, "req_id": request_id}
+            yield Request(msgspec.json.encode(body).decode(), asked, request_id)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -291,11 +155,11 @@ class Kraken(Exchange):
             case unknown:
                 raise ValueError(f"channel {unknown!r} is not known")
 
-    def _answer(self, frame: Frame, head: Head) -> Event:
+    def _answer(self, frame: Frame, head: KrakenHead) -> Event:
         symbol = head.symbol or (head.result.symbol if head.result is not None else "")
         pair = self.pair(symbol) if symbol else None
         if head.method == "unsubscribe":
-            return Control(name=head.method)  # refused or not: the pair is not subscribed any more
+            return Control(name=head.method)  # refused or not, the pair is not subscribed any more
         if head.error or head.success is False:
             return self.refused(frame, head.error, pair=pair, request=head.req_id)
         if head.method == "subscribe":
@@ -341,7 +205,7 @@ class Kraken(Exchange):
         )
 
     def read_ban_in_body(self, body: bytes, time: Microseconds) -> float | None:
-        """`EService:Throttled: 1796000000` says when it ends, in seconds since 1970."""
+        """Return the length of a ban: `EService:Throttled: 1796000000` names its end, in seconds since 1970."""
         until = re.search(rb"EService:\s?Throttled:\s?\[?(\d{10})\b", body)
         return plausible_ban(int(until[1]) - time / SECOND) if until else None
 
@@ -352,19 +216,19 @@ class Kraken(Exchange):
         answer = decode_answer(payload)
         if answer.error or answer.result is None:
             raise DecodeError(f"kraken: {_reason(answer)}")
-        # keys that end in .d are the dark pool
+        # the dark pool has keys that end in .d
         return [raw for name, raw in answer.result.items() if not name.endswith(".d")]
 
     def market(self, row: msgspec.Raw) -> Pair | None:
-        market = decode_rest_market(row)
+        market = decode_market(row)
         return self.pair(market.wsname) if market.wsname and market.status == "online" else None
 
     def checksum(self, book: Book) -> int | None:
-        """CRC32 of the ten best asks, then bids: digits of price and size without point and leading zeros."""
+        """Return the CRC32 of the ten best asks and the ten best bids: rules 3 and 4."""
         levels = book.asks.top(10) + book.bids.top(10)
         return zlib.crc32("".join(level.text for level in levels if isinstance(level, TextLevel)).encode())
 
-    def _ticker(self, row: TickerRow) -> Ticker:
+    def _ticker(self, row: KrakenTicker) -> Ticker:
         last, change = last_price(row.last), number(row.change)
         return Ticker(
             pair=self.pair(row.symbol),
@@ -381,7 +245,7 @@ class Kraken(Exchange):
             best_ask_size=number(row.ask_qty),
         )
 
-    def _book(self, row: BookRow, *, is_snapshot: bool) -> BookUpdate:
+    def _book(self, row: KrakenBook, *, is_snapshot: bool) -> BookUpdate:
         bids: list[Level] = [_text_level(level) for level in row.bids]
         asks: list[Level] = [_text_level(level) for level in row.asks]
         size = max(len(bids), len(asks))
@@ -395,7 +259,7 @@ class Kraken(Exchange):
             depth=next((depth for depth in DEPTHS if depth >= size), None) if is_snapshot else None,
         )
 
-    def _trade(self, row: TradeRow) -> Trade:
+    def _trade(self, row: KrakenTrade) -> Trade:
         return Trade(
             pair=self.pair(row.symbol),
             exchange_time=from_rfc3339(row.timestamp) or 0,
@@ -405,7 +269,7 @@ class Kraken(Exchange):
             side=row.side,
         )
 
-    def _candle(self, row: CandleRow) -> Candle:
+    def _candle(self, row: KrakenCandle) -> Candle:
         return Candle(
             pair=self.pair(row.symbol),
             open_time=from_rfc3339(row.interval_begin) or 0,
@@ -416,8 +280,8 @@ class Kraken(Exchange):
             volume=row.volume,
         )
 
-    def _rest_ticker(self, pair: Pair, row: RestTicker) -> Ticker:
-        if row == RestTicker():
+    def _rest_ticker(self, pair: Pair, row: KrakenRestTicker) -> Ticker:
+        if row == KrakenRestTicker():
             raise ValueError("neither a price nor a quote: no ticker")
         return Ticker(
             pair=pair,
@@ -433,7 +297,7 @@ class Kraken(Exchange):
             best_ask_size=number(_entry((row.a or [])[1:], -1)),
         )
 
-    def _rest_trade(self, pair: Pair, row: RestTrade) -> Trade:
+    def _rest_trade(self, pair: Pair, row: KrakenRestTrade) -> Trade:
         return Trade(
             pair=pair,
             exchange_time=round(row.time * SECOND),
@@ -443,7 +307,7 @@ class Kraken(Exchange):
             side={"b": Side.BUY, "s": Side.SELL}.get(row.side),
         )
 
-    def _rest_candle(self, pair: Pair, row: RestCandle) -> Candle:
+    def _rest_candle(self, pair: Pair, row: KrakenRestCandle) -> Candle:
         return Candle(
             pair=pair,
             open_time=row.time * SECOND,
@@ -455,18 +319,190 @@ class Kraken(Exchange):
         )
 
 
-def _entry(texts: Sequence[Text] | None, index: int) -> Text | None:
+def _entry(texts: Sequence[Entry] | None, index: int) -> Entry | None:
     """Return an entry of a list; None where the list is missing or shorter."""
     return texts[index] if texts and index < len(texts) else None
 
 
-def _reason(answer: Answer) -> str:
+def _reason(answer: KrakenAnswer) -> str:
     return ", ".join(answer.error) or "no result"
 
 
-def _text_level(level: BookLevel) -> TextLevel:
-    if max(abs(level.price.adjusted()), abs(level.qty.adjusted())) > MOST_DIGITS:
+def _text_level(level: KrakenLevel) -> TextLevel:
+    """Return a level with its text for the checksum: rule 3."""
+    if max(abs(level.price.adjusted()), abs(level.qty.adjusted())) > MAX_DIGITS:
         raise ValueError(f"level {level.price} x {level.qty} cannot be")
-    # `str` would write 1E-7: the checksum wants the digits as they came
+    # `str` would write 1E-7, and the checksum needs the digits as they came.
     digits = [f"{value:f}".replace(".", "").lstrip("0") for value in (level.price, level.qty)]
     return TextLevel(float(level.price), float(level.qty), "".join(digits))
+
+
+class KrakenOldNames:
+    """The names of REST and of WebSocket v1: their spellings of currencies, and symbols without a separator."""
+
+    CURRENT: ClassVar[dict[str, str]] = {"XBT": "BTC", "XDG": "DOGE"}
+    # Only addresses of recorded REST answers have such symbols. USDTZUSD could be USDTZ-USD: it is no symbol here.
+    QUOTES = (
+        *("USDT", "USDC", "USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "XBT", "ETH"),
+        *("ZUSD", "ZEUR", "ZGBP", "ZJPY", "ZCAD", "ZAUD", "XXBT", "XETH"),
+    )
+    OLDEST = "XBT|XDG|ETH|ETC|LTC|XRP|XLM|XMR|ZEC|REP|MLN|EUR|USD|GBP|CAD|JPY|AUD"
+    OLDEST_SYMBOL = re.compile(rf"[XZ]({OLDEST})[XZ]({OLDEST})")
+
+    @classmethod
+    def current(cls, currency: str) -> str:
+        """Return the name that a currency has today."""
+        return cls.CURRENT.get(currency, currency)
+
+    @classmethod
+    def split(cls, symbol: str) -> Sequence[str]:
+        """Return base and quote of a symbol like `XBTUSDT` or `XXBTZUSD`. Raises `UnknownPair`."""
+        oldest = cls.OLDEST_SYMBOL.fullmatch(symbol)
+        return oldest.groups() if oldest else split_symbol(symbol, cls.QUOTES, {})
+
+
+MAX_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
+
+
+class KrakenResult(msgspec.Struct):
+    channel: str = ""
+    symbol: str = ""
+    depth: int | None = None
+
+
+class KrakenHead(msgspec.Struct):
+    channel: str = ""  # "book" | "ticker" | "trade" | "ohlc" | "instrument" | "heartbeat" | "status"
+    type: str = ""  # "snapshot" | "update"
+    method: str = ""  # "subscribe" | "unsubscribe" | "pong"
+    success: bool | None = None
+    result: KrakenResult | None = None
+    error: str = ""
+    symbol: str = ""
+    req_id: int | None = None
+
+
+class KrakenTicker(msgspec.Struct):
+    symbol: str  # "BTC/USD"
+    last: msgspec.Raw = ABSENT  # tokenized pairs without a trade send none
+    bid: msgspec.Raw = ABSENT
+    bid_qty: msgspec.Raw = ABSENT
+    ask: msgspec.Raw = ABSENT
+    ask_qty: msgspec.Raw = ABSENT
+    volume: msgspec.Raw = ABSENT  # base, 24 h
+    high: msgspec.Raw = ABSENT  # 24 h
+    low: msgspec.Raw = ABSENT
+    change: msgspec.Raw = ABSENT  # 24 h; change_pct is in percent with 2 digits: not used
+    timestamp: str = ""  # "2026-09-25T17:48:26.844359Z", missing in old messages
+
+
+class KrakenLevel(msgspec.Struct):
+    price: Decimal  # a JSON number whose every digit counts: 63000.0
+    qty: Decimal  # 0.02506000
+
+
+class KrakenBook(msgspec.Struct):
+    symbol: str
+    checksum: int  # in every message: without it the book would prove nothing
+    bids: list[KrakenLevel] = []
+    asks: list[KrakenLevel] = []
+    timestamp: str = ""
+
+
+class KrakenTrade(msgspec.Struct):
+    symbol: str
+    side: Side  # the taker's
+    price: float
+    qty: float
+    trade_id: int
+    timestamp: str
+
+
+class KrakenCandle(msgspec.Struct):
+    symbol: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    vwap: float
+    interval_begin: str  # "2026-09-10T00:00:00.000000000Z"
+    interval: int  # minutes
+
+
+class KrakenTickers(msgspec.Struct):
+    data: list[KrakenTicker]
+
+
+class KrakenBooks(msgspec.Struct):
+    data: list[KrakenBook]
+
+
+class KrakenTrades(msgspec.Struct):
+    data: list[KrakenTrade]
+
+
+class KrakenCandles(msgspec.Struct):
+    data: list[KrakenCandle]
+
+
+class KrakenRestTicker(msgspec.Struct):
+    a: list[str | None] | None = None  # best ask: price, whole lot, size
+    b: list[str | None] | None = None
+    c: list[msgspec.Raw] | None = None  # last: price, size
+    v: list[str | None] | None = None  # base volume: today, 24 h
+    h: list[str | None] | None = None
+    l: list[str | None] | None = None  # noqa: E741
+    o: str | None = None  # open of the UTC day
+
+
+class KrakenRestLevel(msgspec.Struct, array_like=True):
+    price: float
+    size: float
+
+
+class KrakenRestBook(msgspec.Struct):
+    asks: list[KrakenRestLevel]
+    bids: list[KrakenRestLevel]
+
+
+class KrakenRestTrade(msgspec.Struct, array_like=True):
+    price: float
+    size: float
+    time: float  # seconds
+    side: str  # "b" | "s"
+    _kind: str
+    _other: str
+    id: int
+
+
+class KrakenRestCandle(msgspec.Struct, array_like=True):
+    time: int  # seconds
+    open: float
+    high: float
+    low: float
+    close: float
+    vwap: float
+    volume: float
+
+
+class KrakenMarket(msgspec.Struct):
+    wsname: str | None = None  # "XBT/USD"
+    status: str | None = "online"
+
+
+class KrakenAnswer(msgspec.Struct):
+    error: list[str] = []  # comes with HTTP 200
+    result: dict[str, msgspec.Raw] | None = None  # keyed by Kraken's own name, whatever was asked for
+
+
+decode_head = msgspec.json.Decoder(KrakenHead).decode
+decode_tickers = msgspec.json.Decoder(KrakenTickers).decode
+decode_books = msgspec.json.Decoder(KrakenBooks).decode
+decode_trades = msgspec.json.Decoder(KrakenTrades).decode
+decode_candles = msgspec.json.Decoder(KrakenCandles).decode
+decode_answer = msgspec.json.Decoder(KrakenAnswer).decode
+decode_rest_ticker = msgspec.json.Decoder(KrakenRestTicker).decode
+decode_rest_book = msgspec.json.Decoder(KrakenRestBook, strict=False).decode
+decode_rest_trades = msgspec.json.Decoder(list[KrakenRestTrade], strict=False).decode
+decode_rest_candles = msgspec.json.Decoder(list[KrakenRestCandle], strict=False).decode
+decode_market = msgspec.json.Decoder(KrakenMarket).decode

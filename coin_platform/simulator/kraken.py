@@ -4,7 +4,7 @@ import json
 import zlib
 from collections.abc import Iterator
 
-from coin_platform.exchanges.kraken import NAMES
+from coin_platform.exchanges.kraken import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
 from coin_platform.simulator.market import MINUTE, Bar, Listing, Market
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, rfc3339
@@ -34,7 +34,7 @@ CANDLE = (
     '"timestamp":"{end}"}}]}}'
 )
 HEARTBEAT = control('{"channel":"heartbeat"}')
-CHANNELS = {name: channel for channel, name in NAMES.items()}
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
 class Kraken(Venue):
