@@ -1,4 +1,6 @@
-"""Coinbase Exchange: whole books and changes without numbers. https://docs.cdp.coinbase.com/exchange/websocket-feed/channels"""
+"""Coinbase Exchange: what we send, and what its messages mean. https://docs.cdp.coinbase.com/exchange/websocket-feed"""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
@@ -38,137 +40,49 @@ from coin_platform.model import (
     Trade,
 )
 
-
-class Subscription(msgspec.Struct):
-    name: str  # "ticker"
-    product_ids: list[str] = []
-
-
-class Head(msgspec.Struct):
-    type: str  # "ticker" | "snapshot" | "l2update" | "match" | "subscriptions" | "heartbeat" | "error" ...
-    channels: list[Subscription] = []
-    message: str = ""
-    reason: str = ""
-
-
-class TickerRow(msgspec.Struct):
-    product_id: str  # "BTC-USD"
-    price: msgspec.Raw = ABSENT
-    time: str | None = None  # "2026-08-02T03:35:51.660084Z"
-    open_24h: str | None = None
-    high_24h: str | None = None
-    low_24h: str | None = None
-    volume_24h: str | None = None
-    best_bid: str | None = None
-    best_bid_size: str | None = None  # the sizes since 2022
-    best_ask: str | None = None
-    best_ask_size: str | None = None
-
-
-class BookRow(msgspec.Struct):
-    bids: list[Level]  # ["37209.96", "0.04016376"]: price, size; on REST also the number of orders
-    asks: list[Level]
-    product_id: str = ""
-    time: str = ""
-
-
-class TextRow(msgspec.Struct):
-    """The same before its numbers are read."""
-
-    bids: list[list[str | int]]
-    asks: list[list[str | int]]
-    product_id: str = ""
-    time: str = ""
-
-
-class Change(msgspec.Struct, array_like=True):
-    side: Side  # "buy": a bid
-    price: float
-    size: float  # 0 deletes
-
-
-class ChangeRow(msgspec.Struct):
-    product_id: str
-    changes: list[Change]
-    time: str = ""
-
-
-class TradeRow(msgspec.Struct):
-    trade_id: int
-    price: float
-    size: float
-    side: Side  # the maker's, other than that of a ticker
-    time: str
-    product_id: str = ""
-
-
-class RestTicker(msgspec.Struct):
-    price: msgspec.Raw = ABSENT
-    time: str | None = None  # six or nine digits behind the point
-    bid: str | None = None
-    ask: str | None = None
-    volume: str | None = None  # 24 h, base
-
-
-class RestCandle(msgspec.Struct, array_like=True):
-    time: int  # s
-    low: float
-    high: float
-    open: float
-    close: float
-    volume: float
-
-
-class Error(msgspec.Struct):
-    message: str = ""
-
-
-class Market(msgspec.Struct):
-    id: str
-    status: str | None = None  # "online"
-    trading_disabled: bool | None = None
-
-
-decode_head = msgspec.json.Decoder(Head).decode
-decode_ticker = msgspec.json.Decoder(TickerRow).decode
-decode_book = msgspec.json.Decoder(BookRow, strict=False).decode
-decode_texts = msgspec.json.Decoder(TextRow).decode
-decode_changes = msgspec.json.Decoder(ChangeRow, strict=False).decode
-decode_trade = msgspec.json.Decoder(TradeRow, strict=False).decode
-decode_error = msgspec.json.Decoder(Error).decode
-decode_rest_ticker = msgspec.json.Decoder(RestTicker).decode
-decode_rest_trades = msgspec.json.Decoder(list[TradeRow], strict=False).decode
-decode_rest_candles = msgspec.json.Decoder(list[RestCandle]).decode
-decode_market = msgspec.json.Decoder(Market).decode
-
-NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "level2_batch", Channel.TRADE: "matches"}
-# What a channel is called in the answer: `level2_batch` gets another name there; `level2` is for old recordings.
-ANSWERED = {
+CHANNEL_NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "level2_batch", Channel.TRADE: "matches"}
+# The names of channels in answers. `level2_batch` is called `level2_50` there; `level2` is for old recordings.
+ANSWERED_CHANNELS = {
     "ticker": Channel.TICKER,
     **dict.fromkeys(("level2_50", "level2_batch", "level2"), Channel.ORDERBOOK),
     "matches": Channel.TRADE,
 }
-BAD_PRODUCT = re.compile(r"([\w.]+-[\w.]+) is ")  # "LOOM-USDC is delisted"
-BAD_SIZE = "0.-"  # "0.-10000" was sent once: that level is skipped
-TAKER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}  # by the maker's side
-MOST_PRODUCTS = 2000  # a connection has 50 pairs and 2 channels
+REFUSED_PRODUCT = re.compile(r"([\w.]+-[\w.]+) is ")  # "LOOM-USDC is delisted"
+BAD_SIZE = "0.-"  # "0.-10000" was sent once; such a level is left out
+TAKER_SIDES = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}  # by the maker's side
+MAX_PRODUCTS = 2000  # in one answer; our connections have 50 pairs in 2 channels each
 
 
 class Coinbase(Exchange):
-    """Coinbase: changes of a book bear no numbers, so a lost one cannot be proved."""
+    """Coinbase: changes of a book have neither a number nor a checksum, so nothing proves that none was lost.
+
+    Rules of a connection (https://docs.cdp.coinbase.com/exchange/websocket-feed/channels):
+
+    1. The first request must come within 5 s of the connect. One bad product may refuse the whole request, and a
+       refusal has no number, so we ask for one pair a request.
+    2. Each answer lists everything that is subscribed on the connection.
+    3. `heartbeat` sends a message a second for each product.
+    4. `level2_batch` sends a `snapshot` of all levels, then an `l2update` every 50 ms. Sizes are absolute, and size 0
+       deletes a level.
+    5. `side` of a trade is the maker's side. The taker's side is the other one.
+    6. `last_match` is the trade before the subscription. After a reconnect it may come again, with the same id.
+    """
 
     name = "coinbase"
     title = "Coinbase"
     region = Region.NE
     partition = 2
     quote = "USD"
-    channels = frozenset({Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE})  # candles are on REST only
+    channels = frozenset({Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE})  # candles come over REST only
     proof = Proof.NONE
     ws_url = "wss://ws-feed.exchange.coinbase.com"
     rest_url = "https://api.exchange.coinbase.com"
-    candle_reach_seconds = 299 * 60.0  # of the newest 300 minutes; those without trades are absent, as documented
-    # 8 connections/s, 100 messages/s, 10 REST requests/s. One pair a request: a bad one would refuse the others with
-    # it, and answers have no number by which to tell.
+    has_deltas = True
+    silence_seconds = 15.0  # see rule 3
+    candle_reach_seconds = 299 * 60.0  # the newest 300 minutes; minutes without trades are left out, as documented
+
+    # Limits: 8 connections/s, 100 messages/s and 10 REST requests/s, counted by the second.
+    # https://docs.cdp.coinbase.com/exchange/rest-api/rate-limits
     limits = Limits(
         pairs_per_connection=50,
         pairs_per_request=1,
@@ -176,7 +90,6 @@ class Coinbase(Exchange):
         connects_per_minute=240,
         requests_per_second=5,
     )
-    # Limits are counted by the second: https://docs.cdp.coinbase.com/exchange/rest-api/rate-limits
     refusal_rules = (
         RefusalRule(
             r"is not a valid product|is delisted|\bNotFound\b|invalid product|product not found", Refusal.FINAL
@@ -187,8 +100,6 @@ class Coinbase(Exchange):
             Refusal.CONNECTION,
         ),
     )
-    silence_seconds = 15.0  # a heartbeat comes every second
-    has_deltas = True
 
     def symbol(self, pair: Pair) -> str:
         return str(pair)
@@ -203,10 +114,10 @@ class Coinbase(Exchange):
         return self._ask("unsubscribe", channel, pairs)
 
     def _ask(self, type: str, channel: Channel, pairs: Sequence[Pair]) -> Iterator[Request]:
-        for some in chunks(pairs, self.limits.pairs_per_request):
-            products = [self.symbol(pair) for pair in some]
-            body = {"type": type, "product_ids": products, "channels": [NAMES[channel], "heartbeat"]}
-            yield Request(msgspec.json.encode(body).decode(), some)
+        for asked in chunks(pairs, self.limits.pairs_per_request):
+            products = [self.symbol(pair) for pair in asked]
+            body = {"type": type, "product_ids": products, "channels": [CHANNEL_NAMES[channel], "heartbeat"]}
+            yield Request(msgspec.json.encode(body).decode(), asked)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -214,12 +125,11 @@ class Coinbase(Exchange):
             case "ticker":
                 yield self._ticker(decode_ticker(frame.payload))
             case "snapshot":
-                row = _book_row(frame.payload)
+                row = _read_book(frame.payload)
                 yield _book(self.pair(row.product_id), row)
             case "l2update":
                 yield self._changes(decode_changes(frame.payload))
             case "match" | "last_match":
-                # `last_match` is the trade before the subscription: after a reconnect it may come again, with its id.
                 trade = decode_trade(frame.payload)
                 yield _trade(self.pair(trade.product_id), trade)
             case "subscriptions":
@@ -228,25 +138,25 @@ class Coinbase(Exchange):
                 yield Control(name=f"{head.message}: {head.reason}")
             case "error":
                 reason = f"{head.message}: {head.reason}".strip(": ")
-                yield self.refused(frame, reason, pair=self._named(head.reason))
+                yield self.refused(frame, reason, pair=self._pair_named_in(head.reason))
             case "heartbeat" | "status":
                 yield Control(name=head.type)
             case _:
                 raise ValueError(f"type {head.type!r} is not known")
 
-    def _subscribed(self, channel: Channel, subscriptions: list[Subscription]) -> Iterator[Event]:
-        """Every answer lists all that is subscribed on the connection."""
-        if sum(len(subscription.product_ids) for subscription in subscriptions) > MOST_PRODUCTS:
-            raise ValueError("more subscriptions than anyone has")
+    def _subscribed(self, channel: Channel, subscriptions: list[CoinbaseSubscription]) -> Iterator[Event]:
+        """Yield the pairs of one channel that an answer lists: see rule 2."""
+        if sum(len(subscription.product_ids) for subscription in subscriptions) > MAX_PRODUCTS:
+            raise ValueError("more subscriptions than a connection of ours has")
         yield Control(name="subscriptions")
         for subscription in subscriptions:
-            if ANSWERED.get(subscription.name) is channel:
+            if ANSWERED_CHANNELS.get(subscription.name) is channel:
                 for product in subscription.product_ids:
                     yield Subscribed(pair=self.pair(product))
 
-    def _named(self, reason: str) -> Pair | None:
-        """Return the pair that a refusal names."""
-        product = BAD_PRODUCT.match(reason)
+    def _pair_named_in(self, reason: str) -> Pair | None:
+        """Return the pair that a refusal names; None where it names none."""
+        product = REFUSED_PRODUCT.match(reason)
         try:
             return self.pair(product[1]) if product else None
         except UnknownPair:
@@ -264,7 +174,7 @@ class Coinbase(Exchange):
             case Channel.TICKER:
                 yield _rest_ticker(frame.pair, decode_rest_ticker(frame.payload))
             case Channel.ORDERBOOK:
-                yield _book(frame.pair, _book_row(frame.payload))
+                yield _book(frame.pair, _read_book(frame.payload))
             case Channel.TRADE:
                 for trade in decode_rest_trades(frame.payload):
                     yield _trade(frame.pair, trade)
@@ -273,7 +183,7 @@ class Coinbase(Exchange):
                     yield _candle(frame.pair, candle)
 
     def max_bytes(self, frame: Frame) -> int:
-        """Its whole books alone have all levels, BTC-USD 44,000 (1.2 MB); 3 MiB are read in 50 ms."""
+        """Return more for whole books, which have all levels: BTC-USD 44,000 (1.2 MB). 3 MiB are read in 50 ms."""
         is_whole = frame.kind is Kind.REST or b'"snapshot"' in frame.payload[:100]
         return 3 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().max_bytes(frame)
 
@@ -298,7 +208,7 @@ class Coinbase(Exchange):
         market = decode_market(row)
         return self.pair(market.id) if market.status == "online" and not market.trading_disabled else None
 
-    def _ticker(self, row: TickerRow) -> Ticker:
+    def _ticker(self, row: CoinbaseTicker) -> Ticker:
         opened = price(row.open_24h)
         return Ticker(
             pair=self.pair(row.product_id),
@@ -315,7 +225,7 @@ class Coinbase(Exchange):
             best_ask_size=number(row.best_ask_size),
         )
 
-    def _changes(self, row: ChangeRow) -> BookUpdate:
+    def _changes(self, row: CoinbaseChange) -> BookUpdate:
         return BookUpdate(
             pair=self.pair(row.product_id),
             exchange_time=_time(row.time),
@@ -329,34 +239,34 @@ def _time(text: str | None) -> Microseconds | None:
     return from_rfc3339(text) if text else None
 
 
-def _book_row(payload: bytes) -> BookRow:
+def _read_book(payload: bytes) -> CoinbaseBook:
     if f'"{BAD_SIZE}'.encode() not in payload:
         return decode_book(payload)
-    row = decode_texts(payload)
-    return BookRow(_levels(row.bids), _levels(row.asks), row.product_id, row.time)
+    row = decode_text_book(payload)
+    return CoinbaseBook(_levels(row.bids), _levels(row.asks), row.product_id, row.time)
 
 
 def _levels(rows: list[list[str | int]]) -> list[Level]:
     return [msgspec.convert(row, Level, strict=False) for row in rows if not str(row[1]).startswith(BAD_SIZE)]
 
 
-def _book(pair: Pair, row: BookRow) -> BookUpdate:
+def _book(pair: Pair, row: CoinbaseBook) -> BookUpdate:
     return BookUpdate(pair=pair, exchange_time=_time(row.time), is_snapshot=True, bids=row.bids, asks=row.asks)
 
 
-def _trade(pair: Pair, row: TradeRow) -> Trade:
+def _trade(pair: Pair, row: CoinbaseTrade) -> Trade:
     return Trade(
         pair=pair,
-        exchange_time=from_rfc3339(row.time) or 0,  # no trade is older than 1971: a dead letter
+        exchange_time=from_rfc3339(row.time) or 0,  # a trade without a time becomes a dead letter
         id=str(row.trade_id),
         price=row.price,
         size=row.size,
-        side=TAKER[row.side],
+        side=TAKER_SIDES[row.side],
     )
 
 
-def _rest_ticker(pair: Pair, row: RestTicker) -> Ticker:
-    if row == RestTicker():
+def _rest_ticker(pair: Pair, row: CoinbaseRestTicker) -> Ticker:
+    if row == CoinbaseRestTicker():
         raise ValueError("neither a price nor a quote: no ticker")
     return Ticker(
         pair=pair,
@@ -368,7 +278,7 @@ def _rest_ticker(pair: Pair, row: RestTicker) -> Ticker:
     )
 
 
-def _candle(pair: Pair, row: RestCandle) -> Candle:
+def _candle(pair: Pair, row: CoinbaseCandle) -> Candle:
     return Candle(
         pair=pair,
         open_time=row.time * SECOND,
@@ -378,3 +288,106 @@ def _candle(pair: Pair, row: RestCandle) -> Candle:
         close=row.close,
         volume=row.volume,
     )
+
+
+class CoinbaseSubscription(msgspec.Struct):
+    name: str  # "ticker"
+    product_ids: list[str] = []
+
+
+class CoinbaseHead(msgspec.Struct):
+    type: str  # "ticker" | "snapshot" | "l2update" | "match" | "subscriptions" | "heartbeat" | "error" ...
+    channels: list[CoinbaseSubscription] = []
+    message: str = ""
+    reason: str = ""
+
+
+class CoinbaseTicker(msgspec.Struct):
+    product_id: str  # "BTC-USD"
+    price: msgspec.Raw = ABSENT
+    time: str | None = None  # "2026-08-02T03:35:51.660084Z"
+    open_24h: str | None = None
+    high_24h: str | None = None
+    low_24h: str | None = None
+    volume_24h: str | None = None
+    best_bid: str | None = None
+    best_bid_size: str | None = None  # the sizes since 2022
+    best_ask: str | None = None
+    best_ask_size: str | None = None
+
+
+class CoinbaseBook(msgspec.Struct):
+    bids: list[Level]  # ["37209.96", "0.04016376"]: price, size; on REST also the number of orders
+    asks: list[Level]
+    product_id: str = ""
+    time: str = ""
+
+
+class CoinbaseTextBook(msgspec.Struct):
+    """A whole book whose numbers are not yet read: one of them may be no number."""
+
+    bids: list[list[str | int]]
+    asks: list[list[str | int]]
+    product_id: str = ""
+    time: str = ""
+
+
+class CoinbaseLevelChange(msgspec.Struct, array_like=True):
+    side: Side  # "buy": a bid
+    price: float
+    size: float  # 0 deletes
+
+
+class CoinbaseChange(msgspec.Struct):
+    product_id: str
+    changes: list[CoinbaseLevelChange]
+    time: str = ""
+
+
+class CoinbaseTrade(msgspec.Struct):
+    trade_id: int
+    price: float
+    size: float
+    side: Side  # the maker's: see rule 5
+    time: str
+    product_id: str = ""
+
+
+class CoinbaseRestTicker(msgspec.Struct):
+    price: msgspec.Raw = ABSENT
+    time: str | None = None  # six or nine digits behind the point
+    bid: str | None = None
+    ask: str | None = None
+    volume: str | None = None  # 24 h, base
+
+
+class CoinbaseCandle(msgspec.Struct, array_like=True):
+    time: int  # s
+    low: float
+    high: float
+    open: float
+    close: float
+    volume: float
+
+
+class CoinbaseError(msgspec.Struct):
+    message: str = ""
+
+
+class CoinbaseMarket(msgspec.Struct):
+    id: str
+    status: str | None = None  # "online"
+    trading_disabled: bool | None = None
+
+
+decode_head = msgspec.json.Decoder(CoinbaseHead).decode
+decode_ticker = msgspec.json.Decoder(CoinbaseTicker).decode
+decode_book = msgspec.json.Decoder(CoinbaseBook, strict=False).decode
+decode_text_book = msgspec.json.Decoder(CoinbaseTextBook).decode
+decode_changes = msgspec.json.Decoder(CoinbaseChange, strict=False).decode
+decode_trade = msgspec.json.Decoder(CoinbaseTrade, strict=False).decode
+decode_error = msgspec.json.Decoder(CoinbaseError).decode
+decode_rest_ticker = msgspec.json.Decoder(CoinbaseRestTicker).decode
+decode_rest_trades = msgspec.json.Decoder(list[CoinbaseTrade], strict=False).decode
+decode_rest_candles = msgspec.json.Decoder(list[CoinbaseCandle]).decode
+decode_market = msgspec.json.Decoder(CoinbaseMarket).decode

@@ -49,6 +49,7 @@ Entry = TypeVar("Entry")
 
 DEPTHS = (10, 25, 100, 500, 1000)  # levels a side that can be subscribed
 DEPTH = 100
+MAX_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
 CHANNEL_NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "book", Channel.TRADE: "trade", Channel.CANDLE: "ohlc"}
 OPTIONS: dict[Channel, dict[str, object]] = {
     Channel.TICKER: {"event_trigger": "bbo"},
@@ -359,9 +360,6 @@ class KrakenOldNames:
         """Return base and quote of a symbol like `XBTUSDT` or `XXBTZUSD`. Raises `UnknownPair`."""
         oldest = cls.OLDEST_SYMBOL.fullmatch(symbol)
         return oldest.groups() if oldest else split_symbol(symbol, cls.QUOTES, {})
-
-
-MAX_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
 
 
 class KrakenResult(msgspec.Struct):

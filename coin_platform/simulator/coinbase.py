@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from coin_platform.exchanges.coinbase import NAMES
+from coin_platform.exchanges.coinbase import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
 from coin_platform.simulator.market import Deal, Listing, Market
 from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, rfc3339, short, taker
@@ -32,8 +32,8 @@ HEARTBEAT = '{{"type":"heartbeat","last_trade_id":{trade},"product_id":"{id}","s
 REFUSED = '{{"type":"error","message":"Failed to subscribe","reason":"{id} is not a valid product"}}'
 UNKNOWN = Answer('{"message":"NotFound"}', 404)
 SIDES = {"asks": Side.SELL, "bids": Side.BUY}
-CHANNELS = {name: channel for channel, name in NAMES.items()}
-ANSWERED = NAMES | {Channel.ORDERBOOK: "level2_50"}  # what a channel is called in the answers
+CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
+ANSWERED = CHANNEL_NAMES | {Channel.ORDERBOOK: "level2_50"}  # what a channel is called in the answers
 
 
 class Coinbase(Venue):
