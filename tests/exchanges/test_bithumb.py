@@ -1,4 +1,4 @@
-"""Bithumb: recorded messages and every value they hold, checked by hand."""
+"""Bithumb: its three units of time, its whole books, its refusals and requests."""
 
 import pytest
 
@@ -19,15 +19,11 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from tests.kit.recordings import cut, events, frames, say, spoilt
+from tests.kit.recordings import events, frames, say
+from tests.kit.sequences import updates
 
 BITHUMB = Bithumb()
 BTC_KRW, ETH_KRW = Pair("BTC", "KRW"), Pair("ETH", "KRW")
-
-
-def books(stem: str) -> list[BookUpdate]:
-    """Return the recorded books of one file."""
-    return [event for event in events("bithumb", stem) if isinstance(event, BookUpdate)]
 
 
 def test_what_bithumb_is() -> None:
@@ -60,7 +56,7 @@ def test_what_a_ticker_leaves_out_is_not_known() -> None:
 
 
 def test_a_book_is_timed_in_microseconds() -> None:
-    assert books("orderbook")[2] == BookUpdate(
+    assert updates("bithumb", "orderbook")[2] == BookUpdate(
         pair=ETH_KRW,
         exchange_time=1_790_133_505_546_514,
         is_snapshot=True,
@@ -70,7 +66,7 @@ def test_a_book_is_timed_in_microseconds() -> None:
 
 
 def test_levels_whose_cut_size_is_zero_are_dropped() -> None:
-    book = books("orderbook")[1]
+    book = updates("bithumb", "orderbook")[1]
     assert len(book.bids) == 12  # of 15: 91175000, 91160000 and 91146000 show size 0
     assert len(book.asks) == 14  # of 15: 91234000 does
     assert book.bids[0] == Level(91_171_000, 0.0289)
@@ -87,8 +83,8 @@ def test_padding_of_thin_books_is_no_level() -> None:
     assert (book.pair, book.bids, book.asks) == (Pair("ETH", "BTC"), [], [Level(0.0334, 8.4592)])
 
 
-def test_the_simple_form_says_the_same() -> None:
-    assert books("orderbook")[3] == BookUpdate(
+def test_the_format_simple_has_the_same_values() -> None:
+    assert updates("bithumb", "orderbook")[3] == BookUpdate(
         pair=BTC_KRW,
         exchange_time=None,  # left out of this recording
         is_snapshot=True,
@@ -111,10 +107,10 @@ def test_a_trade_keeps_an_id_that_no_double_can_hold() -> None:
 
 
 def test_a_rest_ticker_nine_hours_ahead_is_set_right() -> None:
-    ahead, true = events("bithumb", "rest_ticker")
+    ahead, right = events("bithumb", "rest_ticker")
     assert ahead == Ticker(
         pair=BTC_KRW,
-        exchange_time=1_785_397_710_156_000,  # 2026-07-30 07:48:30.156 UTC; it says 1785430110156, 16:48:30
+        exchange_time=1_785_397_710_156_000,  # 2026-07-30 07:48:30.156 UTC; the row says 1785430110156, 16:48:30
         last="91171000",
         open_day="92112000",
         high_day="92770000",
@@ -125,7 +121,7 @@ def test_a_rest_ticker_nine_hours_ahead_is_set_right() -> None:
         volume_24h="294.0810771",
         quote_volume_24h="27001571740.8207",
     )
-    assert isinstance(true, Ticker) and true.exchange_time == 1_698_125_744_837_000  # 2023: as it says
+    assert isinstance(right, Ticker) and right.exchange_time == 1_698_125_744_837_000  # of 2023: as the row says
 
 
 def test_a_rest_ticker_that_does_not_tell_its_clock_has_no_time() -> None:
@@ -136,7 +132,7 @@ def test_a_rest_ticker_that_does_not_tell_its_clock_has_no_time() -> None:
 
 
 def test_a_rest_book_is_timed_in_milliseconds_and_was_in_microseconds() -> None:
-    [book] = books("rest_orderbook")
+    [book] = updates("bithumb", "rest_orderbook")
     assert book.exchange_time == 1_785_397_720_965_000
     assert book.bids[0] == Level(91_196_000, 0.0002) and book.asks[0] == Level(91_226_000, 0.0469)
     assert (book.pair, book.is_snapshot, book.last_sequence) == (BTC_KRW, True, None)
@@ -144,19 +140,6 @@ def test_a_rest_book_is_timed_in_milliseconds_and_was_in_microseconds() -> None:
     payload = frames("bithumb", "rest_orderbook")[0].payload.replace(b"1785397720965", b"1785397720965123")
     [former] = say("bithumb", Channel.ORDERBOOK, payload, BTC_KRW)
     assert isinstance(former, BookUpdate) and former.exchange_time == 1_785_397_720_965_123
-
-
-def test_rest_trades() -> None:
-    trades = list(events("bithumb", "rest_trade"))
-    assert len(trades) == 3
-    assert trades[0] == Trade(
-        pair=Pair("ETC", "KRW"),
-        exchange_time=1_785_397_661_964_000,
-        id="17853976619640000",
-        price=9620,
-        size=10.07,
-        side=Side.BUY,
-    )
 
 
 def test_rest_candles_are_minutes_and_nothing_else() -> None:
@@ -175,7 +158,7 @@ def test_rest_candles_are_minutes_and_nothing_else() -> None:
     assert months == [Control(name="candle of another length")] * 3
 
 
-def test_errors_are_refusals_also_with_http_200() -> None:
+def test_errors_with_http_200_are_refusals() -> None:
     assert list(events("bithumb", "control")) == [
         Control(name="pong"),
         Refused(reason="NO_TICKET: 티켓이 존재하지 않거나, 유효하지 않습니다.", refusal=Refusal.CONNECTION),
@@ -224,16 +207,3 @@ def test_addresses_and_markets() -> None:
 def test_symbols_read_both_ways() -> None:
     assert BITHUMB.symbol(Pair("USDT", "KRW")) == "KRW-USDT"
     assert BITHUMB.pair("BTC-ETH") == Pair("ETH", "BTC")
-
-
-@pytest.mark.parametrize("stem", ["ticker", "orderbook", "trade", "rest_ticker", "rest_candle", "error"])
-def test_cut_messages_are_dead_letters_and_spoilt_ones_raise_nothing_else(stem: str) -> None:
-    frame = frames("bithumb", stem)[0]
-    for shorter in cut(frame):
-        with pytest.raises(DecodeError):
-            BITHUMB.decode(shorter)
-    for changed in spoilt(frame):
-        try:
-            BITHUMB.decode(changed)
-        except DecodeError:
-            continue

@@ -1,19 +1,15 @@
-"""Gate.io: recorded messages and every value they hold, checked by hand; its numbered books."""
+"""Gate.io: facts of its tickers, trades and candles, its answers, requests and symbols."""
 
 import msgspec
 import pytest
 
-from coin_platform.book import Applied
-from coin_platform.commands.decode import BookReplay
-from coin_platform.errors import DecodeError, SequenceGap
+from coin_platform.errors import DecodeError
 from coin_platform.exchanges.gateio import Gateio
 from coin_platform.model import (
-    BookUpdate,
     Candle,
     Channel,
     Control,
     Kind,
-    Level,
     Pair,
     Proof,
     Refusal,
@@ -24,14 +20,11 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
-from tests.kit.recordings import cut, events, frames, say, spoilt
-from tests.kit.sequences import folded, sides, updates
+from tests.kit.recordings import events, frames, say
 
 GATEIO = Gateio()
 BTC_USDT, ETH_USDT = Pair("BTC", "USDT"), Pair("ETH", "USDT")
-NOW = 1_611_541_000_999_999
-BRIDGED = [f"book_sequence_{number}" for number in range(1, 5)]
-WHOLE = "book_sequence_5"
+NOW = 1_611_541_000_999_999  # µs
 
 
 def test_what_gateio_is() -> None:
@@ -94,72 +87,6 @@ def test_a_percentage_that_is_no_plain_number_is_a_dead_letter() -> None:
 def test_a_ticker_of_a_pair_that_never_traded_says_nothing() -> None:
     payload = frames("gateio", "ticker")[0].payload.replace(b'"last":"64043.9"', b'"last":"0"')
     assert say("gateio", Channel.TICKER, payload) == [Control(name="ticker without a price")]
-
-
-def test_a_whole_book_of_the_socket_names_its_depth() -> None:
-    assert updates("gateio", "orderbook")[0] == BookUpdate(
-        pair=BTC_USDT,
-        exchange_time=1_754_006_400_261_000,
-        is_snapshot=True,
-        bids=[Level(115_765.1, 0.337839), Level(115_764.2, 0.005), Level(115_763.3, 0.004365)],
-        asks=[Level(115_765.2, 0.631155), Level(115_765.9, 0.001534), Level(115_769.4, 0.005014)],
-        last_sequence=25_847_113_075,
-        depth=400,
-    )
-
-
-def test_changes_leave_out_a_side_that_has_none_and_come_after_the_answer() -> None:
-    whole, answer, change = events("gateio", WHOLE)
-    assert isinstance(whole, BookUpdate)
-    assert (whole.is_snapshot, whole.last_sequence, whole.depth) == (True, 39_106_162_812, 50)
-    assert answer == Subscribed(request=1)
-    assert change == BookUpdate(
-        pair=BTC_USDT,
-        exchange_time=1_786_541_318_151_000,
-        is_snapshot=False,
-        bids=[Level(63_915.2, 0.022796)],
-        asks=[],
-        first_sequence=39_106_162_813,
-        last_sequence=39_106_162_816,
-    )
-
-
-def test_the_older_book_channels() -> None:
-    found = updates("gateio", "orderbook")
-    assert found[4] == BookUpdate(
-        pair=Pair("SAND", "USD"),
-        exchange_time=1_790_133_869_806_000,
-        is_snapshot=False,
-        bids=[],
-        asks=[Level(0.04446, 0.0)],
-        first_sequence=2_448_207,
-        last_sequence=2_448_207,
-    )
-    assert found[5] == BookUpdate(
-        pair=BTC_USDT,
-        exchange_time=1_606_294_781_123_000,
-        is_snapshot=True,  # "full":true
-        bids=[Level(19_137.74, 0.0001), Level(19_088.37, 0.0)],
-        asks=[Level(19_137.75, 0.6135)],
-        last_sequence=48_776_306,
-        depth=100,
-    )
-    whole = found[6]
-    assert (whole.is_snapshot, whole.exchange_time) == (True, 1_606_295_412_123_000)
-    assert (whole.last_sequence, whole.depth) == (48_791_820, 5)
-    assert whole.bids[0] == Level(19_079.55, 0.0195) and whole.asks[-1] == Level(19_083.8, 0.097)
-
-
-def test_prices_that_bear_the_letters_of_a_book_are_no_book() -> None:
-    assert [event for event in events("gateio", "orderbook") if isinstance(event, Control)] == [
-        Control(name="spot.book_ticker")
-    ] * 3
-
-
-def test_changes_without_a_first_number_are_a_dead_letter() -> None:
-    payload = frames("gateio", WHOLE)[2].payload.replace(b'"U":39106162813,', b"")
-    with pytest.raises(DecodeError, match="U is missing"):
-        say("gateio", Channel.ORDERBOOK, payload)
 
 
 def test_trades_are_timed_in_fractions_of_milliseconds() -> None:
@@ -241,7 +168,7 @@ def test_a_reason_that_contains_the_name_of_another_pair_does_not_name_it() -> N
 
 
 @pytest.mark.parametrize("rest", [b'"result":{"status":"fail"}', b'"payload":null,"error":null,"result":null'])
-def test_what_is_not_called_a_success_is_refused(rest: bytes) -> None:
+def test_an_answer_without_success_is_a_refusal(rest: bytes) -> None:
     payload = b'{"time":1,"id":3,"channel":"spot.tickers","event":"subscribe",' + rest + b"}"
     assert say("gateio", Channel.TICKER, payload) == [Refused(reason="0: no success", request=3)]
 
@@ -258,8 +185,8 @@ def test_a_channel_that_is_not_known_is_a_dead_letter() -> None:
 
 
 def test_a_rest_ticker_is_a_list_without_a_time() -> None:
-    found = list(events("gateio", "rest_ticker"))
-    assert found[0] == Ticker(
+    tickers = list(events("gateio", "rest_ticker"))
+    assert tickers[0] == Ticker(
         pair=BTC_USDT,
         last="84053.3",
         high_24h="84938.1",
@@ -272,36 +199,8 @@ def test_a_rest_ticker_is_a_list_without_a_time() -> None:
         best_ask="84050",
         best_ask_size="2.192231",
     )
-    assert isinstance(found[2], Ticker)
-    assert (found[2].pair, found[2].best_bid_size, found[2].best_ask_size) == (ETH_USDT, None, None)
-
-
-def test_a_rest_book_is_of_the_time_of_its_last_change() -> None:
-    book, old = updates("gateio", "rest_orderbook")
-    assert book == BookUpdate(
-        pair=BTC_USDT,
-        exchange_time=1_759_104_757_919_000,
-        is_snapshot=True,
-        bids=[
-            Level(112_095.8, 2.255276),
-            Level(112_095.7, 1.490851),
-            Level(112_095.0, 0.0439),
-            Level(112_094.2, 0.08921),
-            Level(112_092.3, 1.186865),
-        ],
-        asks=[
-            Level(112_095.9, 0.509926),
-            Level(112_096.0, 0.0439),
-            Level(112_097.0, 0.0439),
-            Level(112_097.9, 0.044111),
-            Level(112_098.0, 0.0439),
-        ],
-        last_sequence=27_596_272_445,
-    )
-    assert (old.pair, old.exchange_time, old.last_sequence) == (Pair("HAI", "ETH"), None, 2_691_446)
-    answered = frames("gateio", "rest_orderbook")[0].payload.replace(b',"update":1759104757919', b"")
-    [timed] = say("gateio", Channel.ORDERBOOK, answered, BTC_USDT)
-    assert isinstance(timed, BookUpdate) and timed.exchange_time == 1_759_104_757_920_000
+    assert isinstance(tickers[2], Ticker)
+    assert (tickers[2].pair, tickers[2].best_bid_size, tickers[2].best_ask_size) == (ETH_USDT, None, None)
 
 
 def test_trades_over_rest_write_numbers_as_text() -> None:
@@ -315,7 +214,7 @@ def test_trades_over_rest_write_numbers_as_text() -> None:
     )
 
 
-def test_candles_over_rest_close_before_they_open() -> None:
+def test_candles_over_rest_have_the_close_before_the_open() -> None:
     payload = b'[["1539852480","971519.677","0.0021724","0.0021922","0.0021711","0.0021923","447513890","true"]]'
     [candle] = say("gateio", Channel.CANDLE, payload, BTC_USDT)
     assert candle == Candle(
@@ -362,7 +261,7 @@ def test_candles_are_asked_for_one_pair_at_a_time() -> None:
     assert (first.pairs, first.id, second.pairs, second.id) == ((BTC_USDT,), 7, (ETH_USDT,), 8)
 
 
-def test_pairs_are_given_up_in_the_same_words() -> None:
+def test_pairs_are_given_up_in_the_same_form() -> None:
     [request] = GATEIO.unsubscribe(Channel.ORDERBOOK, [BTC_USDT], id=8, time=NOW)
     assert request.payload == (
         '{"time":1611541000,"id":8,"channel":"spot.obu","event":"unsubscribe","payload":["ob.BTC_USDT.400"]}'
@@ -381,14 +280,14 @@ def test_addresses() -> None:
 
 
 def test_markets_that_cannot_be_traded_are_left_out() -> None:
-    several, one = frames("gateio", "markets")
+    several, single = frames("gateio", "markets")
     assert GATEIO.read_markets(several.payload) == [
         Pair("IHT", "ETH"),
         Pair("AME", "ETH"),
         Pair("ALEPH", "USDT"),
         Pair("OGN", "USDT"),
     ]
-    assert GATEIO.read_markets(one.payload) == [ETH_USDT]
+    assert GATEIO.read_markets(single.payload) == [ETH_USDT]
 
 
 def test_symbols_read_both_ways() -> None:
@@ -402,114 +301,6 @@ def test_what_is_no_symbol_is_a_dead_letter(symbol: str) -> None:
     payload = frames("gateio", "ticker")[0].payload.replace(b'"BTC_USDT"', f'"{symbol}"'.encode())
     with pytest.raises(DecodeError):
         say("gateio", Channel.TICKER, payload)
-
-
-@pytest.mark.parametrize("stem", [*BRIDGED, WHOLE])
-def test_F1_recorded_books_become_what_the_last_size_of_every_price_says(stem: str) -> None:
-    replay = BookReplay(GATEIO)
-    book = GATEIO.book()
-    for frame in frames("gateio", stem):
-        replay.feed(frame)
-    for update in updates("gateio", stem):
-        GATEIO.apply(book, update)
-        assert not book.is_crossed
-    result = replay.result()
-    assert (result["gaps"], result["crossed"]) == (0, 0)
-    assert book.is_valid and sides(book) == folded(updates("gateio", stem))
-    assert book.sequence == updates("gateio", stem)[-1].last_sequence
-
-
-def test_F1_a_lost_message_is_found_at_the_next_one() -> None:
-    for stem in BRIDGED:
-        early, whole, *changes = updates("gateio", stem)
-        for lost in range(len(changes) - 1):
-            if (changes[lost].last_sequence or 0) <= (whole.last_sequence or 0):
-                continue  # the whole book holds it
-            book = GATEIO.book()
-            for update in (early, whole, *changes[:lost]):
-                GATEIO.apply(book, update)
-            with pytest.raises(SequenceGap):
-                GATEIO.apply(book, changes[lost + 1])
-            assert not book.is_valid
-
-
-def test_F2_a_repeated_message_changes_nothing_and_a_swapped_one_is_a_gap() -> None:
-    early, whole, *changes = updates("gateio", "book_sequence_1")
-    book = GATEIO.book()
-    GATEIO.apply(book, early)
-    GATEIO.apply(book, whole)
-    for update in changes:
-        assert GATEIO.apply(book, update) is Applied.APPLIED
-        assert GATEIO.apply(book, update) is Applied.IGNORED
-    assert sides(book) == folded([early, whole, *changes])
-    book = GATEIO.book()
-    GATEIO.apply(book, whole)
-    with pytest.raises(SequenceGap):
-        GATEIO.apply(book, changes[1])
-
-
-def test_a_first_change_that_reaches_into_the_whole_book_is_applied() -> None:
-    _, whole, *changes = updates("gateio", "book_sequence_1")
-    assert whole.last_sequence == 59_231_869
-    straddling = msgspec.structs.replace(changes[0], first_sequence=59_231_860)
-    book = GATEIO.book()
-    assert GATEIO.apply(book, straddling) is Applied.WAITING
-    assert GATEIO.apply(book, whole) is Applied.APPLIED
-    assert book.sequence == changes[0].last_sequence
-    assert sides(book) == folded([whole, changes[0]])
-
-
-def test_a_whole_book_that_is_older_than_what_waits_is_a_gap() -> None:
-    _, whole, *changes = updates("gateio", "book_sequence_1")
-    book = GATEIO.book()
-    GATEIO.apply(book, changes[1])
-    with pytest.raises(SequenceGap):
-        GATEIO.apply(book, whole)
-    assert not book.is_valid
-
-
-def test_a_rest_answer_that_was_overtaken_is_ignored() -> None:
-    early, whole, *changes = history = updates("gateio", "book_sequence_1")
-    book = GATEIO.book()
-    for update in history:
-        GATEIO.apply(book, update)
-    assert GATEIO.apply(book, whole) is Applied.IGNORED
-    assert book.sequence == changes[-1].last_sequence
-    assert sides(book) == folded([early, whole, *changes])
-
-
-def test_a_whole_book_of_the_socket_counts_whatever_its_number() -> None:
-    whole, change = updates("gateio", WHOLE)
-    book = GATEIO.book()
-    GATEIO.apply(book, whole)
-    GATEIO.apply(book, change)
-    restarted = msgspec.structs.replace(whole, last_sequence=5)
-    assert GATEIO.apply(book, restarted) is Applied.APPLIED
-    assert (book.sequence, sides(book)) == (5, folded([whole]))
-    assert GATEIO.apply(book, msgspec.structs.replace(change, first_sequence=6, last_sequence=6)) is Applied.APPLIED
-    with pytest.raises(SequenceGap):
-        GATEIO.apply(book, change)
-
-
-def test_changes_before_the_whole_book_of_the_socket_are_forgotten() -> None:
-    whole, change = updates("gateio", WHOLE)
-    book = GATEIO.book()
-    assert GATEIO.apply(book, change) is Applied.WAITING
-    assert GATEIO.apply(book, whole) is Applied.APPLIED
-    assert (book.sequence, sides(book)) == (whole.last_sequence, folded([whole]))
-
-
-@pytest.mark.parametrize("stem", ["ticker", "trade", "candle", "control", "error", "rest_ticker", "rest_orderbook"])
-def test_cut_messages_are_dead_letters_and_spoilt_ones_raise_nothing_else(stem: str) -> None:
-    frame = frames("gateio", stem)[0]
-    for shorter in cut(frame):
-        with pytest.raises(DecodeError):
-            GATEIO.decode(shorter)
-    for changed in spoilt(frame):
-        try:
-            GATEIO.decode(changed)
-        except DecodeError:
-            continue
 
 
 def test_rest_frames_of_the_recordings_know_their_pair() -> None:
