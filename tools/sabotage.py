@@ -215,15 +215,15 @@ SABOTAGES = (
     ),
     Sabotage(
         *("S8", "an ended connection opens a gap"),
-        "coin_platform/tables/gaps.py",
-        "pending.append(Pending(start, cause, reason, reached=start))\n        return [self._gap(name, pending[-1])]",
+        "coin_platform/tables/pending_gaps.py",
+        "gaps.append(PendingGap(start, cause, reason, reached=start))\n        return [self.gap(name, gaps[-1])]",
         "return []",
         ("tests/tables", "tests/preprocess", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
         *("S8", "numbers are counted"),
         "coin_platform/tables/gaps.py",
-        "missing = header.number - line.number - header.kind.is_frame",
+        "missing = header.number - connection.number - header.kind.is_frame",
         "missing = 0",
         ("tests/tables", "tests/preprocess"),
     ),
@@ -335,8 +335,8 @@ SABOTAGES = (
     Sabotage(
         *("R3", "a gap ends with the pair's own data"),
         "coin_platform/tables/gaps.py",
-        "return [name for name in line.unheard if name in names]",
-        "return [*line.unheard]",
+        "return [name for name in connection.unheard if name in names]",
+        "return [*connection.unheard]",
         ("tests/tables/test_gaps.py",),
     ),
     Sabotage(
@@ -467,9 +467,9 @@ SABOTAGES = (
     ),
     Sabotage(
         *("R12", "an answer fills no more than it covers"),
-        "coin_platform/tables/gaps.py",
-        "if since is not None and since <= one.reached < header.received_time:",
-        "if one.reached < header.received_time:",
+        "coin_platform/tables/pending_gaps.py",
+        "if since is not None and since <= gap.reached < time:",
+        "if gap.reached < time:",
         ("tests/tables/test_gaps.py",),
     ),
     Sabotage(

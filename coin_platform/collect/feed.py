@@ -22,12 +22,14 @@ from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.status import FeedStatus
 from coin_platform.model import SECOND, Instant, Kind, Pair
 from coin_platform.records import End, Transport
-from coin_platform.tables.gaps import START
+from coin_platform.tables.pending_gaps import FIRST_DATA_PATIENCE
 
 logger = logging.getLogger(__name__)
 STALE = 60.0  # seconds without news after which a pair is labelled
 _BEAT = 0.25  # seconds between two looks at whether REST must stand in
-_REMINDER_SECONDS = START / SECOND + 1  # after the start: a record then, so that the ledger knows what was not served
+_REMINDER_SECONDS = (
+    FIRST_DATA_PATIENCE / SECOND + 1
+)  # after the start: a record then, so that the ledger knows what was not served
 
 
 class Feed:

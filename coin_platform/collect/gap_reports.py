@@ -15,7 +15,8 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Cause, Channel, Gap, Microseconds, Pair
 from coin_platform.records import Header, unpack
 from coin_platform.settings import Settings
-from coin_platform.tables.gaps import GapLedger, State
+from coin_platform.tables.gap_state import LedgerState
+from coin_platform.tables.gaps import GapLedger
 from coin_platform.tables.processed import pack_gap
 from coin_platform.topic_names import GAPS, raw_topic
 
@@ -29,7 +30,7 @@ class GapReports:
 
     def __init__(self, exchange: Exchange, channel: Channel, broker: Broker) -> None:
         self._exchange, self._channel, self._broker = exchange, channel, broker
-        self._ledger = self._new(State())
+        self._ledger = self._new(LedgerState())
         self._told_by: Header | None = None  # the last record
         self._is_over = False
 
@@ -62,7 +63,7 @@ class GapReports:
         if cause is Cause.NO_BOOK:
             self._tell(self._ledger.waits(pair, connection, time))
             return
-        self._ledger.state.told.pop(str(pair), None)  # that was its first row, long ago
+        self._ledger.state.last_rows.pop(str(pair), None)  # that was its first row, long ago
         self._tell(self._ledger.lost(pair, cause, reason, time))
 
     def hand_over(self, time: Microseconds) -> None:
@@ -70,7 +71,7 @@ class GapReports:
         self._tell(self._ledger.handed_over(time))
         self._is_over = True
 
-    def _new(self, state: State) -> GapLedger:
+    def _new(self, state: LedgerState) -> GapLedger:
         has_books = self._channel is Channel.ORDERBOOK and self._exchange.has_deltas
         return GapLedger(self._exchange, self._channel, state, books=has_books)
 

@@ -25,8 +25,8 @@ from coin_platform.tables import quality, schema
 from coin_platform.tables.dataframes import Batch, batch, dead_facts, dead_of, dead_table, last_numbers, records
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.frame_numbers import LastNumber
+from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gap_table import Gaps, faults_of, is_book, listing, seconds, state_of
-from coin_platform.tables.gaps import State
 from coin_platform.tables.known_trades import LONGEST_MEMORY
 
 logger = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ def keep_gaps(exchange: Exchange, found: list[Source], window: Window, lake: Lak
     return _result(commit, rows, [finding], {**shown, "gaps": dg.MetadataValue.md(listing(rows))})
 
 
-def _state_before(source: Source, window: Window, lake: Lake) -> State | None:
+def _state_before(source: Source, window: Window, lake: Lake) -> LedgerState | None:
     """Return what the window before knew, or would have known; None where it was never stored.
 
     Where the log began anew, it is the last window of the former log.

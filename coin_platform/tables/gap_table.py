@@ -12,7 +12,8 @@ from coin_platform.foreign import markdown
 from coin_platform.model import Cause, Channel, Gap, Microseconds, Pair
 from coin_platform.records import Record, unpack, unpack_dated
 from coin_platform.tables import schema
-from coin_platform.tables.gaps import GapLedger, State
+from coin_platform.tables.gap_state import LedgerState
+from coin_platform.tables.gaps import GapLedger
 
 
 class StoredFault(NamedTuple):
@@ -27,7 +28,7 @@ class StoredFault(NamedTuple):
 class Gaps:
     """Gathers the gaps of one source in the order of its log."""
 
-    def __init__(self, source: Source, state: State | None) -> None:
+    def __init__(self, source: Source, state: LedgerState | None) -> None:
         self.ledger = GapLedger(source.exchange, source.channel, state, books=is_book(source))
         self._source = source
         self._rows: dict[tuple[Pair | None, Microseconds], tuple[object, ...]] = {}
@@ -124,9 +125,9 @@ def is_book(source: Source) -> bool:
     return source.channel is Channel.ORDERBOOK and source.exchange.has_deltas
 
 
-def state_of(facts: dict[str, Any] | None, channel: Channel) -> State | None:
+def state_of(facts: dict[str, Any] | None, channel: Channel) -> LedgerState | None:
     """Read what the footer of a gap table knows of a feed."""
-    return State.unpack(facts["states"][channel]) if facts and channel in facts["states"] else None
+    return LedgerState.unpack(facts["states"][channel]) if facts and channel in facts["states"] else None
 
 
 def faults_of(facts: dict[str, Any]) -> list[StoredFault]:

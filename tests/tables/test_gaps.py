@@ -12,7 +12,9 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Cause, Channel, Control, Event, Frame, Gap, Kind, Pair, Ticker
 from coin_platform.records import Checkpoint, Facts, Header, Transport, over_budget, refused, silent, without_data
-from coin_platform.tables.gaps import MOVED, PATIENCE, GapLedger, State
+from coin_platform.tables.gap_state import LedgerState
+from coin_platform.tables.gaps import RETURN_PATIENCE, GapLedger
+from coin_platform.tables.pending_gaps import FILL_PATIENCE
 from tests.kit.log import TIME
 
 BTC, ETH = Pair("BTC", "KRW"), Pair("ETH", "KRW")
@@ -62,7 +64,7 @@ class Feed:
     def frame(self, at: float, name: str = "a", skip: int = 0, heard: tuple[object, ...] | None = None) -> list[Gap]:
         """Take a message that brings these pairs, or all that the connection carries."""
         self.numbers[name] = self.numbers.get(name, 0) + 1 + skip
-        line = self.ledger.state.lines.get(name)
+        line = self.ledger.state.connections.get(name)
         pairs = [*map(str, heard)] if heard is not None else line.pairs if line else []
         return self.say(Kind.SOCKET, at, name, json.dumps(pairs).encode())
 
@@ -301,7 +303,7 @@ def test_a_pair_that_a_new_start_does_not_carry_is_given_up_after_a_while() -> N
     feed.open(10, "b", pairs=(BTC,))
     feed.frame(11, "b")
     assert feed.gaps[1][2] is None
-    feed.frame(10 + MOVED / SECOND, "b")
+    feed.frame(10 + RETURN_PATIENCE / SECOND, "b")
     assert feed.gaps == [("BTC-KRW", 2, 11, "stopped", None), ("ETH-KRW", 2, 10, "stopped", None)]
 
 
@@ -360,7 +362,9 @@ def test_a_successor_without_a_book_does_not_cover_the_connection_before_it(*, i
     # its rows may all be copies of the old one's, so it says itself that it has a book
     book = Checkpoint(pair="BTC-KRW", bids=[], asks=[]) if is_told else None
     feed.say(Kind.CHECKPOINT, 4, "b", Facts(pairs=["BTC-KRW", "ETH-KRW"], book=book).pack())
-    feed.ledger = GapLedger(feed.ledger.exchange, Channel.ORDERBOOK, State.unpack(feed.ledger.state.pack()), books=True)
+    feed.ledger = GapLedger(
+        feed.ledger.exchange, Channel.ORDERBOOK, LedgerState.unpack(feed.ledger.state.pack()), books=True
+    )
     feed.close(5, "broken")
     for pair in (BTC, ETH):
         feed.keep(feed.ledger.row(pair, "b", TIME + 6 * SECOND))
@@ -524,7 +528,7 @@ def test_R12_an_answer_without_trades_fills_nothing_and_the_gap_says_so(exchange
 def test_R12_what_a_gap_says_of_REST_goes_on_in_the_next_window() -> None:
     feed = broken()
     feed.answer(10.5, BTC, b"[]", "b")
-    state = State.unpack(feed.ledger.state.pack())
+    state = LedgerState.unpack(feed.ledger.state.pack())
     assert state == feed.ledger.state
     feed.ledger = GapLedger(EXCHANGES["upbit"], Channel.TRADE, state)
     assert feed.answer(10.6, BTC, b"[]", "b") == []
@@ -598,7 +602,7 @@ def test_a_channel_without_a_stream_is_served_by_what_is_polled() -> None:
 
 def test_a_gap_is_not_waited_with_for_ever() -> None:
     feed = broken()
-    later = 10 + PATIENCE / SECOND + 1
+    later = 10 + FILL_PATIENCE / SECOND + 1
     feed.close(later, "broken", "b")
     feed.open(later + 1, "c")
     feed.frame(later + 2, "c")
@@ -611,11 +615,11 @@ def test_a_ledger_goes_on_from_what_another_knew() -> None:
     feed.frame(1)
     feed.close(2, "broken")
     body = feed.ledger.state.pack()
-    feed.ledger = GapLedger(plain("upbit"), Channel.TRADE, State.unpack(body))
+    feed.ledger = GapLedger(plain("upbit"), Channel.TRADE, LedgerState.unpack(body))
     feed.open(9, "b")
     feed.frame(10, "b")
     assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", None)]
-    assert State.unpack(feed.ledger.state.pack()) == feed.ledger.state
+    assert LedgerState.unpack(feed.ledger.state.pack()) == feed.ledger.state
 
 
 steps = st.lists(st.tuples(st.sampled_from(["frame", "close", "kill", "lose"]), st.integers(1, 20)), max_size=30)
@@ -629,7 +633,7 @@ def test_every_hole_is_a_row_and_every_row_is_a_hole(history: list[tuple[str, in
     feed.frame(at, "0")
     for position, (step, pause) in enumerate(history):
         if position == cut:  # as a new window does
-            feed.ledger = GapLedger(plain("upbit"), Channel.TICKER, State.unpack(feed.ledger.state.pack()))
+            feed.ledger = GapLedger(plain("upbit"), Channel.TICKER, LedgerState.unpack(feed.ledger.state.pack()))
         name, before = str(number), at
         at += pause
         if step == "frame":
@@ -710,7 +714,7 @@ def test_R3_what_a_window_does_not_know_yet_the_next_one_learns() -> None:
     feed.close(20, "broken", "b")
     feed.open(21, "c")
     feed.frame(22, "c", heard=("status",))
-    feed.ledger = GapLedger(plain("upbit"), Channel.TRADE, State.unpack(feed.ledger.state.pack()))
+    feed.ledger = GapLedger(plain("upbit"), Channel.TRADE, LedgerState.unpack(feed.ledger.state.pack()))
     feed.frame(23, "c", heard=("status",))
     feed.frame(24, "c")
     assert feed.gaps[-1] == ("BTC-KRW", 20, 24, "disconnect", None)
@@ -737,10 +741,10 @@ def test_R3_lines_of_older_windows_are_read() -> None:
         "book": line(has_spoken=True, bookless=["C-D"]),
         "rest": {**line(has_spoken=False, bookless=[]), "is_feed": False},
     }
-    state = State.unpack({**State().pack(), "lines": old})
-    unheard = {name: line.unheard for name, line in state.lines.items()}
+    state = LedgerState.unpack({**LedgerState().pack(), "lines": old})
+    unheard = {name: line.unheard for name, line in state.connections.items()}
     assert unheard == {"silent": ["A-B", "C-D"], "heard": [], "book": ["C-D"], "rest": []}
-    assert State.unpack(state.pack()) == state
+    assert LedgerState.unpack(state.pack()) == state
 
 
 # What is wanted and not served
@@ -910,5 +914,9 @@ def test_D5_a_killed_collector_whose_successor_reaches_nothing_stays_a_gap() -> 
     wants(feed, 60, BTC)
     wants(feed, 70, BTC, kind=Kind.PAIRS, reason="HTTP 451")
     assert feed.gaps == [("BTC-KRW", 1, None, "killed", None)]
-    state = State.unpack(feed.ledger.state.pack())
+    state = LedgerState.unpack(feed.ledger.state.pack())
     assert GapLedger(plain("upbit"), Channel.TICKER, state).lasting.keys() == {"BTC-KRW"}
+
+
+def test_a_footer_keeps_the_names_of_former_versions() -> None:
+    assert LedgerState().pack().keys() == {"epoch", "epoch_time", "beside", "lines", "pending", "told"}
