@@ -1,4 +1,4 @@
-"""`coin`: the command line."""
+"""`coin`: the index of the commands."""
 
 import sys
 
@@ -11,27 +11,36 @@ from coin_platform.commands.replay import replay
 from coin_platform.commands.settings import settings
 from coin_platform.errors import CoinPlatformError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(lake.app, name="lake")
-app.add_typer(topics.app, name="topics")
-app.command()(capture)
-app.command()(replay)
-app.add_typer(dead_letters.app, name="dead-letters")
-app.command()(exchanges)
-app.add_typer(rest.pairs, name="pairs")
-app.command()(rest.ticker)
+HELP = "Collect market data of ten exchanges, store it, and check what is stored."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+
+# processes: they run until Ctrl-C, or until they are done
+app.command()(run.up)
+app.command()(run.demo)
 app.command()(run.collect)
 app.command()(run.preprocess)
 app.command()(run.simulate)
-app.command()(run.demo)
-app.command()(run.up)
-app.command()(settings)
+app.command()(replay)
+
+# what is stored
+app.add_typer(lake.app, name="lake")
+app.add_typer(topics.app, name="topics")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(capture)
+
+# what exchanges say, now and in recordings
+app.add_typer(rest.pairs, name="pairs")
+app.command()(rest.ticker)
 app.command()(decode.decode)
 app.command()(decode.book)
+app.command()(exchanges)
+
+app.command()(settings)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on stderr and exit code 2."""
+    """Run the command line. Print an error of this package as one line on stderr, and exit with code 2."""
     try:
         app()
     except CoinPlatformError as error:

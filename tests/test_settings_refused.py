@@ -182,7 +182,7 @@ def test_D24_a_region_of_which_nothing_is_left_is_refused(monkeypatch: pytest.Mo
         done = CliRunner().invoke(cli.app, [command, "--region", "ne"])
     finally:
         load.cache_clear()
-    assert isinstance(done.exception, SettingsError) and "nothing to collect there" in str(done.exception)
+    assert isinstance(done.exception, SettingsError) and "leave nothing to collect" in str(done.exception)
 
 
 def test_D24_Dagster_has_no_jobs_for_a_region_of_which_nothing_is_left() -> None:

@@ -1,4 +1,4 @@
-"""`coin dead-letters`: what could not be decoded, and trying it again with the code of now."""
+"""`coin dead-letters`: list frames that could not be decoded, and try them again with the current code."""
 
 import heapq
 import json
@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 import typer
@@ -14,23 +14,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coin_platform.commands.arguments import exchanges_named
+from coin_platform.commands.arguments import chosen_exchanges
 from coin_platform.foreign import one_line
 from coin_platform.settings import load
 
-if TYPE_CHECKING:  # polars costs a second, which other commands need not wait for
+if TYPE_CHECKING:  # importing polars takes a second, and other commands do not need it
     from coin_platform.broker import Broker
     from coin_platform.exchanges.base import Source
     from coin_platform.tables.dead_letters import DeadLetter
 
 app = typer.Typer(no_args_is_help=True, help="Frames that could not be decoded: list, show, try again.")
-Exchanges = Annotated[list[str] | None, typer.Option("--exchange", help="only this exchange; may be repeated")]
-All = Annotated[bool, typer.Option("--all", help="also those that were tried again since")]
+ExchangeOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--exchange", help="only this exchange; may be repeated")
+]
+LimitOption: TypeAlias = Annotated[int, typer.Option(min=1, help="at most this many letters")]
+AllOption: TypeAlias = Annotated[bool, typer.Option("--all", help="also letters that were tried again already")]
 
 
 @app.command("list")
-def list_letters(exchange: Exchanges = None, everything: All = False) -> None:
-    """List the frames that are still dead: how many for each reason, the newest raw offset, the code that failed."""
+def list_letters(exchange: ExchangeOption = None, everything: AllOption = False) -> None:
+    """List the frames that still cannot be decoded, counted by exchange, channel and reason.
+
+    Columns: the number of letters, the newest raw offset, and the version of the code that failed.
+    """
     from coin_platform.broker import connect
 
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -38,9 +44,9 @@ def list_letters(exchange: Exchanges = None, everything: All = False) -> None:
     with closing(connect(load())) as broker:
         for source in _sources(exchange):
             for letter in _letters(broker, source, everything=everything):
-                kind = (letter.exchange, letter.channel, f"{letter.error}: {letter.reason:.80}")
-                counts[kind] += 1
-                newest[kind] = msgspec.structs.replace(letter, payload=b"")  # they can have megabytes
+                group = (letter.exchange, letter.channel, f"{letter.error}: {letter.reason:.80}")
+                counts[group] += 1
+                newest[group] = msgspec.structs.replace(letter, payload=b"")  # a payload can have megabytes
     table = Table("exchange", "channel", "reason", "letters", "newest raw offset", "code")
     for (name, channel, reason), count in sorted(counts.items()):
         letter = newest[name, channel, reason]
@@ -50,13 +56,18 @@ def list_letters(exchange: Exchanges = None, everything: All = False) -> None:
 
 
 @app.command()
-def show(exchange: Exchanges = None, everything: All = False, limit: Annotated[int, typer.Option(min=1)] = 10) -> None:
-    """Print the newest dead letters whole, one JSON object a line; `text` is the payload where it is text."""
+def show(exchange: ExchangeOption = None, everything: AllOption = False, limit: LimitOption = 10) -> None:
+    """Print the newest dead letters, one JSON object a line.
+
+    `payload` is the exact frame in Base64. `text` is the frame as text, with escapes for bytes that are not UTF-8.
+    """
     from coin_platform.broker import connect
 
     with closing(connect(load())) as broker:
-        found = (letter for source in _sources(exchange) for letter in _letters(broker, source, everything=everything))
-        newest = heapq.nlargest(limit, found, key=lambda letter: letter.time)
+        letters = (
+            letter for source in _sources(exchange) for letter in _letters(broker, source, everything=everything)
+        )
+        newest = heapq.nlargest(limit, letters, key=lambda letter: letter.time)
     for letter in reversed(newest):
         body = msgspec.to_builtins(letter)
         body["text"] = letter.payload.decode(errors="backslashreplace")
@@ -64,8 +75,11 @@ def show(exchange: Exchanges = None, everything: All = False, limit: Annotated[i
 
 
 @app.command()
-def redrive(exchange: Exchanges = None) -> None:
-    """Send what is still dead through the code of now: what passes becomes processed records, marked `redriven`."""
+def redrive(exchange: ExchangeOption = None) -> None:
+    """Decode the dead letters again with the current code.
+
+    Frames that pass become processed records with the mark `redriven`.
+    """
     from coin_platform.broker import connect
     from coin_platform.preprocess.redrive import request
 
@@ -79,7 +93,7 @@ def redrive(exchange: Exchanges = None) -> None:
 
 
 def _print(table: Table, nothing: str) -> None:
-    """Print a table; in a pipe as wide as it needs."""
+    """Print a table, or `nothing` if it has no rows. A table in a pipe is as wide as its rows."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=1000)
@@ -89,7 +103,7 @@ def _print(table: Table, nothing: str) -> None:
 def _sources(names: list[str] | None) -> "list[Source]":
     from coin_platform.selection import sources
 
-    return [source for kind in exchanges_named(names) for source in sources(kind, load())]
+    return [source for adapter in chosen_exchanges(names) for source in sources(adapter, load())]
 
 
 def _letters(broker: "Broker", source: "Source", *, everything: bool) -> "Iterator[DeadLetter]":

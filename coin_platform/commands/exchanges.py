@@ -1,4 +1,4 @@
-"""`coin exchanges`: what the code offers of each exchange, also as the table of the README."""
+"""`coin exchanges`: list what is collected from each exchange, also as the table of the README."""
 
 from typing import Annotated
 
@@ -22,40 +22,44 @@ _PROOFS = {
 
 
 def exchanges(
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="as the table that README.md holds")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="as the table of README.md")] = False,
 ) -> None:
-    """List the exchanges: channels, levels a side of a book, what reveals a lost book message, and our own limits."""
+    """List the exchanges.
+
+    Columns: the channels, the levels on each side of a book, what reveals a lost book message, where candles come
+    from, and the limits that this program keeps.
+    """
     if as_markdown:
         print(markdown())
         return
     table = Table(*COLUMNS)
-    for kind in EXCHANGES.values():
-        table.add_row(*(cell.replace(", ", "\n") for cell in _row(kind)))
+    for exchange in EXCHANGES.values():
+        table.add_row(*(cell.replace(", ", "\n") for cell in _row(exchange)))
     Console().print(table)
 
 
 def markdown() -> str:
     """Return the exchanges as a table in Markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(kind) for kind in EXCHANGES.values())]
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(exchange) for exchange in EXCHANGES.values())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _row(kind: Exchange) -> tuple[str, ...]:
-    offered = kind.channels | kind.polled
+def _row(exchange: Exchange) -> tuple[str, ...]:
+    offered = exchange.channels | exchange.polled
     return (
-        kind.title,
-        REGION_TITLES[kind.region],
+        exchange.title,
+        REGION_TITLES[exchange.region],
         " ".join(channel for channel in Channel if channel in offered),
-        "all" if kind.depth is None else str(kind.depth),
-        _PROOFS[kind.proof],
-        "socket" if Channel.CANDLE in kind.channels else "REST" if Channel.CANDLE in kind.polled else "none",
-        _limits(kind),
+        "all" if exchange.depth is None else str(exchange.depth),
+        _PROOFS[exchange.proof],
+        "socket" if Channel.CANDLE in exchange.channels else "REST" if Channel.CANDLE in exchange.polled else "none",
+        _limits(exchange),
     )
 
 
-def _limits(kind: Exchange) -> str:
-    most = kind.limits
+def _limits(exchange: Exchange) -> str:
+    limits = exchange.limits
     return (
-        f"{most.pairs_per_connection} pairs a connection, {most.messages_per_second:g} messages/s, "
-        f"{most.connects_per_minute:g} connects/min, {most.requests_per_second:g} requests/s"
+        f"{limits.pairs_per_connection} pairs a connection, {limits.messages_per_second:g} messages/s, "
+        f"{limits.connects_per_minute:g} connects/min, {limits.requests_per_second:g} requests/s"
     )

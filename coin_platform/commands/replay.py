@@ -1,4 +1,4 @@
-"""`coin replay`: recorded frames as a live feed."""
+"""`coin replay`: serve recorded frames as a live feed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +12,16 @@ from coin_platform.settings import load
 
 def replay(
     folder: Annotated[Path, typer.Argument(help="folder of <exchange>/<channel>.jsonl, as `coin capture` writes it")],
-    speed: Annotated[float, typer.Option(help="so many times as fast as it came")] = 1.0,
-    loop: Annotated[bool, typer.Option(help="begin again at the end")] = False,
-    log: Annotated[Path, typer.Option(help="folder for sent.jsonl, the log of what was sent")] = Path("data/replay"),
+    speed: Annotated[float, typer.Option(help="times as fast as the frames were received")] = 1.0,
+    loop: Annotated[bool, typer.Option(help="begin again after the last frame")] = False,
+    log: Annotated[Path, typer.Option(help="folder for sent.jsonl, the log of every message sent")] = Path(
+        "data/replay"
+    ),
 ) -> None:
-    """Serve recorded exchanges on 127.0.0.1 until everything is sent, or until Ctrl-C.
+    """Serve recorded exchanges on 127.0.0.1 until every frame is sent, or until Ctrl-C.
 
-    They are where `coin simulate` has the simulated ones: what runs with COIN_EXCHANGES_MODE=simulated connects to
-    them. A channel starts when somebody subscribes to it.
+    Collectors with COIN_EXCHANGES_MODE=simulated connect to them, as they do to `coin simulate`.
+    A channel starts when a collector subscribes to it.
     """
     from coin_platform.simulator.replay import Replay
     from coin_platform.simulator.sent_log import open_log

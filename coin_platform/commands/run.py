@@ -1,4 +1,4 @@
-"""`coin collect`, `preprocess`, `simulate`, `demo` and `up`: what runs until Ctrl-C or until it is done."""
+"""`coin up`, `demo`, `collect`, `preprocess` and `simulate`: run until Ctrl-C, or until done."""
 
 import random
 import sys
@@ -18,15 +18,45 @@ from coin_platform.settings import PREFIX, Settings, load
 
 console = Console()
 
-BrokerKind: TypeAlias = Literal["local", "kafka"]
-LakeKind: TypeAlias = Literal["folder", "s3"]
+BrokerName: TypeAlias = Literal["local", "kafka"]
+LakeName: TypeAlias = Literal["folder", "s3"]
+RegionOption: TypeAlias = Annotated[Region, typer.Option(help="collect or preprocess this region's exchanges")]
+
+
+def up() -> None:
+    """Run Dagster (UI, collectors, workers, windows) until Ctrl-C.
+
+    With COIN_EXCHANGES_MODE=simulated the simulated exchanges run too.
+    """
+    from coin_platform.demo.run import stay_up
+
+    sys.exit(stay_up())
+
+
+def demo(
+    seconds: Annotated[int, typer.Option(help="give up after this many seconds")] = 900,
+    broker: Annotated[
+        BrokerName, typer.Option(help="the local journal, or an Apache Kafka that the demo starts")
+    ] = "local",
+    lake: Annotated[LakeName, typer.Option(help="a folder, or an S3 server that the demo starts")] = "folder",
+) -> None:
+    """Run everything on simulated exchanges and write a report.
+
+    Exit code 0: every message sent is stored once, and every check passed.
+    """
+    from coin_platform.demo.run import run
+
+    services = ["kafka"] * (broker == "kafka") + ["seaweedfs"] * (lake == "s3")
+    sys.exit(run(seconds, services))
 
 
 def collect(
-    region: Annotated[Region, typer.Option(help="which exchanges: korea, asia or ne")],
-    take_over: Annotated[bool, typer.Option(help="from the collector that runs here: no gap, no double")] = False,
+    region: RegionOption,
+    take_over: Annotated[
+        bool, typer.Option(help="replace the collector that runs on this machine, without a gap or a duplicate")
+    ] = False,
 ) -> None:
-    """Collect a region's exchanges into the raw topics until Ctrl-C."""
+    """Collect the exchanges of a region into the raw topics, until Ctrl-C."""
     give_back_memory()
     from coin_platform.broker import connect
     from coin_platform.collect.collector import Collector
@@ -42,30 +72,33 @@ def collect(
         broker.close()
 
 
-def preprocess(region: Annotated[Region, typer.Option(help="which exchanges: korea, asia or ne")]) -> None:
-    """Turn a region's raw topics into processed records, dead letters and landing objects until Ctrl-C."""
+def preprocess(region: RegionOption) -> None:
+    """Turn the raw topics of a region into processed topics, dead letters and landing objects, until Ctrl-C."""
     give_back_memory()
     from coin_platform.broker import connect
     from coin_platform.lake import open_lake
-    from coin_platform.preprocess.worker import preprocess as work
+    from coin_platform.preprocess.worker import preprocess as run_worker
 
     settings = load()
     set_up(settings.log_level)
     _refuse_idle(region, settings)
     broker, lake = connect(settings), open_lake(settings)
     try:
-        until_signal(lambda stop: work(region, exchanges_of(region, settings), settings, broker, lake, stop))
+        until_signal(lambda stop: run_worker(region, exchanges_of(region, settings), settings, broker, lake, stop))
     finally:
         broker.close()
 
 
 def simulate(
-    seed: Annotated[int | None, typer.Option(help="same seed, same market; default: a new one")] = None,
-    log: Annotated[Path, typer.Option(help="folder for sent.jsonl, the log of what was sent")] = Path("data/simulator"),
-    rate: Annotated[float, typer.Option(min=0.1, max=100, help="steps of the market a second")] = 10.0,
+    seed: Annotated[int | None, typer.Option(help="the same seed gives the same market; default: random")] = None,
+    log: Annotated[Path, typer.Option(help="folder for sent.jsonl, the log of every message sent")] = Path(
+        "data/simulator"
+    ),
+    rate: Annotated[float, typer.Option(min=0.1, max=100, help="market steps per second")] = 10.0,
 ) -> None:
-    """Serve simulated exchanges on 127.0.0.1 until Ctrl-C."""
-    from coin_platform.simulator.server import Simulator, open_log
+    """Serve simulated exchanges on 127.0.0.1, until Ctrl-C."""
+    from coin_platform.simulator.sent_log import open_log
+    from coin_platform.simulator.server import Simulator
 
     settings = load()
     set_up(settings.log_level)
@@ -75,28 +108,9 @@ def simulate(
         until_signal(Simulator(settings, seed, sent, rate=rate).run)
 
 
-def demo(
-    seconds: Annotated[int, typer.Option(help="end with an error after this long")] = 900,
-    broker: Annotated[BrokerKind, typer.Option(help="the embedded journal, or an Apache Kafka of its own")] = "local",
-    lake: Annotated[LakeKind, typer.Option(help="a folder, or an S3 server of its own")] = "folder",
-) -> None:
-    """Simulated exchanges -> collectors -> Dagster windows -> checks -> a report whose numbers must add up."""
-    from coin_platform.demo.run import run
-
-    services = ["kafka"] * (broker == "kafka") + ["seaweedfs"] * (lake == "s3")
-    sys.exit(run(seconds, services))
-
-
-def up() -> None:
-    """Keep `dagster dev` and, unless live, the simulated exchanges running until Ctrl-C."""
-    from coin_platform.demo.run import stay_up
-
-    sys.exit(stay_up())
-
-
 def _refuse_idle(region: Region, settings: Settings) -> None:
-    """Raise `SettingsError` if the choice leaves nothing of a region: the process would wait for ever."""
+    """Raise `SettingsError` if the settings leave nothing to collect in a region. The process would wait for ever."""
     if not any(collects(exchange, settings) for exchange in exchanges_of(region, settings)):
         raise SettingsError(
-            f"--region {region}: {PREFIX}EXCHANGES, {PREFIX}CHANNELS and {PREFIX}PAIRS leave nothing to collect there"
+            f"--region {region}: {PREFIX}EXCHANGES, {PREFIX}CHANNELS and {PREFIX}PAIRS leave nothing to collect"
         )

@@ -298,7 +298,7 @@ def test_the_commands_make_and_show_the_topics(kafka: Kafka, tmp_path: Path, mon
     try:
         assert "missing: run `coin topics create`" in coin("describe")
         assert f"{prefix}SocketDataIn-ticker-DLT" in coin("create")
-        assert "all topics are there" in coin("create")
+        assert "all topics exist" in coin("create")
         with closing(KafkaBroker([NOBODY], tmp_path / "data/journal/spool", patience=0.1)) as away:
             away.append(f"{prefix}SocketDataIn-trade", 0, "h", b"waits")
         (shown,) = [line for line in coin("describe").splitlines() if f"{prefix}SocketDataIn-trade " in line]

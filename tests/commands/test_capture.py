@@ -41,7 +41,7 @@ def test_every_byte_comes_back_whatever_it_is(platform: Platform, tmp_path: Path
     made = platform.coin("capture", "--exchange", "upbit", *RANGE, "--out", tmp_path / "out")
     assert made.exit_code == 0, made.output
     file = tmp_path / "out/upbit/ticker.jsonl"
-    assert f"{file}: 7 frames; 1 records without a header of ours left out" in made.output
+    assert f"{file}: 7 frames; 1 records without a header of this program left out" in made.output
     found = frames(file, "upbit")
     assert [frame.payload for frame in found] == [*STRANGE, b"[]"]
     assert [frame.number for frame in found] == [1, 2, 3, 4, 5, 6, 7]
@@ -137,9 +137,15 @@ def test_a_capture_can_be_decoded_and_its_books_hold(platform: Platform, tmp_pat
     ("arguments", "line"),
     [
         (("--exchange", "upbit"), "write either --from 2026-11-24T03:00 or --last 1h"),
-        (("--exchange", "upbit", "--last", "one"), "--last one: not a length of time; write it as 90s, 15m, 1h or 2d"),
-        (("--exchange", "upbit", "--from", "3 am"), "--from 3 am: not a time; write it as 2026-11-24T03:00, in UTC"),
-        (("--exchange", "Upbit", *RANGE), "--exchange Upbit: there is no such; there are upbit, "),
+        (
+            ("--exchange", "upbit", "--last", "one"),
+            "--last one: this is not a length of time; write it as 90s, 15m, 1h or 2d",
+        ),
+        (
+            ("--exchange", "upbit", "--from", "3 am"),
+            "--from 3 am: this is not a time; write it as 2026-11-24T03:00, in UTC",
+        ),
+        (("--exchange", "Upbit", *RANGE), "--exchange Upbit: there is no such name; write one of upbit, "),
     ],
 )
 def test_what_cannot_be_is_one_line(platform: Platform, tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
@@ -153,5 +159,5 @@ def test_a_recording_is_not_written_over(platform: Platform, tmp_path: Path) -> 
     file = tmp_path / "upbit/ticker.jsonl"
     file.write_text("{}")
     error = platform.coin("capture", "--exchange", "upbit", *RANGE, "--out", tmp_path).exception
-    assert f"{file} is there already" in str(error)
+    assert f"{file} exists already" in str(error)
     assert file.read_text() == "{}"

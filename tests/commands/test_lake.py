@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from coin_platform.broker import LocalBroker
 from coin_platform.cli import app
 from coin_platform.clock import wall
-from coin_platform.commands.arguments import text
-from coin_platform.commands.lake import Report, stretches
+from coin_platform.commands.arguments import minute_text
+from coin_platform.commands.backfill_report import BackfillReport, joined_ranges
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Window
@@ -175,7 +175,7 @@ def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
         assert f"this lake belongs to deployment {owner}, and we are " in said and f":{tmp_path}/second)" in said
         wrong = CliRunner().invoke(app, ["lake", "adopt"], input="yes\n")
         assert wrong.exit_code == 1 and platform.opened().file.owner() == owner
-        assert f"The lake belongs to {owner}. It will be refused from now on." in wrong.output
+        assert f"The lake belongs to {owner}. That deployment will be refused from now on." in wrong.output
         adopted = CliRunner().invoke(app, ["lake", "adopt"], input=f"{owner.id}\n")
         assert adopted.exit_code == 0 and f"{tmp_path}/second)" in adopted.output
         second.coin("lake", "backfill", *RANGE, *TICKERS)
@@ -231,9 +231,9 @@ def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         backfill.run(work, platform.settings, Topics(), platform.opened(), instance, told.extend)
     assert [(made.outcome, made.table) for made in told] == [(backfill.Outcome.OPEN, "")]
-    report = Report()
+    report = BackfillReport()
     assert list(report.take(told)) == []
-    assert f"upbit: still open: {text(current)} to {text(current + MINUTE)}" in list(report.tables())
+    assert f"upbit: still open: {minute_text(current)} to {minute_text(current + MINUTE)}" in list(report.tables())
     assert sha256(platform.lake) == {}
 
 
@@ -275,18 +275,18 @@ def test_the_instance_knows_materialisations_and_checks_of_each_partition(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--from", "noon"), "--from noon: not a time; write it as 2026-11-24T03:00, in UTC"),
+        (("--from", "noon"), "--from noon: this is not a time; write it as 2026-11-24T03:00, in UTC"),
         (
             ("--from", "2026-11-02T03:00:30"),
-            "--from 2026-11-02T03:00:30: windows are 1 minutes long; write 2026-11-02T03:00 or 2026-11-02T03:01",
+            "--from 2026-11-02T03:00:30: a window is 1 minutes long; write 2026-11-02T03:00 or 2026-11-02T03:01",
         ),
-        (("--from", "2026-10-02"), "--from 2026-10-02: before COIN_START; write 2026-11-02T00:00 or later"),
+        (("--from", "2026-10-02"), "--from 2026-10-02: this is before COIN_START; write 2026-11-02T00:00 or later"),
         (
             ("--from", "2026-11-02T03:00", "--to", "2026-11-02T04:00+01:00"),
-            "--from 2026-11-02T03:00: not before --to, 2026-11-02T03:00; write an earlier time",
+            "--from 2026-11-02T03:00: this is not before --to, 2026-11-02T03:00; write an earlier time",
         ),
-        ((*RANGE, "--exchange", "mtgox"), "--exchange mtgox: there is no such; there are upbit, bithumb,"),
-        ((*RANGE, "--table", "tickers"), "--table tickers: there is no such; there are raw_ticker, ticker,"),
+        ((*RANGE, "--exchange", "mtgox"), "--exchange mtgox: there is no such name; write one of upbit, bithumb,"),
+        ((*RANGE, "--table", "tickers"), "--table tickers: there is no such name; write one of raw_ticker, ticker,"),
     ],
 )
 def test_what_cannot_be_is_one_line_that_says_what_to_write(
@@ -331,7 +331,7 @@ def test_gaps_are_listed_with_their_bounds_and_causes(platform: Platform) -> Non
 
 def test_neighbouring_windows_are_written_as_one_stretch() -> None:
     later = Window(THEN.stop + MINUTE, THEN.stop + 2 * MINUTE)
-    assert stretches([FIRST, THEN, later]) == [
+    assert joined_ranges([FIRST, THEN, later]) == [
         "2026-11-02T03:00 to 2026-11-02T03:02",
         "2026-11-02T03:03 to 2026-11-02T03:04",
     ]

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coin_platform.cli import app
-from coin_platform.commands.rest import Quote, listed, quotes
+from coin_platform.commands.quotes import Quote, listed_pairs, quotes
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
@@ -160,7 +160,7 @@ def test_what_is_neither_an_exchange_and_a_pair_nor_a_pair_and_all_is_explained(
 
 def test_an_unknown_exchange_is_answered_with_those_there_are() -> None:
     for words in (("ticker", "nope", "BTC"), ("pairs", "list", "nope")):
-        assert "nope: there is no such; there are upbit, bithumb," in str(coin(*words).exception)
+        assert "nope: there is no such name; write one of upbit, bithumb," in str(coin(*words).exception)
 
 
 NO_SUCH = '{"code":"51001","data":[],"msg":"Instrument ID doesn\'t exist."}'
@@ -247,7 +247,7 @@ def test_D16_an_answer_that_takes_too_much_is_a_failure_of_that_exchange() -> No
     failure = "packed as 'br', which was not asked for"
     assert ask("gateio", lambda request: packed).failure == f"BadAnswer: {failure}"
     with pytest.raises(NoAnswer, match=failure):
-        asyncio.run(listed(EXCHANGES["gateio"], Settings(), httpx.MockTransport(lambda request: packed)))
+        asyncio.run(listed_pairs(EXCHANGES["gateio"], Settings(), httpx.MockTransport(lambda request: packed)))
 
 
 def test_a_broken_network_is_a_failure_of_that_exchange() -> None:
@@ -270,4 +270,4 @@ def test_the_ticker_of_another_pair_is_no_answer() -> None:
 def test_a_page_instead_of_a_list_of_markets_is_no_answer(name: str) -> None:
     page = httpx.MockTransport(always(200, "<html>"))
     with pytest.raises(NoAnswer, match=f"not a list of markets: {name}: "):
-        asyncio.run(listed(EXCHANGES[name], Settings(), page))
+        asyncio.run(listed_pairs(EXCHANGES[name], Settings(), page))

@@ -64,7 +64,7 @@ def test_D10_a_window_that_did_not_fail_is_refused(platform: Platform, instance:
     add(instance, FIRST, 1)
     refused = platform.coin("lake", "retry", "--window", "2026-11-02T03:01")
     assert refused.exit_code != 0
-    assert "--window 2026-11-02T03:01: no such window failed; `coin lake backfill`" in str(refused.exception)
+    assert "--window 2026-11-02T03:01: this window did not fail; `coin lake backfill`" in str(refused.exception)
 
 
 def test_D10_without_a_dagster_nothing_is_known(platform: Platform) -> None:

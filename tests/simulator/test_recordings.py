@@ -1,6 +1,6 @@
 """Recorded messages, as `coin decode` shows them."""
 
-from coin_platform.commands.decode import word_of
+from coin_platform.commands.decode import event_name
 from coin_platform.model import BookUpdate, Candle, Control, Event, Level, Pair, Side, Ticker, Trade
 from coin_platform.tables import schema
 from coin_platform.tables.rows import columns_of
@@ -33,6 +33,6 @@ def test_what_an_exchange_leaves_open_is_null() -> None:
 
 
 def test_what_has_no_table_of_its_own_shows_what_it_knows() -> None:
-    assert (word_of(Control(name="pong")), columns_of(Control(name="pong"))) == ("control", {"name": "pong"})
+    assert (event_name(Control(name="pong")), columns_of(Control(name="pong"))) == ("control", {"name": "pong"})
     book = BookUpdate(pair=BTC, is_snapshot=True, bids=[Level(1.0, 2.0)], asks=[])
     assert columns_of(book) == {"is_snapshot": True, "bids": [Level(1.0, 2.0)], "asks": []}
