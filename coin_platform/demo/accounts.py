@@ -1,4 +1,4 @@
-"""The accounts of a demo: what the exchanges sent against what the lake holds, and how late it came."""
+"""Compare what the exchanges of a demo sent with what the lake holds, and print the accounts."""
 
 import json
 from collections import Counter
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
 from coin_platform.broker import connect
+from coin_platform.demo.console import console
 from coin_platform.demo.report import Summary, write
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, open_lake
@@ -21,11 +21,14 @@ from coin_platform.simulator.sent_log import digest
 from coin_platform.tables.transform import FrameOutcome
 from coin_platform.topic_names import processed_topic
 
+QUANTILES = (0.5, 0.95, 0.99)
 
-def failures(home: Path) -> list[str]:
-    """Return a line for each failed check and each failed window run, from Dagster's own event log.
 
-    Not for gaps: the exchanges end before the last window, so the report counts those that began before.
+def dagster_failures(home: Path) -> list[str]:
+    """Return a line for each failed check and each failed run of a window, from Dagster's event log.
+
+    The check `no_gap` is left out: the exchanges end before the last window does, so it always fails there. The
+    report counts the gaps that began before that end.
     """
     import dagster as dg
 
@@ -41,33 +44,38 @@ class Balance(NamedTuple):
     """What an exchange sent against what the lake holds."""
 
     sent: int
-    missing: int
-    double: int
-    without_rows: int  # stored market data that gave no row, and is not declared as a double or as before its book
-    declared: int
+    missing: int  # sent more often than stored
+    double: int  # stored more often than sent
+    without_rows: int  # stored market data that gave no row, beyond the declared frames
+    declared: int  # frames that a window counts as duplicates, as no market data, or as before their book
 
 
-def balance(lake: Lake, found: Sequence[Source], sent: Counter[str], data: Counter[str]) -> Balance:
-    """Compare the hashes of messages that an exchange sent with the stored frames, and its data with the rows of it."""
+def balance(lake: Lake, exchange_sources: Sequence[Source], sent: Counter[str], data: Counter[str]) -> Balance:
+    """Compare the messages that an exchange sent with its stored frames, and its market data with its rows.
+
+    `sent` and `data` count the hashes of all messages, and of those with market data.
+    """
     stored: Counter[str] = Counter()
     without = declared = 0
-    for source in found:
-        kind, channel = source.exchange, source.channel.value
-        frames = lake.scan(f"raw_{channel}", exchanges=[kind.name]).filter(pl.col("kind") == "w").collect()
+    for source in exchange_sources:
+        exchange, channel = source.exchange, source.channel.value
+        frames = lake.scan(f"raw_{channel}", exchanges=[exchange.name]).filter(pl.col("kind") == "w").collect()
         names = [digest(payload) for payload in frames["payload"]]
         stored.update(names)
-        facts = [lake.provenance(channel, kind.name, window) or {} for window in lake.windows(channel, kind.name)]
+        facts = [
+            lake.provenance(channel, exchange.name, window) or {} for window in lake.windows(channel, exchange.name)
+        ]
         outcomes = Counter({name: sum(int(fact[f"frames_{name}"]) for fact in facts) for name in FrameOutcome})
-        # a book that is bridged over REST waits for it; other books have no such excuse
+        # Only a book that begins with a REST answer may lack rows before that answer.
         declared += (
-            outcomes[FrameOutcome.DUPLICATE]
-            + outcomes[FrameOutcome.IGNORED]
-            + kind.is_bridged * outcomes[FrameOutcome.INVALID]
+            outcomes[FrameOutcome.DUPLICATE] + outcomes[FrameOutcome.IGNORED] + exchange.is_bridged * outcomes[FrameOutcome.INVALID]
         )
-        told = sum(name in data for name in names)
-        # frames over REST are not in the log of what was sent, so this can only err on the strict side
+        data_frames = sum(name in data for name in names)
+        # The log of sent messages has no REST answers. Counting them as data can only make the result stricter.
         rest = sum(int(fact["frames"]) for fact in facts) - frames.height
-        without += max(0, told + rest - outcomes[FrameOutcome.ROWS] - outcomes[FrameOutcome.DEAD]) if facts else told
+        without += (
+            max(0, data_frames + rest - outcomes[FrameOutcome.ROWS] - outcomes[FrameOutcome.DEAD]) if facts else data_frames
+        )
     return Balance(
         sent=sum(sent.values()),
         missing=(sent - stored).total(),
@@ -77,8 +85,11 @@ def balance(lake: Lake, found: Sequence[Source], sent: Counter[str], data: Count
     )
 
 
-def report(settings: Settings, home: Path, ended: datetime, failed: list[str], console: Console) -> int:
-    """Print what was sent and what is stored, per exchange; 0 only if it adds up, without a gap before `ended`."""
+def report(settings: Settings, home: Path, ended: datetime, failures: list[str]) -> int:
+    """Print the accounts of each exchange, and write the report.
+
+    Return 0 only if all numbers add up, no gap began before `ended`, and there are no `failures`.
+    """
     lake, broker = open_lake(settings), connect(settings)
     sent: dict[str, Counter[str]] = {}
     data: dict[str, Counter[str]] = {}
@@ -89,19 +100,20 @@ def report(settings: Settings, home: Path, ended: datetime, failed: list[str], c
                 data.setdefault(line["exchange"], Counter())[line["hash"]] += 1
     names = ("sent", "missing", "double", "no row", "declared", "rows", "live", "dead", "gaps", "p50 ms", "p95", "p99")
     columns, lines = ("exchange", *names, "files"), []
-    is_right = not failed
-    for kind in exchanges_of(None, settings):
-        name, found = kind.name, list(sources(kind, settings))
-        balanced = balance(lake, found, sent.get(name, Counter()), data.get(name, Counter()))
-        channels = [source.channel.value for source in found]
+    is_right = not failures
+    for exchange in exchanges_of(None, settings):
+        name, exchange_sources = exchange.name, list(sources(exchange, settings))
+        balanced = balance(lake, exchange_sources, sent.get(name, Counter()), data.get(name, Counter()))
+        channels = [source.channel.value for source in exchange_sources]
         rows = sum(lake.scan(channel, exchanges=[name]).select(pl.len()).collect().item() for channel in channels)
-        windows = {t: lake.windows(t, name) for t in (*channels, *(f"raw_{c}" for c in channels), "dead", "gap")}
+        tables = (*channels, *(f"raw_{channel}" for channel in channels), "dead", "gap")
+        objects = sum(len(lake.windows(table, name)) for table in tables)
         gaps = lake.scan("gap", exchanges=[name], end=ended).select(pl.len()).collect().item()
         dead = lake.scan("dead", exchanges=[name]).select(pl.len()).collect().item()
-        outs = {processed_topic(kind.region, source.channel) for source in found}
-        live = sum(broker.end_offset(out, kind.partition) for out in outs)
+        topics = {processed_topic(exchange.region, source.channel) for source in exchange_sources}
+        live = sum(broker.end_offset(topic, exchange.partition) for topic in topics)
         numbers = [*balanced, rows, live, dead, gaps, *_latency(lake, name)]
-        lines.append((name, *map(str, numbers), str(sum(map(len, windows.values())))))
+        lines.append((name, *map(str, numbers), str(objects)))
         wrong = balanced.missing or balanced.double or balanced.without_rows or dead or gaps
         is_right = is_right and balanced.sent > 0 and live > 0 and not wrong
     broker.close()
@@ -109,22 +121,22 @@ def report(settings: Settings, home: Path, ended: datetime, failed: list[str], c
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    for line in failed:
-        console.print(f"FAILED {line}")
-    wrongs = failed if is_right or failed else ["the numbers do not add up"]
-    write(home / "report.html", lake, [line[0] for line in lines], Summary(columns, lines, wrongs))
+    for failure in failures:
+        console.print(f"FAILED {failure}")
+    problems = failures if is_right or failures else ["the numbers do not add up"]
+    write(home / "report.html", lake, [line[0] for line in lines], Summary(columns, lines, problems))
     console.print(f"report: {home / 'report.html'}")
     console.print("everything adds up: sent = stored" if is_right else "the numbers do NOT add up")
     return 0 if is_right else 1
 
 
 def _latency(lake: Lake, exchange: str) -> Iterator[str]:
-    """Yield the percentiles of exchange time to received time in ms, of what is told at once."""
+    """Yield percentiles, in ms, of the time from the exchange to us. Candles are left out, as they are sent late."""
     parts = [
         lake.scan(channel, exchanges=[exchange]).filter(pl.col("transport") == "ws")
         for channel in ("ticker", "orderbook", "trade")
     ]
     late = pl.concat([part.select((pl.col("received_time") - pl.col("exchange_time")).alias("age")) for part in parts])
     ages = late.collect()["age"].dt.total_microseconds() / 1000
-    for quantile in (0.5, 0.95, 0.99):
+    for quantile in QUANTILES:
         yield f"{ages.quantile(quantile) or 0:.1f}"

@@ -1,8 +1,6 @@
-"""One self-contained HTML page about a lake: what is stored, prices, spreads, speed, gaps."""
+"""Write one HTML page about a lake: what is stored, prices, spreads, latency and gaps."""
 
-import base64
 import html
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,19 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from coin_platform.exchanges import EXCHANGES
+from coin_platform.demo import charts
 from coin_platform.lake import Lake
 from coin_platform.model import Channel
 from coin_platform.tables import gap_table, quality, schema
 from coin_platform.tables.premium import premium, prices
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POINTS = 300  # of a line; more of them look the same
-QUICK = (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)  # told at once, so that their age is the latency
-COLOURS = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#65a30d", "#4b5563", "#92400e")
+PROMPT_CHANNELS = (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)  # sent at once, so that their age is the latency
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 1120px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.6em; margin-bottom: 0 } h2 { font-size: 1.2em; margin-top: 2em }
@@ -35,7 +30,7 @@ img { max-width: 100%; display: block } .right { color: #15803d } .wrong { color
 
 
 class Summary(NamedTuple):
-    """What the caller has counted: a line for each exchange, its name first; what went wrong, if anything."""
+    """What the caller has counted: a line for each exchange, which begins with its name, and what went wrong."""
 
     columns: Sequence[str]
     lines: Sequence[Sequence[str]]
@@ -43,7 +38,7 @@ class Summary(NamedTuple):
 
 
 def write(path: Path, lake: Lake, exchanges: Sequence[str], summary: Summary) -> None:
-    """Write the page about these exchanges of a lake; it needs no other file and no JavaScript."""
+    """Write the page about these exchanges of a lake. The page needs no other file and no JavaScript."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(_page(lake, exchanges, summary)), encoding="utf-8")
 
@@ -57,17 +52,17 @@ def spreads(lake: Lake, exchanges: Sequence[str]) -> pl.DataFrame:
 
 
 def minutes(lake: Lake, exchanges: Sequence[str]) -> pl.DataFrame:
-    """Return how many `rows` of all tables each `exchange` has of each `minute` in which they were received."""
-    found = pl.concat([_read(lake, channel, exchanges, "received_time") for channel in Channel])
+    """Return the number of `rows` of all tables for each `exchange` and `minute` in which they were received."""
+    rows = pl.concat([_read(lake, channel, exchanges, "received_time") for channel in Channel])
     minute = pl.col("received_time").dt.truncate("1m").alias("minute")
-    return found.group_by("exchange", minute).agg(rows=pl.len()).sort("exchange", "minute")
+    return rows.group_by("exchange", minute).agg(rows=pl.len()).sort("exchange", "minute")
 
 
 def latencies(lake: Lake, exchanges: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return `quality.latency` of what each exchange streams."""
+    """Return `quality.latency` of the streamed rows of each exchange."""
     times = ("transport", "received_time", "exchange_time")
-    found = pl.concat([_read(lake, channel, exchanges, *times) for channel in QUICK])
-    streamed = found.filter(pl.col("transport") == "ws")
+    rows = pl.concat([_read(lake, channel, exchanges, *times) for channel in PROMPT_CHANNELS])
+    streamed = rows.filter(pl.col("transport") == "ws")
     return {name: quality.latency(streamed.filter(pl.col("exchange") == name)) for name in exchanges}
 
 
@@ -82,55 +77,61 @@ def gaps(lake: Lake, exchanges: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _read(lake: Lake, table: str, exchanges: Sequence[str], *columns: str) -> pl.DataFrame:
-    """Return columns of a table, and `exchange`, of those exchanges that have it."""
-    have = [name for name in exchanges if lake.windows(table, name)]
-    if not have:
+    """Return `exchange` and some columns of a table, for the exchanges that have it."""
+    present = [name for name in exchanges if lake.windows(table, name)]
+    if not present:
         return pl.DataFrame(schema={"exchange": pl.String, **{name: schema.TABLES[table][name] for name in columns}})
-    return lake.scan(table, exchanges=have).select("exchange", *columns).collect()
+    return lake.scan(table, exchanges=present).select("exchange", *columns).collect()
 
 
 def _page(lake: Lake, exchanges: Sequence[str], summary: Summary) -> Iterator[str]:
     yield "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>coin_platform: report</title>"
     yield f"<style>{STYLE}</style></head><body><h1>What was collected</h1>"
-    yield f"<p>Made at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, from the lake alone. All times are UTC.</p>"
+    yield f"<p>Written at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, from the lake alone. All times are UTC.</p>"
     if summary.failures:
         yield from (f"<p class=wrong>{html.escape(line)}</p>" for line in summary.failures)
     else:
         yield "<p class=right>Everything adds up.</p>"
     yield from _table(summary.columns, summary.lines)
-    found = prices(_read(lake, Channel.TICKER, exchanges, "pair", "received_time", "last"))
-    if not found.is_empty():
-        yield "<h2>Prices</h2><p>In dollars. Won are converted with the same exchange's USDT-KRW, so what remains "
-        yield "between the Korean exchanges (thick) and the others (thin) is the kimchi premium.</p>"
-        yield _image("prices of all exchanges", _prices(found, exchanges))
-        lines = premium(found).select("base", "exchange", "price", "elsewhere", "premium").iter_rows()
+    converted = prices(_read(lake, Channel.TICKER, exchanges, "pair", "received_time", "last"))
+    if not converted.is_empty():
+        yield "<h2>Prices</h2><p>In dollars. Won are converted with USDT-KRW of the same exchange. "
+        yield "The difference between the Korean exchanges (thick) and the others (thin) is the kimchi premium.</p>"
+        yield _image("prices of all exchanges", charts.price_chart(converted, exchanges))
+        lines = premium(converted).select("base", "exchange", "price", "elsewhere", "premium").iter_rows()
         head = ("base", "exchange", "median price", "median elsewhere", "premium")
-        yield from _table(head, ((b, x, f"{p:,.6g}", f"{e:,.6g}", f"{r:+.2%}") for b, x, p, e, r in lines))
-    yield from _books(spreads(lake, exchanges))
+        yield from _table(
+            head,
+            (
+                (base, name, f"{price:,.6g}", f"{elsewhere:,.6g}", f"{rate:+.2%}")
+                for base, name, price, elsewhere, rate in lines
+            ),
+        )
+    yield from _spread_part(spreads(lake, exchanges))
     counted = minutes(lake, exchanges)
     if not counted.is_empty():
-        yield "<h2>Rows per minute</h2><p>Of all tables, by when they were received.</p>"
-        yield _image("rows per minute", _rows(counted, exchanges))
-    yield "<h2>Latency</h2><p>From the exchange's time to ours, of what is streamed, in milliseconds.</p>"
-    late = latencies(lake, exchanges)
+        yield "<h2>Rows per minute</h2><p>Rows of all tables, by the minute in which they were received.</p>"
+        yield _image("rows per minute", charts.row_chart(counted, exchanges))
+    yield "<h2>Latency</h2><p>From the time of the exchange to ours, for streamed rows, in milliseconds.</p>"
+    ages = latencies(lake, exchanges)
     yield from _table(
         ("exchange", "p50", "p95", "p99"),
-        ((name, *(f"{value:.1f}" for value in late[name].values())) for name in exchanges if late[name]),
+        ((name, *(f"{value:.1f}" for value in ages[name].values())) for name in exchanges if ages[name]),
     )
     yield "<h2>Gaps</h2>"
-    holes = list(gaps(lake, exchanges))
-    if holes:
-        yield from _table(("exchange", "channel", "pairs", "from", "to", "seconds", "cause", "reason"), holes)
+    gap_rows = list(gaps(lake, exchanges))
+    if gap_rows:
+        yield from _table(("exchange", "channel", "pairs", "from", "to", "seconds", "cause", "reason"), gap_rows)
     else:
-        yield "<p>None: no frame is missing, and no book was ever out of step.</p>"
+        yield "<p>None: no frame is missing, and every book kept its sequence.</p>"
     yield "</body></html>\n"
 
 
-def _books(found: pl.DataFrame) -> Iterator[str]:
-    if found.is_empty():
+def _spread_part(table: pl.DataFrame) -> Iterator[str]:
+    if table.is_empty():
         return
-    yield "<h2>Spreads</h2><p>Between best bid and best ask, in basis points of their middle: median and p95.</p>"
-    yield _image("spreads", _spreads(found))
+    yield "<h2>Spreads</h2><p>From best bid to best ask, in basis points of their middle: median and p95.</p>"
+    yield _image("spreads", charts.spread_chart(table))
 
 
 def _table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -141,72 +142,4 @@ def _table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> Iterator[s
 
 
 def _image(name: str, figure: "Figure") -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{encoded}">'
-
-
-def _figure(rows: int, columns: int, height: float) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for plot in axes:
-        plot.spines[["top", "right"]].set_visible(False)
-        plot.tick_params(labelsize=8, colors="#4b5563")
-        plot.grid(axis="y", color="#f3f4f6")
-    return figure, axes
-
-
-def _times(plot: "Axes") -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    plot.xaxis.set_major_locator(locator)
-    plot.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def _prices(found: pl.DataFrame, exchanges: Sequence[str]) -> "Figure":
-    bases = found["base"].unique().sort().to_list()
-    rows = (len(bases) + 1) // 2
-    figure, axes = _figure(rows, 2, 0.5 + 2.6 * rows)
-    for plot, base in zip(axes, bases, strict=False):
-        plot.set_title(base, loc="left", fontsize=10)
-        for number, name in enumerate(exchanges):
-            line = found.filter((pl.col("base") == base) & (pl.col("exchange") == name))
-            thin = line.gather_every(max(1, line.height // POINTS))
-            width = 1.6 if EXCHANGES[name].quote == "KRW" else 0.8
-            colour = COLOURS[number % len(COLOURS)]
-            plot.plot(thin["time"].to_list(), thin["price"].to_list(), color=colour, linewidth=width, label=name)
-        _times(plot)
-    for plot in axes[len(bases) :]:
-        plot.set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=10, fontsize=8, frameon=False)
-    return figure
-
-
-def _spreads(found: pl.DataFrame) -> "Figure":
-    figure, [plot] = _figure(1, 1, 1 + 0.17 * found.height)
-    labels = [f"{name} {pair}" for name, pair in found.select("exchange", "pair").iter_rows()]
-    places = range(found.height)
-    plot.hlines(places, found["median"].to_list(), found["p95"].to_list(), color="#93c5fd", linewidth=4)
-    plot.plot(found["median"].to_list(), places, "o", color=COLOURS[0], markersize=4)
-    plot.set_yticks(places, labels, fontsize=7)
-    plot.invert_yaxis()
-    plot.set_xlabel("basis points", fontsize=8)
-    return figure
-
-
-def _rows(counted: pl.DataFrame, exchanges: Sequence[str]) -> "Figure":
-    figure, [plot] = _figure(1, 1, 3)
-    for number, name in enumerate(exchanges):
-        line = counted.filter(pl.col("exchange") == name)
-        colour = COLOURS[number % len(COLOURS)]
-        plot.plot(line["minute"].to_list(), line["rows"].to_list(), "o-", color=colour, markersize=3, label=name)
-    plot.set_ylim(bottom=0)
-    _times(plot)
-    figure.legend(*plot.get_legend_handles_labels(), loc="outside upper center", ncols=10, fontsize=8, frameon=False)
-    return figure
+    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{charts.encoded_png(figure)}">'

@@ -1,4 +1,7 @@
-"""The main job, end to end: simulated exchanges, collectors, windows, checks, and a report that must add up."""
+"""`coin demo` and `coin up`: run the platform end to end.
+
+The demo runs simulated exchanges, collectors, windows and checks, and ends with a report whose numbers must add up.
+"""
 
 import os
 import shutil
@@ -11,30 +14,33 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from coin_platform.demo.accounts import failures, report
-from coin_platform.demo.processes import UI_PORT, children, console, environment_, free_port, set_up_home, stack
-from coin_platform.demo.watch import BEAT, Watch
+from coin_platform.demo.accounts import dagster_failures, report
+from coin_platform.demo.console import console
+from coin_platform.demo.processes import UI_PORT, children, free_port, set_up_environment, set_up_home, stack
+from coin_platform.demo.watch import TABLE_LOOK_SECONDS, Watch
 from coin_platform.runtime import guard
 from coin_platform.runtime.home_lock import held
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator import VENUES
 
+EARLY_SECONDS = 6  # the exchanges end so long before a window does, so that all they sent is in that window
+
 
 def run(seconds: int, services: Sequence[str] = ()) -> int:
-    """Run the demo within `seconds` on the embedded default or on real `services`: `kafka`, `seaweedfs`.
+    """Run the demo within `seconds`, on the local journal and a folder, or on the real services `kafka`, `seaweedfs`.
 
-    Return 0 only if all that was sent is stored, once, and every check passed.
+    Return 0 only if every message sent is stored once, and every check passed.
     """
     root = load().home
     home = root / "data" / "demo"
-    with held(root / "data" / "demo.lock", "coin demo", f"it writes {home}; wait for it or end it") as lock:
+    with held(root / "data" / "demo.lock", "coin demo", f"it writes {home}; wait for its end, or end it") as lock:
         shutil.rmtree(home, ignore_errors=True)
         return _run_with(services, root, home, seconds, lock)
 
 
 def _run_with(services: Sequence[str], root: Path, home: Path, seconds: int, lock: int) -> int:
     with stack(root, home / "stack", services) as addresses:
-        environment = environment_(root, home, addresses)
+        environment = set_up_environment(home, addresses)
         if "kafka" in services:
             subprocess.run([sys.executable, "-m", "coin_platform", "topics", "create"], env=environment, check=True)
         return _run(load(), home, environment, time.monotonic() + seconds, lock)
@@ -45,43 +51,46 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
     with children(home, environment, port, [lock]) as (simulator, dagster):
         console.print(f"Dagster UI: http://127.0.0.1:{port} (logs in {home})")
         watch = Watch(settings, home, deadline, (simulator, dagster))
-        watch.until("first frames of every region", lambda: watch.regions_with_frames() == len(watch.regions))
-        stop_at = _next_minute(2) - 6
+        watch.until("the first frames of every exchange and channel", watch.has_frames)
+        stop_at = _minute_after(2) - EARLY_SECONDS
         watch.until("the end of the second window", lambda: time.time() >= stop_at)
-        ended = datetime.now(UTC)  # what is missing from now on is missing on purpose
+        ended = datetime.now(UTC)  # later gaps are there on purpose
         simulator.send_signal(signal.SIGTERM)
         simulator.wait(guard.DRAIN_SECONDS)
-        watch.fix_end()
-        watch.until("all windows materialised", watch.is_complete, BEAT)
-        failed = failures(home)
-    return report(settings, home, ended, failed, console)
+        watch.fix_windows()
+        watch.until("all windows in the tables", watch.is_complete, TABLE_LOOK_SECONDS)
+        failures = dagster_failures(home)
+    return report(settings, home, ended, failures)
 
 
 def stay_up() -> int:
-    """Run `dagster dev` and, unless live, the simulated exchanges until Ctrl-C, SIGTERM, or until one of them ends."""
+    """Run `dagster dev`, and the simulated exchanges if the settings say so, until Ctrl-C or SIGTERM.
+
+    Return 1 if one of these processes ends by itself.
+    """
     settings = load()
     home, port = settings.home, free_port(UI_PORT)
     environment = {"DAGSTER_HOME": str(home / "dagster_home"), **os.environ}
     simulated = settings.exchanges_mode is Mode.SIMULATED
     if simulated:
         environment.setdefault("COIN_EXCHANGES", ",".join(VENUES))
-    remedy = "end that one first, or set another COIN_HOME and DAGSTER_HOME"
-    with ExitStack() as stack:
-        # Dagster's home too: two daemons on one of them cancel each other's runs.
+    remedy = "end it first, or set another COIN_HOME and DAGSTER_HOME"
+    with ExitStack() as exits:
+        # Dagster's home has a lock too: two daemons on one home cancel each other's runs.
         folders = dict.fromkeys((home / "data", Path(environment["DAGSTER_HOME"])))
-        locks = [stack.enter_context(held(folder / "up.lock", "coin up", remedy)) for folder in folders]
+        locks = [exits.enter_context(held(folder / "up.lock", "coin up", remedy)) for folder in folders]
         set_up_home(Path(environment["DAGSTER_HOME"]))
-        processes = stack.enter_context(children(home, environment, port, locks, simulated=simulated))
+        processes = exits.enter_context(children(home, environment, port, locks, simulated=simulated))
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
         try:
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
         except KeyboardInterrupt:
             return 0
-    console.print("a process ended by itself; see data/logs")
+    console.print(f"a process ended by itself; its log is in {home / 'data' / 'logs'}")
     return 1
 
 
-def _next_minute(count: int) -> float:
-    """Return when the `count`th minute from now begins, at least one whole minute away."""
+def _minute_after(count: int) -> float:
+    """Return the start of the `count`th minute after this one, in seconds since 1970."""
     return (time.time() // 60 + count) * 60
