@@ -10,11 +10,11 @@ from coin_platform.settings import PREFIX, Settings
 from coin_platform.tables import schema
 from coin_platform.topic_names import raw_topic
 
-BASES = ("BTC", "ETH", "XRP", "SOL")
+DEFAULT_BASES = ("BTC", "ETH", "XRP", "SOL")
 
 
 def sources(exchange: Exchange, settings: Settings) -> Iterator[Source]:
-    """Yield the topic partitions of an exchange that become tables: of the channels it streams or is polled for."""
+    """Yield the raw partitions of an exchange, one for each chosen channel that it streams or is polled for."""
     for channel in schema.CURATED:
         if channel in settings.channels and channel in exchange.channels | exchange.polled:
             topic = raw_topic(settings.topic_prefix(exchange.region), channel)
@@ -22,17 +22,20 @@ def sources(exchange: Exchange, settings: Settings) -> Iterator[Source]:
 
 
 def wanted_pairs(exchange: Exchange, settings: Settings) -> tuple[Pair, ...]:
-    """Return the pairs of COIN_PAIRS with the exchange's quote, or the defaults; Korean exchanges add USDT-KRW."""
+    """Return the pairs of COIN_PAIRS that have the exchange's quote currency, or the default pairs.
+
+    The default of an exchange that trades in won adds USDT-KRW, because it converts won into dollars.
+    """
     if settings.pairs:
         return tuple(dict.fromkeys(pair for pair in settings.pairs if pair.quote == exchange.quote))
-    defaults = tuple(Pair(base, exchange.quote) for base in BASES)
+    defaults = tuple(Pair(base, exchange.quote) for base in DEFAULT_BASES)
     return (*defaults, Pair("USDT", "KRW")) if exchange.quote == "KRW" else defaults
 
 
 def exchanges_of(region: Region | None, settings: Settings) -> list[Exchange]:
-    """Return the exchanges of COIN_EXCHANGES, by default all; those of one region if `region` is given.
+    """Return the exchanges of COIN_EXCHANGES, of one region if `region` is given. The default is all exchanges.
 
-    Raises `SettingsError` for an unknown name, and when the settings leave nothing to collect in any region.
+    Raises `SettingsError` for an unknown name, and if the settings leave nothing to collect in any region.
     """
     unknown = [name for name in settings.exchanges if name not in EXCHANGES]
     if unknown:
@@ -48,7 +51,7 @@ def exchanges_of(region: Region | None, settings: Settings) -> list[Exchange]:
 
 
 def collects(exchange: Exchange, settings: Settings) -> bool:
-    """Return whether the chosen exchanges, channels and pairs leave something of an exchange."""
+    """Return whether the settings leave something to collect at an exchange."""
     is_chosen = not settings.exchanges or exchange.name in settings.exchanges
     has_pair = not settings.pairs or any(pair.quote == exchange.quote for pair in settings.pairs)
     has_channel = any(channel in exchange.channels | exchange.polled for channel in settings.channels)

@@ -136,8 +136,8 @@ def test_D24_a_value_that_cannot_be_meant_is_one_line_that_names_it(
 
 def test_D24_a_home_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    assert "it is no folder" in refusal(monkeypatch, HOME=str(tmp_path / "file"))
-    assert "it cannot be looked at" in refusal(monkeypatch, HOME="/" + "x" * 5000)
+    assert "this is not a folder" in refusal(monkeypatch, HOME=str(tmp_path / "file"))
+    assert "this folder cannot be opened" in refusal(monkeypatch, HOME="/" + "x" * 5000)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_D24_a_home_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: py
 )
 def test_D24_two_regions_never_share_a_topic_prefix(monkeypatch: pytest.MonkeyPatch, prefixes: dict[str, str]) -> None:
     text = refusal(monkeypatch, **prefixes)
-    assert "COIN_TOPIC_" in text and "each needs its own" in text
+    assert "COIN_TOPIC_" in text and "each region needs its own" in text
 
 
 def test_D24_regions_may_swap_their_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -446,8 +446,8 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D24", "a typo in `.env` is refused"),
-        "coin_platform/settings.py",
-        "            _refuse_unknown(name, place)\n",
+        "coin_platform/env_file.py",
+        '            refuse_unknown_name(name, f" in {place}", known_names)\n',
         "            pass\n",
         ("tests/test_settings_refused.py",),
     ),

@@ -1,7 +1,8 @@
-"""Real services on loopback, without Docker."""
+"""Real services on loopback, without Docker: Apache Kafka, and SeaweedFS as S3 server."""
 
 from infra.stack.addresses import settings
-from infra.stack.kafka import Kafka, jars, verify
+from infra.stack.kafka import Kafka
+from infra.stack.kafka_jars import jars, verify
 from infra.stack.seaweedfs import SeaweedFS
 from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
 

@@ -1,6 +1,6 @@
-"""The real services on loopback, without Docker: Apache Kafka (KRaft) and SeaweedFS, an S3 server.
+"""`python -m infra.stack`: run Apache Kafka and an S3 server (SeaweedFS) on loopback, without Docker.
 
-`python -m infra.stack up`, `down` and `status` keep them under `data/stack`; tests and the demo start their own.
+`up`, `down` and `status` work on the services under `data/stack`. Tests and the demo start their own services.
 """
 
 import argparse
@@ -16,37 +16,37 @@ from infra.stack.seaweedfs import SeaweedFS
 from infra.stack.service import ROOT, Service, StackError
 
 
-def _up(found: list[Service], folder: Path) -> int:
-    for service in found:
+def _up(services: list[Service], folder: Path) -> int:
+    for service in services:
         started = time.monotonic()
         service.start()
         print(f"{service.name} on {service.address}, {time.monotonic() - started:.1f} s", flush=True)
-    lines = [f"{name}={value}" for name, value in settings(found).items()]
+    lines = [f"{name}={value}" for name, value in settings(services).items()]
     (folder / "settings.env").write_text("\n".join([*lines, ""]))
-    print(f"to use it: set -a; . {folder / 'settings.env'}; set +a")
+    print(f"to use the services: set -a; . {folder / 'settings.env'}; set +a")
     return 0
 
 
-def _down(found: list[Service], folder: Path) -> int:
-    for service in reversed(found):
+def _down(services: list[Service], folder: Path) -> int:
+    for service in reversed(services):
         service.stop()
-        print(f"{service.name} ended; {service.folder} keeps what it stored")
+        print(f"{service.name} ended; its data stay in {service.folder}")
     return 0
 
 
-def _hold(found: list[Service], folder: Path) -> int:
-    """Start the services, and end them at Ctrl-C: for an owner with whom they are to end."""
+def _hold(services: list[Service], folder: Path) -> int:
+    """Start the services, and end them at Ctrl-C. The demo uses this, so that the services end with it."""
     try:
-        _up(found, folder)
+        _up(services, folder)
         signal.pause()
     except KeyboardInterrupt:
-        print("asked to end", flush=True)
+        print("ending", flush=True)
     finally:
-        _down(found, folder)
+        _down(services, folder)
     return 0
 
 
-def _status(found: list[Service], folder: Path) -> int:
+def _status(services: list[Service], folder: Path) -> int:
     states = {service: all(process.pid for process in service.processes) for service in found}
     for service, is_up in states.items():
         pids = " ".join(str(process.pid) for process in service.processes if process.pid)
@@ -64,22 +64,22 @@ COMMANDS: dict[str, Callable[[list[Service], Path], int]] = {
 
 
 def main() -> int:
-    """Run one command; return the exit code."""
+    """Run one command. Return the exit code."""
     parser = argparse.ArgumentParser("infra.stack", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("services", nargs="*", choices=("kafka", "seaweedfs", []), help="all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "stack", help="what they keep")
-    parser.add_argument("--kafka-port", type=int, default=9092, help="its controller listens one higher")
-    parser.add_argument("--s3-port", type=int, default=8333, help="its other parts listen on the nine that follow")
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "stack", help="folder of their data")
+    parser.add_argument("--kafka-port", type=int, default=9092, help="the controller uses the next port")
+    parser.add_argument("--s3-port", type=int, default=8333, help="the other parts use the next nine ports")
     chosen = parser.parse_args()
     folder: Path = chosen.folder.resolve()
     known = [
         Kafka(folder / "kafka", [chosen.kafka_port, chosen.kafka_port + 1]),
         SeaweedFS(folder / "seaweedfs", chosen.s3_port),
     ]
-    found = [service for service in known if not chosen.services or service.name in chosen.services]
+    services = [service for service in known if not chosen.services or service.name in chosen.services]
     try:
-        return COMMANDS[chosen.command](found, folder)
+        return COMMANDS[chosen.command](services, folder)
     except StackError as error:
         print(f"stack: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The settings that lead coin_platform to the services."""
+"""Write the settings that lead coin_platform to the services."""
 
 from collections.abc import Sequence
 
@@ -15,5 +15,8 @@ def settings(services: Sequence[Service]) -> dict[str, str]:
             lines["COIN_BROKER_URL"] = f"kafka://{service.address}"
         elif isinstance(service, SeaweedFS):
             lines |= {"COIN_LAKE_URL": f"s3://{service.bucket}/coin", "COIN_S3_ENDPOINT": service.address}
-            lines |= {"COIN_S3_ACCESS_KEY": "key", "COIN_S3_SECRET_KEY": "secret"}  # it asks for none
+            lines |= {
+                "COIN_S3_ACCESS_KEY": "key",
+                "COIN_S3_SECRET_KEY": "secret",
+            }  # without TLS the server checks no keys
     return lines

@@ -1,8 +1,5 @@
-"""Apache Kafka, with the jars that Maven has verified."""
+"""Run Apache Kafka on loopback."""
 
-import contextlib
-import hashlib
-import os
 import shutil
 import subprocess
 import uuid
@@ -13,17 +10,21 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from infra.certificates import Authority
+from infra.stack.kafka_jars import jars
 from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
 
-HEAP = "-Xmx512m"
-QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")  # two cores: start soon, stay small
+# A small machine: a small heap, one thread for garbage, and a quick start.
+JAVA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
 class Kafka(Service):
-    """Apache Kafka in KRaft mode; each of the nodes is broker and controller."""
+    """Apache Kafka in KRaft mode. Each node is a broker and a controller."""
 
     name = "kafka"
-    user, password = "coin", "a pass=word; 100%"  # of listeners where a user logs in
+    user, password = (
+        "coin",
+        "a pass=word; 100%",
+    )  # for listeners with SASL; the password has characters that need quotes
 
     def __init__(
         self,
@@ -34,11 +35,11 @@ class Kafka(Service):
         is_proxied: bool = False,
         is_secured: bool = False,
     ) -> None:
-        """Use these ports, first the brokers', then the controllers', or free ones.
+        """Use these ports, first those of the brokers, then those of the controllers. The default is free ports.
 
-        One that `is_proxied` can also be reached through a proxy: it listens on `hidden` for who came by `shown`.
-        One that `is_secured` (of a single node) listens on a port for each security protocol, too: `secured`. Its
-        certificates are those of `authority`, which has issued `client` for users without a password.
+        1. `is_proxied`: a proxy can stand before each node. The node listens on `hidden` and tells clients `shown`.
+        2. `is_secured`, for a single node: the node also listens with each security protocol, on the ports `secured`.
+           Its certificates come from `authority`, which has issued `client` for users without a password.
         """
         super().__init__(folder)
         ports = ports or free_ports(2 * nodes)
@@ -62,7 +63,7 @@ class Kafka(Service):
             self.start_node(number)
 
     def start_node(self, number: int) -> None:
-        """Start one node, 1 being the first, without waiting for it."""
+        """Start one node, without waiting for it. The first node is 1."""
         process = self.nodes[number - 1]
         if process.pid is not None:
             return
@@ -72,7 +73,7 @@ class Kafka(Service):
         classes = f"{jars()}/*"
         config = process.folder / "server.properties"
         log4j = ROOT / "infra" / "kafka" / "log4j2.properties"
-        base = [java, HEAP, *QUICK, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]
+        base = [java, *JAVA_OPTIONS, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]
         if not (process.folder / "data" / "meta.properties").exists():
             process.folder.mkdir(parents=True, exist_ok=True)
             config.write_text(self._config(number))
@@ -81,12 +82,12 @@ class Kafka(Service):
                 tool += ["--add-scram", f'{mechanism}=[name="{self.user}",password="{self.password}"]']
             done = subprocess.run(tool, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise StackError(f"kafka: its folder cannot be formatted: {done.stdout}{done.stderr}")
+                raise StackError(f"kafka: {process.folder} cannot be formatted: {done.stdout}{done.stderr}")
         process.start([*base, "kafka.Kafka", str(config)])
 
     def is_healthy(self) -> bool:
         if not any(map(is_listening, self.ports)):
-            return False  # a KafkaAdminClient that finds nobody leaves a thread and its sockets behind
+            return False  # a KafkaAdminClient that finds no broker leaves a thread and its sockets behind
         try:
             client = KafkaAdminClient(bootstrap_servers=self.address.split(","), bootstrap_timeout_ms=2_000)
         except KafkaError:
@@ -99,7 +100,7 @@ class Kafka(Service):
             client.close()
 
     def _cluster(self) -> str:
-        """Return the id of the cluster: one for all nodes, kept."""
+        """Return the id of the cluster. All nodes share it, and it is kept in the folder."""
         path = self.folder / "cluster"
         if not path.exists():
             path.write_text(uuid.uuid4().hex[:22])
@@ -141,7 +142,7 @@ class Kafka(Service):
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
     def _security(self, authority: Authority) -> dict[str, object]:
-        """Return what secures the listeners: certificates in PEM form, a user by PLAIN and SCRAM."""
+        """Return the lines that secure the listeners: certificates as PEM files, and a user for PLAIN and SCRAM."""
         for name in ("server", "client"):
             authority.issue(name, "DNS:localhost,IP:127.0.0.1")
         store = authority.folder / "server.both.pem"
@@ -162,42 +163,3 @@ class Kafka(Service):
                 for mechanism in ("scram-sha-256", "scram-sha-512"):
                     lines[f"{begin}{mechanism}.sasl.jaas.config"] = f"{modules}.scram.ScramLoginModule required;"
         return lines
-
-
-def jars() -> Path:
-    """Return the folder of Kafka's jars, fetched by Maven once for each version of the pom, and verified.
-
-    Raises `StackError` if they cannot be fetched, or are others than `jars.sha256` lists.
-    """
-    pom, checksums = ROOT / "infra" / "kafka" / "pom.xml", ROOT / "infra" / "kafka" / "jars.sha256"
-    version = uuid.uuid5(uuid.NAMESPACE_OID, pom.read_text() + checksums.read_text())
-    folder = ROOT / "data" / "jars" / f"{version}"
-    if folder.exists():
-        return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise StackError("kafka's jars come by Maven: install maven")
-    fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={fresh}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StackError(f"kafka's jars cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}")
-    try:
-        verify(fresh, checksums)
-        with contextlib.suppress(OSError):  # another process was first
-            fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return folder
-
-
-def verify(folder: Path, checksums: Path) -> None:
-    """Raise `StackError` if the files of a folder are others than a file of `sha256sum` lists."""
-    wanted = {name: digest for digest, name in (line.split() for line in checksums.read_text().splitlines())}
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    wrong = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
-    if wrong:
-        raise StackError(
-            f"{wrong[0]} is not the file that {checksums.name} lists ({len(wrong)} differ): after a change of the pom "
-            "write the list anew, else delete ~/.m2/repository and look at who answers for Maven Central"
-        )

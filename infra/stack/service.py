@@ -1,4 +1,4 @@
-"""A service as a process on loopback: started, watched, ended."""
+"""Run a real service as processes on loopback: start it, watch it, end it."""
 
 import contextlib
 import os
@@ -13,24 +13,24 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 90.0  # seconds until a starting server counts as broken
+START_SECONDS = 90.0  # for a service to answer; a slow machine starts Kafka in 30 s
 
 
 class StackError(Exception):
-    """A service cannot be started; one line with the remedy."""
+    """A service cannot be started. The text is one line with the remedy."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
+    """Return ports of 127.0.0.1 that are free now."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(server.getsockname()[1]) for server in servers]
+    for server in servers:
+        server.close()
     return ports
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody takes connections at a port of 127.0.0.1."""
+    """Return whether a process takes connections at a port of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -39,7 +39,7 @@ def is_listening(port: int) -> bool:
 
 
 class Process:
-    """A server's process, known by its pid file: it outlives who started it, and is found again."""
+    """A process of a server. It outlives the command that started it; the file `pid` in its folder finds it again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,17 +47,17 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its id while it runs."""
+        """The id of the process while it runs."""
         if self._child is not None and self._child.poll() is not None:
             return None
         with contextlib.suppress(FileNotFoundError, ValueError):
             pid, started = (self.folder / "pid").read_text().split()
-            if _started(int(pid)) == started:  # or another process has that id by now
+            if _start_time(int(pid)) == started:  # otherwise another process has this id now
                 return int(pid)
         return None
 
     def start(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
-        """Start it, detached from our terminal, unless it runs."""
+        """Start the process, detached from this terminal. Do nothing if it runs."""
         if self.pid is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,15 +71,15 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        (self.folder / "pid").write_text(f"{self._child.pid} {_started(self._child.pid)}")
+        (self.folder / "pid").write_text(f"{self._child.pid} {_start_time(self._child.pid)}")
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
+        """Send a signal to the process if it runs."""
         if (pid := self.pid) is not None:
             os.kill(pid, number)
 
     def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:
-        """End it, in the end by force, and wait until it has gone."""
+        """End the process and wait for its end. Kill it after `patience` seconds."""
         self.send(number)
         deadline = time.monotonic() + patience
         while self.pid is not None:
@@ -91,8 +91,8 @@ class Process:
         (self.folder / "pid").unlink(missing_ok=True)
 
 
-def _started(pid: int) -> str:
-    """Return when a process was started; empty when there is none (or only its remains)."""
+def _start_time(pid: int) -> str:
+    """Return the start time of a process, or nothing if it does not run."""
     try:
         process = psutil.Process(pid)
         return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
@@ -101,7 +101,7 @@ def _started(pid: int) -> str:
 
 
 class Service(ABC):
-    """A real service with all it keeps in `folder`."""
+    """A real service, which keeps everything in `folder`."""
 
     name: str
 
@@ -111,33 +111,33 @@ class Service(ABC):
     @property
     @abstractmethod
     def processes(self) -> list[Process]:
-        """Its processes."""
+        """The processes of the service."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where clients reach it."""
+        """The address for clients."""
 
     @abstractmethod
     def launch(self) -> None:
-        """Start the processes that do not run. Raises `StackError` when something it needs is missing."""
+        """Start the processes that do not run. Raises `StackError` if something that they need is missing."""
 
     @abstractmethod
     def is_healthy(self) -> bool:
-        """Whether it does its work now."""
+        """Return whether the service does its work now."""
 
     def start(self) -> None:
-        """Start it and wait until it does its work; do nothing where it does. Raises `StackError` if it does not."""
+        """Start the service and wait until it does its work. Raises `StackError` if it does not start."""
         self.launch()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + START_SECONDS
         while not self.is_healthy():
             if any(process.pid is None for process in self.processes) or time.monotonic() > deadline:
                 logs = ", ".join(str(process.folder / "log") for process in self.processes)
-                raise StackError(f"{self.name} does not start; see {logs}")
+                raise StackError(f"{self.name} did not start; see {logs}")
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it."""
+        """End the service."""
         for process in self.processes:
             process.end()
 
