@@ -47,7 +47,7 @@ def _hold(services: list[Service], folder: Path) -> int:
 
 
 def _status(services: list[Service], folder: Path) -> int:
-    states = {service: all(process.pid for process in service.processes) for service in found}
+    states = {service: all(process.pid for process in service.processes) for service in services}
     for service, is_up in states.items():
         pids = " ".join(str(process.pid) for process in service.processes if process.pid)
         health = "down" if not is_up else "up" if service.is_healthy() else "does not answer"
