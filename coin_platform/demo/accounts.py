@@ -68,13 +68,17 @@ def balance(lake: Lake, exchange_sources: Sequence[Source], sent: Counter[str], 
         outcomes = Counter({name: sum(int(fact[f"frames_{name}"]) for fact in facts) for name in FrameOutcome})
         # Only a book that begins with a REST answer may lack rows before that answer.
         declared += (
-            outcomes[FrameOutcome.DUPLICATE] + outcomes[FrameOutcome.IGNORED] + exchange.is_bridged * outcomes[FrameOutcome.INVALID]
+            outcomes[FrameOutcome.DUPLICATE]
+            + outcomes[FrameOutcome.IGNORED]
+            + exchange.is_bridged * outcomes[FrameOutcome.INVALID]
         )
         data_frames = sum(name in data for name in names)
         # The log of sent messages has no REST answers. Counting them as data can only make the result stricter.
         rest = sum(int(fact["frames"]) for fact in facts) - frames.height
         without += (
-            max(0, data_frames + rest - outcomes[FrameOutcome.ROWS] - outcomes[FrameOutcome.DEAD]) if facts else data_frames
+            max(0, data_frames + rest - outcomes[FrameOutcome.ROWS] - outcomes[FrameOutcome.DEAD])
+            if facts
+            else data_frames
         )
     return Balance(
         sent=sum(sent.values()),
