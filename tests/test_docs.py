@@ -1,4 +1,4 @@
-"""What documents say is what the code does: docs/fields.md against the recordings, README.md against the adapters."""
+"""Compare documents with the code: fields with the recordings, the README with the adapters, and every path named."""
 
 import json
 import re
@@ -266,3 +266,43 @@ def test_the_table_of_exchanges_in_the_readme_is_the_one_that_the_code_prints() 
     assert text.count(begin) == text.count(end) == 1
     found = text[text.index(begin) + len(begin) : text.index(end)]
     assert found == markdown(), "put the output of `coin exchanges --markdown` between the two comments of README.md"
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MADE_BY_COMMANDS = ("data/", "reports/", "dagster_home/", "certificates/", "captured/", "_probe/", "landing/")
+"""What begins like this is not in the repository: commands make it."""
+
+
+def named_paths(text: str) -> set[str]:
+    """Return the paths that a document names: link targets, and words in backticks that look like a path."""
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    words = re.findall(r"`([\w./-]+)`", text)
+    files = [word for word in words if re.fullmatch(r"[\w./-]+\.(py|md|toml|yaml|html|png|jsonl|service)", word)]
+    folders = [word for word in words if word.endswith("/")]
+    return {path for path in [*links, *files, *folders] if not path.startswith(("/", *MADE_BY_COMMANDS))}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    places = (document.parent, ROOT, ROOT / "coin_platform")
+    paths = named_paths(document.read_text(encoding="utf-8"))
+    missing = sorted(path for path in paths if not any((place / path).exists() for place in places))
+    assert missing == [], "a file has moved; name its new place"
+
+
+def test_the_tree_of_the_contributors_page_names_every_folder_of_two_levels() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = text.split("```")[1]
+    top, listed = "", set()
+    for line in tree.splitlines():
+        if found := re.match(r"( *)(\w+)/", line):
+            top = top if found[1] else found[2]
+            listed.add(top if not found[1] else f"{top}/{found[2]}")
+    packages = {f"coin_platform/{path.parent.name}" for path in (ROOT / "coin_platform").glob("*/__init__.py")}
+    assert packages <= listed
+    assert [name for name in listed if not (ROOT / name).is_dir()] == []
+
+
+def test_what_looks_like_a_path_is_seen() -> None:
+    text = "[a](docs/a.md) [b](https://host/x) `tests/x.py` `records.py` `tests/data/` `data/demo/report.html` `s3:Get`"
+    assert named_paths(text) == {"docs/a.md", "tests/x.py", "records.py", "tests/data/"}
