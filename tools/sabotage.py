@@ -229,8 +229,8 @@ SABOTAGES = (
     ),
     Sabotage(
         *("K1", "a broker that is back is found at once"),
-        "coin_platform/broker/kafka_topics.py",
-        "reconnect_backoff_max_ms=1_000",
+        "coin_platform/broker/kafka_client.py",
+        "reconnect_backoff_max_ms=_BACKOFF_MAX_MS",
         "reconnect_backoff_max_ms=30_000",
         ("tests/broker/test_shipper.py",),
     ),

@@ -13,7 +13,19 @@ from coin_platform.errors import BookError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.books import BookShelf
-from coin_platform.model import BookUpdate, Candle, Cause, Channel, Event, Frame, Pair, Refused, Subscribed, Ticker, Trade
+from coin_platform.model import (
+    BookUpdate,
+    Candle,
+    Cause,
+    Channel,
+    Event,
+    Frame,
+    Pair,
+    Refused,
+    Subscribed,
+    Ticker,
+    Trade,
+)
 
 _EVENT_NAMES = {Ticker: "ticker", BookUpdate: "orderbook", Trade: "trade", Candle: "candle", Refused: "error"}
 
