@@ -1,5 +1,7 @@
 """`coin topics`: create and list the topics in Kafka."""
 
+from collections import Counter
+
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -26,14 +28,20 @@ def create() -> None:
 
 @app.command()
 def describe() -> None:
-    """List the topics: their offsets, the records that wait for Kafka on this machine, and what is wrong."""
+    """List the topics: offsets, records that wait for Kafka on this machine or were given up here, and what is wrong.
+
+    Records are given up while Kafka is away and the disk, or COIN_SPOOL_BYTES, is full.
+    """
     from coin_platform.broker import kafka_client, kafka_topics
     from coin_platform.broker.kafka import spool_folder
-    from coin_platform.broker.spool import waiting
+    from coin_platform.broker.spool import losses, waiting
 
     settings = load()
-    waiting_records = waiting(spool_folder(settings))
-    table = Table("topic", "partitions", "offsets", "waiting", "state")
+    folder = spool_folder(settings)
+    waiting_records, given_up = waiting(folder), Counter[str]()
+    for loss in losses(folder):
+        given_up[loss.topic] += loss.records
+    table = Table("topic", "partitions", "offsets", "waiting", "given up", "state")
     table.columns[0].overflow = "fold"
     with kafka_client.administered(settings) as client:
         states = kafka_topics.states(client, settings)
@@ -44,5 +52,5 @@ def describe() -> None:
         offsets = " ".join(f"{begin}-{end}" for begin, end in bounds.values())
         waits = sum(waiting_records.get((name, partition), 0) for partition in partitions)
         faults = "; ".join(state.faults) or ("ok" if state.exists else f"missing: {kafka_topics.REMEDY}")
-        table.add_row(name, str(len(bounds) or ""), offsets, str(waits or ""), faults)
+        table.add_row(name, str(len(bounds) or ""), offsets, str(waits or ""), str(given_up[name] or ""), faults)
     Console().print(table)

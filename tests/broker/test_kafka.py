@@ -301,8 +301,11 @@ def test_the_commands_make_and_show_the_topics(kafka: Kafka, tmp_path: Path, mon
         assert "all topics exist" in coin("create")
         with closing(KafkaBroker([NOBODY], tmp_path / "data/journal/spool", patience=0.1)) as away:
             away.append(f"{prefix}SocketDataIn-trade", 0, "h", b"waits")
+            spool = away.shipper.spool(f"{prefix}SocketDataIn-trade", 0)
+            spool.give_up([Record(7, 1, "h", b""), Record(8, 2, "h", b"")], "overflow")
+            spool.next -= 2
         (shown,) = [line for line in coin("describe").splitlines() if f"{prefix}SocketDataIn-trade " in line]
-        assert [cell.strip() for cell in shown.strip("│").split("│")][1:] == ["4", "0-0 0-0 0-0 0-0", "1", "ok"]
+        assert [cell.strip() for cell in shown.strip("│").split("│")][1:] == ["4", "0-0 0-0 0-0 0-0", "1", "2", "ok"]
     finally:
         load.cache_clear()
 
