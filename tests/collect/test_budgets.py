@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,37 +32,18 @@ from coin_platform.records import End, Header, unpack_facts
 from coin_platform.tables.gaps import GapLedger
 from coin_platform.topic_names import raw_topic
 from tests.kit.bench import BTC, ETH, MINUTE, bench
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, until, values
 
 FLOOD = b'{"channel":"flood","x":"' + b"x" * (1 << 20) + b'"}'
 
 
-class SlowDisk(MemoryBroker):
-    """A broker of whose records none reaches the disk before `dry` is called."""
-
-    def __init__(self, *places: tuple[str, int]) -> None:
-        super().__init__()
-        self._places = places  # that are slow; none: all
-        self._waiting = dict.fromkeys(places, 0)
-
-    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
-        super().append(topic, partition, header, value)
-        if not self._places or (topic, partition) in self._places:
-            self._waiting[topic, partition] = self.waiting_bytes(topic, partition) + len(header) + len(value)
-
-    def waiting_bytes(self, topic: str, partition: int) -> int:
-        return self._waiting.get((topic, partition), 0)
-
-    def dry(self) -> None:
-        """Have all on the disk."""
-        self._waiting.clear()
-
-
 def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario() -> tuple[SlowDisk, str, int]:
-        broker = SlowDisk()
+    async def scenario() -> tuple[FaultyBroker, str, int]:
+        broker = FaultyBroker()
+        broker.hold_back()
         async with bench(channel=Channel.TICKER, broker=broker) as it:
             await it.live()
             topic = it.feed.route.topic
@@ -99,7 +80,8 @@ def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_a
 
 def test_D17_another_partition_does_not_notice() -> None:
     async def scenario() -> tuple[int, int]:
-        broker = SlowDisk((raw_topic("ne", Channel.TICKER), 1))
+        broker = FaultyBroker()
+        broker.hold_back((raw_topic("ne", Channel.TICKER), 1))
         async with (
             bench(channel=Channel.TICKER, broker=broker) as flooded,
             bench(channel=Channel.ORDERBOOK, broker=broker) as other,
@@ -126,14 +108,11 @@ def test_D17_an_answer_over_REST_that_finds_no_room_is_asked_for_again() -> None
         return httpx.Response(200, content=CANDLES)
 
     async def scenario() -> tuple[str, str, list[Kind]]:
-        class Full(SlowDisk):
-            def waiting_bytes(self, topic: str, partition: int) -> int:
-                return WAITING_BYTES if len(calls) < 2 else 0
-
         class Brisk(Quick):
             channels = frozenset(Channel) - {Channel.CANDLE}
 
-        broker, exchange, topic = Full(), Brisk(), raw_topic("ne", Channel.CANDLE)
+        broker, exchange, topic = FaultyBroker(), Brisk(), raw_topic("ne", Channel.CANDLE)
+        broker.waiting = lambda: WAITING_BYTES if len(calls) < 2 else 0
         rest = Rest(exchange, httpx.MockTransport(answer))
         route = Route(exchange, Channel.CANDLE, 0, topic, 7, 60 * SECOND)
         poller = Poller(*(route, [BTC, ETH]), broker=broker, rest=rest, traffic=Traffic())
@@ -151,22 +130,16 @@ def test_D17_an_answer_over_REST_that_finds_no_room_is_asked_for_again() -> None
     assert (state, kinds) == ("connecting", [Kind.OPENED, Kind.REST, Kind.CLOSED])
 
 
-class FullAtFirst(MemoryBroker):
-    """A broker that has no room for the first answer over REST."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []  # over REST
-
-    def waiting_bytes(self, topic: str, partition: int) -> int:
-        return WAITING_BYTES if len(self.asked) == 1 else 0
+def fill_at_first(broker: FaultyBroker, requests: Sequence[str]) -> None:
+    """Have no room for the first answer over REST."""
+    broker.waiting = lambda: WAITING_BYTES if len(requests) == 1 else 0
 
 
 def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> list[tuple[Header, bytes]]:
-        broker = FullAtFirst()
+        broker = FaultyBroker()
         async with bench(channel=Channel.TRADE, broker=broker) as it:
-            broker.asked = it.fake.asked
+            fill_at_first(broker, it.fake.asked)
             await until(lambda: [header for header, _ in it.records() if header.kind is Kind.REST])
             return it.records()
 
@@ -178,10 +151,10 @@ def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.LogCapt
 
 def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> list[tuple[Header, bytes]]:
-        broker = FullAtFirst()
+        broker = FaultyBroker()
         async with bench(broker=broker) as it:
             await it.live()
-            broker.asked = it.fake.asked
+            fill_at_first(broker, it.fake.asked)
             it.feed.connections[0]._perform([Fetch(BTC, "https://api.kraken.com/0/public/Depth?pair=BTC/USD")])
             await until(lambda: "not fetched" in caplog.text)
             return it.records()

@@ -21,6 +21,7 @@ from coin_platform.selection import exchanges_of, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.topic_names import raw_topic
 from tests.kit.collecting import running, simulated, states
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import (
     BOOKS,
     HEARTBEAT,
@@ -91,15 +92,12 @@ def test_pairs_change_while_it_runs_and_what_does_not_fit_gets_its_own_connectio
 
 
 def test_frames_that_cannot_be_stored_end_it_with_the_brokers_own_error() -> None:
-    class Full(MemoryBroker):
-        def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
-            if value == HEARTBEAT.encode():
-                raise DeliveryError("the disk is full: make room")
-            super().append(topic, partition, header, value)
+    broker, news = FaultyBroker(), HEARTBEAT.encode()
+    broker.refuse("append", DeliveryError("the disk is full: make room"), lambda *record: record[-1] == news)
 
     async def scenario() -> None:
         async with fake_kraken() as fake:
-            collector = Collector(Region.NE, simulated(fake), Full(), exchanges=[Quick()])
+            collector = Collector(Region.NE, simulated(fake), broker, exchanges=[Quick()])
             task = asyncio.create_task(collector.run(asyncio.Event()))
             await until(lambda: states(collector) == {"live"})
             await fake.say(HEARTBEAT)

@@ -13,6 +13,7 @@ from coin_platform.model import Channel, Kind, Region
 from coin_platform.records import Facts, Header
 from coin_platform.settings import Settings
 from coin_platform.topic_names import raw_topic
+from tests.kit.faulty_broker import FaultyBroker
 
 NOW = 1_795_000_000_000  # ms
 YEAR_2036 = 2_082_758_400_000
@@ -49,16 +50,11 @@ def test_records_that_are_not_ours_tell_nothing() -> None:
 
 
 def test_a_broker_that_does_not_answer_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
-    asked = []
-
-    class Away(MemoryBroker):
-        def end_offset(self, topic: str, partition: int) -> int:
-            asked.append(partition)
-            raise BrokerUnreachable("kafka does not answer")
-
+    broker = FaultyBroker()
+    broker.refuse("end_offset", BrokerUnreachable("kafka does not answer"))
     with caplog.at_level(logging.WARNING):
-        assert next_epoch(Away(), PLACES, NOW) == NOW
-    assert asked == [0] and "kafka does not answer" in caplog.text
+        assert next_epoch(broker, PLACES, NOW) == NOW
+    assert broker.calls["end_offset"] == [PLACES[0]] and "kafka does not answer" in caplog.text
 
 
 def test_D3_S8_a_collector_that_starts_after_the_clock_was_set_back_counts_as_the_newer_one() -> None:

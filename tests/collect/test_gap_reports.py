@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +12,10 @@ from coin_platform.collect.gap_reports import GapReports
 from coin_platform.errors import BrokerUnreachable
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair, Region
-from coin_platform.records import Facts, Header, Record, Transport, unpack, unpack_facts
+from coin_platform.records import Facts, Header, Transport, unpack, unpack_facts
 from coin_platform.topic_names import GAPS, raw_topic
 from tests.kit.collecting import running, simulated, states
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken, until
 
 BTC = Pair("BTC", "USD")
@@ -195,16 +195,10 @@ def test_a_book_that_is_fetched_for_the_first_time_is_no_gap_and_one_that_is_rig
     assert records[0].header == "o,1,a,0,1000000"
 
 
-class Away(MemoryBroker):
-    """A broker that does not answer."""
-
-    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
-        raise BrokerUnreachable("away")
-
-
 def test_a_broker_that_is_away_leaves_what_was_before_unknown(caplog: pytest.LogCaptureFixture) -> None:
-    topic = raw_topic("ne", Channel.TICKER)
-    GapReports(KRAKEN, Channel.TICKER, Away()).resume(topic)
+    topic, broker = raw_topic("ne", Channel.TICKER), FaultyBroker()
+    broker.refuse("read", BrokerUnreachable("away"))
+    GapReports(KRAKEN, Channel.TICKER, broker).resume(topic)
     assert f"kraken {topic}: what was missing before is not known, away" in caplog.text
 
 

@@ -27,6 +27,7 @@ from coin_platform.simulator.recordings import read
 from coin_platform.tables.dataframes import batch
 from coin_platform.tables.orderbook import ConnectionBooks
 from coin_platform.topic_names import raw_topic
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, until, values
 
 BTC, ETH, SOL = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL"))
@@ -272,14 +273,9 @@ def test_pairs_change_while_it_runs_and_the_log_knows() -> None:
 
 
 def test_an_answer_that_cannot_be_stored_ends_it() -> None:
-    class Full(MemoryBroker):
-        def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
-            if value == CANDLES:
-                raise DeliveryError("the disk is full: make room")
-            super().append(topic, partition, header, value)
-
     async def scenario() -> MemoryBroker:
-        broker = Full()
+        broker = FaultyBroker()
+        broker.refuse("append", DeliveryError("the disk is full: make room"), lambda *record: record[-1] == CANDLES)
         with pytest.raises(ExceptionGroup) as caught:
             async with polling(BTC, broker=broker):
                 await asyncio.Event().wait()

@@ -14,6 +14,7 @@ from coin_platform.model import Channel, Pair, Refusal, Region
 from coin_platform.records import unpack_facts
 from coin_platform.topic_names import raw_topic
 from tests.kit.collecting import running, simulated, states
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import (
     MovedClock,
     Quick,
@@ -27,30 +28,26 @@ BTC = Pair("BTC", "USD")
 TICKERS = raw_topic("ne", Channel.TICKER)
 
 
-class Guest(MemoryBroker):
-    """A broker beside another process, for as long as that is there."""
-
-    def __init__(self, pid: int | None) -> None:
-        super().__init__()
-        self.pid = pid
-
-    def host(self, topic: str, partition: int) -> int | None:
-        return self.pid
-
-
 class Patient(Refusing):
     """Kraken that may be silent for ever."""
 
     silence_seconds = mute_seconds = 1e9
 
 
-def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
+def guest() -> FaultyBroker:
+    """Return a broker beside process 1234, until a test ends that one."""
+    broker = FaultyBroker()
+    broker.host_pid = 1234
+    return broker
+
+
+def ending(broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
     """Return whom the collector asks to end."""
     asked: list[int] = []
 
     def kill(pid: int, number: int) -> None:
         asked.append(pid)
-        broker.pid = None if obeys else pid
+        broker.host_pid = None if obeys else pid
 
     monkeypatch.setattr("coin_platform.collect.take_over.os.kill", kill)
     return asked
@@ -58,7 +55,7 @@ def ending(broker: Guest, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True
 
 def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        broker = Guest(1234)
+        broker = guest()
         asked = ending(broker, monkeypatch)
         async with fake_kraken() as fake:
             collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
@@ -78,7 +75,7 @@ def own(broker: MemoryBroker) -> list[Any]:
 
 def test_F5_who_does_not_get_live_leaves_the_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        broker = Guest(1234)
+        broker = guest()
         asked = ending(broker, monkeypatch)
         async with fake_kraken() as fake:
             settings = simulated(fake, pairs=(BTC,))
@@ -97,7 +94,7 @@ def test_R2_who_is_refused_all_pairs_takes_nothing_over_although_REST_stands_in(
     monkeypatch: pytest.MonkeyPatch, refusal: Refusal
 ) -> None:
     async def scenario() -> None:
-        broker, clock = Guest(1234), MovedClock()
+        broker, clock = guest(), MovedClock()
         asked = ending(broker, monkeypatch)
         async with fake_kraken() as fake:
             fake.unknown.add("BTC/USD")
@@ -123,7 +120,7 @@ def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario() -> None:
-        broker, clock = Guest(1234), MovedClock()
+        broker, clock = guest(), MovedClock()
         asked = ending(broker, monkeypatch)
         async with fake_kraken() as fake:
             fake.unknown.add("ETH/USD")
@@ -146,7 +143,7 @@ def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_
 
 def test_who_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        broker = Guest(1234)
+        broker = guest()
         ending(broker, monkeypatch, obeys=False)
         async with fake_kraken() as fake:
             timing = Timing(end_seconds=0.3, take_over_look_seconds=0.01)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.broker import MemoryBroker
 from coin_platform.errors import RetentionLoss
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Microseconds, Window
@@ -13,6 +13,7 @@ from coin_platform.orchestration.offsets import is_closed
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.steady_clock import JUMP_CONFIRM_SECONDS
+from tests.kit.faulty_broker import FaultyBroker
 
 BEGIN: Microseconds = 1_795_000_020 * SECOND  # a whole minute
 HOUR = 3600 * SECOND
@@ -93,12 +94,9 @@ def test_clocks_that_are_about_equal_are_the_local_one(caplog: pytest.LogCapture
 
 
 def test_a_record_that_is_trimmed_before_it_is_read_says_nothing() -> None:
-    class Trimmed(MemoryBroker):
-        def read(self, *_: object) -> "Broker":  # type: ignore[override]
-            raise RetentionLoss("gone")
-
     world = World(HOUR)
-    world.broker = Trimmed(clock=lambda: world.true)
+    world.broker = broker = FaultyBroker(clock=lambda: world.true)
+    broker.refuse("read", RetentionLoss("gone"))
     for _ in range(3):
         world.append()
         assert world.look() == world.true + HOUR

@@ -5,14 +5,11 @@ import math
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
 
 import pytest
 from prometheus_client import generate_latest
 
-from coin_platform.broker import MemoryBroker, Place
 from coin_platform.errors import BrokerUnreachable, PartitionBusy, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind
@@ -21,8 +18,9 @@ from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.partition import MOST, STUCK, commit
 from coin_platform.preprocess.redrive import WANTED
 from coin_platform.preprocess.worker import PROGRESS, SURVEY, UNSTORED, WATCH, Worker
-from coin_platform.records import Header, Record
+from coin_platform.records import Header
 from coin_platform.topic_names import dead_letter_topic, group, raw_topic
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.recordings import frames
 from tests.preprocess.test_worker import SETTINGS, Log
 
@@ -30,61 +28,35 @@ GOOD = frames("upbit", "ticker")[0].payload
 BOOKS = raw_topic("korea", Channel.ORDERBOOK)
 
 
-class Stuck(MemoryBroker):
-    """A broker that grows, but whose reads give nothing."""
-
-    reads = 0
-
-    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
-        self.reads += 1
-        return iter(())
-
-
-class Away(MemoryBroker):
-    """A broker of which topics, or all, do not answer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gone: set[str] = set()
-        self.missing: set[Place] = set()
-        self.is_away = False
-        self.asked = 0
-
-    def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
-        self.asked += 1
-        if self.is_away or any(topic in self.gone for topic, _ in places):
-            raise BrokerUnreachable("kafka does not answer")
-        return super().end_offsets(places)
-
-    def end_offset(self, topic: str, partition: int) -> int:
-        if (topic, partition) in self.missing:
-            raise SettingsError("no such partition")
-        return super().end_offset(topic, partition)
-
-
 def working(log: Log, *names: str) -> Worker:
     kinds = [EXCHANGES[name] for name in names or (log.source.exchange.name,)]
     return Worker(log.region, kinds, SETTINGS, log.broker, clock=lambda: log.time)
 
 
-def away(channel: Channel = Channel.TICKER) -> tuple[Log, Away]:
+def faulty(channel: Channel = Channel.TICKER) -> tuple[Log, FaultyBroker]:
     log = Log("upbit", channel)
-    log.broker = broker = Away()
+    log.broker = broker = FaultyBroker(clock=lambda: log.time)
     return log, broker
 
 
+def silence(broker: FaultyBroker, *topics: str) -> None:
+    """Have the broker not answer for some topics, or for all if none is named."""
+    error = BrokerUnreachable("kafka does not answer")
+    broker.refuse("end_offsets", error, lambda places: not topics or any(topic in topics for topic, _ in places))
+
+
 def test_K4_a_partition_that_does_not_move_is_begun_anew(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log("upbit", Channel.TICKER)
-    log.broker = stuck = Stuck()
+    log, broker = faulty()
+    broker.reads_nothing = True
     lane = log.lane()
     log.append(b"{}")
     log.work(lane)
     lane.watch(1.0, log.end)
-    before = stuck.reads
+    before = len(broker.calls["read"])
     lane.watch(1.0 + STUCK, log.end)
-    assert stuck.reads == before
+    assert len(broker.calls["read"]) == before
     lane.watch(2.0 + STUCK, log.end)
-    assert stuck.reads > before
+    assert len(broker.calls["read"]) > before
     assert "koreaSocketDataIn-ticker[0]: stuck at offset 0, begun anew" in caplog.text
 
 
@@ -169,12 +141,12 @@ def test_K4_a_new_partition_is_processed_and_said(caplog: pytest.LogCaptureFixtu
 
 
 def test_K4_a_partition_that_is_no_exchanges_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    log, broker = away()
+    log, broker = faulty()
     region = working(log)
-    broker.missing = {(topic, 4) for topic in region._topics}
+    broker.refuse("end_offset", SettingsError("no such partition"), lambda topic, partition: partition == 4)
     region.survey()
     assert not caplog.records
-    broker.missing = set()
+    broker.allow("end_offset")
     region.survey()
     assert not caplog.records
     broker.append(log.source.topic, 4, "", b"{}")
@@ -185,9 +157,9 @@ def test_K4_a_partition_that_is_no_exchanges_is_named_once(caplog: pytest.LogCap
 
 
 def test_K4_a_topic_that_vanishes_stops_only_itself_and_may_come_back(caplog: pytest.LogCaptureFixture) -> None:
-    log, broker = away()
+    log, broker = faulty()
     region, stop = working(log), threading.Event()
-    broker.gone = {BOOKS}
+    silence(broker, BOOKS)
     log.append(GOOD)
     with pytest.raises(BrokerUnreachable):
         region.drain()
@@ -197,7 +169,7 @@ def test_K4_a_topic_that_vanishes_stops_only_itself_and_may_come_back(caplog: py
     region.watch(0.0)
     assert len(log.processed) == 1
     region.survey()
-    broker.gone = set()
+    broker.allow("end_offsets")
     broker.append(BOOKS, 0, Header(Kind.SOCKET, 1, "c", 1, log.time).pack(), b"{half")
     region.drain()
     letters = dead_letter_topic(BOOKS)
@@ -209,29 +181,24 @@ def test_K4_a_topic_that_vanishes_stops_only_itself_and_may_come_back(caplog: py
 
 
 def test_K4_a_topic_that_answers_when_asked_again_has_not_vanished() -> None:
-    class Returning(Away):
-        def end_offsets(self, places: Sequence[Place]) -> dict[Place, int]:
-            if any(topic == BOOKS for topic, _ in places):
-                self.gone = set() if self.asked else {BOOKS}
-            return super().end_offsets(places)
-
-    log = Log("upbit", Channel.TICKER)
-    log.broker = Returning()
+    log, broker = faulty()
     region = working(log)
+    error = BrokerUnreachable("kafka does not answer")
+    broker.refuse("end_offsets", error, lambda places: len(broker.calls["end_offsets"]) == 1)
     region._topics.sort(key=lambda topic: topic != BOOKS)
     region.probe(threading.Event())
-    assert not region._vanished
+    assert len(broker.calls["end_offsets"]) > 1 and not region._vanished
 
 
 def test_K4_a_broker_that_is_away_as_a_whole_has_not_vanished() -> None:
-    log, broker = away()
+    log, broker = faulty()
     region, stop = working(log), threading.Event()
-    broker.is_away = True
+    silence(broker)
     region.probe(stop)
-    broker.is_away = False
+    broker.allow("end_offsets")
     assert not region._vanished
     stop.set()
-    broker.gone = {BOOKS}
+    silence(broker, BOOKS)
     region.probe(stop)
     assert not region._vanished
 
@@ -242,22 +209,22 @@ def test_a_broker_that_is_away_is_waited_for(
 ) -> None:
     monkeypatch.setattr(worker, "PAUSE", 0.001)
     monkeypatch.setattr(worker, "PROBE", probe)
-    log, broker = away()
-    broker.is_away = True
+    log, broker = faulty()
+    silence(broker)
     log.append(GOOD)
     region, stop = working(log), threading.Event()
     thread = threading.Thread(target=region.run, args=(stop,))
     thread.start()
     try:
         waiting = threading.Event()
-        while broker.asked < 10:
+        while len(broker.calls["end_offsets"]) < 10:
             assert not waiting.wait(0.005)
-        broker.is_away = False
+        broker.allow("end_offsets")
         while not log.processed:
             assert not waiting.wait(0.005)
         while "goes on, after" not in caplog.text:
             assert not waiting.wait(0.005)
-        broker.is_away = True
+        silence(broker)
     finally:
         stop.set()
         thread.join(10)
@@ -266,71 +233,39 @@ def test_a_broker_that_is_away_is_waited_for(
     assert "ends, what waits stays in its topics" in caplog.text
 
 
-class Slow(MemoryBroker):
-    """A broker that holds what was appended on its own disk while Kafka does not take it."""
-
-    is_behind = False
-    reads = 0
-
-    def flush(self, places: Collection[Place] | None = None) -> bool:
-        return not self.is_behind
-
-    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
-        self.reads += 1
-        return super().read(topic, partition, start, stop)
-
-
 def test_what_kafka_has_not_taken_is_not_committed_and_nothing_more_is_read() -> None:
-    log = Log("upbit", Channel.TICKER)
-    log.broker = broker = Slow()
+    log, broker = faulty()
     region, place = working(log), (group(log.region, Channel.TICKER), log.source.topic, 0)
     broker.is_behind = True
     log.append(GOOD)
     with pytest.raises(BrokerUnreachable, match="results still wait for kafka"):
         region.drain()
-    reads = broker.reads
+    reads = len(broker.calls["read"])
     for _ in range(3):
         log.append(GOOD)
         with pytest.raises(BrokerUnreachable):
             region.drain()
     commit(region.lanes, broker)
-    assert (broker.reads, broker.committed(*place), len(log.processed)) == (reads, None, 1)
+    assert (len(broker.calls["read"]), broker.committed(*place), len(log.processed)) == (reads, None, 1)
     broker.is_behind = False
     region.drain()
     assert (broker.committed(*place), len(log.processed)) == (4, 4)
 
 
 def test_a_partition_that_another_worker_took_ends_this_one() -> None:
-    class Taken(MemoryBroker):
-        is_taken = False
-
-        def flush(self, places: Collection[Place] | None = None) -> bool:
-            if self.is_taken:
-                raise PartitionBusy("process 7 writes it")
-            return True
-
-    log = Log("upbit", Channel.TICKER)
-    log.broker = broker = Taken()
+    log, broker = faulty()
     log.append(GOOD)
     region = working(log)
-    broker.is_taken = True
+    broker.refuse("flush", PartitionBusy("process 7 writes it"))
     with pytest.raises(PartitionBusy, match="process 7"):
         region.drain()
 
 
 def test_a_worker_that_is_behind_has_little_on_its_way_at_once() -> None:
     stored = [0]
-    regions: list[Worker] = []
-
-    class Counting(MemoryBroker):
-        def flush(self, places: Collection[Place] | None = None) -> bool:
-            stored.append(sum(lane.position for lane in region.lanes) if regions else 0)
-            return True
-
-    log = Log("upbit", Channel.TICKER)
-    log.broker = Counting(clock=lambda: log.time)
+    log, broker = faulty()
     region = working(log, "upbit", "bithumb", "coinone", "korbit")
-    regions.append(region)
+    broker.on_flush = lambda: stored.append(sum(lane.position for lane in region.lanes))
     for lane in region.lanes:
         if lane.source.channel is Channel.TICKER:
             for number in range(1, MOST + 1):
@@ -438,63 +373,34 @@ def test_rest_answers_do_not_tell_how_long_they_took() -> None:
     assert log.processed and set(lane.ages) == {Stage.LOGGED, Stage.PROCESSED}
 
 
-class Asked(MemoryBroker):
-    """A broker that notes what it is asked, and has only the first record of each partition at hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.prefetched: list[dict[Place, tuple[int, int]]] = []
-        self.read_ranges: list[tuple[Place, tuple[int, int]]] = []
-        self.told: list[tuple[str, dict[Place, int]]] = []
-
-    def prefetch(self, wanted: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
-        self.prefetched.append(dict(wanted))
-        return {place: start + 1 for place, (start, _) in wanted.items()}
-
-    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
-        self.read_ranges.append(((topic, partition), (start, stop)))
-        return super().read(topic, partition, start, stop)
-
-    def commit_all(self, group: str, offsets: Mapping[Place, int]) -> None:
-        self.told.append((group, dict(offsets)))
-        super().commit_all(group, offsets)
-
-
 def test_a_round_asks_for_all_its_records_at_once_and_tells_each_group_once() -> None:
-    log = Log("upbit", Channel.TICKER)
-    log.broker = broker = Asked()
+    log, broker = faulty()
+    broker.prefetch_records = 1  # of each partition only the first record is at hand
     region = working(log, "upbit", "bithumb", "korbit")
     tickers, books = log.source.topic, BOOKS
     for topic, partition, count in ((tickers, 0, 3), (tickers, 3, 2), (books, 1, 2)):
         for _ in range(count):
             broker.append(topic, partition, "h", b"{half")
-    broker.read_ranges.clear()
+    broker.calls.clear()
     region.drain()
-    first, second, third = broker.prefetched
+    [first], [second], [third] = broker.calls["prefetch"]
     assert first == {(tickers, 0): (0, 3), (tickers, 3): (0, 2), (books, 1): (0, 2)}
     assert second == {(tickers, 0): (1, 3), (tickers, 3): (1, 2), (books, 1): (1, 2)}
     assert third == {(tickers, 0): (2, 3)}
-    inputs = [(place, found) for place, found in broker.read_ranges if not place[0].endswith("DLT")]
-    assert all(stop == start + 1 for _, (start, stop) in inputs), "what is at hand, nothing that it would wait for"
+    inputs = [(start, stop) for topic, _, start, stop in broker.calls["read"] if not topic.endswith("DLT")]
+    assert all(stop == start + 1 for start, stop in inputs), "what is at hand, nothing that it would wait for"
     assert len(inputs) == 7
-    assert sorted(broker.told) == [
+    assert sorted(broker.calls["commit_all"]) == [
         (group(log.region, Channel.ORDERBOOK), {(books, 1): 2}),
         (group(log.region, Channel.TICKER), {(tickers, 0): 3, (tickers, 3): 2}),
     ]
     region.drain()
-    assert len(broker.told) == 2, "nothing new"
+    assert len(broker.calls["commit_all"]) == 2, "nothing new"
 
 
 def test_a_lookback_ends_at_the_window_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Counted(MemoryBroker):
-        starts: ClassVar[list[int]] = []
-
-        def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
-            self.starts.append(start)
-            return super().read(topic, partition, start, stop)
-
     log = Log("kraken", Channel.ORDERBOOK)
-    log.broker = broker = Counted(clock=lambda: log.time)
+    log.broker = broker = FaultyBroker(clock=lambda: log.time)
     deltas = [
         frame.payload for frame in frames("kraken", "book_sequence_2") if b'"book","type":"update"' in frame.payload
     ]
@@ -503,7 +409,9 @@ def test_a_lookback_ends_at_the_window_before(monkeypatch: pytest.MonkeyPatch) -
         log.time += SETTINGS.window_length
     place = (log.source.topic, log.source.partition)
     broker.commit(group(log.region, Channel.ORDERBOOK), *place, 4)
-    broker.starts.clear()
+    broker.calls.clear()
     lane = log.lane()
-    assert broker.starts == [3, 3, 3, 2], "the newest's time, then 30 s, 5 min and a window back"
+    assert [start for _, _, start, _ in broker.calls["read"]] == [3, 3, 3, 2], (
+        "the newest's time, then 30 s, 5 min and a window back"
+    )
     assert lane._transform.books.orphans

@@ -5,14 +5,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from coin_platform.broker import MemoryBroker, Place
+from coin_platform.broker import MemoryBroker
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import BrokerUnreachable, DecodeError, DeliveryError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
@@ -32,6 +31,7 @@ from coin_platform.tables.dead_letters import Letters
 from coin_platform.tables.processed import encode
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import dead_letter_topic, group, processed_topic
+from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.log import TIME
 from tests.kit.recordings import files, frames
 
@@ -251,29 +251,18 @@ def test_D25_lost_positions_double_no_record(monkeypatch: pytest.MonkeyPatch) ->
     assert log.processed == before
 
 
-class Held(MemoryBroker):
-    """A broker whose processed partitions another process writes."""
-
-    is_held = True
-
-    def append(self, topic: str, partition: int, header: str, value: bytes) -> None:
-        if self.is_held and "SocketDataIn" in topic and topic.endswith("DLT"):
-            raise PartitionBusy("a worker writes it")
-        super().append(topic, partition, header, value)
-
-
 def test_S7_a_running_worker_is_asked_to_redrive(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log("upbit", Channel.TICKER)
-    log.broker = held = Held()
-    held.is_held = False
+    log.broker = broker = FaultyBroker(clock=lambda: log.time)
+    busy = PartitionBusy("a worker writes it")
     log.append(b"{half")
     log.run()
-    held.is_held = True
+    broker.refuse("append", busy)
 
     def work(seconds: float) -> None:  # what the worker does meanwhile
-        held.is_held = False
+        broker.allow("append")
         redrive(log.source, log.broker)
-        held.is_held = True
+        broker.refuse("append", busy)
 
     monkeypatch.setattr("coin_platform.preprocess.redrive.time.sleep", work)
     assert request(log.source, log.broker) == (0, 1)
@@ -553,19 +542,11 @@ def test_a_worker_processes_all_partitions_until_it_is_stopped() -> None:
 
 
 def test_what_cannot_be_stored_is_not_committed() -> None:
-    class Full(MemoryBroker):
-        is_full = False
-
-        def flush(self, places: Collection[Place] | None = None) -> bool:
-            if self.is_full:
-                raise DeliveryError("the disk is full")
-            return True
-
     log = Log("upbit", Channel.TICKER)
-    log.broker = broker = Full()
+    log.broker = broker = FaultyBroker(clock=lambda: log.time)
     log.recorded("ticker")
     working = Worker(log.region, [EXCHANGES["upbit"]], SETTINGS, broker)
-    broker.is_full = True
+    broker.refuse("flush", DeliveryError("the disk is full"))
     with pytest.raises(DeliveryError, match="the disk is full"):
         working.drain()
     assert log.broker.committed(group(log.region, Channel.TICKER), log.source.topic, 0) is None
@@ -587,34 +568,29 @@ def test_S7_what_is_redriven_after_a_crash_is_not_redriven_twice(monkeypatch: py
     class Crash(Exception):
         pass
 
-    class Killed(MemoryBroker):
-        is_alive = True
-
-        def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-            if group == TRIED and not self.is_alive:
-                raise Crash
-            super().commit(group, topic, partition, offset)
+    def crash() -> None:
+        broker.refuse("commit", Crash(), lambda group, *_: group == TRIED)
 
     log = Log("upbit", Channel.TICKER)
-    log.broker = broker = Killed()
+    log.broker = broker = FaultyBroker(clock=lambda: log.time)
     good = frames("upbit", "ticker")[0].payload
     with monkeypatch.context() as broken:
         broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
         log.append(good, b"{half", good)
         log.run()
-    broker.is_alive = False
+    crash()
     with pytest.raises(Crash):
         request(log.source, broker)
-    broker.is_alive = True
+    broker.allow("commit")
     places = [0, 2]
     assert [record["offset"] for record in log.processed] == places
     assert redrive(log.source, broker) == (2, 1)  # what the next worker does
     assert [record["offset"] for record in log.processed] == places
     assert [(letter.offset, letter.attempts) for letter in log.letters] == [(0, 1), (1, 1), (2, 1), (1, 2)]
-    broker.is_alive = False
+    crash()
     with pytest.raises(Crash):
         request(log.source, broker)
-    broker.is_alive = True
+    broker.allow("commit")
     assert request(log.source, broker) == (0, 1), "one letter, told twice"
     assert [record["offset"] for record in log.processed] == places
 
