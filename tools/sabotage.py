@@ -1,6 +1,7 @@
-"""Switches one mechanism after the other off and sees whether the tests of its promise notice: `make sabotage`.
+"""`make sabotage`: switch off one mechanism after the other, and check that a test of its promise fails.
 
-Works on a copy of the tree. A promise whose tests still pass without its mechanism is not proved: exit code 1.
+Each change is made in a copy of the tree. A promise whose tests still pass is not proved: the exit code is the number
+of such mechanisms. `python -m tools.sabotage S1 K4` tries the mechanisms of some promises.
 """
 
 import os
@@ -16,11 +17,14 @@ from rich.table import Table
 
 from tests.kit.figures import ROOT
 
-LONGEST = 600  # seconds for the tests of one promise
+TEST_SECONDS = 600  # for the tests of one promise; more means that they hang
 
 
 class Sabotage(NamedTuple):
-    """What is changed in a file, and where the tests are that should fail then."""
+    """One change of a file that switches a mechanism off, and the tests of which one must fail.
+
+    `old` stands exactly once in the file. The tests are those whose name has the promise.
+    """
 
     promise: str
     mechanism: str
@@ -32,98 +36,98 @@ class Sabotage(NamedTuple):
 
 SABOTAGES = (
     Sabotage(
-        *("S1", "frames are known by their identity"),
+        *("S1", "a frame is recognised by its identity"),
         "coin_platform/tables/transform.py",
         "        if skipped is None:\n            return FrameOutcome.DUPLICATE, []\n",
         "",
         ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
-        *("D4", "the last number of each connection goes on into the next window"),
+        *("D4", "a window carries the last frame number of each connection on to the next"),
         "coin_platform/orchestration/materialise.py",
         'for epoch, name, number, time in facts.get("numbers", ())]',
         "for epoch, name, number, time in ()]",
         ("tests/tables/test_frame_numbers.py",),
     ),
     Sabotage(
-        *("D4", "a worker that begins reads the last numbers from the log"),
+        *("D4", "a worker that starts reads the last frame numbers from the log"),
         "coin_platform/preprocess/partition.py",
         "transform.learn(_numbers(source, broker, newest[0], first))",
         "",
         ("tests/tables/test_frame_numbers.py",),
     ),
     Sabotage(
-        *("D15", "values are compared with their columns"),
+        *("D15", "values are checked against their columns"),
         "coin_platform/tables/schema.py",
         "            msgspec.convert(values, self._type)\n",
         "            pass\n",
         ("tests/preprocess/test_faults.py",),
     ),
     Sabotage(
-        *("R1", "whatever a frame does to our code costs that frame alone"),
+        *("R1", "an unexpected error costs only the frame that caused it"),
         "coin_platform/tables/transform.py",
         "except Exception as error:  # whatever it is: it costs this record alone",
         "except DecodeError as error:",
         ("tests/preprocess/test_faults.py",),
     ),
     Sabotage(
-        *("R4", "an unreadable frame costs books their trust in the windows"),
+        *("R4", "an unreadable frame ends the trust in its books, in windows"),
         "coin_platform/tables/orderbook.py",
         "return self._invalidate(connection, concerned, Cause.UNREADABLE, reason)",
         "return []",
         ("tests/tables/test_losses.py",),
     ),
     Sabotage(
-        *("R4", "frames that never reached the log cost books their trust in the windows"),
+        *("R4", "frames that never reached the log end the trust in their books, in windows"),
         "coin_platform/tables/transform.py",
         "        if self._can_hide_losses:\n",
         "        if missing < 0:\n",
         ("tests/tables/test_losses.py",),
     ),
     Sabotage(
-        *("S2", "the same content is not written again"),
+        *("S2", "content that did not change is not written again"),
         "coin_platform/lake/lake.py",
         "if before and before.holds(facts) and self._objects.is_sound(key):",
         "if before and not facts:",
         ("tests/lake/test_lake.py", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
-        *("D1", "a stored raw window gets no fewer records"),
+        *("D1", "fewer records do not replace a stored raw window"),
         "coin_platform/lake/lake.py",
         '(is_raw or is_same) and facts["rows"] < stored["rows"] and not self.replaces_smaller',
         "False",
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(
-        *("D1", "a log is known by its name"),
+        *("D1", "a log is recognised by its name"),
         "coin_platform/orchestration/offsets.py",
         "return False  # by its name",
         "pass",
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(
-        *("D1", "a log that is shorter than what was stored of it is another one"),
+        *("D1", "a log that ends before its stored records is a new log"),
         "coin_platform/orchestration/offsets.py",
         ">= self.span.stop",
         ">= 0",
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(
-        *("D2", "a lake has one writer"),
+        *("D2", "only the owner writes a lake"),
         "coin_platform/lake/lake_file.py",
         "if owner is not None and (ours is None or owner.id != ours.id):",
         "if False:",
         ("tests/lake/test_deployment.py",),
     ),
     Sabotage(
-        *("D7", "what is read is what was stored"),
+        *("D7", "content is compared with its hash when it is read"),
         "coin_platform/lake/parquet.py",
         'if rows_hash != facts["content_hash"]:',
         "if not now:",
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(
-        *("S3", "a file is replaced whole"),
+        *("S3", "a file is replaced as a whole"),
         "coin_platform/lake/folder.py",
         "temporary.replace(path)",
         "path.write_bytes(data)",
@@ -137,70 +141,70 @@ SABOTAGES = (
         ("tests/lake/test_lake.py",),
     ),
     Sabotage(
-        *("S4", "S3 is asked for conditional writes"),
+        *("S4", "writes to S3 are conditional"),
         "coin_platform/lake/s3.py",
         '{"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}',
         "{}",
         ("tests/lake/test_lake.py",),
     ),
     Sabotage(
-        *("S5", "windows after the end are opened for late rows"),
+        *("S5", "a scan opens later windows to find late rows"),
         "coin_platform/lake/scan.py",
         "None if end is None else microseconds(end + late)",
         "None if end is None else microseconds(end)",
         ("tests/lake/test_lake.py",),
     ),
     Sabotage(
-        *("D3", "a clock that jumps stamps nothing"),
+        *("D3", "a clock that jumped does not stamp records"),
         "coin_platform/steady_clock.py",
         "if abs(wall - expected) <= MAX_STEP:",
         "if wall or abs(wall - expected) <= MAX_STEP:",
         ("tests/test_clock.py",),
     ),
     Sabotage(
-        *("S6", "frames are counted against rows"),
+        *("S6", "frames are compared with rows"),
         "coin_platform/tables/quality.py",
         'passed = counts["frames"] == ends and',
         'passed = bool(counts) or counts["frames"] == ends and',
         ("tests/tables/test_quality.py", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
-        *("S7", "what cannot be decoded becomes a dead letter"),
+        *("S7", "a frame that cannot be decoded becomes a dead letter"),
         "coin_platform/tables/transform.py",
         "self.dead.append(DeadRecord(record, header, error))",
         "pass",
         ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
-        *("R1", "an integer that no column holds is a dead letter"),
+        *("R1", "an integer that fits no column is a dead letter"),
         "coin_platform/exchanges/checks.py",
         "if value is not None and not least <= value <= most:",
         "if value is not None and value != value:",
         ("tests/exchanges/test_bounds.py",),
     ),
     Sabotage(
-        *("R5", "an aggregated trade covers the ids of all that it stands for"),
+        *("R5", "an aggregated trade covers the ids of its trades"),
         "coin_platform/tables/known_trades.py",
         "self._by_span(pair, int(id) - trade.count + 1, int(id), time)",
         "self._by_id(pair, id, trade, time)",
         ("tests/tables/test_known_trades.py",),
     ),
     Sabotage(
-        *("R5", "a trade of two ids is known by what was traded"),
+        *("R5", "a trade with two ids is recognised by its time, price, size and side"),
         "coin_platform/exchanges/bithumb.py",
         "has_ids_by_transport = True",
         "has_ids_by_transport = False",
         ("tests/tables/test_known_trades.py",),
     ),
     Sabotage(
-        *("R5", "the lead reaches back to the oldest trade"),
+        *("R5", "the records read before a window reach back to its oldest trade"),
         "coin_platform/orchestration/materialise.py",
         "return min(window.start - int(oldest) + LEAD, LONGEST_MEMORY)",
         "return LEAD",
         ("tests/tables/test_old_trades.py",),
     ),
     Sabotage(
-        *("R5", "the newest trades of a pair are known however old they are"),
+        *("R5", "the newest trades of a pair are remembered, however old they are"),
         "coin_platform/tables/known_trades.py",
         "            return horizon",
         "            return since",
@@ -221,105 +225,105 @@ SABOTAGES = (
         ("tests/tables", "tests/preprocess", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
-        *("S8", "numbers are counted"),
+        *("S8", "missing frame numbers are counted"),
         "coin_platform/tables/gaps.py",
         "missing = header.number - connection.number - header.kind.is_frame",
         "missing = 0",
         ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
-        *("K1", "a broker that is back is found at once"),
+        *("K1", "a client soon finds a broker that is back"),
         "coin_platform/broker/kafka_client.py",
         "reconnect_backoff_max_ms=_BACKOFF_MAX_MS",
         "reconnect_backoff_max_ms=30_000",
         ("tests/broker/test_shipper.py",),
     ),
     Sabotage(
-        *("K1", "what is appended waits on disk"),
+        *("K1", "an appended record waits on disk"),
         "coin_platform/broker/shipper.py",
         "self.spool(topic, partition).journal.append(header, value)",
         "self.flush(60)\n        self.spool(topic, partition).journal.append(header, value)",
         ("tests/broker/test_shipper.py",),
     ),
     Sabotage(
-        *("K1", "no round is larger than the line carries"),
+        *("K1", "a round is no larger than the line carries in time"),
         "coin_platform/broker/shipper.py",
         "self._room = max(_LEAST, min(self._in_flight, int(size * _LONG / seconds)))",
         "pass",
         ("tests/broker/test_shipper.py",),
     ),
     Sabotage(
-        *("K2", "a successor begins with what was left to send"),
+        *("K2", "a new shipper begins with the records left to send"),
         "coin_platform/broker/spool.py",
         "self.next = self._trimmed = bounds.begin",
         "self.next = self._trimmed = bounds.end",
         ("tests/broker/test_shipper.py",),
     ),
     Sabotage(
-        *("K3", "what failed is sent again"),
+        *("K3", "a record that failed is sent again"),
         "coin_platform/broker/shipper.py",
         "if error is not None:\n                return error\n            spool.next += 1",
         "spool.next += 1",
         ("tests/broker/test_shipper.py",),
     ),
     Sabotage(
-        *("K3", "after a fatal state there is another producer"),
+        *("K3", "a producer in a fatal state is replaced"),
         "coin_platform/broker/shipper.py",
         "if errors:\n            self._discard()",
         "if errors:",
         ("tests/broker/test_shipper.py",),
     ),
     Sabotage(
-        *("K4", "a partition that does not move is begun anew"),
+        *("K4", "a consumer of a partition that does not move is rebuilt"),
         "coin_platform/preprocess/partition.py",
         "elif moment - self._stalled[1] > STUCK:",
         "elif moment < 0:",
         ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
-        *("D9", "a run whose process vanished is declared dead"),
+        *("D9", "a run whose process vanished is declared failed"),
         "coin_platform/orchestration/run_process.py",
         'is_alive(record.dagster_run.tags.get(PROCESS, "")) is False]',
         "record is None]",
         ("tests/orchestration/test_close_windows.py",),
     ),
     Sabotage(
-        *("D9", "a run that never got a process is declared dead"),
+        *("D9", "a run that never got a process is declared failed"),
         "coin_platform/orchestration/run_process.py",
         "(LEFT_SECONDS if _is_left(record) else BOOT_SECONDS)",
         "1e9",
         ("tests/orchestration/test_close_windows.py",),
     ),
     Sabotage(
-        *("D10", "a window that failed is tried again for ever"),
+        *("D10", "a failed window is tried again without an end"),
         "coin_platform/orchestration/close_windows.py",
         "delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS",
         "delay = 1e9 if attempts(run) > 3 else min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS",
         ("tests/orchestration/test_close_windows.py",),
     ),
     Sabotage(
-        *("D10", "delays between attempts grow"),
+        *("D10", "delays between attempts at a window grow"),
         "coin_platform/orchestration/close_windows.py",
         "2.0 ** min(attempts(run) - 1, 30)",
         "2.0 ** 0",
         ("tests/orchestration/test_close_windows.py",),
     ),
     Sabotage(
-        *("F1", "sequences are checked"),
+        *("F1", "the sequence of a book is checked"),
         "coin_platform/book.py",
         "if self.sequence is None or update.first_sequence is None:\n            return",
         "return",
         ("tests/exchanges", "tests/collect/test_session.py"),
     ),
     Sabotage(
-        *("F1", "checksums are checked"),
+        *("F1", "the checksum of a book is checked"),
         "coin_platform/exchanges/base.py",
         "if checksum != update.checksum:",
         "if checksum is None:",
         ("tests/exchanges", "tests/collect/test_session.py"),
     ),
     Sabotage(
-        *("R2", "what is refused for the moment is asked for again"),
+        *("R2", "a pair refused for the moment is asked for again"),
         "coin_platform/collect/refusals.py",
         "self._retry_at[pair] = now.monotonic + max(wait, event.ban_seconds)",
         "wait += 0",
@@ -333,28 +337,28 @@ SABOTAGES = (
         ("tests/collect/test_session.py",),
     ),
     Sabotage(
-        *("R3", "a gap ends with the pair's own data"),
+        *("R3", "a gap ends with data of the pair"),
         "coin_platform/tables/gaps.py",
         "return [name for name in connection.unheard if name in names]",
         "return [*connection.unheard]",
         ("tests/tables/test_gaps.py",),
     ),
     Sabotage(
-        *("D5", "what a feed wants is logged at its start"),
+        *("D5", "a feed logs the pairs it wants at its start"),
         "coin_platform/collect/feed.py",
         "self._is_running = True\n        self._log_wants()",
         "",
         ("tests/collect/test_gap_reports.py",),
     ),
     Sabotage(
-        *("D5", "what lasts is a row of every window"),
+        *("D5", "a gap that lasts is a row of every window"),
         "coin_platform/orchestration/materialise.py",
         "gaps.carry_on(window.start, first_offset)",
         "pass",
         ("tests/orchestration/test_materialise.py",),
     ),
     Sabotage(
-        *("R4", "an unreadable change costs a book its trust"),
+        *("R4", "an unreadable change ends the trust in a book"),
         "coin_platform/collect/session.py",
         "self._doubt(frame, error, now)",
         "pass",
@@ -368,49 +372,49 @@ SABOTAGES = (
         ("tests/collect/test_session.py",),
     ),
     Sabotage(
-        *("F3", "a silent connection is given up"),
+        *("F3", "a silent connection is replaced"),
         "coin_platform/collect/connection.py",
         "if at - self._heard > exchange.silence_seconds:",
         "if at < 0:",
         ("tests/collect",),
     ),
     Sabotage(
-        *("F4", "delays grow"),
+        *("F4", "delays between connects grow"),
         "coin_platform/collect/pacing.py",
         "self._failures += 1",
         "pass",
         ("tests/collect",),
     ),
     Sabotage(
-        *("D16", "no more is unpacked than is wanted"),
+        *("D16", "an answer is unpacked only up to its limit"),
         "coin_platform/collect/rest.py",
         "unpack.decompress(chunk, room)",
         "unpack.decompress(chunk)",
         ("tests/collect/test_rest.py",),
     ),
     Sabotage(
-        *("D17", "what waits for the disk has a budget"),
+        *("D17", "bytes that wait for the disk have a budget"),
         "coin_platform/collect/recorder.py",
         "if waiting + len(payload) > WAITING_BYTES:",
         "if waiting < 0:",
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
-        *("D18", "who leaves our answers unread is left"),
+        *("D18", "a peer that does not read our answers is cut off"),
         "coin_platform/collect/connection.py",
         "> UNREAD_BYTES:",
         "> UNREAD_BYTES << 20:",
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
-        *("D18", "pings are counted"),
+        *("D18", "pings of a peer are counted"),
         "coin_platform/collect/connection.py",
         "elif self._pings > PINGS_PER_SECOND:",
         "elif self._pings < 0:",
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
-        *("D18", "who brings many messages leaves others their turn"),
+        *("D18", "a connection with many messages leaves others their turn"),
         "coin_platform/collect/connection.py",
         "if time.monotonic() > turn_end:",
         "if time.monotonic() < 0:",
@@ -424,21 +428,21 @@ SABOTAGES = (
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
-        *("D18", "an end does not wait for a peer that does not read"),
+        *("D18", "the end of a connection does not wait for a peer that does not read"),
         "coin_platform/collect/connection.py",
         "async with asyncio.timeout(2 * _CLOSE_SECONDS):",
         "async with asyncio.timeout(None):",
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
-        *("D19", "foreign markup is shown as it is"),
+        *("D19", "markup of others is shown as text"),
         "coin_platform/foreign.py",
         "return _MARKUP.sub(_reference, _LINKS.sub(_NOWHERE, one_line(text)))",
         "return one_line(text)",
         ("tests/test_foreign.py",),
     ),
     Sabotage(
-        *("D23", "REST goes through the proxy as sockets do"),
+        *("D23", "REST uses the proxy, as sockets do"),
         "coin_platform/collect/outbound.py",
         "httpx.Proxy(self.proxy, ssl_context=secured) if self.proxy else None",
         "None",
@@ -459,21 +463,21 @@ SABOTAGES = (
         ("tests/orchestration/test_ui_names.py",),
     ),
     Sabotage(
-        *("D27", "a rotated secret is another version"),
+        *("D27", "a new secret is a new version"),
         "coin_platform/orchestration/version.py",
         " + _digest_of_secrets(_secrets(settings))",
         "",
         ("tests/infra/test_pinned.py",),
     ),
     Sabotage(
-        *("R12", "an answer fills no more than it covers"),
+        *("R12", "an answer fills only the gap that it covers"),
         "coin_platform/tables/pending_gaps.py",
         "if since is not None and since <= gap.reached < time:",
         "if gap.reached < time:",
         ("tests/tables/test_gaps.py",),
     ),
     Sabotage(
-        *("R9", "a ban holds at every door"),
+        *("R9", "a ban holds for all kinds of requests"),
         "coin_platform/collect/rest.py",
         "for bucket in self._buckets:",
         "for bucket in (self._bucket,):",
@@ -487,14 +491,14 @@ SABOTAGES = (
         ("tests/collect",),
     ),
     Sabotage(
-        *("F5", "what two connections bring is one row"),
+        *("F5", "an event from two connections is one row"),
         "coin_platform/tables/duplicates.py",
         "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:",
         "if copy.offset < 0:",
         ("tests/tables", "tests/preprocess"),
     ),
     Sabotage(
-        *("F5", "who takes over waits until all is live"),
+        *("F5", "a new collector waits until all its feeds are live"),
         "coin_platform/collect/take_over.py",
         "await self._wait_until(self._is_whole, self._timing.live_seconds, stop)\n"
         "        are_live = all(feed.is_served for feed in self._feeds)",
@@ -502,21 +506,21 @@ SABOTAGES = (
         ("tests/collect/test_take_over.py",),
     ),
     Sabotage(
-        *("F5", "a collector beside another does not end it"),
+        *("F5", "a collector beside another one does not end its feeds"),
         "coin_platform/tables/gaps.py",
         "is_beside = not header.kind.is_frame and unpack_facts(value).beside",
         "is_beside = False",
         ("tests/tables/test_gaps.py",),
     ),
     Sabotage(
-        *("F6", "time-outs are measured by the clock that never jumps"),
+        *("F6", "time-outs use the monotonic clock"),
         "coin_platform/collect/connection.py",
         "exchange, at = self.route.exchange, moment.monotonic",
         "exchange, at = self.route.exchange, moment.wall / SECOND",
         ("tests/collect",),
     ),
     Sabotage(
-        *("F7", "whatever a parser raises is a decode error"),
+        *("F7", "every error of a parser is a decode error"),
         "coin_platform/exchanges/parsing.py",
         "PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",
         "PARSE_ERRORS = (msgspec.MsgspecError,)",
@@ -526,14 +530,16 @@ SABOTAGES = (
 
 
 def survives(sabotage: Sabotage) -> str | None:
-    """Return what is wrong with the proof, if anything: the mechanism is off, and no test of the promise fails."""
+    """Switch a mechanism off and run the tests of its promise. Return what is wrong if no test fails."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=_left_out)
         file = tree / sabotage.file
         text = file.read_text(encoding="utf-8")
         if text.count(sabotage.old) != 1:
-            return f"{sabotage.file} holds the mechanism {text.count(sabotage.old)} times: has it moved?"
+            return (
+                f"{sabotage.file} holds the text {text.count(sabotage.old)} times, not once: name where it stands now"
+            )
         file.write_text(text.replace(sabotage.old, sabotage.new), encoding="utf-8")
         done = subprocess.run(
             [
@@ -552,16 +558,16 @@ def survives(sabotage: Sabotage) -> str | None:
             env={**os.environ, "PYTHONPATH": str(tree)},
             capture_output=True,
             text=True,
-            timeout=LONGEST,
+            timeout=TEST_SECONDS,
             check=False,
         )
     failed = [
         line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED ")
     ]
     if done.returncode == 1 and failed:
-        console.print(f"  noticed by {failed[0]}", highlight=False, soft_wrap=True)
+        console.print(f"  {failed[0]} fails", highlight=False, soft_wrap=True)
         return None
-    return f"no test noticed; pytest ended with {done.returncode}: {done.stdout.strip().splitlines()[-1:]}"
+    return f"no test failed; pytest ended with {done.returncode}: {done.stdout.strip().splitlines()[-1:]}"
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
@@ -573,14 +579,14 @@ console = Console()
 
 
 def main() -> int:
-    """Try every sabotage, or those of the promises named; return how many survived."""
-    wanted = [each for each in SABOTAGES if each.promise in sys.argv[1:] or len(sys.argv) == 1]
+    """Try every sabotage, or those of the promises named on the command line. Return how many no test noticed."""
+    chosen = [sabotage for sabotage in SABOTAGES if sabotage.promise in sys.argv[1:] or len(sys.argv) == 1]
     table, survivors = Table("promise", "switched off", "tests"), 0
-    for sabotage in wanted:
-        console.print(f"{sabotage.promise}: without: {sabotage.mechanism}", highlight=False)
-        wrong = survives(sabotage)
-        survivors += wrong is not None
-        table.add_row(sabotage.promise, sabotage.mechanism, wrong or "fail, as they should")
+    for sabotage in chosen:
+        console.print(f"{sabotage.promise}, switched off: {sabotage.mechanism}", highlight=False)
+        problem = survives(sabotage)
+        survivors += problem is not None
+        table.add_row(sabotage.promise, sabotage.mechanism, problem or "fail, as they should")
     console.print(table)
     return survivors
 

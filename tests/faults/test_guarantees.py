@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.figures import ROOT, figure, figures, versions
-from tools.guarantees import PAGE, PROMISES, page, proofs, told
+from tools.guarantees import PAGE, PROMISES, figures_of_page, page, proofs
 from tools.sabotage import SABOTAGES, Sabotage
 
 
@@ -43,11 +43,11 @@ def test_the_page_has_each_promise_with_its_figures_and_tests(tmp_path: Path) ->
 
 def test_what_was_measured_elsewhere_stays_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    measured = told(text)
+    measured = figures_of_page(text)
     assert len(measured) > 20
     assert {each["promise"] for each in measured} <= PROMISES.keys()
     assert page(proofs(ROOT / "tests"), measured) == text, "`make guarantees` is due"
-    assert told("# Guarantees\n") == []
+    assert figures_of_page("# Guarantees\n") == []
 
 
 @pytest.mark.parametrize("promise", PROMISES)
