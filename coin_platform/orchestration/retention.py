@@ -6,12 +6,14 @@ The lake forgets nothing: only Dagster's pages no longer show how an old window 
 import contextlib
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 
 from coin_platform.model import Region
 from coin_platform.orchestration.failed_windows import failed_windows
@@ -32,14 +34,16 @@ _BY_HAND = {".dagster/repository": "__repository__@coin_platform"}  # tag of run
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
-def forget(instance: dg.DagsterInstance, kept: set[str]) -> int:
+def forget(instance: dg.DagsterInstance, kept: set[str], now: float | None = None) -> int:
     """Forget the finished runs of our jobs that are too old or too many, oldest first; return how many.
 
-    Those `kept` stay, and those of other people's jobs on the same Dagster.
+    Those `kept` stay, and those of other people's jobs on the same Dagster. `now` is in seconds since 1970, by default
+    what the wall clock says.
     """
+    moment = time.time() if now is None else now
     jobs = [dg.RunsFilter(job_name=name, statuses=_FINISHED) for name in _JOBS]
     jobs.append(dg.RunsFilter(job_name="__ASSET_JOB", tags=_BY_HAND, statuses=_FINISHED))
-    return sum(_forget_runs(instance, finished, kept) for finished in jobs)
+    return sum(_forget_runs(instance, finished, kept, moment) for finished in jobs)
 
 
 def rotate_output(instance: dg.DagsterInstance) -> None:
@@ -50,10 +54,11 @@ def rotate_output(instance: dg.DagsterInstance) -> None:
             rotate(path, OUTPUT_BYTES, old_logs=1)
 
 
-def _forget_runs(instance: dg.DagsterInstance, finished: dg.RunsFilter, kept: set[str]) -> int:
+def _forget_runs(instance: dg.DagsterInstance, finished: dg.RunsFilter, kept: set[str], now: float) -> int:
     forgotten = 0
     while True:
-        old = [each for each in _old(instance, finished, _PAGE + len(kept)) if each.dagster_run.run_id not in kept]
+        oldest = _old(instance, finished, _PAGE + len(kept), now)
+        old = [each for each in oldest if each.dagster_run.run_id not in kept]
         for record in old:
             _forget(instance, record.dagster_run.run_id)
         forgotten += len(old)
@@ -61,13 +66,22 @@ def _forget_runs(instance: dg.DagsterInstance, finished: dg.RunsFilter, kept: se
             return forgotten
 
 
-def _old(instance: dg.DagsterInstance, finished: dg.RunsFilter, limit: int) -> Iterator[dg.RunRecord]:
+def _old(instance: dg.DagsterInstance, finished: dg.RunsFilter, limit: int, now: float) -> Iterator[dg.RunRecord]:
     """Yield the oldest finished runs, as far as they are too old or too many, at most `limit` of them."""
     too_many = instance.get_runs_count(finished) - KEEP_RUNS
     for number, record in enumerate(instance.get_run_records(finished, limit=limit, ascending=True)):
         ended = record.end_time or record.update_timestamp.timestamp()
-        if number < too_many or time.time() - ended > KEEP_SECONDS:
+        if number < too_many or now - ended > KEEP_SECONDS:
             yield record
+
+
+def _scheduled_time(run: dg.DagsterRun) -> float | None:
+    """Return the time for which the schedule asked for a run; `None` for one by hand.
+
+    The daemon's clock holds jumps (see `dagster_clocks`), the clock of a run that has just begun cannot.
+    """
+    text = run.tags.get(SCHEDULED_EXECUTION_TIME_TAG)
+    return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -88,7 +102,7 @@ def forget_runs(context: dg.OpExecutionContext) -> None:
     """Forget old runs, but not those of windows that failed and are still to be made; they stay in a list."""
     note_process(context.instance, context.run)
     kept = {window.run_id for window in failed_windows(context.instance, load())}
-    forgotten = forget(context.instance, kept)
+    forgotten = forget(context.instance, kept, _scheduled_time(context.run))
     rotate_output(context.instance)
     context.log.info(f"{forgotten} runs forgotten, {len(kept)} kept for windows that are still to be made")
 

@@ -46,8 +46,11 @@ def _host(address: str) -> str:
 
 
 def _dev(arguments: Sequence[str]) -> None:
-    """Run `dagster dev`, whose webserver is started through this module."""
-    start = dev.open_ipc_subprocess  # type: ignore[attr-defined]
+    """Run `dagster dev`, whose webserver is started through this module, and whose other processes are mended."""
+    from coin_platform.orchestration import dagster_clocks  # the webserver has no need of the daemon's modules
+
+    dagster_clocks.mend()
+    start = dagster_clocks.mended(dev.open_ipc_subprocess)  # type: ignore[attr-defined]
 
     def ours(parts: Sequence[str], **options: Any) -> Any:
         words = ([MODULE, "webserver"] if part == "dagster_webserver" else [part] for part in parts)

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.dagster_run import DagsterRunStatus as Status
+from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 
 from coin_platform.model import Region
 from coin_platform.orchestration import retention
@@ -19,6 +21,8 @@ from coin_platform.orchestration.long_runs import collect_job
 from coin_platform.orchestration.retention import forget, forget_job, rotate_output
 from coin_platform.settings import Settings
 from tests.kit.figures import ROOT
+
+YEAR_2036 = 2_082_758_400.0  # seconds since 1970
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("rule", asset="table")])
@@ -95,6 +99,16 @@ def test_D14_runs_are_forgotten_after_two_weeks(instance: dg.DagsterInstance, mo
     later = time.time() + retention.KEEP_SECONDS + 60
     monkeypatch.setattr("coin_platform.orchestration.retention.time.time", lambda: later)
     assert forget(instance, set()) == 1
+
+
+def test_D3_D14_no_run_is_forgotten_because_the_clock_has_jumped(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = make(instance), datetime.now(UTC)
+    monkeypatch.setattr("coin_platform.orchestration.retention.time.time", lambda: YEAR_2036)
+    tags = {SCHEDULED_EXECUTION_TIME_TAG: asked.isoformat()}  # by the daemon, whose clock holds jumps
+    assert forget_job.execute_in_process(instance=instance, tags=tags).success
+    assert instance.has_run(run)
 
 
 def test_D14_output_of_a_run_that_goes_on_is_begun_anew(
