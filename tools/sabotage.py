@@ -199,7 +199,7 @@ SABOTAGES = (
     Sabotage(
         *("R5", "the records read before a window reach back to its oldest trade"),
         "coin_platform/orchestration/materialise.py",
-        "return min(window.start - int(oldest) + LEAD, LONGEST_MEMORY)",
+        "return min(window.start - int(oldest) + LEAD, TRADE_MEMORY)",
         "return LEAD",
         ("tests/tables/test_old_trades.py",),
     ),
@@ -493,7 +493,7 @@ SABOTAGES = (
     Sabotage(
         *("F5", "an event from two connections is one row"),
         "coin_platform/tables/duplicates.py",
-        "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.by:",
+        "if copy.offset >= since and copy.time >= record.time - LEAD and identity not in copy.brought_by:",
         "if copy.offset < 0:",
         ("tests/tables", "tests/preprocess"),
     ),

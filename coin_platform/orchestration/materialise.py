@@ -27,7 +27,7 @@ from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.frame_numbers import LastNumber
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gap_table import Gaps, faults_of, is_book, listing, seconds, state_of
-from coin_platform.tables.known_trades import LONGEST_MEMORY
+from coin_platform.tables.known_trades import TRADE_MEMORY
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _length_of_trades(rows: pl.DataFrame, window: Window) -> Microseconds:
     oldest = rows.select(pl.col("exchange_time").to_physical().min()).item()
     if oldest is None or oldest >= window.start - LEAD // 2:
         return LEAD
-    return min(window.start - int(oldest) + LEAD, LONGEST_MEMORY)
+    return min(window.start - int(oldest) + LEAD, TRADE_MEMORY)
 
 
 def _numbers_before(lake: Lake, source: Source, window: Window) -> list[LastNumber]:

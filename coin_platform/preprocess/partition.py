@@ -24,7 +24,7 @@ from coin_platform.records import Header, Record, unpack_dated
 from coin_platform.settings import Settings
 from coin_platform.tables import dead_letters, processed
 from coin_platform.tables.duplicates import LEAD
-from coin_platform.tables.frame_numbers import ANY_COLLECTOR, SAME_COLLECTOR, LastNumber, LastNumbers
+from coin_platform.tables.frame_numbers import ANY_COLLECTOR_MEMORY, OWN_COLLECTOR_MEMORY, LastNumber, LastNumbers
 from coin_platform.tables.rows import Entry, Row
 from coin_platform.tables.transform import DeadRecord, Transform
 from coin_platform.topic_names import group
@@ -111,14 +111,14 @@ def _numbers(source: Source, broker: Broker, newest: Record, position: int) -> l
                 epochs.add(header.epoch)
         return epochs
 
-    waiting, seen = take(newest.time - SAME_COLLECTOR, position), set[int]()
+    waiting, seen = take(newest.time - OWN_COLLECTOR_MEMORY, position), set[int]()
     if (header := _header(newest)) is not None:
         waiting.add(header.epoch)
     while waiting:
         epoch = waiting.pop()
         seen.add(epoch)
         began = epoch * MILLISECOND
-        if newest.time - began >= ANY_COLLECTOR:
+        if newest.time - began >= ANY_COLLECTOR_MEMORY:
             continue
         offset = min(broker.offset_for_time(*place, began), position)
         for last in broker.read(*place, offset - 1, offset) if offset > begin else ():

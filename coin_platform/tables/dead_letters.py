@@ -15,7 +15,7 @@ from coin_platform.tables import processed
 from coin_platform.tables.rows import Entry
 from coin_platform.tables.transform import DeadRecord, Transform
 
-TRACEBACK = 2_000  # characters kept, the innermost
+TRACEBACK_CHARACTERS = 2_000  # characters kept, the innermost
 
 
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -113,7 +113,7 @@ def letter(source: Source, dead: DeadRecord, time: Microseconds, attempts: int =
         header=dead.record.header,
         error=dead.error_class,
         reason=dead.reason,
-        traceback=trace[-TRACEBACK:],
+        traceback=trace[-TRACEBACK_CHARACTERS:],
         code=__version__,
         time=time,
         attempts=attempts,

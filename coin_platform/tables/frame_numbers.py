@@ -1,8 +1,8 @@
 """The last frame number of every connection: by it a frame that is sent again is known, however much later.
 
-A collector sends the frames of a partition in their order. What it sends again are frames that the log has taken, but
-whose acknowledgement was lost: the newest ones that this collector had logged. Nothing else of it can be logged in
-between, so its other connections may be forgotten. A second collector may log meanwhile, for hours.
+A collector sends the frames of a partition in their order. It sends a frame again if the log has taken it, but the
+acknowledgement was lost: these are the newest frames of this collector in the log. Nothing else of the collector can be
+logged in between, so its other connections may be forgotten. A second collector may log meanwhile, for hours.
 """
 
 from collections.abc import Iterable
@@ -10,78 +10,78 @@ from typing import NamedTuple, TypeAlias
 
 from coin_platform.model import SECOND, Microseconds
 
-Identity: TypeAlias = tuple[int, str]  # epoch and name of a connection
+ConnectionIdentity: TypeAlias = tuple[int, str]  # epoch and name of a connection
 LastNumber: TypeAlias = tuple[int, str, int, Microseconds]  # epoch and name, last number, and when that was logged
 
-SAME_COLLECTOR: Microseconds = 600 * SECOND  # far more than a collector has on its way at once
-ANY_COLLECTOR: Microseconds = 24 * 3600 * SECOND  # as long as a journal keeps what has still to be sent
+OWN_COLLECTOR_MEMORY: Microseconds = 600 * SECOND  # far longer than a collector's frames are on their way at once
+ANY_COLLECTOR_MEMORY: Microseconds = 24 * 3600 * SECOND  # as long as a journal keeps records that have still to be sent
 
 
-class _Heard(NamedTuple):
+class _LoggedNumber(NamedTuple):
     number: int
     time: Microseconds
-    is_frame: bool = True  # or one of our own records has told the number, and frames may be missing before it
+    is_frame: bool = True  # false: one of our own records tells the number, and frames may be missing before it
 
 
 class LastNumbers:
     """The last numbers of the connections of one partition, as the log tells them.
 
     Times are those of the log, so the same records always give the same answers. A connection is forgotten
-    1. when its collector has logged a frame `SAME_COLLECTOR` after the last one of the connection, or
-    2. when any collector has logged a frame `ANY_COLLECTOR` after it.
+    1. when its collector has logged a frame `OWN_COLLECTOR_MEMORY` after the last one of the connection, or
+    2. when any collector has logged a frame `ANY_COLLECTOR_MEMORY` after it.
     """
 
-    def __init__(self, known: Iterable[LastNumber] = ()) -> None:
-        self._heard: dict[Identity, _Heard] = {}
+    def __init__(self, numbers: Iterable[LastNumber] = ()) -> None:
+        self._last: dict[ConnectionIdentity, _LoggedNumber] = {}
         self._newest: dict[int, Microseconds] = {}  # of each epoch: when its newest frame was logged
-        self.learn(known)
+        self.learn(numbers)
 
-    def learn(self, known: Iterable[LastNumber]) -> None:
-        """Take over what another reader of the same log has packed."""
-        for epoch, connection, number, time in known:
-            heard = self._heard.get((epoch, connection))
-            if heard is None or heard.number < number or not heard.is_frame:
-                self._note((epoch, connection), _Heard(number, time))
+    def learn(self, numbers: Iterable[LastNumber]) -> None:
+        """Take over the numbers that another reader of the same log has packed."""
+        for epoch, connection, number, time in numbers:
+            last = self._last.get((epoch, connection))
+            if last is None or last.number < number or not last.is_frame:
+                self._note((epoch, connection), _LoggedNumber(number, time))
 
-    def take(self, identity: Identity, number: int, time: Microseconds) -> int | None:
+    def take(self, identity: ConnectionIdentity, number: int, time: Microseconds) -> int | None:
         """Note a frame; return how many were skipped before it, as far as is known. `None`: it was sent again."""
-        heard = self._heard.get(identity)
-        if heard is None:
+        last = self._last.get(identity)
+        if last is None:
             self._forget()  # a new connection is rare
             skipped = 0
-        elif time - heard.time > SAME_COLLECTOR and not self._is_kept(identity, heard):
+        elif time - last.time > OWN_COLLECTOR_MEMORY and not self._is_kept(identity, last):
             skipped = 0
-        elif number <= heard.number:
+        elif number <= last.number:
             return None
         else:
-            skipped = number - heard.number - 1 if heard.is_frame else 0
-        self._note(identity, _Heard(number, time))
+            skipped = number - last.number - 1 if last.is_frame else 0
+        self._note(identity, _LoggedNumber(number, time))
         return skipped
 
-    def reach(self, identity: Identity, number: int, time: Microseconds) -> bool:
+    def reach(self, identity: ConnectionIdentity, number: int, time: Microseconds) -> bool:
         """Note that one of our own records tells the number of the last frame; return whether it may be news."""
-        heard = self._heard.get(identity)
-        if heard is not None and self._is_kept(identity, heard):
-            return number >= heard.number
-        self._note(identity, _Heard(number, time, is_frame=False))
+        last = self._last.get(identity)
+        if last is not None and self._is_kept(identity, last):
+            return number >= last.number
+        self._note(identity, _LoggedNumber(number, time, is_frame=False))
         return True
 
     def pack(self) -> list[LastNumber]:
-        """Return what must be known to go on."""
+        """Return the numbers by which another reader can go on."""
         self._forget()
-        return sorted((*identity, *heard[:2]) for identity, heard in self._heard.items() if heard.is_frame)
+        return sorted((*identity, last.number, last.time) for identity, last in self._last.items() if last.is_frame)
 
-    def _note(self, identity: Identity, heard: _Heard) -> None:
-        self._heard[identity] = heard
-        epoch, time = identity[0], heard.time
+    def _note(self, identity: ConnectionIdentity, last: _LoggedNumber) -> None:
+        self._last[identity] = last
+        epoch, time = identity[0], last.time
         if time > self._newest.get(epoch, -1):
             self._newest[epoch] = time
 
-    def _is_kept(self, identity: Identity, heard: _Heard) -> bool:
-        since_own = self._newest[identity[0]] - heard.time
-        return since_own <= SAME_COLLECTOR and max(self._newest.values()) - heard.time <= ANY_COLLECTOR
+    def _is_kept(self, identity: ConnectionIdentity, last: _LoggedNumber) -> bool:
+        since_own = self._newest[identity[0]] - last.time
+        return since_own <= OWN_COLLECTOR_MEMORY and max(self._newest.values()) - last.time <= ANY_COLLECTOR_MEMORY
 
     def _forget(self) -> None:
-        self._heard = {identity: heard for identity, heard in self._heard.items() if self._is_kept(identity, heard)}
-        epochs = {epoch for epoch, _ in self._heard}
+        self._last = {identity: last for identity, last in self._last.items() if self._is_kept(identity, last)}
+        epochs = {epoch for epoch, _ in self._last}
         self._newest = {epoch: time for epoch, time in self._newest.items() if epoch in epochs}

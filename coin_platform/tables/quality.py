@@ -8,7 +8,7 @@ import polars as pl
 from coin_platform.foreign import markdown
 from coin_platform.model import Channel
 from coin_platform.tables import schema
-from coin_platform.tables.known_trades import SAME_TRADE
+from coin_platform.tables.known_trades import SAME_TRADE_TOLERANCE
 
 
 class Finding(NamedTuple):
@@ -99,7 +99,7 @@ def one_row_a_trade(rows: pl.DataFrame) -> Finding:
     named = pl.concat([rows.drop_nulls("id"), schema.CURATED[Channel.TRADE].to_frame()], how="diagonal")
     trade = ("pair", "id", "price", "size")
     since_last = pl.col("exchange_time").to_physical().fill_null(0).sort().diff().over(trade)
-    double = named.filter(since_last < SAME_TRADE).height
+    double = named.filter(since_last < SAME_TRADE_TOLERANCE).height
     shared = named.height - named.select("pair", "id").n_unique() - double
     sentence = f"{double} rows repeat a trade" if double else f"none of {rows.height} rows repeats a trade"
     sentence += f"; {shared} have the id of another trade" if shared else ""

@@ -25,7 +25,7 @@ from coin_platform.records import Header, Record, Transport, frame, unpack_dated
 from coin_platform.tables import candle, schema, ticker, trade
 from coin_platform.tables.duplicates import LEAD, Duplicates
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
-from coin_platform.tables.known_trades import LONGEST_MEMORY, KnownTrades
+from coin_platform.tables.known_trades import TRADE_MEMORY, KnownTrades
 from coin_platform.tables.orderbook import BookFault, ConnectionBooks
 from coin_platform.tables.rows import Entry, Row, row_of
 from coin_platform.tables.schema import Values
@@ -329,7 +329,7 @@ class Transform:
         self._window_number = record.time // self.window
         begin = self._window_number * self.window
         self._minutes.clear()
-        self._trades.forget(begin - LEAD, begin - LONGEST_MEMORY)
+        self._trades.forget(begin - LEAD, begin - TRADE_MEMORY)
 
     _READERS: ClassVar[dict[Channel, tuple[type, Callable[[Any], Values] | None, EventReader]]] = {
         Channel.TICKER: (Ticker, ticker.values, _take_ticker),

@@ -262,7 +262,7 @@ def test_bytes_are_remembered_for_as_long_as_a_window_reads_back_and_no_longer_t
     for record in log.records:
         transform.feed(record)
     overlap = transform._duplicates
-    assert (overlap.is_open, list(overlap.connections), overlap._copies, len(overlap._order)) == (
+    assert (overlap.is_open, list(overlap.connections), overlap._events, len(overlap._oldest_first)) == (
         False,
         [(1, "b")],
         {},

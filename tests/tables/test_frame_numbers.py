@@ -19,7 +19,7 @@ from coin_platform.records import Checkpoint, Facts, Header, Record
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables.dataframes import last_numbers, raw_table
-from coin_platform.tables.frame_numbers import ANY_COLLECTOR, SAME_COLLECTOR, LastNumbers
+from coin_platform.tables.frame_numbers import ANY_COLLECTOR_MEMORY, OWN_COLLECTOR_MEMORY, LastNumbers
 from coin_platform.topic_names import processed_topic
 from tests.kit.log import TIME
 from tests.kit.recordings import frames
@@ -241,15 +241,15 @@ def test_D4_what_a_window_hands_on_is_bounded() -> None:
 def test_D4_a_connection_is_forgotten_by_what_the_log_says_and_not_by_silence() -> None:
     numbers = LastNumbers()
     assert numbers.take(C, 5, START) == 0
-    assert numbers.take(C, 5, START + 10 * ANY_COLLECTOR) is None, "nothing else was logged meanwhile"
-    assert numbers.take((1, "d"), 1, START + SAME_COLLECTOR) == 0
-    assert numbers.take(C, 4, START + SAME_COLLECTOR + 1) is None
-    assert numbers.take((1, "d"), 2, START + SAME_COLLECTOR + 1) == 0
-    assert numbers.take(C, 4, START + 2 * SAME_COLLECTOR) == 0, "forgotten: its collector has long gone on"
-    assert numbers.take((2, "e"), 1, START + ANY_COLLECTOR) == 0
-    assert numbers.take(C, 4, START + ANY_COLLECTOR + SECOND) is None
-    assert numbers.take((2, "e"), 9, START + 3 * ANY_COLLECTOR) == 7
-    assert numbers.take(C, 4, START + 3 * ANY_COLLECTOR + 1) == 0
+    assert numbers.take(C, 5, START + 10 * ANY_COLLECTOR_MEMORY) is None, "nothing else was logged meanwhile"
+    assert numbers.take((1, "d"), 1, START + OWN_COLLECTOR_MEMORY) == 0
+    assert numbers.take(C, 4, START + OWN_COLLECTOR_MEMORY + 1) is None
+    assert numbers.take((1, "d"), 2, START + OWN_COLLECTOR_MEMORY + 1) == 0
+    assert numbers.take(C, 4, START + 2 * OWN_COLLECTOR_MEMORY) == 0, "forgotten: its collector has long gone on"
+    assert numbers.take((2, "e"), 1, START + ANY_COLLECTOR_MEMORY) == 0
+    assert numbers.take(C, 4, START + ANY_COLLECTOR_MEMORY + SECOND) is None
+    assert numbers.take((2, "e"), 9, START + 3 * ANY_COLLECTOR_MEMORY) == 7
+    assert numbers.take(C, 4, START + 3 * ANY_COLLECTOR_MEMORY + 1) == 0
 
 
 def test_D4_records_of_our_own_tell_a_number_but_no_hole() -> None:

@@ -30,7 +30,7 @@ from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.market import Deal, Market
 from coin_platform.tables.duplicates import LEAD
-from coin_platform.tables.known_trades import LONGEST_MEMORY, KnownTrades
+from coin_platform.tables.known_trades import TRADE_MEMORY, KnownTrades
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import group, processed_topic
 
@@ -411,7 +411,7 @@ def test_R5_memory_is_bounded_by_the_newest_of_each_pair(*, by_transport: bool) 
     for id in range(1, 9):
         assert not known.add(trade(id), str(id), Kind.SOCKET, id)
     assert known.add(trade(1), "1", Kind.SOCKET, 9)  # it is among the newest now
-    known.forget(100, -LONGEST_MEMORY)
+    known.forget(100, -TRADE_MEMORY)
     assert [known.add(trade(id), str(id), Kind.SOCKET, 10) for id in (1, 8, 7, 6, 5, 2)] == [True] * 4 + [False] * 2
 
 

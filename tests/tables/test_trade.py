@@ -14,7 +14,7 @@ from coin_platform.model import SECOND, Channel, Pair
 from coin_platform.records import Record
 from coin_platform.tables import quality, schema
 from coin_platform.tables.dataframes import batch
-from coin_platform.tables.known_trades import LONGEST_MEMORY
+from coin_platform.tables.known_trades import TRADE_MEMORY
 from coin_platform.tables.transform import Transform
 from tests.kit.log import TIME, answer, conserves, log, recorded
 from tests.kit.recordings import files
@@ -201,4 +201,4 @@ def test_R14_what_is_remembered_of_an_id_is_forgotten_by_its_age_and_counted_in_
     ]
     assert len(rows) == 3
     again = whole[0]._replace(offset=3, header=log([b""] * 4)[3].header)
-    assert transform.feed(again._replace(time=START + LONGEST_MEMORY + 3 * MINUTE)), "it was told too long ago"
+    assert transform.feed(again._replace(time=START + TRADE_MEMORY + 3 * MINUTE)), "it was told too long ago"
