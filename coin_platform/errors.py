@@ -1,44 +1,49 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose, as a tree.
 
 CoinPlatformError
-    SettingsError         a setting is wrong                             -> stop with one line
-    DecodeError           a frame is not what its exchange documents     -> dead letter
-        BadTime           its time cannot be: is our clock right?
-    UnknownPair           a pair is not spelled BASE-QUOTE               -> refuse that pair
-    BookError             one pair's book can no longer be trusted       -> resync that pair
-        SequenceGap
-        ChecksumMismatch
-    DeliveryError         a record could not be stored                   -> stop with one line, the run is restarted
+    SettingsError         a setting is wrong                              -> stop with one line
+    DecodeError           a frame is not what its exchange documents      -> dead letter
+        BadTime           its exchange time cannot be right               -> dead letter; our clock may be wrong
+    UnknownPair           a text is not a pair                            -> refuse that pair
+    BookError             one pair's book can no longer be trusted        -> resync that pair
+        SequenceGap       an update begins later than the book ends
+        ChecksumMismatch  the book has another checksum than was sent
+    DeliveryError         a record could not be stored                    -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
-    OverBudget            a peer brings more than the disk takes         -> its connection ends, with a gap
-    NotTakenOver          the collector before this one goes on          -> stop with one line
-    BrokerUnreachable     the broker does not answer                     -> try again later
-    RetentionLoss         wanted offsets were already trimmed            -> the window fails and says so
-    LakeError             the lake holds something else than we expect   -> stop with one line
-        Conflict          someone else committed first                   -> re-read, then retry
-        Smaller           a stored window would lose records             -> it is kept
-        NotOwner          the lake belongs to another deployment         -> stop with one line
-        Damaged           an object is not what was stored               -> made again, or one line
-    WindowOpen            a window was asked for before it closed        -> wait
+    OverBudget            a peer sends more than the disk takes           -> end its connection, with a gap
+    NotTakenOver          the collector before this one continues         -> stop with one line
+    BrokerUnreachable     the broker does not answer                      -> try again later
+    RetentionLoss         the offsets that were asked for were trimmed    -> the window fails and says so
+    LakeError             the lake does not hold what was expected        -> stop with one line
+        Conflict          another writer committed first                  -> read again, then try again
+        Smaller           a stored window would lose records              -> keep the stored window
+        NotOwner          the lake belongs to another deployment          -> stop with one line
+        Damaged           an object is not as it was stored               -> make it again, or stop with one line
+    WindowOpen            a window was asked for before it closed         -> wait
+    RecordingError        a file is not a recording                       -> stop with one line
+    DemoError             the demo's numbers do not add up                -> stop with one line
+    UnknownName           the command line names something unknown        -> stop with one line
+    NoAnswer              an exchange did not give what it was asked for  -> one line for that exchange
+    BadArgument           the command line has a value of no use          -> stop with one line
 """
 
 from typing import ClassVar
 
 
 class CoinPlatformError(Exception):
-    """Base of all errors this package raises on purpose; its text is one line that names the remedy."""
+    """The base of all errors that this package raises on purpose. Its text is one line that names the remedy."""
 
 
 class SettingsError(CoinPlatformError):
-    """A setting is unknown or wrong: the start stops with this line."""
+    """A setting is unknown or wrong. The start ends with this line."""
 
 
 class DecodeError(CoinPlatformError):
-    """A frame is not what its exchange documents: it becomes a dead letter."""
+    """A frame is not what its exchange documents. It becomes a dead letter."""
 
 
 class BadTime(DecodeError):
-    """A frame's exchange time (UTC, µs) cannot be: the exchange's clock is wrong, or ours."""
+    """A frame's exchange time (UTC, µs) cannot be right: the exchange's clock is wrong, or ours is."""
 
     def __init__(self, text: str, exchange_time: int) -> None:
         super().__init__(text)
@@ -46,11 +51,11 @@ class BadTime(DecodeError):
 
 
 class UnknownPair(CoinPlatformError):
-    """A text is not a pair: that pair is refused, the others go on."""
+    """A text is not a pair. That pair is refused, and all others go on."""
 
 
 class BookError(CoinPlatformError):
-    """One pair's book can no longer be trusted: that pair is resynced."""
+    """One pair's book can no longer be trusted. That pair is resynced."""
 
     cause: ClassVar[str] = "sequence"  # of the gap that begins, as `model.Cause` spells it
 
@@ -66,7 +71,7 @@ class ChecksumMismatch(BookError):
 
 
 class DeliveryError(CoinPlatformError):
-    """A record could not be stored: the process stops, its watchdog starts a new one."""
+    """A record could not be stored. The process ends, and its watchdog starts a new one."""
 
 
 class PartitionBusy(DeliveryError):
@@ -74,15 +79,15 @@ class PartitionBusy(DeliveryError):
 
 
 class OverBudget(CoinPlatformError):
-    """A peer brings more bytes than the disk takes: that connection ends, with a gap, and all others go on."""
+    """A peer sends more bytes than the disk takes. Its connection ends with a gap, and all others go on."""
 
 
 class NotTakenOver(CoinPlatformError):
-    """A collector could not take over from the one before it, which goes on."""
+    """A collector could not take over from the one before it, which continues."""
 
 
 class BrokerUnreachable(CoinPlatformError):
-    """The broker did not answer in time: what was asked can be asked again."""
+    """The broker did not answer in time. The same can be asked again."""
 
 
 class RetentionLoss(CoinPlatformError):
@@ -90,7 +95,7 @@ class RetentionLoss(CoinPlatformError):
 
 
 class LakeError(CoinPlatformError):
-    """The lake holds something else than expected."""
+    """The lake does not hold what was expected."""
 
 
 class Conflict(LakeError):
@@ -98,15 +103,15 @@ class Conflict(LakeError):
 
 
 class Smaller(LakeError):
-    """A window that is stored would be replaced by fewer records: it is kept."""
+    """A stored window would be replaced by fewer records. The stored one is kept."""
 
 
 class NotOwner(LakeError):
-    """Another deployment owns the lake, and only that one may write it."""
+    """Another deployment owns the lake, and only its owner may write it."""
 
 
 class Damaged(LakeError):
-    """An object of the lake cannot be read any more, or holds other values than were stored."""
+    """An object of the lake cannot be read any more, or does not hold the values that were stored."""
 
 
 class WindowOpen(CoinPlatformError):
@@ -118,16 +123,16 @@ class RecordingError(CoinPlatformError):
 
 
 class DemoError(CoinPlatformError):
-    """The demo's numbers do not add up, or it did not come to its end."""
+    """The demo's numbers do not add up, or the demo did not reach its end."""
 
 
 class UnknownName(CoinPlatformError):
-    """There is no such thing; the line lists those there are."""
+    """The command line names something that does not exist. The error text lists the names that do."""
 
 
 class NoAnswer(CoinPlatformError):
-    """An exchange did not say what it was asked for, and why."""
+    """An exchange did not give what it was asked for. The error text says why."""
 
 
 class BadArgument(CoinPlatformError):
-    """A time on the command line cannot be used; the line says what to write."""
+    """A value on the command line cannot be used. The error text says what to write instead."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.book import Applied, Book, Side
+from coin_platform.book import Applied, Book, BookSide
 from coin_platform.errors import SequenceGap
 from coin_platform.model import BookUpdate, Level, Pair
 
@@ -34,7 +34,7 @@ def update(
 
 @given(st.lists(LEVELS, max_size=20), st.booleans())
 def test_a_side_is_the_last_size_of_every_price(history: list[list[Level]], is_bid: bool) -> None:
-    side, expected = Side(is_bid=is_bid), dict[float, float]()
+    side, expected = BookSide(is_bid=is_bid), dict[float, float]()
     for levels in history:
         for level in levels:
             side.set(level)
@@ -56,7 +56,7 @@ OPERATIONS = st.one_of(
 def test_the_best_levels_are_right_whenever_and_however_many_are_asked_for(
     history: list[tuple[Level | list[Level] | int, int]], is_bid: bool
 ) -> None:
-    side = Side(is_bid=is_bid)
+    side = BookSide(is_bid=is_bid)
     for operation, count in history:
         match operation:
             case Level():
@@ -93,7 +93,7 @@ def test_a_book_is_the_same_in_one_update_or_in_many(levels: list[Level], cuts: 
 
 @given(LEVELS, st.integers(1, 10))
 def test_truncation_keeps_the_best_levels(levels: list[Level], depth: int) -> None:
-    side = Side(is_bid=False)
+    side = BookSide(is_bid=False)
     side.replace(levels)
     kept = sorted(side.levels)[:depth]
     side.truncate(depth)
@@ -188,12 +188,12 @@ def test_a_crossed_book_says_so() -> None:
 
 def test_a_book_that_waits_for_its_snapshot_keeps_the_newest_updates_and_no_more() -> None:
     book = Book(is_bridged=True)
-    for number in range(1, Book.BUFFER + 101):
+    for number in range(1, Book.MAX_EARLY_UPDATES + 101):
         assert book.apply(update(number, number, bids=[Level(float(number), 1.0)])) is Applied.WAITING
     book.apply(update(100, 100, whole=True, bids=[]))  # the first that is left follows it
-    assert (book.sequence, len(book.bids.levels)) == (Book.BUFFER + 100, Book.BUFFER)
+    assert (book.sequence, len(book.bids.levels)) == (Book.MAX_EARLY_UPDATES + 100, Book.MAX_EARLY_UPDATES)
     book.invalidate()
-    for number in range(1, Book.BUFFER + 101):
+    for number in range(1, Book.MAX_EARLY_UPDATES + 101):
         book.apply(update(number, number))
     with pytest.raises(SequenceGap, match="wanted an update from 100, got one from 101"):
         book.apply(update(99, 99, whole=True))

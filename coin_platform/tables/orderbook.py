@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Set
 from decimal import Decimal
 from typing import NamedTuple
 
-from coin_platform.book import Applied, Book, Side
+from coin_platform.book import Applied, Book, BookSide
 from coin_platform.errors import BookError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.books import BookShelf
@@ -158,7 +158,7 @@ def _fraction_digits(value: float) -> int:
     return len(text) - text.index(".") - 1
 
 
-def _best_size(side: Side) -> float | None:
+def _best_size(side: BookSide) -> float | None:
     return None if side.best is None else side.levels[side.best].size
 
 

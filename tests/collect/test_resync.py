@@ -187,13 +187,17 @@ def test_B7_a_snapshot_continues_with_what_was_kept_for_it_or_is_not_trusted(
 def test_B7_at_most_ten_thousand_updates_are_kept_and_what_fell_out_is_missed(name: str) -> None:
     kind, pair = bridged(name)
     book = kind.book()
-    for number in range(1, Book.BUFFER + 11):
+    for number in range(1, Book.MAX_EARLY_UPDATES + 11):
         kind.apply(book, change(pair, number))
     with pytest.raises(Exception, match=r"wanted an update from 10, got one from 11"):
         kind.apply(book, whole(pair, 9))
     assert not book.is_valid
     kind.apply(book, whole(pair, 10))
-    assert (book.is_valid, book.sequence, len(book.bids.levels)) == (True, Book.BUFFER + 10, Book.BUFFER + 1)
+    assert (book.is_valid, book.sequence, len(book.bids.levels)) == (
+        True,
+        Book.MAX_EARLY_UPDATES + 10,
+        Book.MAX_EARLY_UPDATES + 1,
+    )
 
 
 class Patient(Quick):
