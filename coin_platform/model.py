@@ -1,4 +1,4 @@
-"""The platform's values: regions, channels, pairs, frames, and what a frame says.
+"""The platform's values: regions, channels, pairs, frames, the events of a frame, windows and gaps.
 
 Times are UTC, in whole microseconds since 1970 (`Microseconds`). Prices are in quote currency, sizes in base currency.
 """
@@ -34,18 +34,18 @@ class Channel(StrEnum):
 
 
 class Proof(StrEnum):
-    """How far an exchange's book can be trusted: what would reveal a missing message."""
+    """How far an exchange's book can be trusted: by what a missing message shows."""
 
     CHECKSUM = "checksum"
     SEQUENCE = "sequence"
     SNAPSHOT = "snapshot"  # each message is the whole book
-    NONE = "none"  # books come as changes that have neither a number nor a checksum: nothing reveals a missing one
+    NONE = "none"  # changes of a book have neither a number nor a checksum: a missing one does not show
 
 
 class Pair(NamedTuple):
     """Base and quote currency as the exchange spells them: `Pair("BTC", "KRW")` is written `BTC-KRW`.
 
-    Names have letters and digits of any script and dots. Upper and lower case are different: Kraken has `NVDAx`.
+    A name has letters and digits of any script, and dots. Upper and lower case are different: Kraken has `NVDAx`.
     """
 
     base: str
@@ -55,9 +55,9 @@ class Pair(NamedTuple):
         return f"{self.base}-{self.quote}"
 
     @staticmethod
-    @lru_cache(4096)  # every frame names one of a few
+    @lru_cache(4096)  # each frame names a pair, and there are few
     def read(text: str) -> "Pair":
-        """Read what `str` wrote, exactly. Raises `UnknownPair` with the text and the form that is wanted."""
+        """Return the pair of a text as `str` writes it. Raises `UnknownPair`, whose text shows the right form."""
         base, _, quote = text.partition("-")
         if not (_is_name(base) and _is_name(quote)):
             raise UnknownPair(f"{text[:80]!r} is not a pair: write BASE-QUOTE, for example BTC-KRW")
@@ -65,7 +65,7 @@ class Pair(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> "Pair":
-        """Read what a person wrote: a name all in lower case means the one in upper case, `btc-krw` is `BTC-KRW`.
+        """Return the pair that a person wrote. A name in lower case means the name in upper case: `btc-krw`.
 
         Raises `UnknownPair`, like `read`.
         """
@@ -73,11 +73,11 @@ class Pair(NamedTuple):
         return Pair.read("-".join(name.upper() if name.islower() else name for name in names))
 
 
-_NAME_CHARACTERS = 64
+_NAME_CHARACTERS = 64  # at most; the names of currencies have fewer than 20
 
 
 def _is_name(text: str) -> bool:
-    """Return whether a currency may be called so: it stays whole in headers, paths and JSON."""
+    """Return whether a text may name a currency. Such a text stays whole in headers, paths and JSON."""
     return (
         0 < len(text) <= _NAME_CHARACTERS
         and text[0].isalnum()
@@ -86,7 +86,7 @@ def _is_name(text: str) -> bool:
 
 
 class Kind(StrEnum):
-    """What a record of a raw topic is."""
+    """What kind of record of a raw topic this is."""
 
     SOCKET = "w"
     REST = "r"
@@ -97,14 +97,14 @@ class Kind(StrEnum):
 
     @property
     def is_frame(self) -> bool:
-        """Frames are the exchange's own words and carry a number; the other kinds are ours."""
+        """Whether it is a frame: the exchange's own words, with a number. All other kinds are our own records."""
         return self in (Kind.SOCKET, Kind.REST)
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """One WebSocket message or REST answer, exactly as the exchange sent it, and how we came by it.
+    """One WebSocket message or REST answer, exactly as the exchange sent it, and where it came from.
 
-    `(exchange, epoch, connection, number)` is its identity; numbers are 1, 2, 3 ... within a connection.
+    `(exchange, epoch, connection, number)` is its identity. Numbers are 1, 2, 3 ... within a connection.
     """
 
     exchange: str
@@ -119,22 +119,22 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Level(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One price of an order book and the size that waits there; size 0 deletes the level."""
+    """One price of an order book and the size that is offered there. Size 0 deletes the level."""
 
     price: float
     size: float
 
 
 class TextLevel(Level, frozen=True, gc=False, array_like=True):
-    """A level that keeps what the exchange's checksum is computed from, in the exchange's own digits."""
+    """A level with the text of which the exchange's checksum is computed, in the exchange's own digits."""
 
     text: str = ""
 
 
 class Ticker(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one pair. Values keep the exchange's own text; `None` is not known, never -1 or 0.
+    """The state of one pair. Values keep the exchange's own text; `None` means "not known".
 
-    `…_24h` is the rolling 24 hours, `…_day` the exchange's calendar day, rates are fractions (0.01 is one per cent).
+    `…_24h` is of the last 24 hours, `…_day` of the exchange's calendar day. Rates are fractions: 0.01 is one per cent.
     """
 
     pair: Pair
@@ -162,7 +162,7 @@ class Ticker(msgspec.Struct, frozen=True, kw_only=True):
 class BookUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """A whole book (`is_snapshot`) or the levels that changed.
 
-    Sequences are normalised: the next update's `first_sequence` is this one's `last_sequence + 1`.
+    Sequences are normalised: the `first_sequence` of the next update is the `last_sequence` of this one plus 1.
     """
 
     pair: Pair
@@ -173,7 +173,7 @@ class BookUpdate(msgspec.Struct, frozen=True, kw_only=True):
     first_sequence: int | None = None
     last_sequence: int | None = None
     checksum: int | None = None
-    depth: int | None = None  # of a snapshot: how many levels a side the exchange keeps us informed of
+    depth: int | None = None  # of a snapshot: the exchange sends the changes of so many levels a side
 
 
 class Side(StrEnum):
@@ -184,10 +184,10 @@ class Side(StrEnum):
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
-    """One trade, or several that the exchange tells as one.
+    """One trade, or several trades that the exchange sends as one.
 
-    `id` is the exchange's own text; `side` is the taker's; `None` where the exchange leaves it open. A trade of which
-    `count` is above 1 stands for so many, whose ids are consecutive and end in `id`.
+    `id` is the exchange's own text and `side` is the taker's. Both are `None` where the exchange does not say.
+    A `count` above 1 is the number of trades that it stands for: their ids are consecutive, and the last one is `id`.
     """
 
     pair: Pair
@@ -200,7 +200,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Instant(NamedTuple):
-    """Now, on two clocks: `wall` stamps (UTC, µs), `monotonic` measures (seconds)."""
+    """Now, on two clocks: `wall` is the time of day (UTC, µs), `monotonic` measures durations (seconds)."""
 
     wall: Microseconds
     monotonic: float
@@ -222,7 +222,7 @@ class Candle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
-    """The exchange confirmed a subscription, of one pair or of all pairs of a numbered request."""
+    """The exchange confirmed a subscription: of one pair, or of all pairs of a numbered request."""
 
     pair: Pair | None = None
     request: int | None = None
@@ -230,18 +230,17 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(StrEnum):
-    """What a refusal concerns, and how long it lasts."""
+    """What a refusal is about, and how long it lasts."""
 
-    FINAL = "final"  # the exchange does not have this pair: it is not asked for again
-    TEMPORARY = "temporary"  # rate limit, internal error, maintenance, no answer: it is asked for again, with back-off
-    CONNECTION = "connection"  # the exchange refuses the whole connection: another one is needed
+    FINAL = "final"  # the exchange does not have this pair, so we do not ask again
+    TEMPORARY = "temporary"  # rate limit, internal error, maintenance, no answer: we ask again, with growing delays
+    CONNECTION = "connection"  # the exchange refuses the whole connection, so we open another one
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The exchange refused a request; which pair or request it names depends on the exchange.
+    """The exchange refused a request. Exchanges differ in whether a refusal names the pair, the request or both.
 
-    `ban_seconds` is how long the exchange must not be asked anything, as it told or documents it; 0 where the refusal
-    is no rate limit.
+    Nothing may be asked of the exchange for `ban_seconds`, as it says or documents. 0: the refusal is not a rate limit.
     """
 
     reason: str
@@ -252,13 +251,13 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame without market data: heartbeat, pong, status, unsubscribed ..."""
+    """A frame without market data: a heartbeat, a pong, a status, an unsubscription ..."""
 
     name: str
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """The exchange announced that this connection will end: a successor should take over."""
+    """The exchange announced the end of this connection, so another connection should take over."""
 
     reason: str
 
@@ -268,22 +267,22 @@ Event: TypeAlias = Data | Subscribed | Refused | Control | Notice
 
 
 class Window(NamedTuple):
-    """A stretch of log time, `[start, stop)`, UTC."""
+    """A stretch of the log's time, `[start, stop)`, UTC."""
 
     start: Microseconds
     stop: Microseconds
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a feed that we know we do not have; `(exchange, channel, pair, start)` is its key."""
+    """A stretch of a feed that is known to be missing. `(exchange, channel, pair, start)` is its key."""
 
     exchange: str
     channel: Channel
-    pair: Pair | None  # None: whichever the feed carried
-    start: Microseconds  # received, of the last frame before it
-    stop: Microseconds | None  # of the first one after it; None while it lasts
+    pair: Pair | None  # None: all pairs that the feed carried
+    start: Microseconds  # when the last frame before it was received
+    stop: Microseconds | None  # when the first frame after it was received; None while it lasts
     cause: str
-    reason: str = ""  # in the words of the exchange, the network or ours
+    reason: str = ""  # the words of the exchange or of the network, or our own
     filled_by: str | None = None  # "rest": its trades or candles were fetched afterwards
 
 
@@ -291,18 +290,18 @@ class Cause(StrEnum):
     """Why there is a gap."""
 
     DISCONNECT = "disconnect"  # the exchange or the network ended the connection
-    SILENCE = "silence"  # it was open, but nothing came
+    SILENCE = "silence"  # the connection was open, but nothing came
     UNREACHABLE = "unreachable"  # the pair was wanted, and no connection to the exchange could be opened
     REFUSED = "refused"  # the exchange refused the pair, or the connection
     STOPPED = "stopped"  # the collector was told to stop
-    KILLED = "killed"  # the collector ended without a word
+    KILLED = "killed"  # the collector ended without writing that it would
     LOST_FRAMES = "lost_frames"  # numbers are missing: frames were read, but never reached the log
-    SPOOL_OVERFLOW = "spool_overflow"  # the same, as the collector itself says it
+    SPOOL_OVERFLOW = "spool_overflow"  # the same, as the collector itself reports it
     SEQUENCE = "sequence"  # a book message is missing, by its number
     CHECKSUM = "checksum"  # the book does not have the checksum that was sent
-    CHECKPOINT = "checkpoint"  # the stored book is not the one that the collector had
+    CHECKPOINT = "checkpoint"  # the stored book is not the book that the collector had
     NO_BOOK = "no_book"  # changes of a book of which no record says how it began
-    BUDGET = "budget"  # it brought more than the disk took
+    BUDGET = "budget"  # the connection brought more than the disk took
     UNREADABLE = "unreadable"  # a message could not be read, and nothing else proves the book
     RETENTION = "retention_loss"  # records were trimmed before they were stored
     NEW_LOG = "new_log"  # the topic was lost and began anew: its last records were never stored

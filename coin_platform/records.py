@@ -1,4 +1,4 @@
-"""Frames <-> log records, and the names of the topics."""
+"""What a record of a raw topic holds: its header, a frame, or facts of a connection with a checkpoint."""
 
 import re
 from collections.abc import Iterable
@@ -8,26 +8,14 @@ from typing import NamedTuple
 import msgspec
 
 from coin_platform.errors import DecodeError, UnknownPair
-from coin_platform.model import (
-    SECOND,
-    BookUpdate,
-    Channel,
-    Frame,
-    Kind,
-    Level,
-    Microseconds,
-    Pair,
-    TextLevel,
-)
+from coin_platform.model import SECOND, BookUpdate, Channel, Frame, Kind, Level, Microseconds, Pair, TextLevel
 
-"""The regions as processed records and topics write them."""
-"""The topic of the holes that the collectors know of."""
-INT64 = 1 << 63  # the first integer that is too large for a column
-YEAR_10000: Microseconds = 253_402_300_800 * SECOND  # the first time that Python's datetime cannot hold
+INT64 = 1 << 63  # the smallest integer that is too large for a column
+YEAR_10000: Microseconds = 253_402_300_800 * SECOND  # the earliest time that Python's datetime cannot hold
 
 
 class Record(NamedTuple):
-    """One record of a topic-partition. `time` is when the log accepted it (UTC, µs) and never goes back."""
+    """One record of a partition of a topic. `time` is when the log accepted it (UTC, µs); it never goes back."""
 
     offset: int
     time: Microseconds
@@ -36,9 +24,9 @@ class Record(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What we know about a record: one packed header, because seven make reading 2.6 times slower.
+    """What we know about a record. It is stored as one text, because seven headers make reading 2.6 times slower.
 
-    Only frames take a number; checkpoints and pair lists carry the number of the last frame before them.
+    Only frames take a number. Checkpoints and lists of pairs carry the number of the last frame before them.
     """
 
     kind: Kind
@@ -55,7 +43,7 @@ class Header(NamedTuple):
 
 
 def unpack(header: str) -> Header:
-    """Read a packed header. Raises `DecodeError` when it is not one of ours, or when a column cannot hold it."""
+    """Return the header of its text. Raises `DecodeError` for any other text, and for numbers that no column holds."""
     try:
         kind, epoch, connection, number, received_time, *pair = header.split(",")
         unpacked = Header(
@@ -65,13 +53,13 @@ def unpack(header: str) -> Header:
         raise DecodeError(f"header {header!r:.200} is not kind,epoch,connection,number,received_time[,pair]") from error
     if not (0 <= unpacked.epoch < INT64 and 0 <= unpacked.number < INT64 and 0 <= unpacked.received_time < INT64):
         raise DecodeError(f"header {header!r:.200} has an epoch, number or received_time that is out of range")
-    if not connection.isascii():  # a lone surrogate could not be stored
+    if not connection.isascii():  # a surrogate without its pair could not be stored
         raise DecodeError(f"header {header!r:.200} has a connection that no collector names so")
     return unpacked
 
 
 def unpack_dated(header: str) -> Header:
-    """Read a packed header whose time can be written as text, too. Raises `DecodeError`."""
+    """Return the header of its text, like `unpack`. Raises `DecodeError` also for a time after the year 9999."""
     unpacked = unpack(header)
     if unpacked.received_time >= YEAR_10000:
         raise DecodeError(f"header {header!r:.200} has a received_time after the year 9999")
@@ -79,7 +67,7 @@ def unpack_dated(header: str) -> Header:
 
 
 def frame(exchange: str, channel: Channel, header: Header, payload: bytes) -> Frame:
-    """Return the frame that a record of kind `w` or `r` holds."""
+    """Return the frame of a record of kind `w` or `r`."""
     return Frame(
         exchange=exchange,
         channel=channel,
@@ -94,7 +82,7 @@ def frame(exchange: str, channel: Channel, header: Header, payload: bytes) -> Fr
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Our own book of a pair, logged so that a window can start from it and stored books can be proved again."""
+    """Our own book of a pair. A window starts from it, and stored books are compared with it."""
 
     pair: str
     bids: list[TextLevel]
@@ -116,7 +104,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def update(self) -> BookUpdate:
-        """Return the whole book as an update that a book can start from."""
+        """Return the book as an update that a book can start from."""
         return BookUpdate(
             pair=Pair.read(self.pair),
             is_snapshot=True,
@@ -130,79 +118,75 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class End(StrEnum):
-    """Why we ended a connection, as `Facts.reason` has it; beside `unheard`, other reasons are others' own words."""
+    """Why we ended a connection, in `Facts.reason`. All other reasons are functions below, or words of others."""
 
-    STOPPED = "stopped"  # the collector was told to
-    REPLACED = "replaced"  # its successor had data before, maybe that of another collector
-    NO_PAIRS = "no pairs"  # are wanted of it any more
-    STREAMED = "a connection is live"  # so it is not polled any more
-    BROKEN_OFF = "broken off"  # by an error of ours
+    STOPPED = "stopped"  # the collector was told to stop
+    REPLACED = "replaced"  # its successor had data; that may be a connection of another collector
+    NO_PAIRS = "no pairs"  # no pair of it is active any more
+    STREAMED = "a connection is live"  # so polling over REST ended
+    BROKEN_OFF = "broken off"  # by an error of our own
+
+
+_OVER_BUDGET = "over its budget"
+_REFUSED = "connection refused: "
+_UNHEARD = re.compile(r"(?:silent|no data) for (\d+(?:\.\d+)?(?:e\+\d+)?) s")
 
 
 def silent(seconds: float) -> str:
-    """Return the reason of a connection that was given up because no byte had come for this long."""
+    """Return the reason of a connection that was ended because no byte had come for so long."""
     return f"silent for {seconds:g} s"
 
 
 def without_data(seconds: float) -> str:
-    """Return the reason of one that was heard, but had brought no market data for this long."""
+    """Return the reason of a connection that was ended because no market data had come for so long."""
     return f"no data for {seconds:g} s"
 
 
 def over_budget(size: int, waiting: int) -> str:
-    """Return the reason of a connection that was ended because its next message (bytes) found no room on its way."""
+    """Return the reason of a connection that was ended because its next message (bytes) found no room to wait."""
     return f"{_OVER_BUDGET}: {size:,} bytes came while {waiting:,} waited for the disk"
 
 
 def is_over_budget(reason: str) -> bool:
-    """Whether a connection was ended because it had brought more than the disk took."""
+    """Return whether a connection was ended because it had brought more than the disk took."""
     return reason.startswith(_OVER_BUDGET)
 
 
-_OVER_BUDGET = "over its budget"
-
-
 def refused(reason: str) -> str:
-    """Return the reason of a connection that we left because the exchange refused it as a whole, in its words."""
+    """Return the reason of a connection that we ended because the exchange refused it, in the exchange's words."""
     return f"{_REFUSED}{reason}"
 
 
 def is_refused(reason: str) -> bool:
-    """Whether the exchange refused a connection as a whole."""
+    """Return whether the exchange refused a connection as a whole."""
     return reason.startswith(_REFUSED)
 
 
-_REFUSED = "connection refused: "
-
-
 def unheard(reason: str) -> float | None:
-    """Return for how many seconds before its end a connection had brought nothing; None if it ended promptly."""
-    found = _UNHEARD.fullmatch(reason)
-    return float(found[1]) if found else None
-
-
-_UNHEARD = re.compile(r"(?:silent|no data) for (\d+(?:\.\d+)?(?:e\+\d+)?) s")
+    """Return for how many seconds before its end a connection had brought nothing; None for other reasons."""
+    match = _UNHEARD.fullmatch(reason)
+    return float(match[1]) if match else None
 
 
 class Transport(StrEnum):
-    """How a connection's records came, as `Facts.transport` has it."""
+    """How a connection's records came, in `Facts.transport`."""
 
     SOCKET = "ws"
     REST = "rest"
-    NONE = "none"  # nothing comes: what a feed wants, from before its first connection on
+    NONE = "none"  # not at all: a record of the pairs of a feed that has no connection
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The value of our own records (`o`, `c`, `k`, `p`): what a connection is, so that every window knows it."""
+    """The value of our own records (`o`, `c`, `k`, `p`): what a connection is, so that each window can know it."""
 
     transport: str = "ws"  # see `Transport`
     url: str = ""
     pairs: list[str] = []
     code: str = ""
-    reason: str = ""  # of `c`: see `End`; of what a feed wants: why it has no connection
-    refused: dict[str, str] = {}  # of the pairs: those that the exchange refuses now, and why
-    beside: bool = False  # the collector before this one still collects, too, until this one takes over
-    clock_suspect: bool = False  # from here on: by this exchange's times, our wall clock is more than 5 s wrong
+    reason: str = ""  # of `c`: see `End`; of a feed without a connection: why it has none
+    refused: dict[str, str] = {}  # the pairs that the exchange refuses now, and why
+    beside: bool = False  # the collector before this one still collects as well, until this one takes over
+    clock_suspect: bool = False  # from here on, by the exchange's times, our wall clock is more than 5 s wrong
     book: Checkpoint | None = None  # of `k`, for exchanges whose books come as changes
 
     def pack(self) -> bytes:
@@ -211,7 +195,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def unpack_facts(value: bytes) -> Facts:
-    """Read the value of one of our own records. Raises `DecodeError`, also when it names what is no pair."""
+    """Return the facts of one of our own records. Raises `DecodeError`, also for a name that is not a pair."""
     try:
         facts = _decode_facts(value)
         for name in (*facts.pairs, *((facts.book.pair,) if facts.book else ())):

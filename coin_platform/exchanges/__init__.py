@@ -1,4 +1,4 @@
-"""All exchanges, found by importing this folder: nothing is registered by hand."""
+"""All exchanges, found by importing this folder: an exchange is registered nowhere."""
 
 import importlib
 import pkgutil
@@ -8,10 +8,12 @@ from coin_platform.model import Region
 
 
 def _find() -> dict[str, Exchange]:
+    """Return all exchanges by their names, in the order of regions and partitions."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    found = sorted(Exchange.__subclasses__(), key=lambda kind: (list(Region).index(kind.region), kind.partition))
-    return {kind.name: kind() for kind in found}
+    regions = list(Region)
+    classes = sorted(Exchange.__subclasses__(), key=lambda cls: (regions.index(cls.region), cls.partition))
+    return {cls.name: cls() for cls in classes}
 
 
 EXCHANGES: dict[str, Exchange] = _find()
