@@ -15,9 +15,9 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Cause, Channel, Gap, Microseconds, Pair
 from coin_platform.records import Header, unpack
 from coin_platform.settings import Settings
+from coin_platform.tables.gap_record import pack_gap
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gaps import GapLedger
-from coin_platform.tables.processed import pack_gap
 from coin_platform.topic_names import GAPS, raw_topic
 
 logger = logging.getLogger(__name__)

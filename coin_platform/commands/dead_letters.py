@@ -108,13 +108,13 @@ def _sources(names: list[str] | None) -> "list[Source]":
 
 def _letters(broker: "Broker", source: "Source", *, everything: bool) -> "Iterator[DeadLetter]":
     from coin_platform.preprocess.redrive import tried
-    from coin_platform.tables.dead_letters import Letters
+    from coin_platform.tables.dead_letters import LetterReader
     from coin_platform.topic_names import dead_letter_topic
 
     topic, partition = dead_letter_topic(source.topic), source.partition
     begin = broker.begin_offset(topic, partition) if everything else tried(source, broker)
     records = broker.read(topic, partition, begin, broker.end_offset(topic, partition))
-    letters = Letters(records, f"{topic}[{partition}]")
+    letters = LetterReader(records, f"{topic}[{partition}]")
     yield from letters
     if letters.remark:
         print(letters.remark, file=sys.stderr)

@@ -15,7 +15,7 @@ from coin_platform.errors import BrokerUnreachable, PartitionBusy
 from coin_platform.exchanges.base import Source
 from coin_platform.model import Microseconds
 from coin_platform.tables import dead_letters, processed
-from coin_platform.tables.dead_letters import Letters
+from coin_platform.tables.dead_letters import LetterReader
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 
@@ -125,5 +125,5 @@ def _written(broker: Broker, out: str, topic: str, partition: int, stop: int) ->
     return rows, {letter.offset for letter in found if letter.attempts > 1}
 
 
-def _letters(broker: Broker, topic: str, partition: int, start: int, stop: int) -> Letters:
-    return Letters(broker.read(topic, partition, start, stop), f"{topic}[{partition}]")
+def _letters(broker: Broker, topic: str, partition: int, start: int, stop: int) -> LetterReader:
+    return LetterReader(broker.read(topic, partition, start, stop), f"{topic}[{partition}]")

@@ -1,4 +1,4 @@
-"""What a transform found as tables: the rows and dead letters of a batch, and records as they are."""
+"""Data frames of the tables: the rows and dead letters of a transform, and raw records as they are and back."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from coin_platform.tables.transform import DeadRecord, FrameOutcome, Transform
 
 
 class Batch(NamedTuple):
-    """The result of one window or one poll."""
+    """The tables of the records of one window, and the transform that made them."""
 
     rows: pl.DataFrame
     dead: pl.DataFrame
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many frames came to which end, and what else was counted; all deterministic."""
+        """How many frames came to which end, and the other counts. The same records give the same counts."""
         counted = self.transform
         return {
             "frames": sum(counted.frames.values()),
@@ -49,12 +49,12 @@ def batch(
     numbers: Iterable[LastNumber] = (),
     window: Microseconds | None = None,
 ) -> Batch:
-    """Return the rows of the records from offset `start` on; earlier ones prepare books, and are trades that are known.
+    """Return the rows of the records from offset `start` on. Earlier records prepare books and known trades.
 
-    `numbers` are the last ones of the connections before `start`, as `last_numbers` returns them. Of records that
-    reach over several windows of length `window` (µs) only what `Transform` keeps is remembered.
+    `numbers` are the last frame numbers of the connections before `start`, as `last_numbers` returns them. If records
+    reach over several windows of length `window` (µs), a new window begins as `Transform` describes.
 
-    By pair and offset; candles are one row per pair and minute, the last one told, by pair and minute.
+    Rows are sorted by pair and offset. Candles are one row per pair and minute, the last update, sorted by these.
     """
     transform = Transform(source, start, window, numbers)
     rows = [row for record in records for row in transform.feed(record)]
@@ -63,7 +63,7 @@ def batch(
         table = schema.latest(source.channel, table.lazy()).collect()
     else:
         table = table.sort("pair", "offset", "index")
-    letters = [(each.record, Letter(each.error_class, each.reason, __version__)) for each in transform.dead]
+    letters = [(dead.record, DeadReason(dead.error_class, dead.reason, __version__)) for dead in transform.dead]
     return Batch(table, dead_table(source, letters), transform)
 
 
@@ -78,7 +78,7 @@ def raw_table(records: Iterable[Record]) -> pl.DataFrame:
 
 
 def records(table: pl.DataFrame) -> Iterator[Record]:
-    """Return the records that a raw table holds: the inverse of `raw_table`."""
+    """Yield the records that a raw table holds: the inverse of `raw_table`."""
     columns = table.with_columns(pl.col("log_time", "received_time").to_physical()).select(schema.RAW.names())
     for offset, time, kind, epoch, connection, number, received_time, pair, payload in columns.iter_rows():
         text = connection
@@ -88,7 +88,7 @@ def records(table: pl.DataFrame) -> Iterator[Record]:
 
 
 def last_numbers(raw: pl.DataFrame, before: Iterable[LastNumber] = ()) -> list[LastNumber]:
-    """Return the last frame numbers of all connections after a raw table, from those `before` it."""
+    """Return the last frame numbers of all connections after a raw table, given the numbers `before` it."""
     numbers = LastNumbers(before)
     frames = raw.filter(pl.col("kind").is_in([kind.value for kind in Kind if kind.is_frame]))
     columns = frames.select("epoch", "connection", "number", pl.col("log_time").to_physical())
@@ -97,56 +97,56 @@ def last_numbers(raw: pl.DataFrame, before: Iterable[LastNumber] = ()) -> list[L
     return numbers.pack()
 
 
-class Letter(NamedTuple):
+class DeadReason(NamedTuple):
     """Why a record did not become rows."""
 
-    error: str  # class
+    error: str  # its class
     reason: str
-    code: str  # version
+    code: str  # the version that failed
 
 
-def dead_table(source: Source, dead: Iterable[tuple[Record, Letter]]) -> pl.DataFrame:
+def dead_table(source: Source, dead: Iterable[tuple[Record, DeadReason]]) -> pl.DataFrame:
     """Return dead letters as rows."""
-    return _table([_dead(source, record, letter) for record, letter in dead], schema.DEAD)
+    return _table([_dead(source, record, reason) for record, reason in dead], schema.DEAD)
 
 
 def dead_facts(dead: Iterable[DeadRecord]) -> list[tuple[str, str, list[int]]]:
-    """Return why which offsets are dead, for the footer of the channel's table: error, reason, offsets."""
+    """Return error, reason and offsets of the dead records, for the footer of the channel's table."""
     offsets = defaultdict[tuple[str, str], list[int]](list)
-    for each in dead:
-        offsets[each.error_class, each.reason].append(each.record.offset)
-    return [(*why, places) for why, places in offsets.items()]
+    for dead_record in dead:
+        offsets[dead_record.error_class, dead_record.reason].append(dead_record.record.offset)
+    return [(error, reason, places) for (error, reason), places in offsets.items()]
 
 
-def dead_of(facts: Mapping[str, Any], raw: pl.DataFrame) -> Iterator[tuple[Record, Letter]]:
-    """Yield what the footer of a channel's table says is dead, with the records of its raw table.
+def dead_of(facts: Mapping[str, Any], raw: pl.DataFrame) -> Iterator[tuple[Record, DeadReason]]:
+    """Yield the dead records that the footer of a channel's table names, from its raw table, with the reasons.
 
-    Raises `LakeError` where that has no such record.
+    Raises `LakeError` if the raw table has no such record.
     """
-    letters = {
-        int(offset): Letter(error, reason, facts["code"])
+    reasons = {
+        int(offset): DeadReason(error, reason, facts["code"])
         for error, reason, offsets in facts["dead_found"]
         for offset in offsets
     }
-    found = list(records(raw.filter(pl.col("offset").is_in(list(letters)))))
-    if missing := letters.keys() - {record.offset for record in found}:
+    dead = list(records(raw.filter(pl.col("offset").is_in(list(reasons)))))
+    if missing := reasons.keys() - {record.offset for record in dead}:
         raise LakeError(
             f"raw_{facts['table']} of {facts['exchange']} has no offset {min(missing)}, which is dead in "
             f"{facts['table']} of that window: materialise {facts['table']} again"
         )
-    for record in found:
-        yield record, letters[record.offset]
+    for record in dead:
+        yield record, reasons[record.offset]
 
 
-def _dead(source: Source, record: Record, letter: Letter) -> Values:
+def _dead(source: Source, record: Record, reason: DeadReason) -> Values:
     header = _header(record)
     place = origin(source, record, header, 0)
     time = header.received_time if header else None
-    return (source.channel.value, time, record.time, *letter, *place, record.value)
+    return (source.channel.value, time, record.time, *reason, *place, record.value)
 
 
 def _header(record: Record) -> Header | None:
-    """Return the header of a record; `None` where it is not one of ours, to the letter."""
+    """Return the header of a record; `None` if it is not exactly one of ours."""
     try:
         header = unpack_dated(record.header)
     except DecodeError:
@@ -165,7 +165,7 @@ def _raw(record: Record) -> Values:
 
 
 def _table(rows: Sequence[Values], columns: pl.Schema) -> pl.DataFrame:
-    # columns, not rows: building from tuples takes half as long again
+    # Columns, not rows: building a frame from tuples takes half as long again.
     values = zip(*rows, strict=True) if rows else ([] for _ in columns)
     return pl.DataFrame(
         [

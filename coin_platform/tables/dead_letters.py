@@ -1,4 +1,4 @@
-"""Dead letters: what could not be decoded, why, and where it came from, as records of `<raw topic>-DLT`."""
+"""Dead letters, the records of `<raw topic>-DLT`: a record that could not be decoded, its place and the reason."""
 
 import traceback
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,13 @@ from coin_platform.tables import processed
 from coin_platform.tables.rows import Entry
 from coin_platform.tables.transform import DeadRecord, Transform
 
-TRACEBACK_CHARACTERS = 2_000  # characters kept, the innermost
-
+TRACEBACK_CHARACTERS = 2_000  # kept of a traceback, from its end: the innermost calls
 
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One frame that could not be decoded. Its identity is in `header`; `payload` is its bytes, base64 in the JSON."""
+    """One frame that could not be decoded. `header` has its identity; `payload` its bytes, base64 in the JSON."""
 
     topic: str
     partition: Natural
@@ -45,24 +44,24 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def record(self) -> Record:
-        """The raw record that it was."""
+        """The raw record that could not be decoded."""
         return Record(self.offset, self.log_time, self.header, self.payload)
 
 
 def unpack(value: bytes) -> DeadLetter:
-    """Read a dead letter. Raises `DecodeError` when it is none."""
+    """Read a dead letter. Raises `DecodeError` if the value is none."""
     try:
         return _decode(value)
     except msgspec.MsgspecError as error:
         raise DecodeError(f"not a dead letter: {error}") from error
 
 
-class Letters:
-    """The dead letters among the records of a topic, in their order; what is none is skipped and counted."""
+class LetterReader:
+    """Reads the dead letters among the records of a topic, in their order. Foreign records are skipped and counted."""
 
     def __init__(self, records: Iterable[Record], place: str) -> None:
         self._records, self._place = records, place
-        self.foreign: list[int] = []  # offsets of what is none, as far as was read
+        self.foreign: list[int] = []  # offsets of records that are no dead letters, as far as was read
 
     def __iter__(self) -> Iterator[DeadLetter]:
         for record in self._records:
@@ -75,7 +74,7 @@ class Letters:
 
     @property
     def remark(self) -> str:
-        """What was skipped, in one line; empty if nothing was."""
+        """One line about the skipped records; empty if none was skipped."""
         if not self.foreign:
             return ""
         first, count = self.foreign[0], len(self.foreign)
@@ -83,10 +82,10 @@ class Letters:
 
 
 def encoded(transform: Transform, record: Record, *, is_redriven: bool = False) -> tuple[list[Entry], list[bytes]]:
-    """Return the rows of a record, and their processed records; `transform.dead` says what became none.
+    """Return the rows of a record, and their processed records. A record that fails is in `transform.dead`.
 
-    Whatever fails costs that record alone: its partition goes on. What cannot be encoded has rows all the same, as
-    the tables have them.
+    An error costs that record alone: its partition goes on. If only the encoding fails, the rows are returned all the
+    same, because the tables have them.
     """
     source, entries = transform.source, list[Entry]()
     try:
@@ -94,7 +93,7 @@ def encoded(transform: Transform, record: Record, *, is_redriven: bool = False) 
         values = [
             processed.encode(source.exchange, source.channel, entry, is_redriven=is_redriven) for entry in entries
         ]
-    except Exception as error:  # whatever it is: a dead letter says it
+    except Exception as error:  # whatever it is: a dead letter keeps it
         transform.dead.append(DeadRecord(record, None, error))
         return entries, []
     return entries, values

@@ -1,4 +1,4 @@
-"""The gaps of one window: what its records, its order book rows and their faults tell the ledger."""
+"""The gaps of one window as rows, from its records, its order book rows and their faults; and how people read them."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class StoredFault(NamedTuple):
 
 
 class Gaps:
-    """Gathers the gaps of one source in the order of its log."""
+    """Gathers the gaps of one source in the order of its log, and returns them as rows."""
 
     def __init__(self, source: Source, state: LedgerState | None) -> None:
         self.ledger = GapLedger(source.exchange, source.channel, state, books=is_book(source))
@@ -36,46 +36,46 @@ class Gaps:
     def read(
         self, records: Iterable[Record], rows: pl.DataFrame | None = None, faults: Iterable[StoredFault] = ()
     ) -> None:
-        """Take records; for books that come as changes also the rows and faults that they gave."""
-        told, found = defaultdict(list), defaultdict(list)
+        """Take records. If books come as changes, take also the rows and faults that the records gave."""
+        rows_by_offset, faults_by_offset = defaultdict(list), defaultdict(list)
         for offset, *row in rows.select("offset", "pair", "connection").iter_rows() if rows is not None else ():
-            told[offset].append(row)
+            rows_by_offset[offset].append(row)
         for fault in faults:
-            found[fault.offset].append(fault)
+            faults_by_offset[fault.offset].append(fault)
         for record in records:
             try:
                 header = unpack_dated(record.header)
                 self._keep(self.ledger.record(header, record.value), record)
             except DecodeError:
-                continue  # a row of the dead letters
+                continue  # the table of dead letters has it
             time = header.received_time
-            for fault in found.get(record.offset, ()):
+            for fault in faults_by_offset.get(record.offset, ()):
                 self._keep(self._lost(fault, header.connection, time), record)
-            for pair, connection in told.get(record.offset, ()):
+            for pair, connection in rows_by_offset.get(record.offset, ()):
                 self._keep(self.ledger.row(Pair.read(pair), connection, time), record)
 
     def trimmed(self, trimmed: int, start: Microseconds, first: Record) -> None:
-        """Note that `trimmed` records (0: nobody can tell how many) from `start` to the first kept one are gone."""
+        """Note that `trimmed` records (0: unknown how many) from `start` to the first kept record are gone."""
         reason = f"{trimmed or 'unknown'} records before offset {first.offset} were trimmed before they were stored"
         self._keep(self.ledger.trimmed(reason, start, max(start, _received(first))), first)
 
     def began_anew(self, stop_offset: int, start: Microseconds, first: Record) -> None:
-        """Note that the log began anew, and what the one before it held from `stop_offset` on was never stored.
+        """Note that the log began anew, and that records of the former log from `stop_offset` on were never stored.
 
-        That is from `start`, the end of the last window made of the former log, to the first record of the new one.
+        The gap is from `start`, the end of the last window of the former log, to the first record of the new log.
         """
         reason = f"the topic began anew: what it held from offset {stop_offset} on was lost before it was stored"
         self._keep(self.ledger.began_anew(reason, start, max(start, _received(first))), first)
 
     def carry_on(self, time: Microseconds, offset: int) -> None:
-        """Tell again what lasts since a window before: from this time, and this offset of the log, on."""
+        """Tell the gaps again that last since a window before, as of this time and this offset of the log."""
         record = Record(offset, time, "", b"")
         for gap in self.ledger.lasting.values():
             if (gap.pair, gap.start) not in self._rows:
                 self._keep([gap], record)
 
     def unserved(self, start: Microseconds) -> str:
-        """Return why no wanted pair was served in the window that begins at `start`; empty where one was.
+        """Return why no wanted pair was served in the window that begins at `start`; empty if a pair was served.
 
         A pair that was never reached, or is refused, has not been served since it was wanted.
         """
@@ -105,7 +105,7 @@ class Gaps:
 
 
 def _received(record: Record) -> Microseconds:
-    """Return when a record was received; of one that is none of ours, when it was logged."""
+    """Return when a record was received. If its header is not one of ours, return when it was logged."""
     try:
         return unpack(record.header).received_time
     except DecodeError:
@@ -113,7 +113,7 @@ def _received(record: Record) -> Microseconds:
 
 
 def seconds(gaps: pl.DataFrame, stop: Microseconds) -> dict[str, float]:
-    """Return how many seconds are missing, added up over pairs, by cause; what still lasts is counted up to `stop`."""
+    """Return the missing seconds by cause, added up over pairs. A gap that still lasts is counted up to `stop`."""
     end = pl.col("to").fill_null(pl.lit(stop).cast(schema.TIME))
     length = (end - pl.col("from")).dt.total_microseconds() / 1e6
     sums = gaps.filter(pl.col("filled_by").is_null()).group_by("cause").agg(length.clip(0).sum().alias("length"))
@@ -121,35 +121,35 @@ def seconds(gaps: pl.DataFrame, stop: Microseconds) -> dict[str, float]:
 
 
 def is_book(source: Source) -> bool:
-    """Whether it is the rows of its table that tell when a pair is served: its books come as changes."""
+    """Whether the books of a source come as changes: then the rows of its table tell when a pair is served."""
     return source.channel is Channel.ORDERBOOK and source.exchange.has_deltas
 
 
 def state_of(facts: dict[str, Any] | None, channel: Channel) -> LedgerState | None:
-    """Read what the footer of a gap table knows of a feed."""
+    """Return the state of a feed that the footer of a gap table keeps."""
     return LedgerState.unpack(facts["states"][channel]) if facts and channel in facts["states"] else None
 
 
 def faults_of(facts: dict[str, Any]) -> list[StoredFault]:
-    """Read the faults that the footer of an order book table keeps."""
-    return [StoredFault(*each) for each in facts.get("faults_found", ())]
+    """Return the faults that the footer of an order book table keeps."""
+    return [StoredFault(*fault) for fault in facts.get("faults_found", ())]
 
 
 def together(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Return gaps as people read them, oldest first: pairs that were missing together are one row, `pairs`."""
+    """Return gaps as people read them, oldest first. Pairs that were missing together are one row, in column `pairs`."""
     same = [name for name in gaps.columns if name not in (*schema.GAP.names()[-4:], "pair")]
     pairs = pl.col("pair").fill_null("all").sort().str.join(" ").alias("pairs")
     return gaps.group_by(same).agg(pairs).sort("from", *same)
 
 
 def listing(gaps: pl.DataFrame, most: int = 20) -> str:
-    """Return the first gaps as a table in Markdown, which shows reasons and pairs as they are."""
-    found = together(gaps)
-    if not found.height:
+    """Return the first `most` gaps as a table in Markdown, with reasons and pairs as they are."""
+    rows = together(gaps)
+    if not rows.height:
         return "none"
     times = pl.col("from", "to").dt.to_string("%H:%M:%S%.3f")
-    head = found.head(most).select("channel", "pairs", times, "cause", "filled_by", "reason")
+    head = rows.head(most).select("channel", "pairs", times, "cause", "filled_by", "reason")
     lines = ["|".join(head.columns), "|".join("-" for _ in head.columns)]
     lines += ["|".join("" if cell is None else markdown(cell) for cell in row) for row in head.iter_rows()]
-    rest = f"\n\nand {found.height - most} more" if found.height > most else ""
+    rest = f"\n\nand {rows.height - most} more" if rows.height > most else ""
     return "\n".join(f"|{line}|" for line in lines) + rest

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from coin_platform.model import SECOND, Cause, Channel, Gap, Microseconds, Pair
 from coin_platform.tables.gap_state import PendingGap
-from coin_platform.tables.processed import time_text
+from coin_platform.tables.json_times import time_text
 
 FILL_PATIENCE: Microseconds = 3600 * SECOND  # how long after its end a gap may still be filled: bans last 10 minutes
 FIRST_DATA_PATIENCE: Microseconds = 30 * SECOND  # for a wanted pair: connecting, an answer and the first data take 10 s

@@ -1,14 +1,13 @@
-"""Rows and events -> the JSON of the processed topics: what downstream users read, frozen by a test.
+"""Rows and events -> the JSON records of the processed topics, whose form a test freezes for its readers.
 
-Ticker values are the exchange's own text, derived ones plain decimals; order book, trade and candle values are
-numbers. Unknown is null. Behind the contract's keys stand ours: the quote currency, the times, and the origin of the
-record in its raw topic (`offset`, `index`), by which a reader can drop what comes twice.
+1. Ticker values are the exchange's own text, and derived ones are plain decimals. Values of books, trades and candles
+   are numbers. An unknown value is null.
+2. Behind the keys of the contract stand ours: the quote currency, the times, and the origin of the record in its raw
+   topic (`offset`, `index`). By its origin a reader can drop a record that comes twice.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -16,19 +15,11 @@ import msgspec
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.parsing import difference
-from coin_platform.model import (
-    SECOND,
-    Candle,
-    Channel,
-    Gap,
-    Microseconds,
-    Pair,
-    Ticker,
-    Trade,
-)
+from coin_platform.model import Candle, Channel, Pair, Ticker, Trade
 from coin_platform.records import Record
 from coin_platform.records import unpack as unpack_header
 from coin_platform.tables import schema
+from coin_platform.tables.json_times import time_text
 from coin_platform.tables.rows import Entry
 from coin_platform.topic_names import REGION_TITLES
 
@@ -37,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(exchange: Exchange, channel: Channel, entry: Entry, *, is_redriven: bool = False) -> bytes:
-    """Return the processed record of one entry; a dead letter that passed at last says so."""
+    """Return the processed record of one entry. The record of a dead letter that could be decoded later says so."""
     value: dict[str, Any] = dict(zip(_COLUMNS[channel], entry.row.columns, strict=True))
     pair: Pair = entry.event.pair
     body = {
@@ -67,7 +58,7 @@ _origin = msgspec.json.Decoder(Origin).decode
 
 
 def origin(record: Record) -> Origin | None:
-    """Return where a processed record comes from; `None` for a foreign one, which has no such keys or no header."""
+    """Return where a processed record comes from; `None` if it has no such keys or no header, as foreign records."""
     try:
         unpack_header(record.header)
         return _origin(record.value)
@@ -131,35 +122,3 @@ def _rate(change: str | None, before: str | None) -> str | None:
     if change is None or before is None or not float(before):
         return None
     return f"{Decimal(change) / Decimal(before):.6f}"
-
-
-def pack_gap(gap: Gap) -> bytes:
-    """Return a record of `MarketGaps`: the columns of table `gap`, with times like `2026-11-24 03:00:00.500000+00:00`.
-
-    A gap comes again, under the same exchange, channel, pair and `from`, when more of it is known.
-    """
-    return msgspec.json.encode(
-        {
-            "exchange": gap.exchange,
-            "channel": gap.channel.value,
-            "pair": str(gap.pair) if gap.pair else None,
-            "from": time_text(gap.start),
-            "to": time_text(gap.stop),
-            "cause": gap.cause,
-            "reason": gap.reason,
-            "filled_by": gap.filled_by,
-        }
-    )
-
-
-def time_text(time: Microseconds | None) -> str | None:
-    """Write a time as the JSON records do: `2024-10-23 10:25:00.050791+00:00`."""
-    if time is None:
-        return None
-    seconds, micro = divmod(time, SECOND)
-    return f"{_second_text(seconds)}.{micro:06}+00:00"
-
-
-@lru_cache(maxsize=256)
-def _second_text(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

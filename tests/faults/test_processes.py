@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from coin_platform.model import SECOND, Microseconds
-from coin_platform.tables.processed import time_text
+from coin_platform.tables.json_times import time_text
 from tests.kit.asia import Asia, events, running
 from tests.kit.delivery import until
 from tests.kit.figures import figure

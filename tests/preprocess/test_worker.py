@@ -27,7 +27,7 @@ from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables import dead_letters, processed
 from coin_platform.tables.dataframes import batch
-from coin_platform.tables.dead_letters import Letters
+from coin_platform.tables.dead_letters import LetterReader
 from coin_platform.tables.processed import encode
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import dead_letter_topic, group, processed_topic
@@ -493,7 +493,9 @@ def test_D25_foreign_records_in_the_topics_of_a_worker_mislead_it_nowhere(caplog
     assert request(log.source, log.broker) == (0, 2 + 18)
     assert f"{letters}[0]: offset 1: not a dead letter; records skipped: 18" in caplog.text
     log.run()
-    assert [(letter.offset, letter.attempts) for letter in Letters(log.broker.read(letters, 0, 0, 1 << 30), "")] == [
+    assert [
+        (letter.offset, letter.attempts) for letter in LetterReader(log.broker.read(letters, 0, 0, 1 << 30), "")
+    ] == [
         *((1, 1), (1, 1), (5, 1), (1, 1), (1, 2), (5, 2)),
     ]
 
