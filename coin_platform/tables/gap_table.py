@@ -136,8 +136,9 @@ def faults_of(facts: dict[str, Any]) -> list[StoredFault]:
 
 
 def together(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Return gaps as people read them, oldest first. Pairs that were missing together are one row, in column `pairs`."""
-    same = [name for name in gaps.columns if name not in (*schema.GAP.names()[-4:], "pair")]
+    """Return gaps as people read them, oldest first. Pairs that were missing together are one row with `pairs`."""
+    own_columns = {"pair", "log_time", "topic", "partition", "offset"}  # each pair of a gap has its own
+    same = [name for name in gaps.columns if name not in own_columns]
     pairs = pl.col("pair").fill_null("all").sort().str.join(" ").alias("pairs")
     return gaps.group_by(same).agg(pairs).sort("from", *same)
 

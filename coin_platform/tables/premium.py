@@ -1,4 +1,4 @@
-"""Prices in one currency, and what Korea pays more."""
+"""Prices in one currency, and the premium that Korean exchanges pay."""
 
 import polars as pl
 
@@ -9,7 +9,7 @@ def prices(tickers: pl.DataFrame) -> pl.DataFrame:
     """Return `exchange`, `base`, `time` and `price` in dollars of every ticker, by time.
 
     `tickers` has the columns `exchange`, `pair`, `received_time` and `last` (in the pair's quote currency).
-    Prices in won are divided by the same exchange's last USDT-KRW before them; without one they are left out.
+    Prices in won are divided by the same exchange's last USDT-KRW price before them. Without one they are left out.
     """
     rows = tickers.sort("received_time")
     split = pl.col("pair").str.split_exact("-", 1).struct.rename_fields(["base", "quote"]).alias("parts")
@@ -25,7 +25,7 @@ def prices(tickers: pl.DataFrame) -> pl.DataFrame:
 
 
 def premium(prices: pl.DataFrame) -> pl.DataFrame:
-    """Return, of each `base` and Korean `exchange`, its median `price`, the others' (`elsewhere`), and `premium`."""
+    """Return the median `price` of each `base` by Korean `exchange`, that of others (`elsewhere`), and `premium`."""
     middle = prices.group_by("exchange", "base").agg(pl.col("price").median())
     is_korean = pl.col("exchange").is_in([name for name, exchange in EXCHANGES.items() if exchange.quote == "KRW"])
     elsewhere = middle.filter(~is_korean).group_by("base").agg(elsewhere=pl.col("price").median())

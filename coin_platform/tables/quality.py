@@ -1,4 +1,4 @@
-"""Rules over tables: what must hold before a window may be trusted."""
+"""Rules over tables that must hold before a window may be trusted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Finding(NamedTuple):
     passed: bool
     sentence: str
     numbers: dict[str, int]
-    warns: bool = False  # if it does not hold, what is there may be used all the same
+    warns: bool = False  # if it does not hold, the rows may be used all the same
 
 
 def tiling(
@@ -30,17 +30,18 @@ def tiling(
     former_stop: int | None = None,
     kept_from: int | None = None,
 ) -> Finding:
-    """Every offset of `[start, stop)` is in the raw table, once, and none before is known to be lost.
+    """Check that every offset of `[start, stop)` is in the raw table once, and that no record before is known as lost.
 
-    `trimmed` records before `start` were trimmed (0: unknown how many). The log began anew with this window, and its
-    former self was stored up to offset `former_stop`. Or it began anew after this window was stored: the stored records
-    are kept, and the present log holds `kept_from` records of the same time.
+    1. `trimmed`: so many records before `start` were trimmed (0: unknown how many).
+    2. `former_stop`: the log began anew with this window, and the former log was stored up to this offset.
+    3. `kept_from`: the log began anew after this window was stored. The stored records are kept, and the present log
+       holds so many records of the same time.
     """
-    found = offsets.n_unique()
-    double = offsets.len() - found
+    stored = offsets.n_unique()
+    double = offsets.len() - stored
     missing = stop - start - offsets.filter((offsets >= start) & (offsets < stop)).n_unique()
-    is_whole = not missing and not double and found == stop - start
-    sentence = f"{found} of the {stop - start} records of the window, {missing} missing, {double} double"
+    is_whole = not missing and not double and stored == stop - start
+    sentence = f"{stored} of the {stop - start} records of the window, {missing} missing, {double} double"
     if trimmed is not None:
         sentence += (
             f"; {trimmed or 'unknown'} before offset {start} were trimmed before they were stored: see table gap"
@@ -55,12 +56,12 @@ def tiling(
             "`coin lake backfill --replace-smaller` takes those of the topic"
         )
     is_lossless = trimmed is None and former_stop is None and kept_from is None
-    numbers = {"records": found, "missing": missing, "double": double, "trimmed": trimmed or 0}
+    numbers = {"records": stored, "missing": missing, "double": double, "trimmed": trimmed or 0}
     return Finding("conservation", is_whole and is_lossless, sentence, numbers, warns=is_whole)
 
 
 def conservation(rows: pl.DataFrame, counts: Mapping[str, int]) -> Finding:
-    """Frames in = frames with rows + dead + declared others; rows = emitted - replaced, and they are really there."""
+    """Check that every frame is accounted for, and that the rows are those that were emitted and not replaced."""
     ends = sum(count for name, count in counts.items() if name.startswith("frames_"))
     stored = rows["offset"].n_unique()
     double = rows.height - rows.select("offset", "index").n_unique()
@@ -76,7 +77,7 @@ def conservation(rows: pl.DataFrame, counts: Mapping[str, int]) -> Finding:
 
 
 def columns(rows: pl.DataFrame, schema: pl.Schema) -> Finding:
-    """The table has exactly the columns and types that it should have, and says where each row is from."""
+    """Check that the table has exactly the columns and types of its schema, and says where each row is from."""
     wrong = [name for name in {**schema, **rows.schema} if rows.schema.get(name) != schema.get(name)]
     origin = [name for name in ("pair", "topic", "partition", "offset", "received_time") if name in rows.columns]
     empty = sum(rows[name].null_count() for name in origin)
@@ -87,7 +88,7 @@ def columns(rows: pl.DataFrame, schema: pl.Schema) -> Finding:
 
 
 def crossed(rows: pl.DataFrame) -> Finding:
-    """The best bid is below the best ask in every row that has both."""
+    """Check that the best bid is below the best ask in every row that has both."""
     bad = rows.filter(pl.col("best_bid") >= pl.col("best_ask"))
     pairs = _names(bad["pair"])
     sentence = f"{bad.height} rows are crossed: {pairs}" if bad.height else f"none of {rows.height} rows is crossed"
@@ -95,7 +96,7 @@ def crossed(rows: pl.DataFrame) -> Finding:
 
 
 def one_row_a_trade(rows: pl.DataFrame) -> Finding:
-    """No trade that has an id is in the table twice; under one id may be two of another price, size or time."""
+    """Check that no trade with an id is in the table twice. Two trades of one id differ in price, size or time."""
     named = pl.concat([rows.drop_nulls("id"), schema.CURATED[Channel.TRADE].to_frame()], how="diagonal")
     trade = ("pair", "id", "price", "size")
     since_last = pl.col("exchange_time").to_physical().fill_null(0).sort().diff().over(trade)
@@ -108,7 +109,7 @@ def one_row_a_trade(rows: pl.DataFrame) -> Finding:
 
 
 def ohlc(rows: pl.DataFrame) -> Finding:
-    """Open and close are between low and high, no volume is negative, and a minute of a pair is one row."""
+    """Check that open and close are between low and high, no volume is negative, and a minute of a pair is one row."""
     lowest, highest = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
     bad = rows.filter((lowest < pl.col("low")) | (highest > pl.col("high")) | (pl.col("volume") < 0))
     double = rows.height - rows.select("pair", "open_time").n_unique()
@@ -120,9 +121,9 @@ def ohlc(rows: pl.DataFrame) -> Finding:
 
 
 def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Finding:
-    """Nothing is missing but what was filled afterwards, or what somebody stopped.
+    """Check that every gap was filled afterwards, or wanted, because somebody stopped the collector.
 
-    `unserved` are the channels that somebody wanted and of which no pair was served in the whole window, and why.
+    `unserved` are the wanted channels of which no pair was served in the whole window, and why.
     """
     bad = rows.filter(pl.col("filled_by").is_null() & (pl.col("cause") != "stopped"))
     where = bad.select("channel", "pair", "cause").unique(maintain_order=True)
@@ -140,14 +141,14 @@ def no_gap(rows: pl.DataFrame, unserved: Mapping[str, str] | None = None) -> Fin
 
 
 def arrived(faults: Sequence[tuple[str, str]]) -> Finding:
-    """Every stored book arrives at the checkpoints of the collector; `faults` are pairs and reasons of those not."""
+    """Check that the stored books equal the collector's checkpoints. `faults` are pair and reason of the others."""
     pairs = _names({pair for pair, _ in faults})
     sentence = f"{len(faults)} checkpoints not arrived at: {pairs}" if faults else "every checkpoint arrived at"
     return Finding("checkpoint", not faults, sentence, {"missed": len(faults)})
 
 
 def latency(rows: pl.DataFrame) -> dict[str, float]:
-    """Return quantiles of received - exchange time, ms: `latency_p50_ms` …; none where no row says both times."""
+    """Return quantiles of received - exchange time, ms: `latency_p50_ms` …; none if no row has both times."""
     took = (rows["received_time"] - rows["exchange_time"]).dt.total_microseconds().drop_nulls() / 1000
     quantiles = {f"latency_p{percent}_ms": took.quantile(percent / 100) for percent in (50, 95, 99)}
     return {name: round(value, 3) for name, value in quantiles.items() if value is not None}

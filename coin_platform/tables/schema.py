@@ -34,7 +34,7 @@ ORIGIN: Columns = {
     "topic": pl.String,  # with partition and offset: where its raw bytes are
     "partition": pl.Int32,
     "offset": pl.Int64,
-    "index": pl.Int32,  # 0, 1 ... for what one frame says
+    "index": pl.Int32,  # of the event within its frame: 0, 1 ...
 }
 
 RAW_COLUMNS: Columns = {
@@ -192,7 +192,7 @@ _VALUES: dict[pl.DataType | DataTypeClass, Any] = {
 
 
 class Fit:
-    """Checks that columns can hold the values of a row, so that one row cannot fail the table of a whole window."""
+    """Checks that columns can hold the values of a row. So one row cannot fail the table of a whole window."""
 
     def __init__(self, columns: Columns) -> None:
         self._names = list(columns)
@@ -201,11 +201,11 @@ class Fit:
         self._type: type[msgspec.Struct] = msgspec.defstruct("Row", fields, array_like=True, gc=False)
 
     def check(self, values: tuple[Any, ...]) -> None:
-        """Raise `DecodeError`, with the name of the column, for a value of another type or out of the type's range."""
+        """Raise `DecodeError` with the name of the column for a value of another type, or out of the type's range."""
         try:
             msgspec.convert(values, self._type)
         except msgspec.ValidationError as error:
-            text = re.sub(r"\$\[(\d+)\]", lambda found: self._names[int(found[1])], str(error))
+            text = re.sub(r"\$\[(\d+)\]", lambda place: self._names[int(place[1])], str(error))
             raise DecodeError(f"a value does not fit its column: {text}") from error
         for index in self._texts:
             text = values[index]
@@ -216,13 +216,9 @@ class Fit:
                     raise DecodeError(f"a value does not fit its column: {self._names[index]}: {error}") from error
 
 
-_ELSEWHERE = {
-    "received_time",
-    "log_time",
-    *ORIGIN,
-}  # from the header and the log, which are checked where they are read
+_CHECKED_BEFORE = {"received_time", "log_time", *ORIGIN}  # of the header and the log, which check them when read
 FITS = {
-    channel: Fit({name: kind for name, kind in columns.items() if name not in _ELSEWHERE})
+    channel: Fit({name: kind for name, kind in columns.items() if name not in _CHECKED_BEFORE})
     for channel, columns in CURATED.items()
 }
-"""The check of what an event gives to a row: the pair, the exchange's time, and the channel's own columns."""
+"""The checks of the columns that an event gives: the pair, the exchange's time, and the channel's own columns."""

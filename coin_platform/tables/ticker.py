@@ -9,7 +9,7 @@ from coin_platform.model import Ticker
 def values(event: Ticker) -> tuple[float | None, ...]:
     """Return the columns from `last` to `best_ask_size` of one row.
 
-    What the exchange sends wins; a missing open, change or rate is computed where the other two numbers are known.
+    Values that the exchange sends are kept. A missing open, change or rate is computed if the other two are known.
     """
     change_24h = event.change_24h or difference(event.last, event.open_24h)
     open_24h = event.open_24h or difference(event.last, event.change_24h)
@@ -46,4 +46,4 @@ def _rate(change: str | None, base: str | None) -> float | None:
     if change is None or base is None or float(base) == 0:
         return None
     rate = float(change) / float(base)
-    return rate if math.isfinite(rate) else None  # of a base that is nearly nothing
+    return rate if math.isfinite(rate) else None  # not finite: the base is nearly 0
