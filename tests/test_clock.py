@@ -14,7 +14,7 @@ from coin_platform.clock import elapsed, steady, wall
 from coin_platform.journal import JournalReader, JournalWriter
 from coin_platform.model import SECOND, Microseconds
 from coin_platform.steady_clock import JUMP_CONFIRM_SECONDS, MAX_STEP, SteadyClock
-from tests.kit.delivery import until
+from tests.kit.waiting import until
 
 HOUR: Microseconds = 3600 * SECOND
 DAY = 24 * HOUR

@@ -21,6 +21,7 @@ from coin_platform.records import Record
 from coin_platform.settings import Settings
 from infra.stack import Kafka
 from tests.kit.topics import fresh_topic
+from tests.kit.waiting import until
 
 TOPIC = "Region.Korea_TickerPreprocessing"
 
@@ -82,14 +83,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def broker(place: Place) -> Broker:
     return place.open()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; fail after 10 s."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "waited 10 s in vain"
-        time.sleep(0.002)
 
 
 def append(broker: Broker, topic: str, *values: bytes, partition: int = 0) -> None:

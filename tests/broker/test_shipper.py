@@ -33,9 +33,10 @@ from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal import JournalWriter, path_of
 from coin_platform.records import Record
 from infra.stack import Kafka
-from tests.kit.delivery import Writer, first_seen, stored, until
+from tests.kit.delivery import Writer, first_seen, stored
 from tests.kit.figures import figure
 from tests.kit.topics import fresh_topic
+from tests.kit.waiting import until
 
 TOPIC = "koreaSocketDataIn-ticker"
 

@@ -15,8 +15,9 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused
 from tests.exchanges.test_refusals import LIMITS
 from tests.kit.bench import BTC, ETH, bench
-from tests.kit.kraken import MovedClock, Quick, until
+from tests.kit.kraken import MovedClock, Quick
 from tests.kit.recordings import say
+from tests.kit.waiting import eventually
 
 BAN_SECONDS = 1.0
 
@@ -36,21 +37,21 @@ def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_p
         loop = asyncio.get_running_loop()
         async with bench(BTC, channel=Channel.TRADE, exchange=Banning(), ping_every=0.1) as it:
             await it.live()
-            await until(lambda: it.fake.asked)  # for the past of the first connection
+            await eventually(lambda: it.fake.asked)  # for the past of the first connection
             banned = loop.time()
             await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
-            await until(lambda: it.feed._rest.banned_seconds)
+            await eventually(lambda: it.feed._rest.banned_seconds)
             it.feed.follow([BTC, ETH])
             asked, heard = len(it.fake.asked), len(it.fake.methods("subscribe"))
             pings = sum(message["method"] == "ping" for message in it.fake.heard)
-            await until(lambda: sum(message["method"] == "ping" for message in it.fake.heard) >= pings + 2)
+            await eventually(lambda: sum(message["method"] == "ping" for message in it.fake.heard) >= pings + 2)
             assert (len(it.fake.methods("subscribe")), it.feed._rest.banned_seconds > 0) == (heard, True)
-            await until(lambda: len(it.fake.methods("subscribe")) > heard)
+            await eventually(lambda: len(it.fake.methods("subscribe")) > heard)
             subscribed, asked = loop.time(), len(it.fake.asked) - asked
             await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
-            await until(lambda: it.feed._rest.banned_seconds)
+            await eventually(lambda: it.feed._rest.banned_seconds)
             await it.fake.sockets[0].close(1013)
-            await until(lambda: len(it.fake.opened) == 2)
+            await eventually(lambda: len(it.fake.opened) == 2)
             return subscribed - banned, loop.time() - subscribed, asked
 
     subscribed, connected, asked = asyncio.run(scenario())
@@ -92,7 +93,7 @@ async def refused(name: str) -> None:
     route = Route(hasty, Channel.CANDLE, 0, "candles", 7, 60 * SECOND)
     poller = Poller(*(route, pairs), broker=MemoryBroker(), rest=rest, traffic=Traffic(), clock=clock)
     running = asyncio.create_task(poller.run())
-    await until(lambda: rest.bans)
+    await eventually(lambda: rest.bans)
     clock.monotonic += 30  # the other pair is due
     await asyncio.sleep(0.4)
     assert poller.state != "live", name

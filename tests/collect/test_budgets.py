@@ -33,7 +33,8 @@ from coin_platform.tables.gaps import GapLedger
 from coin_platform.topic_names import raw_topic
 from tests.kit.bench import BTC, ETH, MINUTE, bench
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, until, values
+from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, values
+from tests.kit.waiting import eventually
 
 FLOOD = b'{"channel":"flood","x":"' + b"x" * (1 << 20) + b'"}'
 
@@ -51,10 +52,10 @@ def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_a
             with contextlib.suppress(Exception):
                 for _ in range(60):
                     await server.send(FLOOD)
-            await until(lambda: values(it.records(), Kind.CLOSED))
+            await eventually(lambda: values(it.records(), Kind.CLOSED))
             waiting = broker.waiting_bytes(topic, 1)
             broker.dry()
-            await until(lambda: len(it.fake.sent) == 2)
+            await eventually(lambda: len(it.fake.sent) == 2)
             await it.live()
             return broker, topic, waiting
 
@@ -91,10 +92,10 @@ def test_D17_another_partition_does_not_notice() -> None:
             with contextlib.suppress(Exception):
                 for _ in range(60):
                     await flooded.fake.sockets[0].send(FLOOD)
-            await until(lambda: values(flooded.records(), Kind.CLOSED))
+            await eventually(lambda: values(flooded.records(), Kind.CLOSED))
             for _ in range(60):
                 await other.fake.sockets[0].send(FLOOD)
-            await until(lambda: [value for _, value in other.records()].count(FLOOD) == 60)
+            await eventually(lambda: [value for _, value in other.records()].count(FLOOD) == 60)
             return other.feed.status.reconnects, len(values(other.records(), Kind.CLOSED))
 
     assert asyncio.run(scenario()) == (0, 0)
@@ -118,9 +119,9 @@ def test_D17_an_answer_over_REST_that_finds_no_room_is_asked_for_again() -> None
         poller = Poller(*(route, [BTC, ETH]), broker=broker, rest=rest, traffic=Traffic())
         async with asyncio.TaskGroup() as group:
             group.create_task(poller.run())
-            await until(lambda: poller.last_error)
+            await eventually(lambda: poller.last_error)
             error, state = poller.last_error, poller.state
-            await until(lambda: poller.state == "live")
+            await eventually(lambda: poller.state == "live")
             poller.end("stopped")
         await rest.close()
         return error, state, [header.kind for header, _ in records(broker, topic)]
@@ -140,7 +141,7 @@ def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.LogCapt
         broker = FaultyBroker()
         async with bench(channel=Channel.TRADE, broker=broker) as it:
             fill_at_first(broker, it.fake.asked)
-            await until(lambda: [header for header, _ in it.records() if header.kind is Kind.REST])
+            await eventually(lambda: [header for header, _ in it.records() if header.kind is Kind.REST])
             return it.records()
 
     with caplog.at_level(logging.WARNING):
@@ -156,7 +157,7 @@ def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplog: pyt
             await it.live()
             fill_at_first(broker, it.fake.asked)
             it.feed.connections[0]._perform([Fetch(BTC, "https://api.kraken.com/0/public/Depth?pair=BTC/USD")])
-            await until(lambda: "not fetched" in caplog.text)
+            await eventually(lambda: "not fetched" in caplog.text)
             return it.records()
 
     with caplog.at_level(logging.WARNING):
@@ -173,7 +174,7 @@ def test_D17_a_message_larger_than_half_the_budget_ends_its_socket() -> None:
             await it.live()
             with contextlib.suppress(Exception):
                 await it.fake.sockets[0].send(b"x" * (connections.MESSAGE_BYTES + 1))
-            await until(lambda: len(it.fake.sent) == 2)
+            await eventually(lambda: len(it.fake.sent) == 2)
             return unpack_facts(values(it.records(), Kind.CLOSED)[0]).reason
 
     assert "1009 (message too big)" in asyncio.run(scenario())
@@ -317,7 +318,7 @@ def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat(
     async def scenario() -> tuple[MemoryBroker, int]:
         async with deaf(pings) as host, feeding(host, Alone()) as (_, broker, _):
             tracemalloc.start()
-            await until(lambda: values(records(broker), Kind.CLOSED), 30)
+            await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
         return broker, peak
@@ -346,13 +347,13 @@ def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
     async def scenario() -> tuple[float, list[str]]:
         exchange = Chatty() if is_blocked else Alone()
         async with deaf(nothing) as host, feeding(host, exchange) as (feed, broker, stop):
-            await until(lambda: feed.connections and feed.connections[0].is_open)
+            await eventually(lambda: feed.connections and feed.connections[0].is_open)
             if is_blocked:
                 await blocked.wait()  # the buffers of the system are full
                 await asyncio.sleep(0.5)
             start = time.monotonic()
             stop.set()
-            await until(lambda: not feed.connections)
+            await eventually(lambda: not feed.connections)
             return time.monotonic() - start, [unpack_facts(one).reason for one in values(records(broker), Kind.CLOSED)]
 
     took, reasons = asyncio.run(scenario())
@@ -377,7 +378,7 @@ def test_D18_a_flood_of_small_frames_is_left_though_the_peer_reads(
 
     async def scenario() -> MemoryBroker:
         async with deaf(flood(frame), reads=True) as host, feeding(host, Alone()) as (_, broker, _):
-            await until(lambda: values(records(broker), Kind.CLOSED), 30)
+            await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
         return broker
 
     assert unpack_facts(values(records(asyncio.run(scenario())), Kind.CLOSED)[0]).reason == reason
@@ -400,7 +401,7 @@ def test_D18_many_messages_at_once_leave_others_their_turn(monkeypatch: pytest.M
             for number in range(40):
                 await it.fake.say(f'{{"channel":"heartbeat","n":{number}}}')
             watching = asyncio.create_task(watch())
-            await until(lambda: it.feed.status.frames >= before + 40)
+            await eventually(lambda: it.feed.status.frames >= before + 40)
             watching.cancel()
 
     asyncio.run(scenario())
@@ -412,7 +413,7 @@ def test_D18_what_we_say_is_taken_in_time_or_the_connection_ends(monkeypatch: py
 
     async def scenario() -> str:
         async with deaf(nothing) as host, feeding(host, Chatty()) as (_, broker, _):
-            await until(lambda: values(records(broker), Kind.CLOSED), 30)
+            await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
             return unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
 
     assert asyncio.run(scenario()) == "not read by the exchange for 0.3 s"

@@ -18,8 +18,9 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
 from coin_platform.records import End, silent, unheard, unpack_facts, without_data
 from tests.kit.bench import BTC, ETH, Bench, bench
-from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, until, values
+from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, values
 from tests.kit.recordings import frames
+from tests.kit.waiting import eventually
 
 HOUR = 3600 * SECOND
 
@@ -65,7 +66,7 @@ def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_co
             await asyncio.sleep(1.2)  # three times the silence that would end it
             opened = len(it.fake.opened)
             it.fake.sockets[0].transport.pause_reading()  # half open: what we say arrives nowhere
-            await until(lambda: len(it.fake.opened) == 2)
+            await eventually(lambda: len(it.fake.opened) == 2)
             return opened, it.feed.status.state, reasons(it)
 
     opened, _, ended = asyncio.run(scenario())
@@ -79,7 +80,7 @@ def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
     async def scenario() -> list[str]:
         async with bench(exchange=Mute()) as it:
             await it.live()
-            await until(lambda: reasons(it))
+            await eventually(lambda: reasons(it))
             return reasons(it)
 
     assert asyncio.run(scenario()) == [silent(0.4)]
@@ -89,7 +90,7 @@ def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
 def test_F3_B3_heartbeats_without_data_end_a_connection_only_where_data_always_flow(channel: Channel) -> None:
     async def scenario() -> list[str]:
         async with bench(*MANY, channel=channel, exchange=Impatient()) as it:
-            await until(lambda: it.fake.sockets)
+            await eventually(lambda: it.fake.sockets)
             for _ in range(20):  # 1.6 s: twice the limit
                 if it.fake.sockets:
                     await it.fake.say(HEARTBEAT)
@@ -111,16 +112,16 @@ def test_F3_B3_an_acknowledged_subscription_that_brings_nothing_is_stale_and_the
     async def scenario() -> tuple[list[str], list[str]]:
         async with bench(channel=Channel.TICKER, exchange=Mute(), clock=clock) as it:
             it.fake.is_mute = True
-            await until(lambda: it.feed.status.state == "subscribing")
+            await eventually(lambda: it.feed.status.state == "subscribing")
             await it.fake.say(json.dumps({"method": "subscribe", "success": True, "result": {"symbol": "BTC/USD"}}))
-            await until(lambda: it.feed.status.state == "live")
+            await eventually(lambda: it.feed.status.state == "live")
             states = ["live"]
             clock.monotonic += 61
             states.append(it.feed.status.state)
             await asyncio.sleep(0.6)  # two beats
             assert len(it.fake.opened) == 1
             clock.monotonic += 60
-            await until(lambda: len(it.fake.opened) == 2)
+            await eventually(lambda: len(it.fake.opened) == 2)
             return states, reasons(it)
 
     assert asyncio.run(scenario()) == (["live", "stale"], ["no data for 120 s"])
@@ -138,7 +139,7 @@ def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> None:
             clock.monotonic += STALE + 1
             both = it.feed.status.stale
             await it.fake.say(TICKER.replace("BTC/USD", "ETH/USD"))
-            await until(lambda: len(it.feed.status.stale) == 1)
+            await eventually(lambda: len(it.feed.status.stale) == 1)
             await asyncio.sleep(0.6)
             return both, it.feed.status.stale, it.feed.status.state, len(it.fake.opened)
 
@@ -183,8 +184,8 @@ async def quotes(it: Bench, count: int) -> None:
     before = it.feed.traffic.frames
     for _ in range(count):
         await it.fake.say(quote(now().wall))
-    await until(lambda: it.feed.traffic.frames >= before + count)
-    await until(lambda: labels(it)[-1] == it.feed.status.clock_suspect)
+    await eventually(lambda: it.feed.traffic.frames >= before + count)
+    await eventually(lambda: labels(it)[-1] == it.feed.status.clock_suspect)
 
 
 def labels(it: Bench) -> list[bool]:
@@ -232,7 +233,7 @@ def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and
             for _ in range(60):  # 3 s: twice the limit
                 await it.fake.say(quote(now().wall))
                 await asyncio.sleep(0.05)
-            await until(lambda: it.feed.status.undecodable == 60)
+            await eventually(lambda: it.feed.status.undecodable == 60)
             status = it.feed.status
             return len(it.fake.opened), status.undecodable, status.clock_suspect, status.clock_lag
 

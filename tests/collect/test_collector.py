@@ -22,18 +22,8 @@ from coin_platform.settings import Settings
 from coin_platform.topic_names import raw_topic
 from tests.kit.collecting import running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import (
-    BOOKS,
-    HEARTBEAT,
-    FakeKraken,
-    MovedClock,
-    Quick,
-    fake_kraken,
-    frames,
-    records,
-    until,
-    values,
-)
+from tests.kit.kraken import BOOKS, HEARTBEAT, FakeKraken, MovedClock, Quick, fake_kraken, frames, records, values
+from tests.kit.waiting import eventually
 
 BTC, ETH, SOL, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL", "XRP"))
 TICKERS = raw_topic("ne", Channel.TICKER)
@@ -52,8 +42,8 @@ def test_a_region_is_collected_into_its_topics_one_connection_per_channel_and_sh
             settings = simulated(fake, pairs=(BTC, ETH, SOL, Pair("BTC", "KRW")))
             collector = Collector(Region.NE, settings, broker, epoch=5, exchanges=[Two()])
             async with running(collector):
-                await until(lambda: states(collector) == {"live"})
-                await until(lambda: sum(status.frames for status in collector.status) == 12)
+                await eventually(lambda: states(collector) == {"live"})
+                await eventually(lambda: sum(status.frames for status in collector.status) == 12)
         return fake, broker, collector
 
     fake, broker, collector = asyncio.run(scenario())
@@ -79,10 +69,10 @@ def test_pairs_change_while_it_runs_and_what_does_not_fit_gets_its_own_connectio
             settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
             collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Two()])
             async with running(collector):
-                await until(lambda: states(collector) == {"live"})
+                await eventually(lambda: states(collector) == {"live"})
                 collector.follow("kraken", [ETH, SOL, XRP])
-                await until(lambda: len(fake.opened) == 2 and states(collector) == {"live"})
-                await until(lambda: len(fake.methods("subscribe")) == 3)
+                await eventually(lambda: len(fake.opened) == 2 and states(collector) == {"live"})
+                await eventually(lambda: len(fake.methods("subscribe")) == 3)
             return fake, [status.pairs for status in collector.status]
 
     fake, carried = asyncio.run(scenario())
@@ -99,7 +89,7 @@ def test_frames_that_cannot_be_stored_end_it_with_the_brokers_own_error() -> Non
         async with fake_kraken() as fake:
             collector = Collector(Region.NE, simulated(fake), broker, exchanges=[Quick()])
             task = asyncio.create_task(collector.run(asyncio.Event()))
-            await until(lambda: states(collector) == {"live"})
+            await eventually(lambda: states(collector) == {"live"})
             await fake.say(HEARTBEAT)
             await task
 
@@ -129,7 +119,7 @@ def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptur
                 Region.NE, settings, MemoryBroker(), exchanges=[Quick()], timing=Timing(progress_seconds=0.5)
             )
             async with running(collector):
-                await until(lambda: "frames/s" in caplog.text)
+                await eventually(lambda: "frames/s" in caplog.text)
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
@@ -180,17 +170,17 @@ def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -
             collector = Collector(Region.NE, settings, broker, exchanges=[Mute()], clock=clock)
             statuses = collector.status
             async with running(collector):
-                await until(lambda: states(collector) == {"live"})
+                await eventually(lambda: states(collector) == {"live"})
                 collector.follow("kraken", [XRP])
                 clock.monotonic += 1
-                await until(lambda: len(fake.asked) == 2)
-                await until(lambda: not collector.status[0].unconfirmed)
+                await eventually(lambda: len(fake.asked) == 2)
+                await eventually(lambda: not collector.status[0].unconfirmed)
                 statuses += collector.status
                 collector.follow("kraken", [])
-                await until(lambda: states(collector) == {"idle"})
+                await eventually(lambda: states(collector) == {"idle"})
                 collector.follow("kraken", [SOL])
                 clock.monotonic += 1
-                await until(lambda: len(fake.asked) == 3)
+                await eventually(lambda: len(fake.asked) == 3)
         return fake, broker, [*statuses, *collector.status]
 
     fake, broker, statuses = asyncio.run(scenario())

@@ -45,9 +45,9 @@ from tests.kit.kraken import (
     depth,
     frames,
     records,
-    until,
     values,
 )
+from tests.kit.waiting import eventually
 
 BAD = UPDATES[0].replace('"checksum":', '"checksum":1')
 
@@ -117,9 +117,9 @@ def test_a_server_that_does_not_answer_the_close_is_left_after_two_seconds() -> 
             server.transport.pause_reading()
             start = time.monotonic()
             it.stop.set()
-            await until(lambda: it.feed.status.state == "closing")
+            await eventually(lambda: it.feed.status.state == "closing")
             state = it.feed.status.state
-            await until(lambda: not it.feed.connections)
+            await eventually(lambda: not it.feed.connections)
             took = time.monotonic() - start
             server.transport.abort()
         return took, state, it.broker
@@ -140,7 +140,7 @@ def test_an_exchange_that_cannot_be_reached_is_tried_again() -> None:
         route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
         feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
         running = asyncio.create_task(feed.run(stop))
-        await until(lambda: feed.status.reconnects == 1)
+        await eventually(lambda: feed.status.reconnects == 1)
         status = feed.status
         stop.set()
         await running
@@ -161,7 +161,7 @@ def test_a_stop_while_connecting_does_not_wait_for_the_exchange() -> None:
         route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
         feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
         running = asyncio.create_task(feed.run(stop))
-        await until(lambda: writers)
+        await eventually(lambda: writers)
         assert feed.status.state == "connecting"
         start = time.monotonic()
         stop.set()
@@ -184,9 +184,9 @@ def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
     async def scenario() -> tuple[MemoryBroker, str, int]:
         async with bench(exchange=Impatient()) as it:
             await it.live()
-            await until(lambda: it.feed.status.state == "stale")
+            await eventually(lambda: it.feed.status.state == "stale")
             state = it.feed.status.state
-            await until(lambda: len(it.fake.sent) == 2)
+            await eventually(lambda: len(it.fake.sent) == 2)
             await it.live()
             return it.broker, state, it.feed.status.reconnects
 
@@ -215,7 +215,7 @@ def test_F4_B2_a_server_that_closes_at_once_is_not_hammered() -> None:
     async def scenario() -> tuple[list[float], str]:
         async with bench() as it:
             it.fake.closes_at_once = True
-            await until(lambda: len(it.fake.opened) == 3)
+            await eventually(lambda: len(it.fake.opened) == 3)
             return it.fake.opened, it.feed.status.last_error
 
     opened, error = asyncio.run(scenario())
@@ -242,7 +242,7 @@ def test_a_server_that_goes_away_is_come_back_to() -> None:
         async with bench() as it:
             await it.live()
             await it.fake.sockets[0].close(1013, "restarting")
-            await until(lambda: len(it.fake.sent) == 2)
+            await eventually(lambda: len(it.fake.sent) == 2)
             await it.live()
             return it.broker, it.feed.status.reconnects
 
@@ -264,7 +264,7 @@ def kinds(broker: MemoryBroker) -> Iterator[tuple[int, Kind]]:
 def test_F5_a_planned_rotation_has_data_from_the_successor_before_the_old_one_closes() -> None:
     async def scenario() -> MemoryBroker:
         async with bench(BTC, ETH, lifetime=(0.3, 0.3)) as it:
-            await until(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
+            await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
         return it.broker
 
     broker = asyncio.run(scenario())
@@ -286,7 +286,7 @@ def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
             await it.live()
             await it.fake.say('{"channel":"status","note":"maintenance"}')
             await it.fake.say('{"channel":"status","note":"maintenance"}')
-            await until(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
+            await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
             return it.broker
 
     seen = list(kinds(asyncio.run(scenario())))
@@ -341,8 +341,8 @@ def test_F2_a_bad_update_resyncs_its_pair_alone(caplog: pytest.LogCaptureFixture
             clock.monotonic += 11  # the subscription's own snapshot is long past
             for _ in range(100):
                 await it.fake.push("BTC/USD", [BAD])
-            await until(lambda: it.fake.methods("unsubscribe"))
-            await until(lambda: it.feed.connections[-1].session.invalid == frozenset())
+            await eventually(lambda: it.fake.methods("unsubscribe"))
+            await eventually(lambda: it.feed.connections[-1].session.invalid == frozenset())
             return it.fake, it.feed.status.invalid, it.feed.status.unconfirmed, it.feed.status.lost
 
     with caplog.at_level(logging.INFO):
@@ -366,7 +366,7 @@ def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
                 await it.fake.push("BTC/USD", [update])
                 await it.fake.push("ETH/USD", [update])
                 await asyncio.sleep(0.06)  # so that the boundary comes between them
-            await until(lambda: len(values(records(it.broker), Kind.CHECKPOINT)) == 4)
+            await eventually(lambda: len(values(records(it.broker), Kind.CHECKPOINT)) == 4)
         return it.broker
 
     stored = records(asyncio.run(scenario()))
@@ -407,7 +407,7 @@ def test_F7_each_of_the_books_at_a_boundary_is_logged_in_a_turn_of_the_loop_of_i
         async with bench(BTC, ETH, XRP, clock=clock, broker=broker) as it:
             await it.live()
             turning = asyncio.create_task(turn())
-            await until(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 6)
+            await eventually(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 6)
             turning.cancel()
 
     asyncio.run(scenario())
@@ -425,7 +425,7 @@ def test_where_books_are_always_whole_a_checkpoint_only_says_what_the_connection
     async def scenario() -> MemoryBroker:
         async with bench(BTC, ETH, exchange=Whole(), clock=clock) as it:
             await it.live()
-            await until(lambda: values(records(it.broker), Kind.CHECKPOINT))
+            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
         return it.broker
 
     [value] = values(records(asyncio.run(scenario())), Kind.CHECKPOINT)
@@ -480,10 +480,10 @@ def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
         async with bench(BTC) as it:
             await it.live()
             it.feed.follow([])
-            await until(lambda: not it.feed.connections)
+            await eventually(lambda: not it.feed.connections)
             idle = it.feed.status.state
             it.feed.follow([ETH])
-            await until(lambda: it.feed.connections and it.feed.connections[-1].ready.is_set())
+            await eventually(lambda: it.feed.connections and it.feed.connections[-1].ready.is_set())
             return idle, it.feed.status.state, len(it.fake.opened)
 
     assert asyncio.run(scenario()) == ("idle", "live", 2)
@@ -505,9 +505,9 @@ def test_a_fetched_book_is_a_numbered_frame_with_its_pair_and_then_a_checkpoint(
     async def scenario() -> MemoryBroker:
         async with bench(exchange=Bridged(), transport=httpx.MockTransport(answer)) as it:
             it.fake.sends_snapshots = False
-            await until(lambda: it.fake.methods("subscribe"))
+            await eventually(lambda: it.fake.methods("subscribe"))
             await it.fake.push("BTC/USD", UPDATES[:3])
-            await until(lambda: values(records(it.broker), Kind.CHECKPOINT))
+            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
         return it.broker
 
     stored = records(asyncio.run(scenario()))
@@ -532,14 +532,14 @@ def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogC
     async def scenario() -> None:
         async with bench(exchange=Patient(), transport=httpx.MockTransport(answer), clock=clock) as it:
             it.fake.sends_snapshots = False
-            await until(lambda: it.fake.methods("subscribe"))
+            await eventually(lambda: it.fake.methods("subscribe"))
             await it.fake.push("BTC/USD", UPDATES[:1])
-            await until(lambda: "not fetched" in caplog.text)
+            await eventually(lambda: "not fetched" in caplog.text)
             clock.monotonic += 11
             await it.fake.push("BTC/USD", UPDATES[1:2])
-            await until(lambda: "EGeneral:Busy" in caplog.text)
+            await eventually(lambda: "EGeneral:Busy" in caplog.text)
             clock.monotonic += 11
-            await until(lambda: values(records(it.broker), Kind.CHECKPOINT))
+            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
@@ -557,7 +557,7 @@ def test_messages_that_the_limits_keep_back_are_bounded() -> None:
             await it.live()
             for number in range(1000):
                 it.feed.follow([ETH] if number % 2 else [BTC])
-            await until(lambda: not it.feed.connections)
+            await eventually(lambda: not it.feed.connections)
             return it.feed.status.last_error
 
     assert asyncio.run(scenario()) == "1000 messages wait to be sent"
@@ -570,7 +570,7 @@ def test_what_the_exchange_wants_to_hear_is_said() -> None:
 
     async def scenario() -> int:
         async with bench(exchange=Pinged()) as it:
-            await until(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
+            await eventually(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
             return len(it.fake.opened)
 
     assert asyncio.run(scenario()) == 1
@@ -583,7 +583,7 @@ def test_how_often_it_is_said_can_be_set() -> None:
 
     async def scenario() -> int:
         async with bench(exchange=Pinged(), ping_every=0.1) as it:
-            await until(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
+            await eventually(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
             return len(it.fake.opened)
 
     assert asyncio.run(scenario()) == 1

@@ -18,7 +18,8 @@ from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import SECOND, Channel, Kind, Pair
 from coin_platform.records import unpack_facts
 from coin_platform.tables.dataframes import batch
-from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, MovedClock, Quick, fake_kraken, frames, records, until
+from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, MovedClock, Quick, fake_kraken, frames, records
+from tests.kit.waiting import eventually
 
 BTC, ETH = Pair("BTC", "USD"), Pair("ETH", "USD")
 
@@ -55,20 +56,20 @@ def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
 ) -> None:
     async def scenario() -> tuple[list[str], Bench]:
         async with fake_kraken() as fake, Bench(fake) as it:
-            await until(lambda: it.state == ("live", "ws"))
+            await eventually(lambda: it.state == ("live", "ws"))
             await fake.fall()
-            await until(lambda: len(fake.opened) > 1)
+            await eventually(lambda: len(fake.opened) > 1)
             it.clock.monotonic += OUTAGE - 5
             await asyncio.sleep(0.6)  # two looks
             assert (it.feed.poller, fake.asked) == (None, [])
             it.clock.monotonic += 5
-            await until(lambda: it.state == ("live", "rest"))
+            await eventually(lambda: it.state == ("live", "rest"))
             assert it.feed.status.connection.startswith("orderbook-0r-")
             it.feed.follow([BTC, ETH])
             it.clock.monotonic += 1
-            await until(lambda: len(fake.asked) == 2)
+            await eventually(lambda: len(fake.asked) == 2)
             fake.is_down = False  # connecting goes on, so it is noticed
-            await until(lambda: it.state == ("live", "ws"))
+            await eventually(lambda: it.state == ("live", "ws"))
             asked = list(fake.asked)
             it.clock.monotonic += 15  # both pairs would be due again
             await fake.push("BTC/USD", UPDATES)
@@ -106,11 +107,11 @@ def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -
     async def scenario() -> tuple[str, list[float]]:
         async with fake_kraken() as fake, Bench(fake) as it:
             fake.is_down = True
-            await until(lambda: fake.opened)
+            await eventually(lambda: fake.opened)
             it.clock.monotonic += OUTAGE
-            await until(lambda: it.state == ("live", "rest"))
+            await eventually(lambda: it.state == ("live", "rest"))
             state = it.feed.status
-            await until(lambda: len(fake.opened) == 3)
+            await eventually(lambda: len(fake.opened) == 3)
         assert it.feed.poller is None
         return state.last_error, fake.opened
 
@@ -124,12 +125,12 @@ def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
         loop = asyncio.get_running_loop()
         async with fake_kraken() as fake, Bench(fake) as it:
             fake.refusal = (429, {"Retry-After": "2"})
-            await until(lambda: "429" in it.feed.status.last_error)
+            await eventually(lambda: "429" in it.feed.status.last_error)
             banned = loop.time()
             it.clock.monotonic += OUTAGE
             fake.is_down = True
-            await until(lambda: it.state == ("connecting", "rest"))
-            await until(lambda: fake.asked)
+            await eventually(lambda: it.state == ("connecting", "rest"))
+            await eventually(lambda: fake.asked)
             return banned, loop.time()
 
     banned, asked = asyncio.run(scenario())
@@ -147,7 +148,7 @@ def test_R9_a_refused_upgrade_that_says_twice_how_long_lasts_as_documented_and_e
     async def scenario() -> tuple[str, float]:
         async with fake_kraken(Twice()) as fake, Bench(fake) as it:
             fake.refusal = (429, {"Retry-After": "5"})
-            await until(lambda: "429" in it.feed.status.last_error)
+            await eventually(lambda: "429" in it.feed.status.last_error)
             return it.feed.status.state, it.rest.banned_seconds
 
     state, banned = asyncio.run(scenario())
@@ -159,11 +160,11 @@ def test_without_pairs_nothing_is_polled() -> None:
     async def scenario() -> list[tuple[str, str]]:
         async with fake_kraken() as fake, Bench(fake) as it:
             fake.is_down = True
-            await until(lambda: fake.opened)
+            await eventually(lambda: fake.opened)
             it.clock.monotonic += OUTAGE
-            await until(lambda: it.state == ("live", "rest"))
+            await eventually(lambda: it.state == ("live", "rest"))
             it.feed.follow([])
-            await until(lambda: it.feed.poller is None)
+            await eventually(lambda: it.feed.poller is None)
             it.clock.monotonic += OUTAGE
             await asyncio.sleep(0.6)
             assert it.feed.poller is None
@@ -171,7 +172,7 @@ def test_without_pairs_nothing_is_polled() -> None:
             await asyncio.sleep(0.6)
             assert it.feed.poller is None  # the new pair's socket has its ten seconds
             it.clock.monotonic += OUTAGE
-            await until(lambda: it.state == ("live", "rest"))
+            await eventually(lambda: it.state == ("live", "rest"))
             facts = [unpack_facts(value) for header, value in records(it.broker) if header.kind is Kind.OPENED]
         return [(" ".join(fact.pairs), fact.transport) for fact in facts]
 
@@ -186,7 +187,7 @@ def test_where_REST_has_no_address_nothing_stands_in() -> None:
     async def scenario() -> MemoryBroker:
         async with fake_kraken() as fake, Bench(fake, Deaf()) as it:
             fake.is_down = True
-            await until(lambda: fake.opened)
+            await eventually(lambda: fake.opened)
             it.clock.monotonic += 2 * OUTAGE
             await asyncio.sleep(0.6)
             assert it.feed.status.transport == "ws"
@@ -202,9 +203,9 @@ def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
     async def scenario() -> tuple[str, str]:
         async with fake_kraken() as fake, Bench(fake, Silent()) as it:
             fake.is_mute = True
-            await until(lambda: fake.sockets)
+            await eventually(lambda: fake.sockets)
             it.clock.monotonic += OUTAGE + 1  # so long that its successor would not wait for it any more
-            await until(lambda: it.state == ("live", "rest"))
+            await eventually(lambda: it.state == ("live", "rest"))
             await asyncio.sleep(0.6)
             return it.state
 

@@ -16,7 +16,8 @@ from coin_platform.records import Facts, Header, Transport, unpack, unpack_facts
 from coin_platform.topic_names import GAPS, raw_topic
 from tests.kit.collecting import running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken, until
+from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken
+from tests.kit.waiting import eventually
 
 BTC = Pair("BTC", "USD")
 KRAKEN = EXCHANGES["kraken"]
@@ -61,20 +62,22 @@ def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_
         async with fake_kraken() as fake:
             first = collector(fake, broker, 1)
             async with running(first):
-                await until(lambda: states(first) == {"live"} and len(fake.sent) == 2)
+                await eventually(lambda: states(first) == {"live"} and len(fake.sent) == 2)
                 assert told(broker) == []
                 await fake.fall()
-                await until(lambda: len(told(broker)) == 2)
+                await eventually(lambda: len(told(broker)) == 2)
                 assert ended(broker) == {
                     ("ticker", "disconnect"): ("BTC-USD", False),
                     ("orderbook", "disconnect"): ("BTC-USD", False),
                 }
                 fake.is_down = False
-                await until(lambda: all(is_over for _, is_over in ended(broker).values()))
+                await eventually(lambda: all(is_over for _, is_over in ended(broker).values()))
             assert ended(broker)["ticker", "stopped"] == ended(broker)["orderbook", "stopped"] == ("BTC-USD", False)
             second = collector(fake, broker, 2)
             async with running(second):
-                await until(lambda: ended(broker)["ticker", "stopped"][1] and ended(broker)["orderbook", "stopped"][1])
+                await eventually(
+                    lambda: ended(broker)["ticker", "stopped"][1] and ended(broker)["orderbook", "stopped"][1]
+                )
         return broker
 
     broker = asyncio.run(scenario())
@@ -91,16 +94,16 @@ def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_want
             fake.is_down = True
             it = collector(fake, broker, 1)
             async with running(it):
-                await until(lambda: len(ended(broker)) == 2)
+                await eventually(lambda: len(ended(broker)) == 2)
                 assert ended(broker) == {
                     ("ticker", "unreachable"): ("BTC-USD", False),
                     ("orderbook", "unreachable"): ("BTC-USD", False),
                 }
                 assert {gap["reason"] for gap in told(broker)} == {"HTTP 502"}
                 it.follow("kraken", [BTC, Pair("ETH", "USD")])
-                await until(lambda: len(told(broker)) == 4)
+                await eventually(lambda: len(told(broker)) == 4)
                 fake.is_down = False
-                await until(lambda: len([gap for gap in told(broker) if gap["to"]]) == 4, 20)
+                await eventually(lambda: len([gap for gap in told(broker) if gap["to"]]) == 4, 20)
         return broker
 
     broker = asyncio.run(scenario())
@@ -123,7 +126,7 @@ def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
             fake.unknown.add("BTC/USD")
             it = collector(fake, broker, 1)
             async with running(it):
-                await until(lambda: len(ended(broker)) == 2)
+                await eventually(lambda: len(ended(broker)) == 2)
                 return told(broker)
 
     gaps = asyncio.run(scenario())
@@ -138,12 +141,12 @@ def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_connecti
             settings = simulated(fake, pairs=(BTC, eth))
             it = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()])
             async with running(it):
-                await until(lambda: states(it) == {"live"})
+                await eventually(lambda: states(it) == {"live"})
                 fake.unanswered.add("ETH/USD")
                 await fake.fall()
-                await until(lambda: len(told(broker)) == 4)
+                await eventually(lambda: len(told(broker)) == 4)
                 fake.is_down = False
-                await until(lambda: len([gap for gap in told(broker) if gap["to"]]) == 2)
+                await eventually(lambda: len([gap for gap in told(broker) if gap["to"]]) == 2)
                 for which in range(len(fake.sockets)):
                     await fake.say(HEARTBEAT, which)
                 await asyncio.sleep(0.2)
@@ -163,10 +166,10 @@ def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> No
         async with fake_kraken() as fake:
             it = collector(fake, broker, 1)
             async with running(it):
-                await until(lambda: states(it) == {"live"})
+                await eventually(lambda: states(it) == {"live"})
                 which = next(n for n, sent in enumerate(fake.sent) if any(b'"book"' in text for text in sent))
                 await fake.push("BTC/USD", [UPDATES[0], UPDATES[2]], which)
-                await until(lambda: ended(broker))
+                await eventually(lambda: ended(broker))
                 [(_, is_over)] = ended(broker).values()
                 assert not is_over
                 found = list(told(broker))

@@ -26,7 +26,8 @@ from coin_platform.model import Channel, Kind, Pair, Refusal
 from coin_platform.records import Header, unpack, unpack_facts
 from infra.certificates import Authority
 from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
-from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, until, values
+from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, values
+from tests.kit.waiting import eventually
 
 FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]
 
@@ -45,14 +46,14 @@ def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for
     async def scenario() -> tuple[dict[Pair, Failed], frozenset[Pair], str, int, int]:
         async with bench(*FIFTY, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
             it.fake.unknown, it.fake.unanswered = {"A7/USD"}, {"A9/USD"}
-            await until(lambda: it.feed.status.frames == 1 + 2 * 48)
+            await eventually(lambda: it.feed.status.frames == 1 + 2 * 48)
             stranger = {"method": "subscribe", "success": True, "result": {"channel": "ticker", "symbol": "ZZZ/USD"}}
             await it.fake.say(json.dumps(stranger))
             await it.fake.say(TICKER.replace("BTC/USD", "ZZZ/USD"))
-            await until(lambda: it.feed.status.unasked == 1)
+            await eventually(lambda: it.feed.status.unasked == 1)
             assert it.feed.status.unconfirmed == {FIFTY[9]}
             clock.monotonic += ANSWER_SECONDS + 1
-            await until(lambda: len(it.feed.status.refused) == 2)
+            await eventually(lambda: len(it.feed.status.refused) == 2)
             status = it.feed.status
             return status.refused, status.unconfirmed, status.state, status.unasked, len(it.fake.opened)
 
@@ -73,7 +74,7 @@ def test_B5_a_refused_upgrade_is_named_and_tried_again_and_never_read_as_data(he
     async def scenario(status: int) -> tuple[str, float, int]:
         async with bench() as it:
             it.fake.refusal = (status, {"Retry-After": header} if header else {})
-            await until(lambda: it.feed.status.last_error)
+            await eventually(lambda: it.feed.status.last_error)
             error = it.feed.status.last_error
             await it.live()
             return error, it.fake.opened[1] - it.fake.opened[0], it.feed.status.undecodable
@@ -124,7 +125,7 @@ def test_B6_however_a_socket_ends_the_end_is_in_the_log_and_a_new_one_follows() 
         async with bench() as it:
             await it.live()
             await end(it.fake.sockets[0])
-            await until(lambda: len(it.fake.sent) == 2, 20)
+            await eventually(lambda: len(it.fake.sent) == 2, 20)
             await it.live()
             ended = [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
             return ended, [header.number for header, _ in frames(it.records())], it.feed.status.state
@@ -164,7 +165,7 @@ def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
             await (await server.ping(b"p" * 125))  # answered
             await server.send(["[1", ",2]"])  # in pieces
             server.transport.write(b"\x81\x02\xff\xfe")  # a text that is none
-            await until(lambda: it.feed.status.frames == before + len(nonsense) + 2)
+            await eventually(lambda: it.feed.status.frames == before + len(nonsense) + 2)
             return it, it.feed.status.undecodable, len(it.fake.opened), it.feed.status.state
 
     it, undecodable, opened, state = asyncio.run(scenario())
@@ -180,7 +181,7 @@ def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> 
             await it.live()
             with contextlib.suppress(Exception):
                 await it.fake.sockets[0].send(b"x" * (33 << 20))
-            await until(lambda: len(it.fake.sent) == 2)
+            await eventually(lambda: len(it.fake.sent) == 2)
             return unpack_facts(values(it.records(), Kind.CLOSED)[0]).reason
 
     assert "1009 (message too big)" in asyncio.run(scenario())
@@ -224,7 +225,7 @@ def test_B13_a_burst_of_20000_frames_a_second_loses_nothing_and_is_made_up_for(s
                 if number % step == 0:
                     await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
             took = time.monotonic() - start
-            await until(lambda: it.feed.status.frames == len(sent), 30)
+            await eventually(lambda: it.feed.status.frames == len(sent), 30)
             lag = time.monotonic() - start - took
             assert len(it.fake.opened) == 1
             topic = it.feed.route.topic
@@ -262,7 +263,7 @@ async def trouble(url: str, attempts: int = 2) -> tuple[str, int]:
     route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
     feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
     running = asyncio.create_task(feed.run(stop))
-    await until(lambda: feed.status.reconnects == attempts - 1 and feed.status.last_error)
+    await eventually(lambda: feed.status.reconnects == attempts - 1 and feed.status.last_error)
     status = feed.status
     stop.set()
     await running
@@ -302,7 +303,7 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
             route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
             feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
             running = asyncio.create_task(feed.run(stop))
-            await until(lambda: feed.status.state == "subscribing")
+            await eventually(lambda: feed.status.state == "subscribing")
             state = feed.status.state
             stop.set()
             await running
@@ -370,7 +371,7 @@ def test_A24_a_right_certificate_is_believed(certificates: Path, monkeypatch: py
             route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
             feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
             running = asyncio.create_task(feed.run(stop))
-            await until(lambda: feed.status.state == "subscribing")
+            await eventually(lambda: feed.status.state == "subscribing")
             state = feed.status.state
             stop.set()
             await running

@@ -28,7 +28,8 @@ from coin_platform.settings import Mode, Settings
 from infra.certificates import Authority
 from tests.kit.bench import BTC, MINUTE
 from tests.kit.connect_proxy import ConnectProxy
-from tests.kit.kraken import Quick, until
+from tests.kit.kraken import Quick
+from tests.kit.waiting import eventually
 
 
 class Direct(Quick):
@@ -73,7 +74,7 @@ async def socket_state(url: str, outbound: Outbound) -> str:
     route = Route(kraken, Channel.ORDERBOOK, 0, "t", 7, MINUTE, outbound=outbound)
     feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
     running = asyncio.create_task(feed.run(stop))
-    await until(lambda: feed.status.state == "subscribing" or feed.status.last_error)
+    await eventually(lambda: feed.status.state == "subscribing" or feed.status.last_error)
     state = feed.status.last_error or feed.status.state
     stop.set()
     await running

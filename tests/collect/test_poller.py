@@ -28,7 +28,8 @@ from coin_platform.tables.dataframes import batch
 from coin_platform.tables.orderbook import ConnectionBooks
 from coin_platform.topic_names import raw_topic
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, until, values
+from tests.kit.kraken import BOOKS, CANDLES, MovedClock, Quick, depth, frames, records, values
+from tests.kit.waiting import eventually
 
 BTC, ETH, SOL = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL"))
 CANDLE_TOPIC = raw_topic("ne", Channel.CANDLE)
@@ -84,10 +85,10 @@ def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_b
     async def scenario() -> MemoryBroker:
         clock = MovedClock()
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
-            await until(lambda: len(asked) == 1)
+            await eventually(lambda: len(asked) == 1)
             assert poller.state == "live"
             clock.monotonic += 1
-            await until(lambda: not poller.plan.unconfirmed)
+            await eventually(lambda: not poller.plan.unconfirmed)
         assert poller.state == "closing"
         return broker
 
@@ -109,7 +110,7 @@ def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_b
 def test_its_frames_become_rows_that_say_rest_and_every_frame_is_accounted_for() -> None:
     async def scenario() -> MemoryBroker:
         async with polling(BTC, channel=Channel.ORDERBOOK) as (poller, broker):
-            await until(lambda: not poller.plan.unconfirmed)
+            await eventually(lambda: not poller.plan.unconfirmed)
         return broker
 
     broker = asyncio.run(scenario())
@@ -130,10 +131,10 @@ def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwh
 
     async def scenario() -> tuple[str, MemoryBroker]:
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
-            await until(lambda: poller.last_error)
+            await eventually(lambda: poller.last_error)
             error = poller.last_error
             clock.monotonic += 1  # the next pair's turn
-            await until(lambda: poller.plan.unconfirmed == {BTC})
+            await eventually(lambda: poller.plan.unconfirmed == {BTC})
             assert poller.last_error == ""
         return error, broker
 
@@ -153,7 +154,7 @@ def test_F4_an_end_does_not_wait_for_a_ban(status: int) -> None:
         clock = MovedClock()
         refusal = httpx.Response(status, headers={"Retry-After": "3600"}, content=PAGE)
         async with polling(BTC, answer=lambda request: refusal, clock=clock) as (poller, _):
-            await until(lambda: poller.last_error)
+            await eventually(lambda: poller.last_error)
             clock.monotonic += 2 * MINUTE
             await asyncio.sleep(0.3)
             start = time.monotonic()
@@ -172,11 +173,11 @@ def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
 
     async def scenario() -> tuple[int, MemoryBroker]:
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
-            await until(lambda: poller.plan.refused)
+            await eventually(lambda: poller.plan.refused)
             clock.monotonic += 1
-            await until(lambda: not poller.plan.unconfirmed)
+            await eventually(lambda: not poller.plan.unconfirmed)
             clock.monotonic += MINUTE + 5
-            await until(lambda: poller.plan.undecodable == 2)
+            await eventually(lambda: poller.plan.undecodable == 2)
             return poller.plan.undecodable, broker
 
     with caplog.at_level(logging.WARNING):
@@ -212,9 +213,9 @@ def test_a_refused_pair_is_named_once_and_the_others_go_on(
     async def scenario() -> list[tuple[Pair, str]]:
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, _):
             for count in (1, 2, 3, 4):
-                await until(lambda count=count: len(asked) == count)  # type: ignore[misc]
+                await eventually(lambda count=count: len(asked) == count)  # type: ignore[misc]
                 clock.monotonic += 1 if count % 2 else MINUTE + 5
-            await until(lambda: not poller.plan.unconfirmed)
+            await eventually(lambda: not poller.plan.unconfirmed)
             return [failed[:2] for failed in poller.plan.refused.values()]
 
     with caplog.at_level(logging.WARNING):
@@ -238,14 +239,14 @@ def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFix
         async with polling(BTC, answer=answer, clock=clock) as (poller, _):
             seen = []
             for count in (1, 2):
-                await until(lambda count=count: len(calls) == count)  # type: ignore[misc]
+                await eventually(lambda count=count: len(calls) == count)  # type: ignore[misc]
                 await asyncio.sleep(0)
                 seen.append((poller.state, poller.last_error))
                 clock.monotonic += MINUTE + 5
-            await until(lambda: poller.state == "live")
+            await eventually(lambda: poller.state == "live")
             seen.append((poller.state, poller.last_error))
             clock.monotonic += 2 * MINUTE + 5
-            await until(lambda: len(calls) == 4)
+            await eventually(lambda: len(calls) == 4)
             seen.append((poller.state, poller.last_error))
             return seen
 
@@ -262,9 +263,9 @@ def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFix
 def test_pairs_change_while_it_runs_and_the_log_knows() -> None:
     async def scenario() -> MemoryBroker:
         async with polling(BTC, ETH) as (poller, broker):
-            await until(lambda: poller.plan.unconfirmed == {ETH})
+            await eventually(lambda: poller.plan.unconfirmed == {ETH})
             poller.follow([SOL, BTC])
-            await until(lambda: not poller.plan.unconfirmed)
+            await eventually(lambda: not poller.plan.unconfirmed)
         return broker
 
     stored = records(asyncio.run(scenario()), CANDLE_TOPIC)

@@ -17,7 +17,8 @@ from coin_platform.settings import Mode, Settings
 from coin_platform.tables.dataframes import batch
 from coin_platform.topic_names import raw_topic
 from tests.kit.bench import BTC, ETH, XRP, Bench, bench
-from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records, until, values
+from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records, values
+from tests.kit.waiting import eventually
 
 TOPIC = raw_topic("ne", Channel.TRADE)
 
@@ -29,7 +30,7 @@ def answers(stored: Sequence[tuple[Header, bytes]]) -> list[tuple[Header, bytes]
 
 async def filled(it: Bench, count: int) -> None:
     """Wait until this many answers are stored."""
-    await until(lambda: len(answers(it.records())) == count)
+    await eventually(lambda: len(answers(it.records())) == count)
 
 
 @pytest.mark.parametrize(("channel", "page"), [(Channel.TRADE, TRADES), (Channel.CANDLE, CANDLES)])
@@ -40,7 +41,7 @@ def test_after_an_unplanned_end_each_pair_is_asked_for_once_and_the_answers_are_
         async with bench(BTC, ETH, channel=channel) as it:
             await filled(it, 2)  # what was before the first connection, nobody here can know
             await it.fake.sockets[0].close(1013, "restarting")
-            await until(lambda: len(it.fake.opened) == 2 and it.fake.sockets)
+            await eventually(lambda: len(it.fake.opened) == 2 and it.fake.sockets)
             await filled(it, 4)
             await asyncio.sleep(0.3)
             return it.records(), it.fake.asked
@@ -73,7 +74,7 @@ def test_an_answer_comes_after_the_first_data_so_that_nothing_is_between_them() 
 def test_a_connection_that_is_handed_over_to_asks_for_nothing() -> None:
     async def scenario() -> tuple[list[str], list[str]]:
         async with bench(channel=Channel.TRADE, lifetime=(0.5, 0.5)) as it:
-            await until(lambda: len(values(it.records(), Kind.CLOSED)) == 2)
+            await eventually(lambda: len(values(it.records(), Kind.CLOSED)) == 2)
             ended = [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
             return it.fake.asked, ended
 
@@ -87,7 +88,7 @@ def test_what_has_no_past_over_REST_is_not_asked_for(channel: Channel) -> None:
         async with bench(channel=channel) as it:
             await it.live()
             await it.fake.sockets[0].close(1013)
-            await until(lambda: len(it.fake.opened) == 2)
+            await eventually(lambda: len(it.fake.opened) == 2)
             await it.live()
             await asyncio.sleep(0.3)
             return it.fake.asked
@@ -171,7 +172,7 @@ def test_what_would_fail_again_is_not_asked_for_again(
     async def scenario() -> int:
         async with bench(channel=Channel.TRADE, exchange=Refusing()) as it:
             it.fake.answers.append((status, body))
-            await until(lambda: "given up" in caplog.text)
+            await eventually(lambda: "given up" in caplog.text)
             await asyncio.sleep(0.3)
             return len(it.fake.asked)
 
@@ -191,7 +192,7 @@ def test_a_pair_without_an_address_is_left_out_and_a_dead_host_is_named(caplog: 
     async def scenario() -> None:
         transport = httpx.MockTransport(refuse)
         async with bench(BTC, ETH, channel=Channel.TRADE, exchange=Partial(), transport=transport):
-            await until(lambda: "asking again" in caplog.text)
+            await eventually(lambda: "asking again" in caplog.text)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
@@ -287,8 +288,8 @@ def test_a_collector_that_starts_asks_once_for_what_it_may_have_missed() -> None
             )
             collector = Collector(Region.NE, settings, broker, exchanges=[Quick()])
             running = asyncio.create_task(collector.run(stop))
-            await until(lambda: len(fake.asked) == 2)
-            await until(lambda: len(answers(records(broker, TOPIC))) == 2)
+            await eventually(lambda: len(fake.asked) == 2)
+            await eventually(lambda: len(answers(records(broker, TOPIC))) == 2)
             stop.set()
             await running
         return fake.asked, broker

@@ -17,8 +17,9 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
 from tests.kit.bench import bench
-from tests.kit.kraken import UPDATES, MovedClock, Quick, depth, until, values
+from tests.kit.kraken import UPDATES, MovedClock, Quick, depth, values
 from tests.kit.toy import A, B, Bridged, Talk, Toy, snapshot, update
+from tests.kit.waiting import eventually
 
 PAIRS = (A, B)
 
@@ -220,7 +221,7 @@ def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_
         transport = httpx.MockTransport(answer)
         async with bench(exchange=Patient(), transport=transport, clock=clock) as it:
             it.fake.sends_snapshots = False
-            await until(lambda: it.fake.methods("subscribe"))
+            await eventually(lambda: it.fake.methods("subscribe"))
             counts = []
             for text in UPDATES[:5]:
                 await it.fake.push("BTC/USD", [text])
@@ -230,7 +231,7 @@ def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_
                 counts.append(len(asked))
             assert it.feed.status.invalid == frozenset(it.feed.pairs)
             asked[0].set()
-            await until(lambda: values(it.records(), Kind.CHECKPOINT))
+            await eventually(lambda: values(it.records(), Kind.CHECKPOINT))
             assert (it.feed.status.invalid, len(it.fake.opened)) == (frozenset(), 1)
             return [*counts, len(asked)]
 

@@ -31,8 +31,9 @@ from coin_platform.model import (
 )
 from coin_platform.records import unpack_facts
 from tests.kit.bench import BTC, ETH, bench
-from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, Refusing, until, values
+from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, Refusing, values
 from tests.kit.recordings import files, frames
+from tests.kit.waiting import eventually
 
 HOUR = 3600.0
 ALL = pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
@@ -212,14 +213,14 @@ def test_R2_a_connection_whose_pairs_are_all_refused_is_not_live_and_REST_stands
     async def scenario() -> list[tuple[str, str]]:
         async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
             it.fake.unknown.add("BTC/USD")
-            await until(lambda: it.feed.status.refused)
+            await eventually(lambda: it.feed.status.refused)
             states = [(it.feed.status.state, it.feed.status.transport)]
             clock.monotonic += 11
-            await until(lambda: it.feed.status.transport == "rest" and it.feed.status.state == "live")
+            await eventually(lambda: it.feed.status.transport == "rest" and it.feed.status.state == "live")
             states.append((it.feed.status.state, it.feed.status.transport))
             it.fake.unknown.clear()
             clock.monotonic += 60
-            await until(lambda: it.feed.status.transport == "ws")
+            await eventually(lambda: it.feed.status.transport == "ws")
             assert len(it.fake.opened) == 1
             return [*states, (it.feed.status.state, it.feed.status.transport)]
 
@@ -235,7 +236,7 @@ def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusa
             await it.live()
             it.fake.unknown.add("BTC/USD")
             clock.monotonic += HOUR + 1
-            await until(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused)
+            await eventually(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused)
             clock.monotonic += 3 * ANSWER_SECONDS
             await asyncio.sleep(0.6)  # two beats
             states = [connection.state for connection in it.feed.connections]
@@ -256,15 +257,15 @@ def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -
             await it.live()
             it.fake.unknown.add("ETH/USD")
             clock.monotonic += HOUR + 1
-            await until(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused_now)
+            await eventually(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused_now)
             clock.monotonic += 2 * ANSWER_SECONDS
-            await until(lambda: it.feed.connections[1].ready.is_set())
+            await eventually(lambda: it.feed.connections[1].ready.is_set())
             assert it.feed.connections[1].is_live and it.feed.is_held_up
             await asyncio.sleep(0.6)
             assert not values(it.records(), Kind.CLOSED)
             it.fake.unknown.clear()
             clock.monotonic += 60
-            await until(lambda: len(it.feed.connections) == 1)
+            await eventually(lambda: len(it.feed.connections) == 1)
             assert [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)] == ["replaced"]
 
     asyncio.run(scenario())
@@ -276,9 +277,9 @@ def test_R2_a_connection_that_is_refused_as_a_whole_is_left_and_another_follows(
     async def scenario() -> tuple[MemoryBroker, str]:
         async with bench(exchange=Refusing(Refusal.CONNECTION)) as it:
             it.fake.unknown.add("BTC/USD")
-            await until(lambda: it.feed.status.last_error)
+            await eventually(lambda: it.feed.status.last_error)
             it.fake.unknown.clear()
-            await until(lambda: it.feed.status.state == "live")
+            await eventually(lambda: it.feed.status.state == "live")
             assert len(it.fake.opened) == 2
             return it.broker, it.feed.status.last_error
 
@@ -294,7 +295,7 @@ def test_R2_during_a_ban_that_was_told_elsewhere_nothing_piles_up_to_be_asked() 
     async def scenario() -> bool:
         async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
             it.fake.unanswered.add("BTC/USD")
-            await until(lambda: it.fake.methods("subscribe"))
+            await eventually(lambda: it.fake.methods("subscribe"))
             it.feed._rest.forbid(3600.0)
             for _ in range(20):
                 clock.monotonic += 61
@@ -312,7 +313,7 @@ def test_R2_status_and_log_say_how_long_a_refusal_lasts(
     async def scenario() -> Refusal:
         async with bench(BTC, ETH, exchange=Refusing(refusal)) as it:
             it.fake.unknown.add("ETH/USD")
-            await until(lambda: it.feed.status.refused)
+            await eventually(lambda: it.feed.status.refused)
             return it.feed.status.refused[ETH].refusal
 
     with caplog.at_level(logging.WARNING):
@@ -350,7 +351,7 @@ def test_R10_many_pairs_that_fall_silent_together_are_still_replaced() -> None:
             await it.live()
             clock.monotonic += 121
             await it.fake.say(HEARTBEAT)
-            await until(lambda: values(it.records(), Kind.CLOSED))
+            await eventually(lambda: values(it.records(), Kind.CLOSED))
             return [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
 
     assert asyncio.run(scenario()) == ["no data for 120 s"]
@@ -368,11 +369,11 @@ def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_book_is_
             broken = json.dumps({"channel": "book", "type": "update", "data": [{"symbol": "BTC/USD"}]})
             it.fake.sends_snapshots = False
             await it.fake.say(broken)
-            await until(lambda: it.fake.methods("unsubscribe"))
+            await eventually(lambda: it.fake.methods("unsubscribe"))
             assert it.feed.status.invalid == {BTC}
             assert not list(it.feed.connections[0].session.checkpoints())
             await it.fake.push("BTC/USD", [SNAPSHOT])
-            await until(lambda: not it.feed.status.invalid)
+            await eventually(lambda: not it.feed.status.invalid)
             return it.feed.traffic.lost
 
     with caplog.at_level(logging.WARNING):

@@ -15,14 +15,8 @@ from coin_platform.records import unpack_facts
 from coin_platform.topic_names import raw_topic
 from tests.kit.collecting import running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import (
-    MovedClock,
-    Quick,
-    Refusing,
-    fake_kraken,
-    records,
-    until,
-)
+from tests.kit.kraken import MovedClock, Quick, Refusing, fake_kraken, records
+from tests.kit.waiting import eventually
 
 BTC = Pair("BTC", "USD")
 TICKERS = raw_topic("ne", Channel.TICKER)
@@ -60,9 +54,9 @@ def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.M
         async with fake_kraken() as fake:
             collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
             async with running(collector):
-                await until(lambda: asked == [1234])
+                await eventually(lambda: asked == [1234])
                 assert states(collector) == {"live"}
-                await until(lambda: [facts.beside for facts in own(broker)][-1:] == [False])
+                await eventually(lambda: [facts.beside for facts in own(broker)][-1:] == [False])
                 assert own(broker)[0].beside
 
     asyncio.run(scenario())
@@ -106,9 +100,9 @@ def test_R2_who_is_refused_all_pairs_takes_nothing_over_although_REST_stands_in(
                 timing=Timing(live_seconds=1.5, take_over_look_seconds=0.01),
             )
             running = asyncio.create_task(collector.run(asyncio.Event()))
-            await until(lambda: all(status.refused for status in collector.status))
+            await eventually(lambda: all(status.refused for status in collector.status))
             clock.monotonic += OUTAGE
-            await until(lambda: {status.transport for status in collector.status} == {"rest"})
+            await eventually(lambda: {status.transport for status in collector.status} == {"rest"})
             with pytest.raises(NotTakenOver, match=r"not live after 1\.5 s: kraken \w+ 0 is .*; process 1234"):
                 await running
         assert asked == []
@@ -132,11 +126,11 @@ def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_
                 timing=Timing(live_seconds=1.5, take_over_look_seconds=0.01),
             )
             async with running(collector):
-                await until(lambda: all(status.refused for status in collector.status))
+                await eventually(lambda: all(status.refused for status in collector.status))
                 clock.monotonic += OUTAGE + 1
-                await until(lambda: all(feed.is_served for feed in collector.feeds))
+                await eventually(lambda: all(feed.is_served for feed in collector.feeds))
                 assert asked == []
-                await until(lambda: asked == [1234])
+                await eventually(lambda: asked == [1234])
 
     asyncio.run(scenario())
 

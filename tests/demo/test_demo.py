@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from infra.stack import free_ports
-from tests.kit.delivery import until
 from tests.kit.figures import ROOT
+from tests.kit.waiting import until
 
 _BACKGROUND = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"

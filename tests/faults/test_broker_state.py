@@ -14,9 +14,10 @@ from coin_platform.broker import kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.errors import BrokerUnreachable
 from infra.stack import Kafka
-from tests.kit.delivery import Writer, first_seen, stored, until
+from tests.kit.delivery import Writer, first_seen, stored
 from tests.kit.figures import figure
 from tests.kit.topics import fresh_topic
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.kafka
 

@@ -32,9 +32,9 @@ from coin_platform.tables.schema import latest
 from infra.stack import Service, free_ports
 from infra.stack import settings as addresses
 from tests.kit.accounts import Accounts
-from tests.kit.delivery import until
 from tests.kit.figures import figure
 from tests.kit.history import gaps_from, once, sent_from, stored_from
+from tests.kit.waiting import until
 
 MOMENTS = 20
 LONGEST_LIFE = 45.0  # seconds from a start to a crash: the first windows are made after some 30

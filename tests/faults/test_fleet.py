@@ -9,9 +9,9 @@ import pytest
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Pair, Side
 from coin_platform.simulator.market import Listing, Market
-from tests.kit.delivery import until
 from tests.kit.exchanges import Top, Truth, top_of
 from tests.kit.fleet import MIB, Fleet, Life, Member, Sample, gain, settled, slope, write_samples
+from tests.kit.waiting import until
 
 TIME = 1_795_478_400 * SECOND
 STEP = SECOND // 10

@@ -10,10 +10,11 @@ import pytest
 
 from coin_platform.broker.kafka import KafkaBroker
 from infra.stack import Kafka
-from tests.kit.delivery import Writer, first_seen, stored, until
+from tests.kit.delivery import Writer, first_seen, stored
 from tests.kit.figures import figure
 from tests.kit.proxy import Proxy, Toxics
 from tests.kit.topics import PARTITIONS, fresh_topic
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.kafka
 

@@ -14,9 +14,10 @@ import pytest
 
 from coin_platform.broker.kafka import KafkaBroker
 from infra.stack import ROOT, Kafka
-from tests.kit.delivery import first_seen, stored, until
+from tests.kit.delivery import first_seen, stored
 from tests.kit.figures import figure
 from tests.kit.topics import fresh_topic
+from tests.kit.waiting import until
 
 MIB = 1 << 20
 RATE, SIZE = 5_000, 500

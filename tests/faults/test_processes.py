@@ -12,9 +12,9 @@ import pytest
 from coin_platform.model import SECOND, Microseconds
 from coin_platform.tables.json_times import time_text
 from tests.kit.asia import Asia, events, running
-from tests.kit.delivery import until
 from tests.kit.figures import figure
 from tests.kit.history import CLEAN, Sent, Stored, check, once
+from tests.kit.waiting import until
 from tests.kit.witness import read
 
 UNWRITTEN: Microseconds = SECOND // 20  # K2: what a killed collector may not have brought to the disk yet

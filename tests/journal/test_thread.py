@@ -14,7 +14,7 @@ import pytest
 from coin_platform.errors import DeliveryError
 from coin_platform.journal import JournalReader, JournalWriter, WriterThread, flush_all
 from coin_platform.journal.lock import WRITER
-from tests.kit.delivery import until
+from tests.kit.waiting import until
 
 
 @pytest.fixture

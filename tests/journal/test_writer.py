@@ -21,7 +21,7 @@ from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread
 from coin_platform.journal.lock import WRITER, hold, holder
 from coin_platform.model import SECOND
-from tests.kit.delivery import until
+from tests.kit.waiting import until
 
 MIB = 1 << 20
 

@@ -15,7 +15,8 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Pair
 from coin_platform.records import Header
 from coin_platform.topic_names import raw_topic
-from tests.kit.kraken import FakeKraken, MovedClock, Quick, fake_kraken, records, until
+from tests.kit.kraken import FakeKraken, MovedClock, Quick, fake_kraken, records
+from tests.kit.waiting import eventually
 
 BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))
 MINUTE = 60 * SECOND
@@ -29,11 +30,11 @@ class Bench:
 
     async def live(self) -> None:
         """Wait until every pair has been answered."""
-        await until(lambda: self.feed.connections and self.feed.connections[-1].ready.is_set())
+        await eventually(lambda: self.feed.connections and self.feed.connections[-1].ready.is_set())
 
     async def stored(self, payload: str) -> None:
         """Wait until a message is stored."""
-        await until(lambda: payload.encode() in [value for _, value in self.records()])
+        await eventually(lambda: payload.encode() in [value for _, value in self.records()])
 
     def records(self) -> list[tuple[Header, bytes]]:
         """Return all that is stored."""

@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +17,6 @@ from coin_platform.broker import Broker
 from coin_platform.broker.kafka import KafkaBroker
 
 _BEAT = 0.01
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> float:
-    """Wait until something is so, and return how many seconds that took. Raises `AssertionError` when it does not."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"waited {seconds} s in vain"
-        time.sleep(0.005)
-    return time.monotonic() - started
 
 
 def first_seen(numbers: Sequence[int]) -> list[int]:

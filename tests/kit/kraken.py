@@ -1,11 +1,10 @@
 """Kraken on loopback, from its recordings: it answers, keeps what it sent, and misbehaves when told to."""
 
-import asyncio
 import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -207,10 +206,3 @@ def frames(stored: list[tuple[Header, bytes]]) -> Iterator[tuple[Header, bytes]]
 def values(stored: list[tuple[Header, bytes]], kind: Kind) -> list[bytes]:
     """Return the values of the records of one kind."""
     return [value for header, value in stored if header.kind is kind]
-
-
-async def until(condition: Callable[[], object], seconds: float = 8) -> None:
-    """Wait for a condition. Raises `TimeoutError` when it does not come."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

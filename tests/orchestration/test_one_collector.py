@@ -6,9 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,19 +25,13 @@ from coin_platform.records import Header, unpack
 from coin_platform.simulator.server import digest
 from coin_platform.tables.gap_table import Gaps
 from infra.stack import free_ports
+from tests.kit.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPIC, JOB = "koreaSocketDataIn-ticker", "collect_korea"
 PATIENCE = 180.0
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
-
-
-def until(what: str, is_true: Callable[[], object], patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not is_true():
-        assert time.monotonic() < deadline, f"{what}: not within {patience:.0f} s"
-        time.sleep(0.2)
 
 
 class Deployment:
@@ -97,7 +90,7 @@ class Deployment:
         return [header for header in self.headers() if header.kind.is_frame]
 
     def until_frames_of_a_new_producer(self, known: set[int]) -> None:
-        until("frames of a new producer", lambda: {header.epoch for header in self.frames()} - known)
+        until(lambda: {header.epoch for header in self.frames()} - known, PATIENCE, name="frames of a new producer")
 
     def producers(self) -> set[int]:
         return {header.epoch for header in self.frames()}
@@ -135,12 +128,12 @@ class Deployment:
     def settle(self) -> None:
         """End the feed from the exchange's side, so that all that was sent has arrived, and compare."""
         before = len(self.frames())
-        until("steady frames", lambda: len(self.frames()) > before + 50)
+        until(lambda: len(self.frames()) > before + 50, PATIENCE, name="steady frames")
         newest = self.frames()[-40:]
         assert len({(header.epoch, header.connection) for header in newest}) == 1, "two producers"
         self.processes["simulator"].send_signal(signal.SIGTERM)
         self.processes["simulator"].wait(20)
-        until("the last frame", lambda: not self.lost())
+        until(lambda: not self.lost(), PATIENCE, name="the last frame")
         end = self.broker.end_offset(TOPIC, 0)
         stored = Counter(
             digest(record.value) for record in self.broker.read(TOPIC, 0, 0, end) if unpack(record.header).kind.is_frame
@@ -174,7 +167,7 @@ class Deployment:
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
     made = Deployment(tmp_path / "home")
     try:
-        until("the first frames", lambda: len(made.frames()) > 50)
+        until(lambda: len(made.frames()) > 50, PATIENCE, name="the first frames")
         yield made
     finally:
         made.end()
@@ -196,10 +189,10 @@ def test_a_run_outlives_its_code_server_and_still_obeys(deployment: Deployment) 
             if "grpc" in process.cmdline():
                 process.kill()
     before = len(deployment.frames())
-    until("frames without a code server", lambda: len(deployment.frames()) > before + 100)
+    until(lambda: len(deployment.frames()) > before + 100, PATIENCE, name="frames without a code server")
     with dg.DagsterInstance.from_config(str(deployment.home / "dagster_home")) as instance:
         instance.report_run_canceling(deployment.runs()[0])  # what Terminate does first; its call to the server fails
-    until("the run obeys", lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30, name="the run obeys")
     assert [run.status.value for run in deployment.runs()] == ["CANCELED"]
     known = deployment.producers()
     deployment.kill_all()
@@ -214,7 +207,9 @@ def test_a_second_launch_by_hand_never_produces(deployment: Deployment) -> None:
     command = [sys.executable, "-m", "dagster", "job", "launch", "-m", module, "-j", JOB]
     subprocess.run(command, env=deployment.environment, check=True, capture_output=True)
     until(
-        "the second run is called off", lambda: [r.status.value for r in deployment.runs()] == ["CANCELED", "STARTED"]
+        lambda: [r.status.value for r in deployment.runs()] == ["CANCELED", "STARTED"],
+        PATIENCE,
+        name="the second run is called off",
     )
     assert deployment.producers() == known
     deployment.settle()
@@ -223,13 +218,17 @@ def test_a_second_launch_by_hand_never_produces(deployment: Deployment) -> None:
 def test_F5_a_deploy_leaves_no_gap_and_no_double(deployment: Deployment) -> None:
     known = deployment.producers()
     deployment.deploy()
-    until("one has taken over", lambda: [run.status.value for run in deployment.runs()] == ["STARTED", "SUCCESS"])
+    until(
+        lambda: [run.status.value for run in deployment.runs()] == ["STARTED", "SUCCESS"],
+        PATIENCE,
+        name="one has taken over",
+    )
     newest, oldest = deployment.runs()
     assert newest.tags[TAKES_OVER] == oldest.run_id
     assert newest.tags[VERSION] != oldest.tags[VERSION]
     assert len(deployment.producers()) == len(known) + 1
     before = len(deployment.frames())
-    until("frames of the new one alone", lambda: len(deployment.frames()) > before + 200)
+    until(lambda: len(deployment.frames()) > before + 200, PATIENCE, name="frames of the new one alone")
     source = Source(EXCHANGES["upbit"], Channel.TICKER, TOPIC, 0)
     gaps = Gaps(source, None)
     gaps.read(deployment.broker.read(TOPIC, 0, 0, deployment.broker.end_offset(TOPIC, 0)))
@@ -240,7 +239,7 @@ def test_F5_a_deploy_leaves_no_gap_and_no_double(deployment: Deployment) -> None
 def test_ctrl_c_of_dagster_dev_drains_the_run(deployment: Deployment) -> None:
     known = deployment.producers()
     os.killpg(deployment.processes["dagster"].pid, signal.SIGINT)
-    until("everything has ended", lambda: not deployment.descendants(), 60)
+    until(lambda: not deployment.descendants(), 60, name="everything has ended")
     deployment.processes["dagster"].wait()
     *later, drained = [run.status.value for run in deployment.runs()]
     assert (drained, later) in [("SUCCESS", []), ("SUCCESS", ["QUEUED"])]  # the sensor may have asked for the next one

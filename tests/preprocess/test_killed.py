@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from coin_platform.tables.processed import encode
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import dead_letter_topic, group, processed_topic
 from tests.kit.hour import Clock, World
+from tests.kit.waiting import until
 
 NAMES = ("okx", "gateio")
 PACE = SECOND // 10
@@ -77,13 +77,6 @@ class Home:
 
     def values(self, topic: str, partition: int) -> list[bytes]:
         return [record.value for record in self.broker.read(topic, partition, 0, 1 << 40)]
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.05)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from coin_platform.topic_names import group, processed_topic
 from infra.stack import Kafka, SeaweedFS
 from tests.kit.recordings import frames
 from tests.kit.s3 import Fault, S3Proxy, s3_client
+from tests.kit.waiting import until
 
 GOOD = [frame.payload for frame in frames("upbit", "ticker")]
 UPBIT = EXCHANGES["upbit"]
@@ -98,13 +99,6 @@ def korea(kafka: Kafka, tmp_path: Path) -> Iterator[Korea]:
     made.before = made.collector.end_offset(processed_topic(UPBIT.region, Channel.TICKER), 0)
     with closing(made.collector):
         yield made
-
-
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.05)
 
 
 class Running:
@@ -178,7 +172,7 @@ def test_A4_a_broker_that_restarts_costs_the_worker_nothing_but_time(
 ) -> None:
     korea.append(200)
     with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
-        until(korea.is_done)
+        until(korea.is_done, 90)
         kafka.stop()
         try:
             until(lambda: ": waits: " in caplog.text, 60)
@@ -186,7 +180,7 @@ def test_A4_a_broker_that_restarts_costs_the_worker_nothing_but_time(
             kafka.start()
         korea.append(200)
         until(lambda: ": goes on, after " in caplog.text, 60)
-        until(korea.is_done)
+        until(korea.is_done, 90)
     korea.check()
 
 
@@ -231,11 +225,11 @@ def test_A10_others_that_join_and_leave_the_group_do_not_disturb_the_worker(
         for count in range(3):
             with closing(joined(kafka.address, name, korea.source.topic)):
                 korea.append(40)
-                until(lambda: len(korea.places()) >= korea.number - korea.number // 10)
-                until(lambda count=count: caplog.text.count(": waits: ") > count)  # type: ignore[misc]
-            until(lambda count=count: caplog.text.count(": goes on, after ") > count)  # type: ignore[misc]
+                until(lambda: len(korea.places()) >= korea.number - korea.number // 10, 90)
+                until(lambda count=count: caplog.text.count(": waits: ") > count, 90)  # type: ignore[misc]
+            until(lambda count=count: caplog.text.count(": goes on, after ") > count, 90)  # type: ignore[misc]
         korea.append(10)
-        until(korea.is_done)
+        until(korea.is_done, 90)
     korea.check()
 
 
@@ -248,16 +242,16 @@ def test_K4_a_topic_that_is_deleted_and_made_anew_stops_only_itself(
     [books] = [each for each in sources(UPBIT, korea.settings) if each.channel is Channel.ORDERBOOK]
     with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
         korea.append(20)
-        until(korea.is_done)
+        until(korea.is_done, 90)
         with closing(KafkaAdminClient(bootstrap_servers=kafka.address)) as admin:
             admin.delete_topics([books.topic])
         until(lambda: f"{books.topic}: vanished, the others go on" in caplog.text, 60)
         korea.append(20)
-        until(korea.is_done)
+        until(korea.is_done, 90)
         kafka_topics.create(korea.settings)
         until(lambda: f"{books.topic}: is back" in caplog.text, 60)
         korea.append(20)
-        until(korea.is_done)
+        until(korea.is_done, 90)
     korea.check()
 
 

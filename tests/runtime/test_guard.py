@@ -16,7 +16,7 @@ from coin_platform.runtime import guard
 from coin_platform.runtime.home_lock import held
 from coin_platform.runtime.logs import rotate
 from coin_platform.runtime.processes import ending_signals
-from tests.kit.delivery import until
+from tests.kit.waiting import until
 
 # A command with a child of its own, both of which say who they are, and end in order at Ctrl-C only.
 TREE = """

@@ -26,8 +26,8 @@ from coin_platform.settings import Mode, Settings
 from coin_platform.simulator.replay import Replay, asked_for
 from coin_platform.simulator.sent_log import SentLog, digest, open_log
 from coin_platform.topic_names import raw_topic
-from tests.kit.kraken import until
 from tests.kit.recordings import DATA, frames
+from tests.kit.waiting import eventually
 
 START = 1_795_478_400 * SECOND
 CHANNELS = [(name, channel) for name, kind in EXCHANGES.items() for channel in sorted(kind.channels)]
@@ -230,7 +230,7 @@ def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: SentLog) 
         async with connect(url) as socket:
             await socket.send(subscription("kraken", Channel.TICKER))
             assert await socket.recv() == "1"
-            await until(lambda: [track.over.is_set() for track in replay.tracks] == [True, False])
+            await eventually(lambda: [track.over.is_set() for track in replay.tracks] == [True, False])
             assert not served.done()
             await socket.send(subscription("kraken", Channel.TRADE))  # one connection may hear both
             assert await socket.recv() == "2"

@@ -33,9 +33,9 @@ from coin_platform.tables.dataframes import Batch, batch
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.rows import Row
 from coin_platform.tables.transform import Transform
-from tests.kit.kraken import until
 from tests.kit.log import TIME, conserves
 from tests.kit.recordings import frames
+from tests.kit.waiting import eventually
 
 UPBIT = Source(EXCHANGES["upbit"], Channel.TICKER, "t", 0)
 UPBIT_TRADES = Source(EXCHANGES["upbit"], Channel.TRADE, "t", 0)
@@ -720,7 +720,7 @@ def collected(
                     if len(epochs) > 1:
                         await asyncio.sleep(seconds)
                     else:
-                        await until(lambda: all(rotations(place) for place in found), 30)
+                        await eventually(lambda: all(rotations(place) for place in found), 30)
                     stop.set()
                 end.set()
         for rest in rests.values():
