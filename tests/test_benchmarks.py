@@ -1,4 +1,4 @@
-"""The benchmarks' own sums: what is compared, in which order, and when it fails."""
+"""The benchmarks compare in turns, take the median, and fail beyond their bound."""
 
 from collections import Counter
 from itertools import count
@@ -13,20 +13,20 @@ from coin_platform.model import Channel
 from coin_platform.tables.dataframes import batch
 
 
-def test_ways_are_run_in_turns_and_the_median_counts() -> None:
+def test_alternatives_run_in_turns_and_the_median_counts() -> None:
     order: list[str] = []
     clock = count()
     taken = in_turns({name: lambda name=name: order.append(name) for name in "ab"}, clock=lambda: next(clock))  # type: ignore[misc]
     assert order == ["a", "b"] * ROUNDS and taken == {"a": 1, "b": 1}
 
 
-def test_a_bound_is_a_least_or_a_most() -> None:
+def test_a_bound_is_a_minimum_or_a_maximum() -> None:
     found = [Outcome("P", "", 2.0, must=must, is_least=least).passed for must in (1, 3) for least in (True, False)]
     assert found == [True, False, False, True]
     assert Outcome("P", "", 2.0).passed
 
 
-def test_what_is_not_the_same_is_not_compared() -> None:
+def test_alternatives_with_different_results_are_not_compared() -> None:
     same(1, 1, "P1")
     with pytest.raises(AssertionError, match="P1: the two ways do not give the same result"):
         same(1, 2, "P1")
@@ -43,6 +43,6 @@ def test_the_forerunners_way_gives_the_same_rows() -> None:
     assert Counter(record.offset for record in whole).most_common(1)[0][1] == 1
 
 
-def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing"]) == 2
     assert "nothing: there is no such part; there are tables, live, windows" in capsys.readouterr().err

@@ -39,7 +39,7 @@ DERIVED = re.compile(r"(\w+) ([-/]) (\w+)(?:, or null.*)?")
 
 
 class Cell(NamedTuple):
-    """What the document says of one column of an exchange's table, from one source."""
+    """A cell of the document: the origin of one column of an exchange's table, from one source."""
 
     exchange: str
     channel: Channel
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
     @property
     def place(self) -> tuple[str, Channel, str]:
-        """Where its values come from."""
+        """The exchange, channel and source of the values."""
         return self.exchange, self.channel, self.source
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Cell(NamedTuple):
 
 
 def tables(text: str) -> Iterator[tuple[str, str, list[list[str]]]]:
-    """Yield the tables of a document: the headings above, and the cells, header first."""
+    """Yield the tables of a document: the headings above each, and its rows, the header first."""
     second = third = ""
     rows: list[list[str]] = []
     for line in [*text.splitlines(), ""]:
@@ -79,7 +79,7 @@ def named(cell: str) -> list[str]:
 
 @cache
 def cells() -> list[Cell]:
-    """Return what docs/fields.md says of every exchange, table, source and column."""
+    """Return the cells of docs/fields.md for every exchange, table, source and column."""
     titles = {kind.title: name for name, kind in EXCHANGES.items()}
     return [
         Cell(titles[second], Channel(third), source, column, text)
@@ -92,7 +92,7 @@ def cells() -> list[Cell]:
 
 
 @cache
-def said() -> dict[tuple[str, Channel, str], list[tuple[Frame, Event, dict[str, Any]]]]:
+def recorded_events() -> dict[tuple[str, Channel, str], list[tuple[Frame, Event, dict[str, Any]]]]:
     """Return all recorded events with their frames and values, by exchange, channel and source."""
     found = defaultdict(list)
     kinds = {event: channel for channel, event in EVENTS.items()}
@@ -107,7 +107,7 @@ def said() -> dict[tuple[str, Channel, str], list[tuple[Frame, Event, dict[str, 
 
 
 def values(event: Event) -> dict[str, Any]:
-    """Return what the document has a row for."""
+    """Return the values of an event for which the document has a row."""
     if isinstance(event, BookUpdate):
         return {name: getattr(event, name) for name in ROWS[Channel.ORDERBOOK] if name != "sequence"} | {
             "sequence": event.last_sequence
@@ -116,12 +116,12 @@ def values(event: Event) -> dict[str, Any]:
 
 
 def recorded(cell: Cell) -> list[tuple[Frame, Event, dict[str, Any]]]:
-    """Return the recorded events that a cell is about."""
-    return said().get(cell.place, [])
+    """Return the recorded events of a cell."""
+    return recorded_events().get(cell.place, [])
 
 
-def there(exchange: str) -> set[tuple[Channel, str]]:
-    """Return the tables that an exchange fills, each with the source."""
+def filled_tables(exchange: str) -> set[tuple[Channel, str]]:
+    """Return the tables that an exchange fills, each with its source."""
     kind = EXCHANGES[exchange]
     pair = Pair("BTC", kind.quote)
     rest = {(channel, "REST") for channel in Channel if kind.request_url(channel, pair)}
@@ -171,7 +171,7 @@ def test_every_column_of_every_table_of_every_exchange_is_in_the_document() -> N
     described: dict[tuple[str, Channel, str], list[str]] = defaultdict(list)
     for cell in cells():
         described[cell.place].append(cell.column)
-    wanted = {(name, channel, source) for name in EXCHANGES for channel, source in there(name)}
+    wanted = {(name, channel, source) for name in EXCHANGES for channel, source in filled_tables(name)}
     assert set(described) == wanted
     assert {place: sorted(names) for place, names in described.items()} == {
         place: sorted(ROWS[place[1]]) for place in wanted
@@ -189,7 +189,7 @@ def test_exactly_the_columns_that_the_document_calls_null_are_null(exchange: str
             assert nulls == 0, f"{cell}: null in {nulls} of {len(found)} recordings; the document says {cell.text}"
 
 
-def test_what_the_document_calls_null_at_times_has_values_too() -> None:
+def test_columns_that_the_document_calls_null_at_times_have_values_too() -> None:
     by_column: dict[tuple[str, Channel, str], list[Any]] = defaultdict(list)
     for cell in (cell for cell in cells() if ", or null" in cell.text):
         by_column[cell.exchange, cell.channel, cell.column] += [value[cell.column] for _, _, value in recorded(cell)]
@@ -216,7 +216,7 @@ def test_the_native_fields_of_the_document_hold_the_values_of_the_columns(exchan
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_the_derived_columns_of_the_document_are_derived_so(exchange: str) -> None:
+def test_derived_columns_are_derived_as_the_document_says(exchange: str) -> None:
     for cell in (cell for cell in cells() if cell.exchange == exchange):
         derived = DERIVED.fullmatch(cell.text)
         for _, _, value in recorded(cell) if derived else ():
@@ -243,11 +243,11 @@ def contract() -> list[tuple[str, str, dict[str, str]]]:
 def test_the_processed_tickers_have_the_values_that_the_document_names() -> None:
     described = {(cell.place, cell.column): cell.text for cell in cells()}
     assert {(name, source) for name, source, _ in contract()} == {
-        (name, source) for name in EXCHANGES for channel, source in there(name) if channel is Channel.TICKER
+        (name, source) for name in EXCHANGES for channel, source in filled_tables(name) if channel is Channel.TICKER
     }
     for exchange, source, texts in contract():
         place = exchange, Channel.TICKER, source
-        for _, event, value in said()[place]:
+        for _, event, value in recorded_events()[place]:
             columns = dict.fromkeys(schema.TICKER_COLUMNS) | {"pair": str(getattr(event, "pair", ""))}
             row = Row(tuple(columns.values()), None, received_time=0, log_time=0, offset=0, index=0)
             record = json.loads(processed.encode(EXCHANGES[exchange], Channel.TICKER, Entry(row, event)))
@@ -271,7 +271,7 @@ def test_the_table_of_exchanges_in_the_readme_is_the_one_that_the_code_prints() 
 GENERATED = ROOT / "docs/guarantees.md"  # tests/faults/test_guarantees.py compares it with the tests
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted({*(ROOT / "docs").glob("*.md")} - {GENERATED})]
 MADE_BY_COMMANDS = ("data/", "reports/", "dagster_home/", "certificates/", "captured/", "_probe/", "landing/")
-"""What begins like this is not in the repository: commands make it."""
+"""Paths that begin like this are not in the repository: commands make them."""
 
 
 def named_paths(text: str) -> set[str]:
@@ -304,6 +304,6 @@ def test_the_tree_of_the_contributors_page_names_every_folder_of_two_levels() ->
     assert [name for name in listed if not (ROOT / name).is_dir()] == []
 
 
-def test_what_looks_like_a_path_is_seen() -> None:
+def test_links_files_and_folders_are_seen_as_paths() -> None:
     text = "[a](docs/a.md) [b](https://host/x) `tests/x.py` `records.py` `tests/data/` `data/demo/report.html` `s3:Get`"
     assert named_paths(text) == {"docs/a.md", "tests/x.py", "records.py", "tests/data/"}

@@ -1,4 +1,4 @@
-"""Settings: a wrong one stops with a line that names the variable and the remedy."""
+"""Settings are read as people write them. A wrong setting stops with a line that names it and the remedy."""
 
 import subprocess
 import sys
@@ -76,7 +76,7 @@ def test_the_command_line_shows_one_line_and_no_traceback() -> None:
         ("2026-11-24T03:00:00+05:30", "1h", "2026-11-23T21:00"),
     ],
 )
-def test_D12_a_start_within_a_window_is_that_of_the_window(
+def test_D12_a_start_within_a_window_is_the_start_of_that_window(
     start: str, window: str, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COIN_START", start)

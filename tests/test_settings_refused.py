@@ -1,4 +1,4 @@
-"""Settings that cannot be meant are refused, each with one line; secrets are in no line."""
+"""Wrong settings are refused, each with one line. No line shows a secret."""
 
 import re
 from io import StringIO
@@ -64,9 +64,7 @@ def shown_by_the_command(monkeypatch: pytest.MonkeyPatch) -> str:
     return printed.getvalue()
 
 
-def test_D24_the_file_of_settings_is_read_from_home_and_from_nowhere_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_D24_the_env_file_is_read_from_home_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere" / ".env").write_text("COIN_WINDOW=5m\n")
     assert accepted(monkeypatch).window_length == 3_600_000_000
     (tmp_path / "home" / ".env").write_text("# ours\nexport COIN_WINDOW='10m'\nAWS_PROFILE=x\nCOIN_GRACE=2s # short\n")
@@ -89,7 +87,7 @@ def test_D24_the_file_of_settings_is_read_from_home_and_from_nowhere_else(
         ("COIN_WINDOW=7m", "COIN_WINDOW=7m"),
     ],
 )
-def test_D24_a_wrong_line_of_the_file_is_refused_as_in_the_environment(
+def test_D24_a_wrong_line_of_the_env_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str
 ) -> None:
     (tmp_path / "home" / ".env").write_text(f"COIN_GRACE=1s\n{line}\n")
@@ -98,7 +96,7 @@ def test_D24_a_wrong_line_of_the_file_is_refused_as_in_the_environment(
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"COIN_GRACE=\xff"), lambda path: path.mkdir()])
-def test_D24_a_file_of_settings_that_cannot_be_read_is_one_line(
+def test_D24_an_env_file_that_cannot_be_read_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object
 ) -> None:
     assert callable(make)
@@ -128,13 +126,13 @@ def test_D24_a_file_of_settings_that_cannot_be_read_is_one_line(
         *(("KAFKA_SASL_MECHANISM", value) for value in ("GSSAPI", "MD5")),
     ],
 )
-def test_D24_a_value_that_cannot_be_meant_is_one_line_that_names_it(
+def test_D24_a_value_that_cannot_be_right_is_one_line_that_names_the_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     assert f"COIN_{name}" in refusal(monkeypatch, **{name: value})
 
 
-def test_D24_a_home_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_D24_a_home_that_is_not_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     assert "this is not a folder" in refusal(monkeypatch, HOME=str(tmp_path / "file"))
     assert "this folder cannot be opened" in refusal(monkeypatch, HOME="/" + "x" * 5000)
@@ -175,7 +173,7 @@ def test_D24_a_choice_that_leaves_nothing_to_collect_is_refused(
 
 
 @pytest.mark.parametrize("command", ["collect", "preprocess"])
-def test_D24_a_region_of_which_nothing_is_left_is_refused(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_D24_a_region_with_nothing_to_collect_is_refused(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COIN_PAIRS", "BTC-KRW")
     load.cache_clear()
     try:
@@ -185,13 +183,13 @@ def test_D24_a_region_of_which_nothing_is_left_is_refused(monkeypatch: pytest.Mo
     assert isinstance(done.exception, SettingsError) and "leave nothing to collect" in str(done.exception)
 
 
-def test_D24_Dagster_has_no_jobs_for_a_region_of_which_nothing_is_left() -> None:
+def test_D24_Dagster_has_no_jobs_for_a_region_with_nothing_to_collect() -> None:
     found = definitions(Settings(pairs=(Pair("BTC", "KRW"),)))
     assert {job.name for job in found.jobs or ()} >= {"collect_korea", "preprocess_korea", "tables_korea"}
     assert not {job.name for job in found.jobs or ()} & {"collect_ne", "preprocess_ne", "tables_asia"}
 
 
-def test_D24_empty_means_unset_where_the_description_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_D24_an_empty_value_means_unset_where_the_description_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "PING_EVERY", "PROXY", "CA", "KAFKA_CA")
     found = accepted(monkeypatch, **dict.fromkeys(names, ""))
     assert {getattr(found, name.lower()) for name in names} == {None}
@@ -220,7 +218,7 @@ SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_USER": "coin", "KAFKA_PASS
         ({"S3_SESSION_TOKEN": SECRET}, "COIN_S3_ACCESS_KEY"),
     ],
 )
-def test_D21_credentials_where_they_have_no_effect_are_refused_and_not_shown(
+def test_D21_credentials_without_effect_are_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, values: dict[str, str], says: str
 ) -> None:
     text = refusal(monkeypatch, **values)

@@ -1,4 +1,4 @@
-"""`coin capture`: what was logged comes out byte for byte, from the topic or from the raw tables."""
+"""`coin capture` writes stored frames byte for byte, from the topic or from the raw tables."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def frames(file: Path, exchange: str) -> list[Frame]:
     return [frame for _, frame in read(EXCHANGES[exchange], file)]
 
 
-def test_every_byte_comes_back_whatever_it_is(platform: Platform, tmp_path: Path) -> None:
+def test_every_frame_is_written_byte_for_byte(platform: Platform, tmp_path: Path) -> None:
     started = platform.time
     platform.log("upbit", Channel.TICKER, STRANGE)
     place = platform.source("upbit", Channel.TICKER)
@@ -66,7 +66,7 @@ def test_a_rest_answer_keeps_its_pair_and_names_its_address(platform: Platform, 
     assert json.loads(file.read_text())["url"] == "https://api.upbit.com/v1/orderbook?markets=KRW-ETH"
 
 
-def test_only_what_the_log_took_within_the_time(platform: Platform, tmp_path: Path) -> None:
+def test_only_frames_of_the_asked_log_time_are_written(platform: Platform, tmp_path: Path) -> None:
     platform.log("upbit", Channel.TICKER, [b"1", b"2"])
     platform.time = THEN.start
     platform.log("upbit", Channel.TICKER, [b"3", b"4"], first=3)
@@ -75,7 +75,7 @@ def test_only_what_the_log_took_within_the_time(platform: Platform, tmp_path: Pa
     assert [frame.payload for frame in frames(out / "upbit/ticker.jsonl", "upbit")] == [b"3", b"4"]
 
 
-def test_what_the_topic_forgot_comes_from_the_raw_tables(platform: Platform, tmp_path: Path) -> None:
+def test_trimmed_frames_come_from_the_raw_tables(platform: Platform, tmp_path: Path) -> None:
     payloads = [f"{number}".encode() for number in range(20)]
     platform.log("upbit", Channel.TICKER, payloads[:10])
     platform.time = THEN.start
@@ -90,7 +90,7 @@ def test_what_the_topic_forgot_comes_from_the_raw_tables(platform: Platform, tmp
         assert [frame.number for frame in found] == list(range(1, 21))
 
 
-def test_D1_what_a_lost_log_held_comes_from_the_raw_tables(platform: Platform, tmp_path: Path) -> None:
+def test_D1_frames_of_a_lost_log_come_from_the_raw_tables(platform: Platform, tmp_path: Path) -> None:
     sent = [b'{"number": %d}' % number for number in range(4)]
     journal = platform.settings.path(platform.settings.journal_dir)
     for window, part in ((FIRST, sent[:3]), (THEN, sent[3:])):
@@ -107,7 +107,7 @@ def test_D1_what_a_lost_log_held_comes_from_the_raw_tables(platform: Platform, t
     assert [frame.payload for frame in frames(out / "upbit/ticker.jsonl", "upbit")] == sent
 
 
-def test_what_nobody_has_any_more_is_said_and_leaves_no_file(platform: Platform, tmp_path: Path) -> None:
+def test_frames_that_are_lost_everywhere_are_an_error_and_leave_no_file(platform: Platform, tmp_path: Path) -> None:
     platform.log("upbit", Channel.TICKER, [b"1", b"2", b"3"])
     platform.trim("upbit", Channel.TICKER, 1)
     error = platform.coin("capture", "--exchange", "upbit", *RANGE, "--out", tmp_path / "out").exception
@@ -148,13 +148,15 @@ def test_a_capture_can_be_decoded_and_its_books_hold(platform: Platform, tmp_pat
         (("--exchange", "Upbit", *RANGE), "--exchange Upbit: there is no such name; write one of upbit, "),
     ],
 )
-def test_what_cannot_be_is_one_line(platform: Platform, tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
+def test_a_wrong_argument_is_one_line(
+    platform: Platform, tmp_path: Path, arguments: tuple[str, ...], line: str
+) -> None:
     error = platform.coin("capture", *arguments, "--out", tmp_path).exception
     assert isinstance(error, CoinPlatformError)
     assert str(error).startswith(line)
 
 
-def test_a_recording_is_not_written_over(platform: Platform, tmp_path: Path) -> None:
+def test_a_recording_that_exists_is_not_overwritten(platform: Platform, tmp_path: Path) -> None:
     (tmp_path / "upbit").mkdir()
     file = tmp_path / "upbit/ticker.jsonl"
     file.write_text("{}")

@@ -1,4 +1,4 @@
-"""`coin dead-letters` as a user sees it."""
+"""`coin dead-letters` lists, shows and decodes again, as a user sees it."""
 
 import json
 from contextlib import closing
@@ -16,7 +16,7 @@ from tests.kit.platform import Platform, recorded
 
 
 def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -> None:
-    """Let a worker process what is logged, and end."""
+    """Let a worker process the log of a channel, and end."""
     lane = Partition(platform.source(exchange, channel), platform.broker, platform.settings)
     place = platform.source(exchange, channel)
     lane.work(platform.broker.end_offset(place.topic, place.partition))
@@ -27,7 +27,7 @@ def work(platform: Platform, exchange: str, channel: Channel = Channel.TICKER) -
 
 @pytest.fixture
 def letters(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """Give a platform whose older code could read nothing of Upbit's, and of OKX's all but one."""
+    """Give a platform whose older code could decode no frame of Upbit, and all but one of OKX."""
     platform.time = wall()  # or the journal would trim what is older than a day
     with monkeypatch.context() as older:
         older.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("upbit: old code")))
@@ -72,7 +72,7 @@ def test_D19_a_reason_is_shown_in_the_terminal_without_markup_and_control_charac
     assert "\x1b" not in found.output and "\u202e" not in found.output
 
 
-def test_dead_letters_are_shown_whole(letters: Platform) -> None:
+def test_dead_letters_are_printed_with_their_payload(letters: Platform) -> None:
     found = letters.coin("dead-letters", "show", "--limit", "2")
     assert found.exit_code == 0, found.output
     upbit, okx = map(json.loads, found.stdout.splitlines())
@@ -90,7 +90,7 @@ def letters_header(platform: Platform, offset: int) -> str:
     return record.header
 
 
-def test_S7_redriven_from_the_command_line_what_passes_is_told_once(letters: Platform) -> None:
+def test_S7_letters_that_pass_after_a_redrive_by_command_are_processed_once(letters: Platform) -> None:
     first = letters.coin("dead-letters", "redrive")
     assert first.exit_code == 0, first.output
     assert cells(first.output) == [["upbit", "ticker", "2", "1"], ["okx", "ticker", "0", "1"]]
@@ -125,12 +125,12 @@ def test_D25_foreign_records_among_dead_letters_are_named_counted_and_skipped(le
     assert ["upbit", "ticker", "2", "5"] in cells(found.stdout)
 
 
-def test_nothing_dead_is_said(platform: Platform) -> None:
+def test_a_log_without_dead_letters_is_said_to_have_none(platform: Platform) -> None:
     assert platform.coin("dead-letters", "list").output == "no dead letters\n"
     assert platform.coin("dead-letters", "show").output == ""
     assert platform.coin("dead-letters", "redrive").output == "no dead letters to try again\n"
 
 
-def test_an_exchange_that_is_none_is_refused(platform: Platform) -> None:
+def test_an_unknown_exchange_is_refused(platform: Platform) -> None:
     refused = platform.coin("dead-letters", "list", "--exchange", "nobody")
     assert refused.exit_code != 0 and "nobody: there is no such" in str(refused.exception)

@@ -1,4 +1,4 @@
-"""`coin lake`: windows made again hold what they held, and what failed is told."""
+"""`coin lake` lists tables and gaps, and makes windows again with the same bytes."""
 
 import hashlib
 import json
@@ -50,12 +50,12 @@ def sha256(lake: Path) -> dict[str, str]:
 
 
 def counts(output: str, exchange: str) -> list[int]:
-    """Return an exchange's line: windows, written, unchanged, new generation, failed."""
+    """Return the numbers of an exchange: windows, written, unchanged, replaced, failed."""
     return [int(cell) for cell in lines(output, exchange)[-1][1:]]
 
 
 def lines(output: str, exchange: str) -> list[list[str]]:
-    """Return the cells of the lines of tables that speak of an exchange."""
+    """Return the cells of the table rows about an exchange."""
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in output.splitlines() if "│" in line]
     return [line for line in cells if exchange in line[:2]]
 
@@ -84,7 +84,7 @@ def test_S2_tables_made_from_raw_after_the_topic_was_trimmed_have_the_same_bytes
     assert sha256(platform.lake) == before
 
 
-def test_what_changed_is_said_with_the_rows_before_and_after(platform: Platform) -> None:
+def test_a_changed_table_is_listed_with_its_rows_before_and_after(platform: Platform) -> None:
     two_windows(platform)
     assert platform.coin("lake", "backfill", *RANGE, *TICKERS).exit_code == 0
     lake = platform.opened()
@@ -99,7 +99,7 @@ def test_what_changed_is_said_with_the_rows_before_and_after(platform: Platform)
     assert lake.read("ticker", "upbit", FIRST).equals(stored)  # type: ignore[union-attr]  # it was just committed
 
 
-def test_an_exchange_that_fails_fails_alone(platform: Platform, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_exchange_costs_only_its_own_windows(platform: Platform, capfd: pytest.CaptureFixture[str]) -> None:
     two_windows(platform)
     spoiled = platform.lake / "raw_ticker/exchange=upbit/date=2026-11-02/hour=03/minute=00/part.parquet"
     spoiled.parent.mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_D7_a_backfill_makes_damaged_objects_again(platform: Platform) -> None:
     assert sha256(platform.lake) == before
 
 
-def test_D1_a_lost_journal_is_an_exit_code_and_stored_windows_get_fewer_records_by_name_only(
+def test_D1_a_lost_journal_is_an_exit_code_and_fewer_records_replace_a_window_by_option_only(
     platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def logged(count: int) -> None:
@@ -190,7 +190,7 @@ def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
         second.broker.close()
 
 
-def test_windows_that_are_not_there_are_named(platform: Platform) -> None:
+def test_windows_without_records_are_named(platform: Platform) -> None:
     two_windows(platform)
     made = platform.coin("lake", "backfill", "--from", "2026-11-02T02:58", "--to", "2026-11-02T03:01")
     assert made.exit_code == 0
@@ -205,7 +205,7 @@ def test_windows_that_are_not_there_are_named(platform: Platform) -> None:
         (lambda: 1 // 0, ZeroDivisionError),
     ],
 )
-def test_what_ends_it_early_is_not_taken_for_the_end(
+def test_an_interrupted_backfill_has_its_own_exit_code(
     platform: Platform, happens: Callable[[], object], error: type[BaseException]
 ) -> None:
     two_windows(platform)
@@ -237,7 +237,7 @@ def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
     assert sha256(platform.lake) == {}
 
 
-def test_only_the_wanted_table_and_what_it_is_made_of(platform: Platform) -> None:
+def test_only_the_chosen_table_and_the_tables_it_is_made_of_are_made(platform: Platform) -> None:
     two_windows(platform)
     made = platform.coin("lake", "backfill", *RANGE, "--exchange", "okx", "--table", "ticker")
     assert made.exit_code == 0
@@ -289,7 +289,7 @@ def test_the_instance_knows_materialisations_and_checks_of_each_partition(
         ((*RANGE, "--table", "tickers"), "--table tickers: there is no such name; write one of raw_ticker, ticker,"),
     ],
 )
-def test_what_cannot_be_is_one_line_that_says_what_to_write(
+def test_a_wrong_argument_is_one_line_that_says_what_to_write(
     platform: Platform, arguments: tuple[str, ...], line: str
 ) -> None:
     error = platform.coin("lake", "backfill", *arguments).exception
@@ -329,7 +329,7 @@ def test_gaps_are_listed_with_their_bounds_and_causes(platform: Platform) -> Non
     assert "no gap from 2026-11-02T03:00" in platform.coin("lake", "gaps", *within, "--channel", "trade").output
 
 
-def test_neighbouring_windows_are_written_as_one_stretch() -> None:
+def test_neighbouring_windows_are_written_as_one_range() -> None:
     later = Window(THEN.stop + MINUTE, THEN.stop + 2 * MINUTE)
     assert joined_ranges([FIRST, THEN, later]) == [
         "2026-11-02T03:00 to 2026-11-02T03:02",

@@ -29,7 +29,7 @@ def instance(platform: Platform) -> Iterator[dg.DagsterInstance]:
 
 
 def add(instance: dg.DagsterInstance, window: Window, attempt: int, status: Status = Status.STARTED) -> None:
-    """Let Dagster have tried a window of Korea, by default in vain."""
+    """Add a run of a window of Korea to Dagster. By default the run failed."""
     tags = {WINDOW_REGION: "korea", WINDOW: key_of(window), ATTEMPT: str(attempt)}
     run = instance.add_run(DagsterRun("tables_korea", tags=tags, status=status))
     if status is Status.STARTED:
@@ -67,5 +67,5 @@ def test_D10_a_window_that_did_not_fail_is_refused(platform: Platform, instance:
     assert "--window 2026-11-02T03:01: this window did not fail; `coin lake backfill`" in str(refused.exception)
 
 
-def test_D10_without_a_dagster_nothing_is_known(platform: Platform) -> None:
+def test_D10_without_a_dagster_home_the_command_is_refused(platform: Platform) -> None:
     assert "DAGSTER_HOME: it is not set" in str(platform.coin("lake", "retry").exception)

@@ -1,4 +1,4 @@
-"""The accounts of `coin demo`: what is missing, double or without a row is seen, and what is right adds up."""
+"""The accounts of `coin demo` count frames that are missing, stored twice, or without a row."""
 
 from collections import Counter
 
@@ -22,7 +22,7 @@ def upbit(platform: Platform) -> list[Source]:
 
 
 def stored(platform: Platform, payloads: list[bytes]) -> Lake:
-    """Bring frames into the tables, and return those."""
+    """Store frames in tables, and return the lake."""
     platform.time = FIRST.start
     platform.log("upbit", Channel.TICKER, payloads)
     done = platform.coin("lake", "backfill", *RANGE)
@@ -30,7 +30,7 @@ def stored(platform: Platform, payloads: list[bytes]) -> Lake:
     return platform.opened()
 
 
-def test_what_was_sent_and_is_stored_adds_up(platform: Platform) -> None:
+def test_frames_that_were_sent_and_are_stored_add_up(platform: Platform) -> None:
     lake = stored(platform, recorded("upbit", "ticker"))
     found = balance(lake, upbit(platform), Counter(TICKERS), Counter(TICKERS))
     assert found == Balance(len(TICKERS), missing=0, double=0, without_rows=0, declared=0)
@@ -40,7 +40,7 @@ def test_what_was_sent_and_is_stored_adds_up(platform: Platform) -> None:
     ("sent", "missing", "double"),
     [([*TICKERS, "never stored"], 1, 0), (TICKERS[1:], 0, 1), ([*TICKERS[1:], "never stored"], 1, 1)],
 )
-def test_what_is_missing_or_was_never_sent_is_counted(
+def test_frames_that_are_missing_or_were_never_sent_are_counted(
     platform: Platform, sent: list[str], missing: int, double: int
 ) -> None:
     lake = stored(platform, recorded("upbit", "ticker"))
@@ -48,7 +48,7 @@ def test_what_is_missing_or_was_never_sent_is_counted(
     assert (found.missing, found.double) == (missing, double)
 
 
-def test_a_frame_of_the_market_that_gave_no_row_is_counted_unless_it_is_a_double(platform: Platform) -> None:
+def test_a_frame_with_market_data_that_gave_no_row_is_counted(platform: Platform) -> None:
     silent = b'{"status":"UP"}'
     lake = stored(platform, [*recorded("upbit", "ticker"), silent])
     names = Counter([*TICKERS, digest(silent)])

@@ -1,4 +1,4 @@
-"""What `coin up` starts ends with it, and what the main job was sent is stored."""
+"""The processes of `coin up` and of the demo end with it, and the numbers of the demo add up."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def _place(home: Path) -> dict[str, str]:
         pytest.param(signal.SIGKILL, marks=pytest.mark.long),
     ],
 )
-def test_D11_up_ends_all_that_it_started_also_in_the_background_of_a_script(
+def test_D11_up_ends_all_processes_it_started_also_in_the_background_of_a_script(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     environment = _place(tmp_path)
@@ -86,9 +86,9 @@ def test_D11_services_of_a_demo_end_with_it_also_by_kill(tmp_path: Path) -> None
     ],
 )
 def test_the_main_job_adds_up(choice: tuple[str, ...]) -> None:
-    told = subprocess.run(["make", "demo", *choice], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    print(told)
-    assert "everything adds up: sent = stored" in told
+    output = subprocess.run(["make", "demo", *choice], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    print(output)
+    assert "everything adds up: sent = stored" in output
 
 
 def _runs(process: psutil.Process) -> bool:

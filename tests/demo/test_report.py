@@ -1,4 +1,4 @@
-"""The report says what is in the lake: its numbers, a line for each exchange, and pictures that can be seen."""
+"""The report shows the numbers of the lake, a line for each exchange, and charts."""
 
 import base64
 import io
@@ -24,11 +24,11 @@ NAMES = ("upbit", "okx", "kraken")
 SUMMARY = report.Summary(("exchange", "sent", "missing"), [[name, "7", "0"] for name in NAMES])
 
 
-def rows(table: str, *told: dict[str, Any]) -> pl.DataFrame:
+def rows(table: str, *columns: dict[str, Any]) -> pl.DataFrame:
     """Return rows of a table, received a second apart, 20 ms after the exchange's time."""
     filled = [
         {"transport": "ws", "received_time": time, "exchange_time": time - timedelta(milliseconds=20)} | row
-        for time, row in ((START + timedelta(seconds=number), row) for number, row in enumerate(told))
+        for time, row in ((START + timedelta(seconds=number), row) for number, row in enumerate(columns))
     ]
     return pl.DataFrame(
         [{name: row.get(name) for name in schema.TABLES[table]} for row in filled], schema=schema.TABLES[table]
@@ -36,7 +36,7 @@ def rows(table: str, *told: dict[str, Any]) -> pl.DataFrame:
 
 
 def ticker(pair: str, last: float) -> dict[str, Any]:
-    """Return what a ticker row says."""
+    """Return the columns of a ticker row."""
     return {"pair": pair, "last": last}
 
 
@@ -72,7 +72,7 @@ def lake() -> Lake:
 
 
 class Page(HTMLParser):
-    """What a reader sees: tables as lists of cells, texts, and pictures."""
+    """The page as a reader sees it: tables as lists of cells, texts, and pictures."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ def test_spreads_are_basis_points_and_rows_are_counted_by_the_minute(lake: Lake)
     assert report.minutes(lake, NAMES).rows() == [("kraken", START, 1), ("okx", START, 3), ("upbit", START, 3)]
 
 
-def test_the_page_needs_nothing_else_and_its_pictures_can_be_seen(tmp_path: Path, lake: Lake) -> None:
+def test_the_page_needs_no_other_file_and_its_pictures_are_not_blank(tmp_path: Path, lake: Lake) -> None:
     page = write(tmp_path, lake)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert len(page.images) == 3
@@ -146,7 +146,7 @@ def test_the_page_needs_nothing_else_and_its_pictures_can_be_seen(tmp_path: Path
         assert len(set(image.convert("L").get_flattened_data())) > 10, "it is not blank"
 
 
-def test_what_went_wrong_is_said_and_nothing_of_it_is_taken_for_html(tmp_path: Path, lake: Lake) -> None:
+def test_a_problem_is_shown_as_text_and_never_as_html(tmp_path: Path, lake: Lake) -> None:
     bad = "<script>alert(1)</script> & more"
     page = write(tmp_path, lake, report.Summary(("exchange",), [[bad]], [bad]))
     assert "script" not in page.tags

@@ -1,4 +1,4 @@
-"""What is fetched is what was looked at; what is rotated restarts long runs."""
+"""Fetched files are those that are listed, and a new secret restarts the long runs."""
 
 import re
 from pathlib import Path
@@ -55,9 +55,7 @@ def test_D27_nothing_is_installed_without_a_hash() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
-def test_D27_a_rotated_secret_is_another_version_that_shows_nothing_of_it(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_D27_a_new_secret_is_a_new_version_that_does_not_show_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def of(secret: str | None) -> str:
         settings = Settings().model_copy(update={name: secret and SecretStr(secret)})
         monkeypatch.setattr("coin_platform.orchestration.version.load", lambda: settings)
@@ -68,7 +66,7 @@ def test_D27_a_rotated_secret_is_another_version_that_shows_nothing_of_it(
     assert all(re.fullmatch("[0-9a-f]{12}", text) for text in versions)
 
 
-def test_D27_a_certificate_that_is_renewed_in_place_is_another_version(
+def test_D27_a_certificate_renewed_in_its_file_is_a_new_version(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = Settings(home=tmp_path, ca=Path("ca.pem"))

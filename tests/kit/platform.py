@@ -1,4 +1,4 @@
-"""A platform in a folder: settings, a journal with two windows of recordings, and the command line."""
+"""A platform in a folder for tests: settings, a journal, a lake, and the command line."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ FIRST, THEN = Window(START, START + MINUTE), Window(START + MINUTE, START + 2 * 
 
 
 class Platform:
-    """What a user has: a folder with settings, and `coin`."""
+    """A folder with settings, a journal and a lake, and `coin`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -44,12 +44,12 @@ class Platform:
 
     def source(self, exchange: str, channel: Channel) -> Source:
         """Return the partition of a channel."""
-        return next(found for found in sources(EXCHANGES[exchange], self.settings) if found.channel is channel)
+        return next(source for source in sources(EXCHANGES[exchange], self.settings) if source.channel is channel)
 
     def log(
         self, exchange: str, channel: Channel, payloads: list[bytes], kind: Kind = Kind.SOCKET, first: int = 1
     ) -> None:
-        """Append frames to a raw topic, 10 ms one after the other in both our clocks."""
+        """Append frames to a raw topic, 10 ms apart."""
         place = self.source(exchange, channel)
         for number, payload in enumerate(payloads, first):
             header = Header(kind, 1, f"{channel}-0", number, self.time - 5)
@@ -58,7 +58,7 @@ class Platform:
         self.broker.flush()
 
     def trim(self, exchange: str, channel: Channel, before: int) -> None:
-        """Let the topic forget its oldest records, and wait until it has."""
+        """Trim the oldest records of a topic, and wait until they are gone."""
         place = self.source(exchange, channel)
         self.broker.trim(place.topic, place.partition, before)
         while self.broker.begin_offset(place.topic, place.partition) < before:
@@ -76,7 +76,7 @@ def recorded(exchange: str, stem: str) -> list[bytes]:
 
 @pytest.fixture
 def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    """Give a platform with two exchanges, of one minute a window, whose log is empty."""
+    """Give a platform with two exchanges, windows of a minute, and an empty log."""
     for name in ("DAGSTER_HOME", "COIN_PAIRS"):
         monkeypatch.delenv(name, raising=False)
     values = {"HOME": tmp_path, "EXCHANGES": "upbit,okx", "CHANNELS": "ticker,orderbook", "START": "2026-11-02T00:00"}
