@@ -119,20 +119,20 @@ def test_a_bridged_book_is_the_same_wherever_its_snapshot_arrives(
     updates = [update(n, n, bids=levels) for n, levels in enumerate(history, 1)]
     plain = Book()
     plain.apply(update(0, 0, whole=True, bids=[]))
-    for one in updates:
-        plain.apply(one)
+    for change in updates:
+        plain.apply(change)
     # the snapshot holds the first `known` updates and arrives after `arrived` of them
     known = data.draw(st.integers(0, len(updates)))
     arrived = data.draw(st.integers(0, len(updates)))
     at_snapshot, book = Book(), Book(is_bridged=True)
     at_snapshot.apply(update(0, 0, whole=True, bids=[]))
-    for one in updates[:known]:
-        at_snapshot.apply(one)
-    for one in updates[:arrived]:
-        assert book.apply(one) is Applied.WAITING
+    for change in updates[:known]:
+        at_snapshot.apply(change)
+    for change in updates[:arrived]:
+        assert book.apply(change) is Applied.WAITING
     book.apply(at_snapshot.snapshot(PAIR))
-    for one in updates[arrived:]:
-        book.apply(one)
+    for change in updates[arrived:]:
+        book.apply(change)
     assert book.snapshot(PAIR).bids == plain.snapshot(PAIR).bids
 
 

@@ -60,10 +60,10 @@ def rendered(place: str, text: str) -> list[str]:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_D19_foreign_text_is_shown_as_it_is_and_never_as_markup(text: str, place: str) -> None:
-    found = " ".join(rendered(place, text))
-    assert one_line(text) in found or not one_line(text)
+    document = " ".join(rendered(place, text))
+    assert one_line(text) in document or not one_line(text)
     if place == "cell":
-        assert found.split()[-1] == "end"
+        assert document.split()[-1] == "end"
     assert "\n" not in markdown(text)
 
 

@@ -1,13 +1,12 @@
-"""Headers, our own records and topic names."""
+"""Headers, and our own records."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.errors import DecodeError, UnknownPair
+from coin_platform.errors import DecodeError
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair
 from coin_platform.records import Checkpoint, Facts, Header, frame, unpack, unpack_facts
-from coin_platform.topic_names import raw_topic
 
 NUMBERS = st.integers(0, 2**62)
 NAMES = st.text("abcxyz0123456789-", min_size=1, max_size=30)
@@ -30,24 +29,11 @@ def test_a_header_that_is_not_ours_is_refused(text: str) -> None:
         unpack(text)
 
 
-def test_topics_keep_the_names_that_downstream_users_know() -> None:
-    assert raw_topic("korea", Channel.TICKER) == "koreaSocketDataIn-ticker"
-    assert raw_topic("asia", Channel.ORDERBOOK) == "asiaSocketDataIn-Orderbook"
-    assert raw_topic("ne", Channel.TRADE) == "neSocketDataIn-trade"
-    assert raw_topic("kora", Channel.CANDLE) == "koraSocketDataIn-candle"
-
-
 def test_a_frame_is_its_header_and_the_exact_bytes() -> None:
     header = Header(Kind.REST, 3, "c", 7, 11, Pair("BTC", "KRW"))
-    found = frame("upbit", Channel.TICKER, header, b"\x00{")
-    assert (found.payload, found.number, found.epoch, found.kind, found.pair) == (
-        b"\x00{",
-        7,
-        3,
-        Kind.REST,
-        header.pair,
-    )
-    assert found.kind.is_frame and not Kind.CHECKPOINT.is_frame
+    read = frame("upbit", Channel.TICKER, header, b"\x00{")
+    assert (read.payload, read.number, read.epoch, read.kind) == (b"\x00{", 7, 3, Kind.REST)
+    assert (read.connection, read.received_time, read.pair) == ("c", 11, header.pair)
 
 
 def test_a_checkpoint_reads_back_as_the_book_it_was() -> None:
@@ -64,10 +50,3 @@ def test_a_checkpoint_reads_back_as_the_book_it_was() -> None:
 def test_what_is_no_record_of_ours_is_refused() -> None:
     with pytest.raises(DecodeError):
         unpack_facts(b"[]")
-
-
-@pytest.mark.parametrize("text", ["BTCKRW", "", "-", "BTC-", "B/C-KRW", "BTC-KR W"])
-def test_a_text_that_is_no_pair_is_refused_with_the_form_that_is_wanted(text: str) -> None:
-    with pytest.raises(UnknownPair, match="BASE-QUOTE"):
-        Pair.parse(text)
-    assert Pair.parse(" btc-krw ") == Pair("BTC", "KRW")

@@ -1,4 +1,4 @@
-"""How long each exchange must not be asked anything: as its answer tells, else as it documents."""
+"""How long nothing may be asked of an exchange: as its answer says, otherwise as its documentation says."""
 
 import json
 

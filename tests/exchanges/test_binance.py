@@ -212,12 +212,12 @@ def test_addresses() -> None:
 
 def test_markets_that_cannot_be_traded_or_read_back_are_left_out() -> None:
     recorded = frames("binance", "markets")[0].payload
-    found = [Pair("ETH", "BTC"), BTC_USDT, ETH_USDT, Pair("LRC", "BTC")]
-    assert BINANCE.read_markets(recorded) == found  # without two that are in a BREAK
+    markets = [Pair("ETH", "BTC"), BTC_USDT, ETH_USDT, Pair("LRC", "BTC")]
+    assert BINANCE.read_markets(recorded) == markets  # without two that are in a BREAK
     no_spot = recorded.replace(b'"isSpotTradingAllowed": true', b'"isSpotTradingAllowed": false', 1)
-    assert BINANCE.read_markets(no_spot) == found[1:]
+    assert BINANCE.read_markets(no_spot) == markets[1:]
     new_quote = recorded.replace(b'"quoteAsset": "BTC"', b'"quoteAsset": "NEWUSD"', 1)
-    assert BINANCE.read_markets(new_quote) == found[1:]
+    assert BINANCE.read_markets(new_quote) == markets[1:]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,12 @@ def test_symbols_read_both_ways(symbol: str, pair: Pair) -> None:
 
 
 def test_symbols_can_be_cut_in_one_way_only() -> None:
-    assert [(one, other) for one in QUOTES for other in QUOTES if one != other and one.endswith(other)] == []
+    assert [
+        (quote, other_quote)
+        for quote in QUOTES
+        for other_quote in QUOTES
+        if quote != other_quote and quote.endswith(other_quote)
+    ] == []
 
 
 @pytest.mark.parametrize("symbol", ["BTCXYZ", "USDT", "BTC-USDT", "btcusdt", ""])

@@ -1,4 +1,4 @@
-"""Integers that no column holds, and numbers as large and as small as markets really have."""
+"""Integers that no column holds are dead letters. Numbers as large and as small as markets have are values."""
 
 import io
 import json
@@ -28,7 +28,7 @@ INTEGERS = (2**63, 2**64, 10**30, 10**400, -1, -(2**63), -(2**63) - 1, MOST_INTE
 
 
 def places(frame: Frame) -> list[re.Match[bytes]]:
-    """Return the integers of a message, of those behind the same text only the first."""
+    """Return the integers of a message; of those that follow the same text only the first."""
     before: dict[bytes, re.Match[bytes]] = {}
     for place in INTEGER.finditer(frame.payload):
         before.setdefault(DIGITS.sub(b"", frame.payload[: place.start()][-40:])[-12:], place)
@@ -36,7 +36,7 @@ def places(frame: Frame) -> list[re.Match[bytes]]:
 
 
 def with_other_integers(frame: Frame) -> Iterator[Frame]:
-    """Yield a message with one of its integers replaced, as a number or in quotes as it was."""
+    """Yield a message with one of its integers replaced. Quotes stay as they were."""
     for place in places(frame):
         for integer in INTEGERS:
             quote = b'"' if place[0].startswith(b'"') else b""
@@ -46,7 +46,7 @@ def with_other_integers(frame: Frame) -> Iterator[Frame]:
 
 
 def integers(value: Any) -> Iterator[int]:
-    """Yield the integers of an event, and of what it holds."""
+    """Yield the integers of an event and of its fields."""
     if isinstance(value, msgspec.Struct):
         value = [getattr(value, name) for name in value.__struct_fields__]
     if isinstance(value, int):
@@ -57,7 +57,7 @@ def integers(value: Any) -> Iterator[int]:
 
 
 def stored(kind: Exchange, channel: Channel, changed: list[Frame]) -> int:
-    """Make the rows and the processed records of frames, write them and read them again; return how many."""
+    """Make rows and processed records of frames, write and read the rows, and return their count."""
     source, rows = Source(kind, channel, raw_topic(kind.region, channel), kind.partition), []
     for number, frame in enumerate(changed):
         transform = Transform(source)  # no frame depends on the others
@@ -76,7 +76,7 @@ def stored(kind: Exchange, channel: Channel, changed: list[Frame]) -> int:
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R1_what_decodes_has_integers_of_64_bits_and_can_be_stored(exchange: str) -> None:
     kind, count, dead = EXCHANGES[exchange], 0, 0
-    for _, path in [one for one in files() if one[0] == exchange]:
+    for _, path in [recording for recording in files() if recording[0] == exchange]:
         decoded: dict[Channel, list[Frame]] = {}
         for frame in frames(exchange, path.stem)[:2]:
             for changed in with_other_integers(frame):
@@ -146,7 +146,7 @@ def test_R1_an_id_of_a_trade_that_is_no_id_is_a_dead_letter(id: str) -> None:
 
 
 def largest(kind: Exchange, number: float) -> Iterator[Event]:
-    """Yield one event of each kind whose size is this number, at the price that makes it worth something."""
+    """Yield one event of each kind with this size, at the price that makes its value 1."""
     pair, price = Pair("BTC", kind.quote), 1 / number
     for bids, asks in (([Level(price, number)], []), ([], [Level(price, number)])):
         yield BookUpdate(pair=pair, is_snapshot=True, bids=bids, asks=asks)
@@ -160,13 +160,13 @@ def largest(kind: Exchange, number: float) -> Iterator[Event]:
 
 
 class Saying:
-    """An exchange whose every message says one event."""
+    """An exchange whose messages all have the same event."""
 
     def __init__(self, kind: Exchange, event: Event) -> None:
         self.kind, self.event = kind, event
 
     def decode(self) -> list[Event]:
-        """Return what the exchange's own `decode` makes of it."""
+        """Return what the exchange's own `decode` returns for it."""
         kind = type("Saying", (type(self.kind),), {"read": lambda _, frame: iter([self.event])})()
         frame = Frame(
             exchange=self.kind.name,

@@ -111,8 +111,8 @@ def test_changes_are_bids_to_buy_and_asks_to_sell() -> None:
 
 
 def test_times_have_three_to_nine_digits_behind_the_point() -> None:
-    found = updates("coinbase", "orderbook")
-    assert (found[23].exchange_time, found[31].exchange_time) == (1_564_617_603_818_000, 1_755_503_391_140_110)
+    books = updates("coinbase", "orderbook")
+    assert (books[23].exchange_time, books[31].exchange_time) == (1_564_617_603_818_000, 1_755_503_391_140_110)
     nine = list(events("coinbase", "rest_ticker"))[2]
     assert isinstance(nine, Ticker) and nine.exchange_time == 1_755_496_657_258_019
 
@@ -156,13 +156,13 @@ def test_a_trade_without_a_time_is_a_dead_letter() -> None:
 
 
 def test_answers_list_all_that_is_subscribed_on_the_connection() -> None:
-    found = [COINBASE.decode(frame) for frame in frames("coinbase", "control")]
+    answers = [COINBASE.decode(frame) for frame in frames("coinbase", "control")]
     listed = Control(name="subscriptions")
     books = [Pair.parse(text) for text in ("BAND-GBP", "BAND-BTC", "YFI-BTC", "NU-GBP", "CRV-EUR", "SKL-GBP")]
-    assert found[0][:7] == [listed, *(Subscribed(pair=pair) for pair in books)] and len(found[0]) == 11
-    assert found[3:5] == [[listed, Subscribed(pair=BTC_USD)]] * 2  # level2_batch is called level2_50, or level2
-    assert found[5:7] == [[Control(name="heartbeat")]] * 2
-    assert found[7:] == [[listed]] * 2  # tickers, on a connection for books; and nothing at all
+    assert answers[0][:7] == [listed, *(Subscribed(pair=pair) for pair in books)] and len(answers[0]) == 11
+    assert answers[3:5] == [[listed, Subscribed(pair=BTC_USD)]] * 2  # level2_batch is called level2_50, or level2
+    assert answers[5:7] == [[Control(name="heartbeat")]] * 2
+    assert answers[7:] == [[listed]] * 2  # tickers, on a connection for books; and nothing at all
 
 
 def test_an_answer_that_lists_more_than_anyone_can_ask_for_is_a_dead_letter() -> None:
@@ -297,11 +297,11 @@ def test_addresses() -> None:
 
 def test_markets_that_cannot_be_traded_are_left_out() -> None:
     recorded = frames("coinbase", "markets")[1].payload
-    found = COINBASE.read_markets(recorded)
-    assert len(found) == 15 and found[:2] == [Pair("BTC", "USDT"), ETH_USD]
-    assert Pair("GAL", "USDT") not in found  # delisted
+    markets = COINBASE.read_markets(recorded)
+    assert len(markets) == 15 and markets[:2] == [Pair("BTC", "USDT"), ETH_USD]
+    assert Pair("GAL", "USDT") not in markets  # delisted
     disabled = recorded.replace(b'"trading_disabled": false', b'"trading_disabled":true', 1)
-    assert COINBASE.read_markets(disabled) == found[1:]
+    assert COINBASE.read_markets(disabled) == markets[1:]
 
 
 def test_symbols_read_both_ways() -> None:

@@ -21,10 +21,10 @@ from tests.kit.recordings import events, files, frames, say
 
 def replay(exchange: str, path: Path) -> BookReplay:
     """Feed a whole recorded sequence."""
-    found = BookReplay(EXCHANGES[exchange])
+    book_replay = BookReplay(EXCHANGES[exchange])
     for _, frame in read(EXCHANGES[exchange], path, Channel.ORDERBOOK):
-        found.feed(frame)
-    return found
+        book_replay.feed(frame)
+    return book_replay
 
 
 def is_market_list(path: Path) -> bool:
@@ -32,7 +32,9 @@ def is_market_list(path: Path) -> bool:
     return path.stem == "markets"
 
 
-@pytest.mark.parametrize(("exchange", "path"), [one for one in files() if not is_market_list(one[1])], ids=str)
+@pytest.mark.parametrize(
+    ("exchange", "path"), [recording for recording in files() if not is_market_list(recording[1])], ids=str
+)
 def test_every_recorded_message_says_something(exchange: str, path: Path) -> None:
     kind = EXCHANGES[exchange]
     for line, frame in read(kind, path):
@@ -66,7 +68,7 @@ def test_recorded_books_hold_without_a_false_gap(exchange: str, path: Path) -> N
 def test_F1_a_dropped_kraken_message_is_found_by_the_checksum() -> None:
     all_frames = [f for f in frames("kraken", "book_sequence_2") if b'"book"' in f.payload]
     updates = [index for index, frame in enumerate(all_frames) if b'"type":"update"' in frame.payload]
-    found = 0
+    mismatches = 0
     for dropped in updates[5:60:5]:
         attempt = BookReplay(EXCHANGES["kraken"])
         try:
@@ -74,9 +76,9 @@ def test_F1_a_dropped_kraken_message_is_found_by_the_checksum() -> None:
                 if index != dropped:
                     attempt.feed(frame)
         except ChecksumMismatch:
-            found += 1
+            mismatches += 1
     # a change below the tenth level leaves the checksum alone, as the exchange defines it
-    assert found >= 9
+    assert mismatches >= 9
 
 
 def chained() -> list[Frame]:
@@ -120,19 +122,19 @@ def test_a_repeated_message_raises_no_alarm() -> None:
 def test_a_flipped_digit_is_caught_and_costs_that_pair_only() -> None:
     kraken = EXCHANGES["kraken"]
     both = BookReplay(kraken)
-    others = [f for f in frames("kraken", "book_sequence_2") if b'"book"' in f.payload][:50]
-    own = [f for f in frames("kraken", "book_sequence_1") if b'"book"' in f.payload][:50]
+    other_frames = [f for f in frames("kraken", "book_sequence_2") if b'"book"' in f.payload][:50]
+    own_frames = [f for f in frames("kraken", "book_sequence_1") if b'"book"' in f.payload][:50]
     caught = 0
-    for index, (one, other) in enumerate(zip(own, others, strict=True)):
-        both.feed(other)
+    for index, (own_frame, other_frame) in enumerate(zip(own_frames, other_frames, strict=True)):
+        both.feed(other_frame)
         if index == 20:
-            price = next(event for event in kraken.decode(one) if isinstance(event, BookUpdate))
-            level = [*price.bids, *price.asks][0]
-            text = f"{level.price:.1f}".encode()
-            flipped = one.payload.replace(text, text[:-1] + (b"1" if text[-1:] != b"1" else b"2"), 1)
-            one = msgspec.structs.replace(one, payload=flipped)
+            update = next(event for event in kraken.decode(own_frame) if isinstance(event, BookUpdate))
+            level = [*update.bids, *update.asks][0]
+            digits = f"{level.price:.1f}".encode()
+            flipped = own_frame.payload.replace(digits, digits[:-1] + (b"1" if digits[-1:] != b"1" else b"2"), 1)
+            own_frame = msgspec.structs.replace(own_frame, payload=flipped)
         try:
-            both.feed(one)
+            both.feed(own_frame)
         except ChecksumMismatch:
             caught += 1
     result = both.result()
@@ -189,10 +191,10 @@ def test_no_bytes_at_all_make_a_parser_raise_anything_else(payload: bytes) -> No
     for name, kind in EXCHANGES.items():
         frame = Frame(exchange=name, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
         try:
-            found = kind.decode(frame)
+            events = kind.decode(frame)
         except DecodeError:
             continue
-        assert all(isinstance(event, Control) or not isinstance(event, Ticker) for event in found)
+        assert all(isinstance(event, Control) or not isinstance(event, Ticker) for event in events)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a broken, lost, repeated or reordered message does: it is caught, or it changes no value."""
+"""Broken, lost, repeated or reordered messages are noticed, or they change no value."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def first(exchange: str, kind: type[Ticker] | type[BookUpdate]) -> tuple[Frame, 
 
 def tokens(payload: bytes, value: float) -> list[re.Match[bytes]]:
     """Return the numbers of a payload that have this value, with their quotes."""
-    return [found for found in NUMBER.finditer(payload) if float(found[0].strip(b'"')) == value]
+    return [match for match in NUMBER.finditer(payload) if float(match[0].strip(b'"')) == value]
 
 
 def instead(frame: Frame, old: re.Match[bytes], new: bytes) -> Frame:
@@ -38,7 +38,7 @@ def instead(frame: Frame, old: re.Match[bytes], new: bytes) -> Frame:
 
 
 def decoded(frame: Frame) -> list[Event]:
-    """Return what a frame says; a dead letter says nothing."""
+    """Return the events of a frame; none for a dead letter."""
     try:
         return EXCHANGES[frame.exchange].decode(frame)
     except DecodeError:
@@ -70,7 +70,7 @@ def test_B9_a_last_price_that_cannot_be_is_never_a_value(exchange: str, bad: byt
     assert isinstance(event, Ticker)
     places = tokens(frame.payload, float(event.last))
     changed = [decoded(instead(frame, place, bad)) for place in places]
-    lasts = [said.last for events in changed for said in events if isinstance(said, Ticker)]
+    lasts = [ticker.last for events in changed for ticker in events if isinstance(ticker, Ticker)]
     assert places and lasts.count(event.last) == len(lasts)  # where another field had the same number
     assert len(lasts) < len(places)
 
@@ -82,10 +82,10 @@ def test_B9_a_level_that_cannot_be_is_never_in_a_book(exchange: str, bad: bytes)
     assert isinstance(event, BookUpdate)
     for value in (event.bids[0].price, event.bids[0].size):
         for place in tokens(frame.payload, value):
-            for said in decoded(instead(frame, place, bad)):
-                assert isinstance(said, BookUpdate)
-                assert all(0 < level.price < MOST and 0 <= level.size < MOST for level in [*said.bids, *said.asks])
-                assert len(said.bids) + len(said.asks) <= len(event.bids) + len(event.asks)
+            for update in decoded(instead(frame, place, bad)):
+                assert isinstance(update, BookUpdate)
+                assert all(0 < level.price < MOST and 0 <= level.size < MOST for level in [*update.bids, *update.asks])
+                assert len(update.bids) + len(update.asks) <= len(event.bids) + len(event.asks)
 
 
 @pytest.mark.parametrize("good", ["0.000000000001", "999999999.999999", "1E-7", "1e3"])
@@ -95,9 +95,9 @@ def test_B9_small_and_large_numbers_keep_their_value(exchange: str, good: str) -
     assert isinstance(event, BookUpdate)
     place = tokens(frame.payload, event.bids[0].price)[0]
     quote = b'"' if place[0].startswith(b'"') else b""
-    [said, *_] = decoded(instead(frame, place, quote + good.encode() + quote))
-    assert isinstance(said, BookUpdate)
-    assert float(good) in [level.price for level in [*said.bids, *said.asks]]
+    [update, *_] = decoded(instead(frame, place, quote + good.encode() + quote))
+    assert isinstance(update, BookUpdate)
+    assert float(good) in [level.price for level in [*update.bids, *update.asks]]
 
 
 @pytest.mark.parametrize("exchange", RECORDED)
@@ -109,9 +109,9 @@ def test_B9_fields_that_are_new_change_nothing(exchange: str, kind: type[Ticker]
 
 
 def times(frame: Frame, time: int) -> Iterator[tuple[re.Match[bytes], int]]:
-    """Yield the numbers of a payload that are this time, and how many microseconds their unit has."""
+    """Yield the numbers of a payload that are this time, and the microseconds of their unit."""
     for unit in (1, 1_000, 1_000_000):
-        yield from ((found, unit) for found in tokens(frame.payload, time // unit) if time % unit == 0)
+        yield from ((match, unit) for match in tokens(frame.payload, time // unit) if time % unit == 0)
 
 
 @pytest.mark.parametrize("exchange", RECORDED)
@@ -125,11 +125,11 @@ def test_B12_a_time_that_cannot_be_is_bad_time_or_right(exchange: str, kind: typ
         wrong = (0, 1, -1, stamp // 1000, stamp * 1000, 4_102_444_800_000_000 // unit, 2**63, 10**40)
         for number in wrong:
             changed = instead(frame, place, quote + str(number).encode() + quote)
-            said = [one for one in decoded(changed) if isinstance(one, kind)]
-            right = [
-                one.exchange_time or event.exchange_time for one in said
+            events = [decoded_event for decoded_event in decoded(changed) if isinstance(decoded_event, kind)]
+            times_read = [
+                decoded_event.exchange_time or event.exchange_time for decoded_event in events
             ]  # another unit, or the message's other time
-            assert all(abs(time - event.exchange_time) < 1_000_000 for time in right), number
+            assert all(abs(time - event.exchange_time) < 1_000_000 for time in times_read), number
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def best(kind: Exchange, book: Book) -> Best:
 
 
 def moments(exchange: str, stem: str) -> list[Moment]:
-    """Return every change that a recorded sequence makes to a book that is known."""
-    kind, book, found = EXCHANGES[exchange], EXCHANGES[exchange].book(), list[Moment]()
+    """Return all changes that a recorded sequence makes to a valid book."""
+    kind, book, changes = EXCHANGES[exchange], EXCHANGES[exchange].book(), list[Moment]()
     for frame in frames(exchange, stem):
         for event in kind.decode(frame):
             if isinstance(event, Subscribed):
@@ -191,12 +191,12 @@ def moments(exchange: str, stem: str) -> list[Moment]:
                 before = book.snapshot(event.pair)
                 kind.apply(book, event)
                 if not event.is_snapshot:
-                    found.append(Moment(kind, before, event, best(kind, book)))
-    return found
+                    changes.append(Moment(kind, before, event, best(kind, book)))
+    return changes
 
 
 def is_caught(moment: Moment, *updates: BookUpdate) -> bool:
-    """Whether these updates, in place of a moment's, are an error; if not, the proved part must be as it was."""
+    """Return whether these updates, in place of a moment's own, raise an error. If not, the proved part must be right."""
     book = moment.book()
     try:
         for update in updates:
@@ -211,27 +211,32 @@ def is_caught(moment: Moment, *updates: BookUpdate) -> bool:
 @pytest.mark.parametrize(("exchange", "stem"), PROVED)
 def test_F1_B1_a_lost_message_is_found_at_the_next_one_or_has_changed_nothing_proved(exchange: str, stem: str) -> None:
     history = moments(exchange, stem)
-    found = [
-        is_caught(Moment(one.kind, one.before, one.update, two.after), two.update)
-        for one, two in zip(history[::3], history[1::3], strict=False)
-        if one.update.bids or one.update.asks
+    caught = [
+        is_caught(Moment(lost.kind, lost.before, lost.update, following.after), following.update)
+        for lost, following in zip(history[::3], history[1::3], strict=False)
+        if lost.update.bids or lost.update.asks
     ]
-    assert sum(found) > len(found) / 3
+    assert sum(caught) > len(caught) / 3
 
 
 @pytest.mark.parametrize(("exchange", "stem"), PROVED)
 def test_F1_B1_swapped_messages_are_found_or_have_changed_nothing_proved(exchange: str, stem: str) -> None:
     history = moments(exchange, stem)
-    found = [
-        is_caught(Moment(one.kind, one.before, one.update, three.after), two.update, one.update, three.update)
-        for one, two, three in zip(history[::5], history[1::5], history[2::5], strict=False)
+    caught = [
+        is_caught(
+            Moment(first_moment.kind, first_moment.before, first_moment.update, third_moment.after),
+            second_moment.update,
+            first_moment.update,
+            third_moment.update,
+        )
+        for first_moment, second_moment, third_moment in zip(history[::5], history[1::5], history[2::5], strict=False)
     ]
-    assert any(found)
+    assert any(caught)
 
 
 @pytest.mark.parametrize(("exchange", "stem"), PROVED)
 def test_F1_a_changed_digit_is_found_or_has_changed_nothing_proved(exchange: str, stem: str) -> None:
-    found = []
+    caught = []
     for moment in moments(exchange, stem)[::7]:
         for side in ("bids", "asks"):
             levels = getattr(moment.update, side)
@@ -241,8 +246,8 @@ def test_F1_a_changed_digit_is_found_or_has_changed_nothing_proved(exchange: str
                     size=levels[0].size * 10,
                     text=levels[0].text[:-1] + str((int(levels[0].text[-1]) + 1) % 10),
                 )
-                found.append(is_caught(moment, msgspec.structs.replace(moment.update, **{side: [wrong, *levels[1:]]})))
-    assert sum(found) > len(found) / 3
+                caught.append(is_caught(moment, msgspec.structs.replace(moment.update, **{side: [wrong, *levels[1:]]})))
+    assert sum(caught) > len(caught) / 3
 
 
 @pytest.mark.parametrize(("exchange", "stem"), PROVED)

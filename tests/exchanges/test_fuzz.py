@@ -1,4 +1,4 @@
-"""Bytes that no exchange should send: they end nothing, hold up nothing, and fill no memory."""
+"""Bytes that no exchange should send end nothing, delay nothing and fill no memory."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ from tests.kit.figures import figure
 from tests.kit.fuzz import mutations, recorded
 from tests.kit.recordings import files, frames
 
-pytestmark = pytest.mark.no_cover  # of time and memory that coverage would take, too
+pytestmark = pytest.mark.no_cover  # coverage would take time and memory of its own
 
 STEPS = 3_000_000  # a frame takes no longer than so many additions, 0.15 s of a fast processor; the largest 0.05 s
 MOST = 64 << 20  # bytes
@@ -30,7 +30,7 @@ FAILED = Path("reports/fuzz")
 
 
 def hearing(kind: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
-    """Return a function that lets a connection hear a frame; it returns whether it was a dead letter."""
+    """Return a function that gives a frame to a session and returns whether it was a dead letter."""
     pairs = sorted({frame.pair for frame in originals if frame.pair} | {Pair("BTC", kind.quote)})
     sessions = {channel: Session(kind, channel, pairs) for channel in kind.channels}
     for session in sessions.values():
@@ -48,7 +48,7 @@ def hearing(kind: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
 
 
 def is_long(seconds: float) -> bool:
-    """Whether the processor makes `STEPS` additions in less, now: its speed is not the same everywhere and always."""
+    """Return whether `STEPS` additions take less time now: a processor's speed differs by machine and by moment."""
     if seconds < 0.05:
         return False  # on any machine
     start, total = time.thread_time(), 0
@@ -58,7 +58,7 @@ def is_long(seconds: float) -> bool:
 
 
 def kept(frame: Frame, seed: int) -> Path:
-    """Keep a frame that did harm, so that it can become a recording."""
+    """Write a harmful frame to a file, so that it can become a recording."""
     FAILED.mkdir(parents=True, exist_ok=True)
     path = FAILED / f"{frame.exchange}-{frame.channel}-{seed}.bin"
     path.write_bytes(frame.payload)
@@ -133,7 +133,7 @@ ODD = {
 
 
 def cost(frame: Frame) -> tuple[bool, float]:
-    """Return whether a frame can be read, and how many seconds that takes. Raises what is no dead letter."""
+    """Return whether a frame can be decoded, and in how many seconds. Raises every other error than `DecodeError`."""
     start = time.thread_time()
     try:
         EXCHANGES[frame.exchange].decode(frame)
@@ -163,7 +163,7 @@ def test_B10_F7_what_is_no_message_is_a_dead_letter_and_takes_no_time_and_no_mem
 
 
 def arrays(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield where in a message there are arrays with something in them."""
+    """Yield the places of a message's arrays that are not empty."""
     if isinstance(value, list) and value:
         yield path
         yield from arrays(value[0], (*path, 0))
@@ -173,7 +173,7 @@ def arrays(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
 
 
 def grown(body: object, path: tuple[str | int, ...], size: int) -> bytes:
-    """Return a message in which one array was repeated until the whole has about this many bytes."""
+    """Return a message in which one array is repeated until the message has about this many bytes."""
     copy = json.loads(json.dumps(body))
     place = copy
     for key in path:
@@ -208,7 +208,7 @@ def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_oth
 
 
 def test_F7_the_largest_whole_book_that_is_read_takes_no_longer_than_any_frame_may() -> None:
-    """Reading it is one turn of a collector's loop, its checkpoint another."""
+    """A collector's loop reads the book in one turn, and writes its checkpoint in another."""
     kind, count = EXCHANGES["coinbase"], 58_000
     book = kind.book()
     sides = [[[f"{60_000 + 0.01 * n * sign:.2f}", f"0.{n:08}"] for n in range(count)] for sign in (-1, 1)]

@@ -1,4 +1,4 @@
-"""Names of markets as exchanges really have them: one odd row costs one market, and no two markets become one."""
+"""Lists of markets as exchanges send them: an odd row costs one market, and no two markets become one."""
 
 import json
 from typing import Any

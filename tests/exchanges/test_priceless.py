@@ -1,4 +1,4 @@
-"""Markets in which nothing was traded yet: their tickers have no last price, and that is no error."""
+"""Tickers of markets in which nothing was traded yet have no last price. That is no error."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ PLACES = sorted(
 
 
 def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield the paths and texts of what a message holds."""
+    """Yield the paths and texts of all values of a message."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(inner, (*path, key))
@@ -45,7 +45,7 @@ def with_value(body: Any, path: tuple[str | int, ...], value: object) -> Any:
 
 
 def decoded(frame: Frame, body: Any) -> list[Event]:
-    """Return what the frame would say with this body; nothing if it is a dead letter."""
+    """Return the events of a frame with this body; none for a dead letter."""
     try:
         return EXCHANGES[frame.exchange].decode(msgspec.structs.replace(frame, payload=json.dumps(body).encode()))
     except DecodeError:
@@ -106,7 +106,7 @@ def test_R6_the_other_rows_of_the_message_are_kept(exchange: str, stem: str) -> 
 
 
 def at(body: Any, path: tuple[str | int, ...]) -> Any:
-    """Return what a message holds at a place."""
+    """Return the value at a place of a message."""
     for key in path:
         body = body[key]
     return body

@@ -1,4 +1,4 @@
-"""Errors that exchanges send, recorded or documented, are never taken for data: not by events, not by market lists."""
+"""Errors of exchanges, recorded or documented, are refusals. They are never data and never lists of markets."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Control, Frame, Kind, Pair, Refusal, Refused
 from tests.kit.recordings import LATE, events, frames, say
 
-# The form of their answers, some of which come with HTTP 200, to who asks too often or while they are not well.
+# Answers to too many requests, and answers of servers in trouble. Some of them come with HTTP 200.
 LIMITS = {
     "upbit": ['{"error":{"name":"too_many_requests","message":"Too many API requests."}}'],
     "bithumb": ['{"error":{"name":"too_many_requests","message":"..."}}'],
@@ -23,7 +23,7 @@ LIMITS = {
 }
 
 
-# The same for addresses that asked too often for long, or while they are not served.
+# The same for addresses that have asked too often for long, or that are not served.
 BANS = {
     "bybit": ['{"retCode":10018,"retMsg":"Exceeded the IP Rate Limit","result":{}}'],
     "okx": ['{"code":"50061","data":[],"msg":"Sub-account rate limit"}'],
@@ -36,7 +36,7 @@ OKX_RATE = '{"event":"error","code":"60014","msg":"Requests too frequent"}'
 KRAKEN_RATE = '{"error":"Exceeded msg rate","method":"subscribe","success":false,"symbol":"BTC/USD"}'
 COINBASE_RATE = '{"type":"error","message":"Rate limit exceeded"}'
 
-# Refusals of sockets ("ws") and over REST, in each exchange's form, by what they concern.
+# Refusals of sockets ("ws") and over REST, in the form of each exchange, with what they are about.
 FINAL, TEMPORARY, CONNECTION = Refusal.FINAL, Refusal.TEMPORARY, Refusal.CONNECTION
 KINDS = {
     "upbit": [
@@ -192,9 +192,9 @@ def refused_over_rest(exchange: str) -> list[Frame]:
 
 def payloads(exchange: str) -> list[bytes]:
     """Return errors over REST, recorded and documented."""
-    told = [text for transport, text, _ in KINDS[exchange] if transport == "rest" and NOTHING not in text]
+    documented = [text for transport, text, _ in KINDS[exchange] if transport == "rest" and NOTHING not in text]
     return [frame.payload for frame in refused_over_rest(exchange)] + [
-        text.encode() for text in [*LIMITS[exchange], *told, *ODD.get(exchange, [])]
+        text.encode() for text in [*LIMITS[exchange], *documented, *ODD.get(exchange, [])]
     ]
 
 
@@ -225,7 +225,7 @@ def test_R2_a_refusal_concerns_a_pair_for_good_the_moment_or_the_connection(exch
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R2_an_unknown_pair_is_refused_for_good_in_every_recording(exchange: str) -> None:
-    """Recorded refusals that name a pair name an unknown one, but for those of a pair that is subscribed already."""
+    """Recorded refusals that name a pair are about an unknown pair, or a pair that is already subscribed."""
     for frame in frames(exchange, "error"):
         for event in EXCHANGES[exchange].decode(frame):
             if isinstance(event, Refused) and frame.kind is Kind.SOCKET and event.pair is not None:
@@ -262,10 +262,10 @@ def test_R9_a_rate_limit_on_a_socket_is_a_ban_as_well(exchange: str, text: str) 
     ],
 )
 def test_R9_a_ban_in_a_body_ends_when_the_body_says(exchange: str, text: str, seconds: int) -> None:
-    for until, wanted in ((LATE // SECOND + seconds, seconds), (LATE // SECOND - 5, None)):
+    for until, expected in ((LATE // SECOND + seconds, seconds), (LATE // SECOND - 5, None)):
         [refused] = say(exchange, Channel.TICKER, (text % until).encode(), usual(EXCHANGES[exchange]))
         assert isinstance(refused, Refused)
-        assert refused.ban_seconds == wanted or (wanted is None and refused.ban_seconds > 0)
+        assert refused.ban_seconds == expected or (expected is None and refused.ban_seconds > 0)
 
 
 def test_R9_upbits_block_lasts_as_long_as_its_message_says() -> None:
@@ -291,13 +291,13 @@ def test_what_cannot_be_read_is_no_list_of_markets(exchange: str) -> None:
 
 def test_every_recorded_error_of_a_socket_is_a_refusal() -> None:
     for exchange in EXCHANGES:
-        heard = [frame for frame in frames(exchange, "error") if frame.kind is Kind.SOCKET]
-        found = [event for frame in heard for event in EXCHANGES[exchange].decode(frame)]
-        assert all(isinstance(event, Refused) for event in found if not _gives_up(event)), exchange
+        recorded = [frame for frame in frames(exchange, "error") if frame.kind is Kind.SOCKET]
+        decoded = [event for frame in recorded for event in EXCHANGES[exchange].decode(frame)]
+        assert all(isinstance(event, Refused) for event in decoded if not _gives_up(event)), exchange
 
 
 def _gives_up(event: object) -> bool:
-    """Whether it says that a pair could not be given up: it is not subscribed any more all the same."""
+    """Return whether an event is the answer to an unsubscription that found no subscription. It does no harm."""
     return isinstance(event, Control) and event.name.startswith("Failed to unsubscribe")
 
 

@@ -1,4 +1,4 @@
-"""B1 and B8: numbers that are left out, repeated, swapped, late, begun anew, or as large as can be."""
+"""Sequence numbers that are missing, repeated, swapped, late, counted anew, or as large as can be (B1, B8)."""
 
 import random
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OKX = (
 
 
 def change(number: int, pair: Pair, *, time: int | None = None) -> BookUpdate:
-    """Return the change with this number, sent `number` tenths of a second after the start unless told."""
+    """Return the change with this number. Its time is `number` tenths of a second after the start, unless given."""
     return BookUpdate(
         pair=pair,
         is_snapshot=False,
@@ -39,7 +39,7 @@ def whole(number: int, pair: Pair, *, time: int | None = None) -> BookUpdate:
 
 
 def started(name: str, number: int) -> tuple[Book, Pair]:
-    """Return a book that has this number, and its pair."""
+    """Return a book with this number, and its pair."""
     kind = EXCHANGES[name]
     pair = Pair("BTC", kind.quote)
     book = kind.book()
@@ -48,18 +48,18 @@ def started(name: str, number: int) -> tuple[Book, Pair]:
 
 
 def injected(chance: random.Random, fault: str, numbers: list[int]) -> tuple[list[int], list[int]]:
-    """Return numbers with one fault in them, and those at which it must be noticed."""
+    """Return numbers with one fault in them, and the numbers at which it must be noticed."""
     at, count = chance.randrange(5, len(numbers) - 10), chance.randrange(1, 6)
-    before, some, after = numbers[:at], numbers[at : at + count], numbers[at + count :]
+    before, affected, after = numbers[:at], numbers[at : at + count], numbers[at + count :]
     match fault:
         case "drop":
             return before + after, after[:1]
         case "repeat":
-            return before + some[:1] * 2 + some[1:] + after, []
+            return before + affected[:1] * 2 + affected[1:] + after, []
         case "swap":
-            return [*before, after[0], *some, *after[1:]], after[:1]
+            return [*before, after[0], *affected, *after[1:]], after[:1]
         case _:  # late, by `count` and more
-            return [*before, *after[:count], *some, *after[count:]], after[:1]
+            return [*before, *after[:count], *affected, *after[count:]], after[:1]
 
 
 @pytest.mark.parametrize("fault", ["drop", "repeat", "swap", "delay"])
@@ -99,7 +99,7 @@ def test_B8_an_exchange_that_counts_anew_is_noticed_and_not_taken_for_old_news(n
 
 
 def okx(action: str, size: int, number: int | str, before: int | str) -> Iterator[BookUpdate]:
-    """Yield what OKX's book message says."""
+    """Yield the update of a book message of OKX."""
     for event in say("okx", Channel.ORDERBOOK, (OKX % (action, size, number, before)).encode()):
         assert isinstance(event, BookUpdate)
         yield event

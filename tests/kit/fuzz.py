@@ -1,4 +1,4 @@
-"""Recorded messages, changed in ways that no exchange should: for tests of whatever reads them."""
+"""Recorded messages, changed in ways that no exchange should send."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ JUNK = [
 
 
 def mutations(chance: random.Random, originals: list[Frame]) -> Iterator[Frame]:
-    """Yield recorded frames, each changed in one way or several."""
+    """Yield recorded frames without end, each changed in one or several ways."""
     ways = (_digit, _digit, _flip, _splice, _retype, _cut, _join)
     while True:
         frame, other = chance.choice(originals), chance.choice(originals)

@@ -1,4 +1,4 @@
-"""The events of every recording, one JSON object a line, in tests/golden: `python -m tests.kit.golden` writes them.
+"""The events of every recording, in tests/golden: one JSON object a line. `python -m tests.kit.golden` writes them.
 
 A golden file proves that an adapter's events stay as they are. It does not prove that they are right.
 """
@@ -42,7 +42,7 @@ def golden_text(exchange: str, recording: Path) -> str:
 
 
 def main() -> None:
-    """Write the golden file of every recording, and remove those that have none."""
+    """Write the golden file of every recording, and remove golden files without a recording."""
     texts = {golden_path(*file): golden_text(*file) for file in (*files(), *files("markets"))}
     for path in set(GOLDEN.glob("*/*.jsonl")) - set(texts):
         path.unlink()

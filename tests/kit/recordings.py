@@ -10,13 +10,13 @@ from coin_platform.model import Channel, Event, Frame, Kind, Pair
 from coin_platform.simulator.recordings import read
 
 DATA = Path(__file__).parent.parent / "data"
-LATE = 4_102_444_800_000_000  # 2100: later than any message
+LATE = 4_102_444_800_000_000  # µs; the year 2100, later than any message
 
 
 def files(pattern: str = "*") -> list[tuple[str, Path]]:
-    """Return (exchange, file) of all recordings whose name matches; lists of markets, no messages, only by name."""
-    found = sorted(DATA.glob(f"*/{pattern}.jsonl"))
-    return [(path.parent.name, path) for path in found if path.stem != "markets" or pattern == "markets"]
+    """Return (exchange, file) of all recordings whose name matches. Lists of markets need the pattern `markets`."""
+    paths = sorted(DATA.glob(f"*/{pattern}.jsonl"))
+    return [(path.parent.name, path) for path in paths if path.stem != "markets" or pattern == "markets"]
 
 
 def frames(exchange: str, stem: str) -> list[Frame]:
@@ -25,13 +25,13 @@ def frames(exchange: str, stem: str) -> list[Frame]:
 
 
 def events(exchange: str, stem: str) -> Iterator[Event]:
-    """Yield what the frames of one file say."""
+    """Yield the events of the frames of one file."""
     for frame in frames(exchange, stem):
         yield from EXCHANGES[exchange].decode(frame)
 
 
 def say(exchange: str, channel: Channel, payload: bytes, pair: Pair | None = None) -> list[Event]:
-    """Return what a message says, one over REST if a pair is given."""
+    """Return the events of a message. With a pair it is a REST answer, otherwise a message of a socket."""
     frame = Frame(
         exchange=exchange,
         channel=channel,
@@ -46,7 +46,7 @@ def say(exchange: str, channel: Channel, payload: bytes, pair: Pair | None = Non
 
 
 def cut(frame: Frame) -> Iterator[Frame]:
-    """Yield a message that was cut off, at every length."""
+    """Yield a message cut off at every length."""
     for length in range(len(frame.payload)):
         yield msgspec.structs.replace(frame, payload=frame.payload[:length])
 

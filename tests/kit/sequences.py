@@ -11,7 +11,7 @@ Sizes: TypeAlias = dict[float, float]
 
 
 def updates(exchange: str, stem: str) -> list[BookUpdate]:
-    """Return what one recording says about its book, in order of arrival."""
+    """Return the book updates of one recording, in order of arrival."""
     return [event for event in events(exchange, stem) if isinstance(event, BookUpdate)]
 
 
@@ -21,7 +21,7 @@ def sides(book: Book) -> tuple[Sizes, Sizes]:
 
 
 def folded(history: Iterable[BookUpdate]) -> tuple[Sizes, Sizes]:
-    """Return the last size of every price from the one snapshot on; what the snapshot already holds is left out."""
+    """Return the last size of every price, from the only snapshot on. Changes that the snapshot holds are left out."""
     history = list(history)
     [whole] = [update for update in history if update.is_snapshot]
     bids, asks = _sizes(whole.bids), _sizes(whole.asks)
