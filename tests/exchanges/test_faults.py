@@ -196,7 +196,7 @@ def moments(exchange: str, stem: str) -> list[Moment]:
 
 
 def is_caught(moment: Moment, *updates: BookUpdate) -> bool:
-    """Return whether these updates, in place of a moment's own, raise an error. If not, the proved part must be right."""
+    """Return whether these updates, in place of the moment's, raise an error. If not, the proved part must be right."""
     book = moment.book()
     try:
         for update in updates:
