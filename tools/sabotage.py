@@ -474,7 +474,7 @@ SABOTAGES = (
         "coin_platform/tables/pending_gaps.py",
         "if since is not None and since <= gap.reached < time:",
         "if gap.reached < time:",
-        ("tests/tables/test_gaps.py",),
+        ("tests/tables/test_pending_gaps.py",),
     ),
     Sabotage(
         *("R9", "a ban holds for all kinds of requests"),

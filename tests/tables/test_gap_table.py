@@ -117,12 +117,6 @@ def table(*rows: tuple[str | None, float, float | None, str, str | None]) -> pl.
     return pl.DataFrame(values, schema=schema.GAP, orient="row")
 
 
-def test_a_gap_is_read_as_it_was_last_told() -> None:
-    told = table(("A-B", 1, None, "killed", None), ("A-C", 1, 2, "killed", None), ("A-B", 1, 9, "killed", None))
-    found = schema.latest("gap", told.lazy()).collect()
-    assert found.select("pair", "to").rows() == [("A-B", at(9)), ("A-C", at(2))]
-
-
 def test_missing_seconds_are_added_up_by_cause() -> None:
     rows = table(
         ("A-B", 1, 3, "killed", None),
