@@ -37,7 +37,8 @@ _REFUSED_SYMBOL = re.compile(r"\(([\w.]+)\)")  # in "The symbol does not exist (
 class Korbit(Exchange):
     """Korbit: each book message is the whole book of 30 levels. Candles are not streamed, they come over REST.
 
-    Korbit was renamed Digital X in 2026. It keeps its name here, and the old hosts still serve the same API.
+    Korbit was renamed Digital X in 2026, and keeps its name here. Its old hosts, ws-api.korbit.co.kr and
+    api.korbit.co.kr, still serve the same API.
 
     Rules of a connection (https://docs.digitalx.miraeasset.com/index_en.html):
 
@@ -56,8 +57,6 @@ class Korbit(Exchange):
     depth = 30
     ws_url = "wss://ws-api.digitalx.miraeasset.com/v2/public"
     rest_url = "https://api.digitalx.miraeasset.com"
-    old_ws_url = "wss://ws-api.korbit.co.kr/v2/public"
-    old_rest_url = "https://api.korbit.co.kr"
     refuses_whole_request = True
     is_sparse = True  # a third of its markets trades less than once a day, and only protocol pings are sent meanwhile
     mute_seconds = 600.0  # so that a quiet market does not look like a dead connection

@@ -33,7 +33,6 @@ def test_what_korbit_is() -> None:
     assert KORBIT.channels == {Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE}
     assert KORBIT.ping is None  # no message of ours is documented: the server pings
     assert KORBIT.ws_url == "wss://ws-api.digitalx.miraeasset.com/v2/public"
-    assert KORBIT.old_ws_url == "wss://ws-api.korbit.co.kr/v2/public"
 
 
 def test_a_ticker_is_of_24_hours_and_its_rate_a_fraction() -> None:
