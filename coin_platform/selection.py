@@ -50,6 +50,17 @@ def exchanges_of(region: Region | None, settings: Settings) -> list[Exchange]:
     return [exchange for name, exchange in EXCHANGES.items() if name in enabled and region in (None, exchange.region)]
 
 
+def sources_of(region: Region, settings: Settings) -> list[Source]:
+    """Return the topic partitions of a region that become tables."""
+    return [source for exchange in exchanges_of(region, settings) for source in sources(exchange, settings)]
+
+
+def collected_regions(settings: Settings) -> list[Region]:
+    """Return the regions in which the settings leave something to collect."""
+    collected = {exchange.region for exchange in exchanges_of(None, settings) if collects(exchange, settings)}
+    return [region for region in Region if region in collected]
+
+
 def collects(exchange: Exchange, settings: Settings) -> bool:
     """Return whether the settings leave something to collect at an exchange."""
     is_chosen = not settings.exchanges or exchange.name in settings.exchanges

@@ -44,7 +44,7 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D4", "a window carries the last frame number of each connection on to the next"),
-        "coin_platform/orchestration/materialise.py",
+        "coin_platform/orchestration/raw_facts.py",
         'for epoch, name, number, time in facts.get("numbers", ())]',
         "for epoch, name, number, time in ()]",
         ("tests/tables/test_frame_numbers.py",),
@@ -100,14 +100,14 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D1", "a log is recognised by its name"),
-        "coin_platform/orchestration/offsets.py",
+        "coin_platform/orchestration/raw_facts.py",
         "return False  # by its name",
         "pass",
         ("tests/orchestration/test_growth.py",),
     ),
     Sabotage(
         *("D1", "a log that ends before its stored records is a new log"),
-        "coin_platform/orchestration/offsets.py",
+        "coin_platform/orchestration/raw_facts.py",
         ">= self.span.stop",
         ">= 0",
         ("tests/orchestration/test_growth.py",),
@@ -283,7 +283,7 @@ SABOTAGES = (
     Sabotage(
         *("D9", "a run whose process vanished is declared failed"),
         "coin_platform/orchestration/run_process.py",
-        'is_alive(record.dagster_run.tags.get(PROCESS, "")) is False]',
+        'is_alive(record.dagster_run.tags.get(PROCESS_TAG, "")) is False]',
         "record is None]",
         ("tests/orchestration/test_close_windows.py",),
     ),
@@ -296,14 +296,14 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D10", "a failed window is tried again without an end"),
-        "coin_platform/orchestration/close_windows.py",
+        "coin_platform/orchestration/window_runs.py",
         "delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS",
         "delay = 1e9 if attempts(run) > 3 else min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS",
         ("tests/orchestration/test_close_windows.py",),
     ),
     Sabotage(
         *("D10", "delays between attempts at a window grow"),
-        "coin_platform/orchestration/close_windows.py",
+        "coin_platform/orchestration/window_runs.py",
         "2.0 ** min(attempts(run) - 1, 30)",
         "2.0 ** 0",
         ("tests/orchestration/test_close_windows.py",),
@@ -352,8 +352,8 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D5", "a gap that lasts is a row of every window"),
-        "coin_platform/orchestration/materialise.py",
-        "gaps.carry_on(window.start, first_offset)",
+        "coin_platform/orchestration/materialise_gaps.py",
+        "gaps.carry_on(window.start, raw.facts.span.start)",
         "pass",
         ("tests/orchestration/test_materialise.py",),
     ),

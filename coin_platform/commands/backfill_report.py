@@ -14,7 +14,7 @@ from coin_platform.commands.arguments import minute_text
 from coin_platform.model import Window
 
 if TYPE_CHECKING:  # importing dagster and polars takes seconds, and other commands do not need them
-    from coin_platform.orchestration.backfill import Made
+    from coin_platform.orchestration.backfill import TableReport
 
 
 class BackfillReport:
@@ -24,38 +24,38 @@ class BackfillReport:
         self.windows: dict[str, Counter[str]] = {}
         self.failed = 0
         self._without: dict[tuple[str, str], list[Window]] = {}  # by exchange and reason
-        self._changed: dict[tuple[str, str], list[Made]] = {}  # by exchange and table
+        self._changed: dict[tuple[str, str], list[TableReport]] = {}  # by exchange and table
 
-    def take(self, tables: "Sequence[Made]") -> Iterator[str]:
+    def take(self, tables: "Sequence[TableReport]") -> Iterator[str]:
         """Count the tables of one window of one exchange. Yield a line for each failure."""
-        from coin_platform.orchestration.backfill import Outcome
+        from coin_platform.orchestration.backfill import TableOutcome
 
         outcomes = {table.outcome for table in tables}
-        worst = next(outcome for outcome in Outcome if outcome in outcomes)
+        worst = next(outcome for outcome in TableOutcome if outcome in outcomes)
         first = tables[0]
         counts = self.windows.setdefault(first.exchange, Counter())
         counts.update(("windows", worst))
-        self.failed += worst is Outcome.FAILED
-        if worst in (Outcome.OPEN, Outcome.NOTHING):
+        self.failed += worst is TableOutcome.FAILED
+        if worst in (TableOutcome.OPEN, TableOutcome.NOTHING):
             self._without.setdefault((first.exchange, worst), []).append(first.window)
         for table in tables:
             place = f"{table.exchange} {minute_text(table.window.start)} {table.table}".rstrip()
-            if table.outcome is Outcome.REPLACED:
+            if table.outcome is TableOutcome.REPLACED:
                 self._changed.setdefault((table.exchange, table.table), []).append(table)
-            if table.outcome is Outcome.FAILED:
+            if table.outcome is TableOutcome.FAILED:
                 yield f"FAILED {place}: {table.remark}"
             for check in table.failed_checks:
                 yield f"CHECK FAILED {place}: {check}"
 
     def tables(self) -> Iterator[Table | str]:
         """Yield what is printed at the end: windows without tables, changed tables, and the counts."""
-        from coin_platform.orchestration.backfill import Outcome
+        from coin_platform.orchestration.backfill import TableOutcome
 
         for (exchange, reason), windows in self._without.items():
             yield f"{exchange}: {reason}: {', '.join(joined_ranges(windows))}"
         if self._changed:
             yield self._changes()
-        order = [Outcome.WRITTEN, Outcome.UNCHANGED, Outcome.REPLACED, Outcome.FAILED]
+        order = [TableOutcome.WRITTEN, TableOutcome.UNCHANGED, TableOutcome.REPLACED, TableOutcome.FAILED]
         shown = Table("exchange", "windows", *order)
         for exchange, counts in self.windows.items():
             shown.add_row(exchange, *(str(counts[name]) for name in ("windows", *order)))

@@ -76,7 +76,7 @@ def logged(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "
 
 def _of_former_logs(source: "Source", asked: Window, broker: "Broker", lake: "Lake") -> "Iterator[Record]":
     """Yield the stored records of a range of time from logs that the topic replaced."""
-    from coin_platform.orchestration.offsets import raw_facts
+    from coin_platform.orchestration.raw_facts import raw_facts
     from coin_platform.tables.dataframes import records
 
     table, name = f"raw_{source.channel}", source.exchange.name

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # importing dagster and polars takes seconds, and other comma
     import dagster as dg
 
     from coin_platform.lake.lake import StoredSize
-    from coin_platform.orchestration.backfill import Made, Work
+    from coin_platform.orchestration.backfill import BackfillPlan, TableReport
 
 DAY = 86_400 * SECOND
 INTERRUPTED = 130  # exit code: as a shell reports Ctrl-C
@@ -154,14 +154,15 @@ def backfill(
     """
     import dagster as dg
 
-    from coin_platform.orchestration.backfill import Work, open_instance, table_names
+    from coin_platform.orchestration.backfill import BackfillPlan, table_names
+    from coin_platform.orchestration.instance import open_instance
 
     settings = load()
     set_up(settings.log_level)
     adapters = chosen_exchanges(exchange, settings)
     windows = parse_windows(start, end, settings.window_length, int(settings.start.timestamp()) * SECOND)
     names = chosen_names("--table", table, table_names(adapters, settings)) if table else []
-    work = Work(adapters, windows, names)
+    work = BackfillPlan(adapters, windows, names)
     with open_instance() or dg.DagsterInstance.ephemeral() as instance:
         raise typer.Exit(_make([work], instance, settings, replace_smaller=replace_smaller))
 
@@ -180,8 +181,9 @@ def retry(
     Exit code 1: a window failed again. Exit code 130: interrupted.
     """
     from coin_platform.errors import SettingsError
-    from coin_platform.orchestration.backfill import Work, open_instance
+    from coin_platform.orchestration.backfill import BackfillPlan
     from coin_platform.orchestration.failed_windows import failed_windows
+    from coin_platform.orchestration.instance import open_instance
     from coin_platform.selection import exchanges_of
 
     settings = load()
@@ -205,7 +207,9 @@ def retry(
         if only_list or not failures:
             return
         works = [
-            Work(exchanges_of(region, settings), [failure.window for failure in failures if failure.region is region])
+            BackfillPlan(
+                exchanges_of(region, settings), [failure.window for failure in failures if failure.region is region]
+            )
             for region in dict.fromkeys(failure.region for failure in failures)
         ]
         raise typer.Exit(_make(works, instance, settings))
@@ -220,12 +224,16 @@ def _no_instance() -> NoReturn:
 
 
 def _make(
-    works: "Sequence[Work]", instance: "dg.DagsterInstance", settings: Settings, *, replace_smaller: bool = False
+    works: "Sequence[BackfillPlan]",
+    instance: "dg.DagsterInstance",
+    settings: Settings,
+    *,
+    replace_smaller: bool = False,
 ) -> int:
     """Make windows and show their outcomes. Return the exit code."""
     import dagster as dg
 
-    from coin_platform.orchestration.backfill import run
+    from coin_platform.orchestration.backfill import run_backfill
     from coin_platform.orchestration.resources import LakeFolder, Topics
 
     report, console, exit_code = BackfillReport(), _console(), 0
@@ -235,14 +243,14 @@ def _make(
             home = settings.home / "dagster_home"
             show(f"DAGSTER_HOME is not set, so Dagster's UI does not show this; for example DAGSTER_HOME={home}", 0)
 
-        def show_made(made: "list[Made]") -> None:
+        def show_made(made: "list[TableReport]") -> None:
             for line in report.take(made):
                 show(line, 0)
             show("", 1)
 
         try:
             for work in works:
-                run(work, settings, Topics(), lake.open(), instance, show_made)
+                run_backfill(work, settings, Topics(), lake.open(), instance, show_made)
         except dg.DagsterExecutionInterruptedError:
             show("interrupted: the windows below are whole, the others were not made", 0)
             exit_code = INTERRUPTED

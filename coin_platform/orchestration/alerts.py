@@ -1,30 +1,24 @@
-"""Alerts: failed runs, windows that keep failing, failed checks; in the log of the process of the definitions."""
+"""Alerts: failed runs, windows that fail again and again, and failed checks. They go into the log of the sensors."""
 
 import logging
 from collections.abc import Iterator
 
 import dagster as dg
 
+from coin_platform.orchestration.window_runs import attempts
+
 logger = logging.getLogger(__name__)
 
-
-ATTEMPT = "coin/attempt"  # tag of a run that makes a window: 1 for the first one, 2 for the next
 FAILURES_BEFORE_ALERT = 3  # of one window
 
 
 def alert(line: str) -> None:
-    """Tell people what they should look at."""
+    """Tell people about something that they should look at."""
     logger.error("%s", line)
 
 
-def attempts(run: dg.DagsterRun) -> int:
-    """Return how often a window was tried, up to this run."""
-    text = run.tags.get(ATTEMPT, "")
-    return int(text) if text.isdecimal() else 1
-
-
 def failed_checks(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
-    """Yield a line for each check of a run that failed, also those that let the run succeed."""
+    """Yield a line for each failed check of a run. Some failed checks let their run succeed."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
         event = entry.dagster_event
         check = event.asset_check_evaluation_data if event is not None else None
@@ -38,14 +32,14 @@ def failed_checks(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def check_alerts(context: dg.RunStatusSensorContext) -> None:
-    """Report failed checks of runs that succeeded all the same."""
+    """Report the failed checks of runs that succeeded."""
     for line in failed_checks(context.instance, context.dagster_run.run_id):
         alert(f"check failed: {line}")
 
 
 @dg.run_failure_sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
 def failure_alerts(context: dg.RunFailureSensorContext) -> None:
-    """Report failed runs, with their failed checks, and windows that have failed again and again."""
+    """Report failed runs with their failed checks, and windows that failed three times or more."""
     run = context.dagster_run
     alert(f"run of {run.job_name} failed: {context.failure_event.message}")
     if attempts(run) >= FAILURES_BEFORE_ALERT:

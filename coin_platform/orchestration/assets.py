@@ -1,31 +1,50 @@
-"""The tables of each exchange as assets: raw records first, then what is made of them."""
+"""The tables of each exchange as assets, and the job that makes all tables of one window of a region."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from coin_platform.exchanges.base import Exchange, Source
-from coin_platform.model import Channel, Window
-from coin_platform.orchestration.materialise import RULES, keep_dead, keep_gaps, keep_raw, keep_rows
+from coin_platform.model import Channel, Region, Window
+from coin_platform.orchestration.materialise import (
+    RULES,
+    materialise_dead,
+    materialise_raw,
+    materialise_rows,
+)
+from coin_platform.orchestration.materialise_gaps import materialise_gaps
 from coin_platform.orchestration.partitions import window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
-from coin_platform.selection import sources
+from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import Settings
 from coin_platform.tables.gap_table import is_book
 
-warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)  # 500 of them
+# Dagster would print one warning for each of about 500 checks.
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
+CHECK_DESCRIPTIONS = {
+    "conservation": "Each record of the window is accounted for. If the check fails, later tables are not made.",
+    "schema": "The columns have the documented names and types, and each row names its record.",
+    "crossed_book": "The best bid is below the best ask in each row.",
+    "checkpoint": "Each book equals the copy that the collector stored at the same moment.",
+    "one_row_a_trade": "No trade has two rows.",
+    "ohlc": "Open and close are between low and high, no volume is negative, and each minute of a pair has one row.",
+    "no_gap": "No feed lacks data, except for stretches that were filled later or stopped on purpose.",
+}
+TIME_LIMIT_SECONDS = 6 * 3600  # of one window's run: a frozen run would hold up all later windows of its region
+
 
 def external(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetSpec]:
-    """Yield what lies before the tables: the exchange, and its part of each raw topic."""
+    """Yield the assets before the tables: the exchange, and its partition of each raw topic."""
     group = exchange.region.value
     yield dg.AssetSpec(["exchange", exchange.name], group_name=group, kinds={"websocket"}, description=exchange.ws_url)
     for source in sources(exchange, settings):
-        description = f"Partition {source.partition} of {source.topic}: every frame, exactly as it came."
+        description = f"Partition {source.partition} of {source.topic}: every frame, exactly as it arrived."
         yield dg.AssetSpec(
             ["topic", source.topic, exchange.name],
             deps=[["exchange", exchange.name]],
@@ -37,12 +56,18 @@ def external(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetSpec]:
 
 def tables(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetsDefinition]:
     """Yield the tables of one exchange: `raw_<channel>` and `<channel>` for each channel, `dead` and `gap`."""
-    found = list(sources(exchange, settings))
-    for source in found:
-        yield _raw(source, settings)
-        yield _curated(source, settings)
-    yield _dead(exchange, found, settings)
-    yield _gap(exchange, found, settings)
+    feeds = list(sources(exchange, settings))
+    for feed in feeds:
+        yield _raw(feed, settings)
+        yield _curated(feed, settings)
+    yield _dead(exchange, feeds, settings)
+    yield _gap(exchange, feeds, settings)
+
+
+def table_names(exchange: Exchange, settings: Settings) -> list[str]:
+    """Return the names of the tables of one exchange, in the order of `tables`."""
+    channels = [source.channel for source in sources(exchange, settings)]
+    return [*(name for channel in channels for name in (f"raw_{channel}", channel.value)), "dead", "gap"]
 
 
 def key(exchange: Exchange, table: str) -> list[str]:
@@ -50,35 +75,24 @@ def key(exchange: Exchange, table: str) -> list[str]:
     return [exchange.region.value, exchange.name, table]
 
 
-def _options(exchange: Exchange, table: str, rules: tuple[str, ...], settings: Settings) -> dict[str, Any]:
-    parts, path = windows(settings), key(exchange, table)
-    specs = [
-        dg.AssetCheckSpec(rule, asset=path, partitions_def=parts, blocking=rule == "conservation") for rule in rules
-    ]
-    return {
-        "key": path,
-        "partitions_def": parts,
-        "group_name": exchange.region.value,
-        "kinds": {"polars", "parquet"},
-        "check_specs": specs,
-        "metadata": {"dagster/table_name": table},
-    }
+def tables_job(region: Region, settings: Settings) -> UnresolvedAssetJobDefinition:
+    """Return the job that makes all tables of one window of a region."""
+    exchanges = exchanges_of(region, settings)
+    keys = [key(exchange, table) for exchange in exchanges for table in table_names(exchange, settings)]
+    tags = {"dagster/max_runtime": str(TIME_LIMIT_SECONDS)}
+    return dg.define_asset_job(f"tables_{region}", selection=dg.AssetSelection.assets(*keys), tags=tags)
 
 
 def _raw(source: Source, settings: Settings) -> dg.AssetsDefinition:
-    table = f"raw_{source.channel}"
-    options = _options(source.exchange, table, ("conservation",), settings)
+    options = _options(source.exchange, f"raw_{source.channel}", ("conservation",), settings)
 
     decorate: Decorator = dg.asset(deps=[["topic", source.topic, source.exchange.name]], **options)
 
     @decorate
     def raw(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        """The records of one window, exactly as they came."""
-        window, store, broker = _window(context, settings), lake.open(), topics.open()
-        try:
-            return keep_raw(source, window, broker, store, settings)
-        finally:
-            broker.close()
+        """The records of one window, exactly as they arrived."""
+        with topics.open() as broker:
+            return materialise_raw(source, _window(context, settings), broker, lake.open(), settings)
 
     return raw
 
@@ -92,46 +106,64 @@ def _curated(source: Source, settings: Settings) -> dg.AssetsDefinition:
 
     @decorate
     def curated(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        """The rows that the frames of one window give."""
-        window, store, broker = _window(context, settings), lake.open(), topics.open()
-        try:
-            return keep_rows(source, window, broker, store)
-        finally:
-            broker.close()
+        """The rows that are decoded from the frames of one window."""
+        with topics.open() as broker:
+            return materialise_rows(source, _window(context, settings), broker, lake.open())
 
     return curated
 
 
-def _dead(exchange: Exchange, found: list[Source], settings: Settings) -> dg.AssetsDefinition:
+def _dead(exchange: Exchange, feeds: Sequence[Source], settings: Settings) -> dg.AssetsDefinition:
     options = _options(exchange, "dead", (), settings)
-    made_of = [table for source in found for table in (f"raw_{source.channel}", source.channel.value)]
-    options["deps"] = [key(exchange, table) for table in made_of]
+    upstream = [table for feed in feeds for table in (f"raw_{feed.channel}", feed.channel.value)]
 
-    decorate: Decorator = dg.asset(**options)
+    decorate: Decorator = dg.asset(deps=[key(exchange, table) for table in upstream], **options)
 
     @decorate
     def dead(context: dg.AssetExecutionContext, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        """The frames of one window that could not be decoded, with the reason."""
-        return keep_dead(exchange, found, _window(context, settings), lake.open())
+        """The frames of one window that could not be decoded, each with the error."""
+        return materialise_dead(exchange, feeds, _window(context, settings), lake.open())
 
     return dead
 
 
-def _gap(exchange: Exchange, found: list[Source], settings: Settings) -> dg.AssetsDefinition:
-    # Planned for none, but a gap that nobody is told of is silent: the check makes it an alert.
+def _gap(exchange: Exchange, feeds: Sequence[Source], settings: Settings) -> dg.AssetsDefinition:
+    # The check no_gap makes each gap an alert: nobody would see a gap that only stands in a table.
     options = _options(exchange, "gap", ("no_gap",), settings)
-    made_of = [f"raw_{source.channel}" for source in found]
-    made_of += [source.channel.value for source in found if is_book(source)]
-    options["deps"] = [key(exchange, table) for table in made_of]
+    upstream = [f"raw_{feed.channel}" for feed in feeds]
+    upstream += [feed.channel.value for feed in feeds if is_book(feed)]
 
-    decorate: Decorator = dg.asset(**options)
+    decorate: Decorator = dg.asset(deps=[key(exchange, table) for table in upstream], **options)
 
     @decorate
     def gap(context: dg.AssetExecutionContext, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        """What the feeds of one window lack, and why."""
-        return keep_gaps(exchange, found, _window(context, settings), lake.open())
+        """The stretches of one window for which the feeds lack data, each with its cause."""
+        return materialise_gaps(exchange, feeds, _window(context, settings), lake.open())
 
     return gap
+
+
+def _options(exchange: Exchange, table: str, rules: tuple[str, ...], settings: Settings) -> dict[str, Any]:
+    """Return what the assets of all tables have in common."""
+    partitions, path = windows(settings), key(exchange, table)
+    checks = [
+        dg.AssetCheckSpec(
+            rule,
+            asset=path,
+            partitions_def=partitions,
+            blocking=rule == "conservation",
+            description=CHECK_DESCRIPTIONS[rule],
+        )
+        for rule in rules
+    ]
+    return {
+        "key": path,
+        "partitions_def": partitions,
+        "group_name": exchange.region.value,
+        "kinds": {"polars", "parquet"},
+        "check_specs": checks,
+        "metadata": {"dagster/table_name": table},
+    }
 
 
 def _window(context: dg.AssetExecutionContext, settings: Settings) -> Window:

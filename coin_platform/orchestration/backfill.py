@@ -1,21 +1,21 @@
-"""The tables of many windows in one process: the same assets as in the UI, one after the other, in one run."""
+"""Makes the tables of many windows in one process: the same assets as in the UI, one after the other, in one run."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import dagster as dg
 
 from coin_platform.broker import Broker
-from coin_platform.errors import CoinPlatformError, SettingsError
-from coin_platform.exchanges.base import Exchange, Source
+from coin_platform.errors import CoinPlatformError
+from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake
-from coin_platform.model import SECOND, Microseconds, Window
-from coin_platform.orchestration.assets import tables
+from coin_platform.model import Window
+from coin_platform.orchestration import assets
 from coin_platform.orchestration.offsets import has_records, is_closed
-from coin_platform.orchestration.partitions import key_of
+from coin_platform.orchestration.partitions import grace_length, key_of
+from coin_platform.orchestration.raw_facts import raw_table_name
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.run_process import note_process
 from coin_platform.selection import sources
@@ -23,11 +23,12 @@ from coin_platform.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # a line an event would hide all else
+# Dagster prints a line for each event, which would hide the report.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-class Outcome(StrEnum):
-    """What became of a table of a window, or of the whole window; the worst comes first."""
+class TableOutcome(StrEnum):
+    """What became of a table of a window, or of the whole window. The worst outcome comes first."""
 
     FAILED = "failed"
     OPEN = "still open"
@@ -37,22 +38,25 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
 
 
-class Made(NamedTuple):
-    """One table of one window of one exchange, or the whole window (`table` is empty)."""
+class TableReport(NamedTuple):
+    """What became of one table of one window of one exchange, or of the whole window (`table` is empty)."""
 
     exchange: str
     table: str
     window: Window
-    outcome: Outcome
+    outcome: TableOutcome
     rows_before: int = 0
     rows: int = 0
     remark: str = ""  # why it failed
     failed_checks: tuple[str, ...] = ()
-    is_broken: bool = False  # nothing may be made of it; a failed check that only warns leaves it usable
+    is_broken: bool = False  # no other table may be made of it; a failed check that only warns leaves it usable
 
 
-class Work(NamedTuple):
-    """What to materialise: windows, oldest first, of these exchanges; all tables, or these and what they need."""
+class BackfillPlan(NamedTuple):
+    """What to materialise: exchanges, windows (oldest first), and tables.
+
+    Without `tables` all tables are made. With `tables` also the tables that these are made of.
+    """
 
     exchanges: Sequence[Exchange]
     windows: Sequence[Window]
@@ -60,35 +64,35 @@ class Work(NamedTuple):
 
 
 def table_names(exchanges: Sequence[Exchange], settings: Settings) -> list[str]:
-    """Return the tables that these exchanges have."""
-    return list(dict.fromkeys(asset.key.path[-1] for kind in exchanges for asset in tables(kind, settings)))
+    """Return the names of the tables that these exchanges have."""
+    return list(dict.fromkeys(name for exchange in exchanges for name in assets.table_names(exchange, settings)))
 
 
-def run(
-    work: Work,
+def run_backfill(
+    plan: BackfillPlan,
     settings: Settings,
     topics: Topics,
     lake: Lake,
     instance: dg.DagsterInstance,
-    tell: Callable[[list[Made]], None],
+    report: Callable[[list[TableReport]], None],
 ) -> None:
-    """Materialise window after window, and `tell` what became of each; what fails does not stop the rest.
+    """Materialise one window after the other. Call `report` after each window of an exchange.
 
-    All is one run of `instance`, whose events are those of a run per window: materialisations and checks by partition.
-    Raises `dg.DagsterExecutionInterruptedError` at a signal, between two tables or in the middle of one.
+    A failure does not stop the rest. All is one run of `instance`. Its events are those of a run for each window:
+    materialisations and checks by partition.
+    Raises `dg.DagsterExecutionInterruptedError` at a signal.
     """
-    backfill = _Backfill(work, settings, topics, lake)
-    failures: list[Made] = []
-    tags = {"coin/from": key_of(work.windows[0]), "coin/to": key_of(work.windows[-1])}
+    failures: list[TableReport] = []
+    tags = {"coin/from": key_of(plan.windows[0]), "coin/to": key_of(plan.windows[-1])}
 
     @dg.op(name="backfill")
     def op(context: dg.OpExecutionContext) -> None:
         note_process(context.instance, context.run)
-        for window in work.windows:
-            for kind in work.exchanges:
-                made = list(backfill.window(context, kind, window))
-                failures.extend(one for one in made if one.outcome is Outcome.FAILED)
-                tell(made)
+        for window in plan.windows:
+            for exchange in plan.exchanges:
+                tables = list(backfill.window(context, exchange, window))
+                failures.extend(table for table in tables if table.outcome is TableOutcome.FAILED)
+                report(tables)
         if failures:
             raise dg.Failure(f"{len(failures)} tables failed, the first: {failures[0].remark}")
 
@@ -96,104 +100,107 @@ def run(
     def job() -> None:
         op()
 
-    try:
-        job.execute_in_process(instance=instance, run_config=QUIET)
-    except dg.Failure:
-        if not failures:  # those were told, one by one
-            raise
-    finally:
-        backfill.close()
+    with topics.open() as broker:
+        backfill = _Backfill(plan, settings, topics, lake, broker)
+        try:
+            job.execute_in_process(instance=instance, run_config=QUIET)
+        except dg.Failure:
+            if not failures:  # `report` was called with all failures of tables
+                raise
 
 
 class _Backfill:
     """Materialises one window of one exchange at a time."""
 
-    def __init__(self, work: Work, settings: Settings, topics: Topics, lake: Lake) -> None:
-        self._grace: Microseconds = int(settings.grace.total_seconds() * SECOND)
-        self._lake = lake
-        self._broker: Broker = topics.open()
+    def __init__(self, plan: BackfillPlan, settings: Settings, topics: Topics, lake: Lake, broker: Broker) -> None:
+        self._grace = grace_length(settings)
+        self._lake, self._broker = lake, broker
         self._resources = {"topics": topics, "lake": _opened(lake)}
-        self._sources = {kind.name: list(sources(kind, settings)) for kind in work.exchanges}
-        self._assets = {kind.name: _wanted(list(tables(kind, settings)), work.tables) for kind in work.exchanges}
+        self._sources = {exchange.name: list(sources(exchange, settings)) for exchange in plan.exchanges}
+        self._assets = {
+            exchange.name: _with_upstream(list(assets.tables(exchange, settings)), plan.tables)
+            for exchange in plan.exchanges
+        }
 
-    def close(self) -> None:
-        """Let go of the broker."""
-        self._broker.close()
-
-    def window(self, context: dg.OpExecutionContext, exchange: Exchange, window: Window) -> Iterator[Made]:
+    def window(self, context: dg.OpExecutionContext, exchange: Exchange, window: Window) -> Iterator[TableReport]:
         """Yield what became of the window's tables."""
         name = exchange.name
         try:
-            missing = self._missing(self._sources[name], window)
+            obstacle = self._obstacle(name, window)
         except CoinPlatformError as error:
-            yield Made(name, "", window, Outcome.FAILED, remark=str(error))
+            yield TableReport(name, "", window, TableOutcome.FAILED, remark=str(error))
             return
-        if missing is not None:
-            yield Made(name, "", window, missing)
+        if obstacle is not None:
+            yield TableReport(name, "", window, obstacle)
             return
-        broken: set[dg.AssetKey] = set()  # nothing is made of these
+        broken: set[dg.AssetKey] = set()
         for asset in self._assets[name]:
             if broken.isdisjoint(asset.dependency_keys):
-                made = self._table(context, asset, name, window)
+                table = self._table(context, asset, name, window)
             else:
-                remark = "what it is made of failed"
-                made = Made(name, asset.key.path[-1], window, Outcome.FAILED, remark=remark, is_broken=True)
-            if made.is_broken:
+                remark = "a table that it is made of failed"
+                table = TableReport(
+                    name, asset.key.path[-1], window, TableOutcome.FAILED, remark=remark, is_broken=True
+                )
+            if table.is_broken:
                 broken.add(asset.key)
-            yield made
+            yield table
 
-    def _missing(self, found: list[Source], window: Window) -> Outcome | None:
-        """Return why there is nothing to read, if so."""
-        if not any(self._is_there(source, window) for source in found):
-            return Outcome.NOTHING
-        if not all(is_closed(self._broker, source, window, self._grace) for source in found):
-            return Outcome.OPEN
+    def _obstacle(self, name: str, window: Window) -> TableOutcome | None:
+        """Return why the window cannot be made, `None` if it can be."""
+        feeds = self._sources[name]
+        is_logged = any(has_records(self._broker, feed, window) for feed in feeds)
+        if not is_logged and all(self._lake.provenance(raw_table_name(feed), name, window) is None for feed in feeds):
+            return TableOutcome.NOTHING
+        if not all(is_closed(self._broker, feed, window, self._grace) for feed in feeds):
+            return TableOutcome.OPEN
         return None
 
-    def _is_there(self, source: Source, window: Window) -> bool:
-        if has_records(self._broker, source, window):
-            return True
-        return self._lake.provenance(f"raw_{source.channel}", source.exchange.name, window) is not None
-
-    def _table(self, context: dg.OpExecutionContext, asset: dg.AssetsDefinition, name: str, window: Window) -> Made:
+    def _table(
+        self, context: dg.OpExecutionContext, asset: dg.AssetsDefinition, name: str, window: Window
+    ) -> TableReport:
         table = asset.key.path[-1]
         try:
             before = self._lake.readable_provenance(table, name, window)
             with dg.build_asset_context(
                 partition_key=key_of(window), resources=self._resources, instance=context.instance
-            ) as inside:
-                result = cast("dg.MaterializeResult[Any]", asset(inside))
+            ) as asset_context:
+                result = cast("dg.MaterializeResult[Any]", asset(asset_context))
             after = self._lake.provenance(table, name, window) or {}
-        except Exception as error:  # whatever ends one table, as a run's executor has it
+        except Exception as error:  # as Dagster's executor does: any error fails one table and no other one
             if not isinstance(error, CoinPlatformError | dg.Failure):
                 logger.exception("%s %s %s", name, key_of(window), table)
-            return Made(name, table, window, Outcome.FAILED, remark=_sentence(error), is_broken=True)
-        failed = _log(context, asset, result, key_of(window))
-        names = tuple(check.check_name or "" for check in failed)
+            return TableReport(name, table, window, TableOutcome.FAILED, remark=_error_text(error), is_broken=True)
+        failed = _log_events(context, asset, result, key_of(window))
+        check_names = tuple(check.check_name or "" for check in failed)
         rows, rows_before = int(after["rows"]), int(before["rows"]) if before else 0
-        if blocking := [check for check in failed if check.check_name in _blocking(asset)]:
+        if blocking := [check for check in failed if check.check_name in _blocking_checks(asset)]:
             remark = f"check {blocking[0].check_name} failed: {blocking[0].description}"
             is_broken = any(check.severity is dg.AssetCheckSeverity.ERROR for check in blocking)
-            return Made(name, table, window, Outcome.FAILED, rows_before, rows, remark, names, is_broken)
+            return TableReport(
+                name, table, window, TableOutcome.FAILED, rows_before, rows, remark, check_names, is_broken
+            )
         if before is None:
-            outcome = Outcome.WRITTEN
+            outcome = TableOutcome.WRITTEN
+        elif before["generation"] == after["generation"]:
+            outcome = TableOutcome.UNCHANGED
         else:
-            outcome = Outcome.UNCHANGED if before["generation"] == after["generation"] else Outcome.REPLACED
-        return Made(name, table, window, outcome, rows_before, rows, failed_checks=names)
+            outcome = TableOutcome.REPLACED
+        return TableReport(name, table, window, outcome, rows_before, rows, failed_checks=check_names)
 
 
-def _log(
+def _log_events(
     context: dg.OpExecutionContext,
     asset: dg.AssetsDefinition,
     result: "dg.MaterializeResult[Any]",
     partition: str,
 ) -> list[dg.AssetCheckResult]:
-    """Log what a run of the asset would have logged; return the failed checks."""
+    """Log the events that a run of the asset would have logged; return the failed checks."""
     tags = {"dagster/data_version": result.data_version.value} if result.data_version else {}
     context.log_event(dg.AssetMaterialization(asset.key, partition=partition, metadata=result.metadata, tags=tags))
     for check in result.check_results or ():
         context.log_event(
-            dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # taken like the others, though its type does not say so
+            dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # it is accepted, though the type does not say so
                 asset_key=asset.key,
                 check_name=check.check_name or "",
                 passed=check.passed,
@@ -206,46 +213,31 @@ def _log(
     return [check for check in result.check_results or () if not check.passed]
 
 
-def _blocking(asset: dg.AssetsDefinition) -> set[str]:
+def _blocking_checks(asset: dg.AssetsDefinition) -> set[str]:
     return {spec.name for spec in asset.check_specs if spec.blocking}
 
 
-def _wanted(assets: list[dg.AssetsDefinition], names: Sequence[str]) -> list[dg.AssetsDefinition]:
-    """Return the tables of these names and those they are made of, in the order in which they can be made."""
-    wanted = {asset.key for asset in assets if not names or asset.key.path[-1] in names}
-    for asset in reversed(assets):
-        if asset.key in wanted:
-            wanted.update(asset.dependency_keys)
-    return [asset for asset in assets if asset.key in wanted]
+def _with_upstream(tables: list[dg.AssetsDefinition], names: Sequence[str]) -> list[dg.AssetsDefinition]:
+    """Return the tables of these names and the tables that they are made of, in the order in which they are made."""
+    keys = {table.key for table in tables if not names or table.key.path[-1] in names}
+    for table in reversed(tables):
+        if table.key in keys:
+            keys.update(table.dependency_keys)
+    return [table for table in tables if table.key in keys]
 
 
 def _opened(lake: Lake) -> LakeFolder:
-    """Return a resource that gives an open lake, so that it is opened once and not for each table."""
+    """Return a resource that gives an open lake, so that not every table opens it."""
 
-    class Opened(LakeFolder):
+    class OpenedLake(LakeFolder):
         def open(self) -> Lake:
             return lake
 
-    return Opened()
+    return OpenedLake()
 
 
-def _sentence(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     text = error.description or "" if isinstance(error, dg.Failure) else str(error)
-    known = isinstance(error, CoinPlatformError | dg.Failure)
-    return text if known else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
-
-
-def open_instance(home: Path | None = None) -> dg.DagsterInstance | None:
-    """Return the instance of DAGSTER_HOME, without it that of `home`; `None` when there is none.
-
-    Raises `SettingsError` when DAGSTER_HOME is no place.
-    """
-    from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolationError
-
-    try:
-        return dg.DagsterInstance.get()
-    except DagsterHomeNotSetError:
-        is_there = home is not None and (home / "dagster.yaml").exists()
-        return dg.DagsterInstance.from_config(str(home)) if is_there else None
-    except DagsterInvariantViolationError as error:
-        raise SettingsError(f"DAGSTER_HOME: {' '.join(str(error).split())}") from error
+    if isinstance(error, CoinPlatformError | dg.Failure):
+        return text
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"

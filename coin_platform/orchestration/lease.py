@@ -17,46 +17,60 @@ from coin_platform.runtime.stop import StopFlag
 
 logger = logging.getLogger(__name__)
 
-Status = dg.DagsterRunStatus
-ALIVE = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CANCELING]
-BEAT, STALE, BOOT = 5.0, 45.0, 120.0  # seconds: between heartbeats, without one until dead, until the first one
-LONG_RUN, VERSION, TAKES_OVER = "coin/long_run", "coin/version", "coin/takes_over"  # tags
+LONG_RUN_TAG = "coin/long_run"  # the name of a long run: the queue lets only one run of a name start
+VERSION_TAG = "coin/version"  # the code and the settings with which the run was started
+TAKES_OVER_TAG = "coin/takes_over"  # the id of the run that this run replaces
+
+BEAT_SECONDS = 5.0  # between two heartbeats
+STALE_SECONDS = 45.0  # without a heartbeat, after which a run counts as dead: eight beats may be lost
+FIRST_BEAT_SECONDS = 120.0  # the same before the first heartbeat: a busy machine takes a minute to load the code
+
+UNFINISHED_STATUSES = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_ENDED_BY_DAGSTER = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
 
 
 class Lease:
-    """The heartbeat of a long run, in Dagster's own key-value table: an upsert, so that the event log does not grow.
+    """The heartbeats of one long run, as a row of Dagster's key-value table.
 
-    It is a count of beats, which the watchdog compares over its own ticks: whose wall clock jumps does not matter.
+    Each heartbeat replaces the row, so that Dagster's event log does not grow. The row holds a count of the heartbeats.
+    The watchdog compares the count between its ticks, so that no jump of a wall clock matters.
     """
 
     def __init__(self, instance: dg.DagsterInstance, job: str, name: str | None = None) -> None:
-        """`name` tells the run apart from another one of the job that is alive: its tag `LONG_RUN`."""
+        """`name` is the run's `LONG_RUN_TAG`. It differs when another run of the job is alive."""
         self._storage = instance.daemon_cursor_storage
-        # The second row is that of the run that beat last, which may be the other one. Former versions wrote only this.
+        # All runs of the job share the second key. Former versions wrote only that one.
         self._keys = (f"coin/lease/{job}/{name or job}", f"coin/lease/{job}")
         self._beats = 0
 
     def renew(self, run_id: str) -> None:
-        """Say that this run is alive."""
+        """Store a heartbeat of this process."""
         self._beats += 1
         process = psutil.Process()
-        where = {"host": socket.gethostname(), "pid": process.pid, "started": _age_of_machine(process)}
-        row = json.dumps({"run_id": run_id, "beats": self._beats, "time": time.time(), **where})
+        place = {"host": socket.gethostname(), "pid": process.pid, "started": _seconds_since_boot(process)}
+        row = json.dumps({"run_id": run_id, "beats": self._beats, "time": time.time(), **place})
         self._storage.set_cursor_values(dict.fromkeys(self._keys, row))
 
-    def seen(self, run_id: str) -> str:
-        """Return a text that changes with each beat of a run; empty before the first one."""
+    def last_beat(self, run_id: str) -> str:
+        """Return a text that changes with each heartbeat of a run. It is empty before the first one."""
         row = self._row(run_id)
         return json.dumps([row.get("beats"), row["time"]]) if row else ""
 
     def kill(self, run_id: str) -> None:
-        """End a run's process if it is on this machine: one that is only frozen still holds the journals' locks."""
+        """Kill the process of a run if it is on this machine. A frozen process still holds the locks of journals."""
         row = self._row(run_id)
         if row.get("host") != socket.gethostname():
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(row["pid"])
-            if abs(_age_of_machine(process) - row["started"]) < 1:  # or another process has that id by now
+            # If the times differ, another process has got the same id since.
+            if abs(_seconds_since_boot(process) - row["started"]) < 1:
                 process.kill()
 
     def _row(self, run_id: str) -> dict[str, Any]:
@@ -65,8 +79,8 @@ class Lease:
         return next((row for row in rows if row.get("run_id") == run_id), {})
 
 
-def _age_of_machine(process: psutil.Process) -> float:
-    """Return the seconds from the machine's start to the process's, which no step of the wall clock changes."""
+def _seconds_since_boot(process: psutil.Process) -> float:
+    """Return the seconds from the machine's start to the process's start. No step of the wall clock changes them."""
     return process.create_time() - psutil.boot_time()
 
 
@@ -76,25 +90,28 @@ def sensor_name(job: str) -> str:
 
 
 def is_switched_off(instance: dg.DagsterInstance, job: str) -> bool:
-    """Whether the user has switched the job's sensor off in the UI."""
+    """Return whether the user has switched the job's sensor off in the UI."""
     states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-    return any(s.status is InstigatorStatus.STOPPED for s in states if s.instigator_name == sensor_name(job))
+    own = [state for state in states if state.instigator_name == sensor_name(job)]
+    return any(state.status is InstigatorStatus.STOPPED for state in own)
 
 
-async def beat(instance: dg.DagsterInstance, run_id: str, job: str, stop: StopFlag, every: float = BEAT) -> None:
-    """Renew the lease, and obey: a run that was declared dead, cancelled or switched off ends itself."""
+async def beat(
+    instance: dg.DagsterInstance, run_id: str, job: str, stop: StopFlag, beat_seconds: float = BEAT_SECONDS
+) -> None:
+    """Renew the lease until the run stops. Stop the run when it was declared dead, canceled or switched off."""
     lease: Lease | None = None
     while not stop.event.is_set():
         try:
             run = await asyncio.to_thread(instance.get_run_by_id, run_id)
-            if run is None or run.status in (Status.CANCELING, Status.CANCELED, Status.FAILURE):
-                return stop.set(f"fenced: {run.status.value if run else 'deleted'}")
+            if run is None or run.status in _ENDED_BY_DAGSTER:
+                return stop.set(f"the run is {run.status.value if run else 'deleted'} in Dagster")
             if await asyncio.to_thread(is_switched_off, instance, job):
                 return stop.set("its sensor is switched off")
-            lease = lease or Lease(instance, job, run.tags.get(LONG_RUN))
+            lease = lease or Lease(instance, job, run.tags.get(LONG_RUN_TAG))
             await asyncio.to_thread(lease.renew, run_id)
-        except Exception:  # whatever ails Dagster's database, frames must go on being stored
-            logger.exception("%s: heartbeat failed; collecting goes on", job)
+        except Exception:  # frames must be stored whatever is wrong with Dagster's database
+            logger.exception("%s: the heartbeat failed; the work goes on", job)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.event.wait(), every)
+            await asyncio.wait_for(stop.event.wait(), beat_seconds)
     return None

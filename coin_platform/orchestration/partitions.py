@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from coin_platform.model import Microseconds, Window
+from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.settings import Settings
 
-FORMAT = "%Y-%m-%d-%H:%M"
+FORMAT = "%Y-%m-%d-%H:%M"  # of a partition key
 
 
 def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
@@ -20,11 +20,15 @@ def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
 
 def window_of(key: str, length: Microseconds) -> Window:
     """Return the window that a partition key names."""
-    start = datetime.strptime(key, FORMAT).replace(tzinfo=UTC)
-    begin = int(start.timestamp()) * 1_000_000
-    return Window(begin, begin + length)
+    start = int(datetime.strptime(key, FORMAT).replace(tzinfo=UTC).timestamp()) * SECOND
+    return Window(start, start + length)
 
 
 def key_of(window: Window) -> str:
     """Return the partition key of a window."""
-    return datetime.fromtimestamp(window.start // 1_000_000, UTC).strftime(FORMAT)
+    return datetime.fromtimestamp(window.start // SECOND, UTC).strftime(FORMAT)
+
+
+def grace_length(settings: Settings) -> Microseconds:
+    """Return the time after a window's end in which its last records may still arrive: COIN_GRACE in µs."""
+    return int(settings.grace.total_seconds() * SECOND)

@@ -1,5 +1,7 @@
-"""What ops and assets are given: the topics and the lake. Tests give in-memory twins instead."""
+"""The resources of ops and assets: the topics and the lake. Tests put in-memory ones in their place."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
 
@@ -12,27 +14,29 @@ from coin_platform.orchestration.run_process import note_process
 from coin_platform.settings import load
 
 
-class _Resource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Something outside; a run that is given it is known by its process from then on."""
+class _ProcessNotingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """A resource that writes into the tags of each run that uses it which process executes the run."""
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         note_process(context.instance, context.run)
 
 
-class Topics(_Resource):
+class Topics(_ProcessNotingResource):
     """The topics of COIN_BROKER_URL."""
 
-    def open(self, *, guest: bool = False) -> Broker:
-        """Connect; as a guest to take over from the process that appends now."""
+    @contextmanager
+    def open(self, *, guest: bool = False) -> Iterator[Broker]:
+        """Connect, and disconnect at the end. A guest takes over from the process that appends now."""
         settings = load()
-        return connect(settings, guest=guest, on_loss=loss_reporter(settings))
+        with closing(connect(settings, guest=guest, on_loss=loss_reporter(settings))) as broker:
+            yield broker
 
 
-class LakeFolder(_Resource):
-    """The lake of COIN_LAKE_URL; in S3 it is reached through dagster-aws.
+class LakeFolder(_ProcessNotingResource):
+    """The lake of COIN_LAKE_URL. A lake in S3 is reached through dagster-aws.
 
-    With `replace_smaller`, which the config of a run may say, it may replace a stored raw window by
-    fewer records: what the topic has now.
+    The config of a run may set `replace_smaller`. Then a stored raw window may be replaced by the records that the
+    topic has now, even if they are fewer.
     """
 
     replace_smaller: bool = False
@@ -47,11 +51,11 @@ class LakeFolder(_Resource):
         return open_lake(settings, client, replaces_smaller=self.replace_smaller)
 
 
-@cache  # to make one takes a tenth of a second, and every table of a run opens the lake
+@cache  # making a client takes 0.1 s, and each table of a run opens the lake
 def _s3_client(options: tuple[tuple[str, Any], ...]) -> Any:
-    # What `S3Resource.get_client` calls, whose own `verify` takes no file. With boto3 it doubles the time that
-    # definitions take to load.
+    # `S3Resource.get_client` calls the same function, but its own option `verify` cannot be a file.
+    # The import is here because boto3 doubles the time that the definitions take to load.
     from dagster_aws.s3.utils import construct_s3_client
 
-    # no attempts but the first: a repeat inside boto3 would hide a lost answer from the lake
+    # max_attempts=0: a retry inside boto3 would hide from the lake that an answer was lost.
     return construct_s3_client(**dict(options), max_attempts=0)

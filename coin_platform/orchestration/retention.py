@@ -1,6 +1,6 @@
-"""What Dagster remembers of runs, bounded: an hourly job forgets old runs, their events and their output.
+"""The hourly job that deletes old runs from Dagster, with their events and their output.
 
-The lake forgets nothing: only Dagster's pages no longer show how an old window was made.
+The lake keeps everything. Only Dagster's pages no longer show how an old window was made.
 """
 
 import contextlib
@@ -17,57 +17,57 @@ from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 
 from coin_platform.model import Region
 from coin_platform.orchestration.failed_windows import failed_windows
-from coin_platform.orchestration.lease import ALIVE
+from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.run_process import note_process
 from coin_platform.runtime.logs import rotate
 from coin_platform.settings import load
 
-KEEP_SECONDS = 14 * 86_400.0
-KEEP_RUNS = 600  # of a job, at most: a window of four exchanges takes 2 MB of Dagster's database
-OUTPUT_BYTES = 10_000_000  # of a run that goes on; then it is begun anew, and the former part is kept once
-_PAGE = 200  # runs that are looked at in one question
+KEEP_SECONDS = 14 * 86_400.0  # two weeks, as for ticks in dagster_home/dagster.yaml
+KEEP_RUNS = 600  # of one job: a window of four exchanges takes 2 MB of Dagster's database
+OUTPUT_BYTES = 10_000_000  # of a running run; a larger file is rotated, and one old file is kept
+_PAGE_RUNS = 200  # that Dagster's database is asked for at once
 _JOBS = (
-    *(f"{kind}_{region}" for kind in ("collect", "preprocess", "tables") for region in Region),
+    *(f"{prefix}_{region}" for prefix in ("collect", "preprocess", "tables") for region in Region),
     *("redrive_dead_letters", "forget_old_runs", "lake_backfill"),
 )
-_BY_HAND = {".dagster/repository": "__repository__@coin_platform"}  # tag of runs that the UI makes of chosen assets
+_UI_RUN_TAGS = {".dagster/repository": "__repository__@coin_platform"}  # of runs that the UI makes of chosen assets
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
-def forget(instance: dg.DagsterInstance, kept: set[str], now: float | None = None) -> int:
-    """Forget the finished runs of our jobs that are too old or too many, oldest first; return how many.
+def forget(instance: dg.DagsterInstance, kept_ids: set[str], now: float | None = None) -> int:
+    """Delete the finished runs of our jobs that are too old or too many, oldest first; return how many.
 
-    Those `kept` stay, and those of other people's jobs on the same Dagster. `now` is in seconds since 1970, by default
-    what the wall clock says.
+    The runs `kept_ids` stay. So do the runs of other people's jobs on the same Dagster. `now` is in seconds since 1970.
+    The default is the wall clock's time.
     """
-    moment = time.time() if now is None else now
-    jobs = [dg.RunsFilter(job_name=name, statuses=_FINISHED) for name in _JOBS]
-    jobs.append(dg.RunsFilter(job_name="__ASSET_JOB", tags=_BY_HAND, statuses=_FINISHED))
-    return sum(_forget_runs(instance, finished, kept, moment) for finished in jobs)
+    now = time.time() if now is None else now
+    filters = [dg.RunsFilter(job_name=name, statuses=_FINISHED) for name in _JOBS]
+    filters.append(dg.RunsFilter(job_name="__ASSET_JOB", tags=_UI_RUN_TAGS, statuses=_FINISHED))
+    return sum(_forget_runs(instance, finished, kept_ids, now) for finished in filters)
 
 
 def rotate_output(instance: dg.DagsterInstance) -> None:
-    """Begin the captured output of running runs anew where it has become large: that of a long run never ends."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
+    """Rotate the captured output of running runs where it has become large. A long run's output never ends."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES)):
         folder = Path(instance.storage_directory()) / run.run_id / "compute_logs"
         for path in (*folder.glob("*.out"), *folder.glob("*.err")):
             rotate(path, OUTPUT_BYTES, old_logs=1)
 
 
-def _forget_runs(instance: dg.DagsterInstance, finished: dg.RunsFilter, kept: set[str], now: float) -> int:
-    forgotten = 0
+def _forget_runs(instance: dg.DagsterInstance, finished: dg.RunsFilter, kept_ids: set[str], now: float) -> int:
+    count = 0
     while True:
-        oldest = _old(instance, finished, _PAGE + len(kept), now)
-        old = [each for each in oldest if each.dagster_run.run_id not in kept]
-        for record in old:
-            _forget(instance, record.dagster_run.run_id)
-        forgotten += len(old)
-        if not old:
-            return forgotten
+        page = _surplus(instance, finished, _PAGE_RUNS + len(kept_ids), now)
+        run_ids = [record.dagster_run.run_id for record in page if record.dagster_run.run_id not in kept_ids]
+        for run_id in run_ids:
+            _forget_run(instance, run_id)
+        count += len(run_ids)
+        if not run_ids:
+            return count
 
 
-def _old(instance: dg.DagsterInstance, finished: dg.RunsFilter, limit: int, now: float) -> Iterator[dg.RunRecord]:
-    """Yield the oldest finished runs, as far as they are too old or too many, at most `limit` of them."""
+def _surplus(instance: dg.DagsterInstance, finished: dg.RunsFilter, limit: int, now: float) -> Iterator[dg.RunRecord]:
+    """Yield those of the `limit` oldest finished runs that are too old or too many."""
     too_many = instance.get_runs_count(finished) - KEEP_RUNS
     for number, record in enumerate(instance.get_run_records(finished, limit=limit, ascending=True)):
         ended = record.end_time or record.update_timestamp.timestamp()
@@ -75,41 +75,41 @@ def _old(instance: dg.DagsterInstance, finished: dg.RunsFilter, limit: int, now:
             yield record
 
 
-def _scheduled_time(run: dg.DagsterRun) -> float | None:
-    """Return the time for which the schedule asked for a run; `None` for one by hand.
+def _forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    instance.delete_run(run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    storage = instance.event_log_storage
+    if isinstance(storage, SqlEventLogStorage):  # `delete_run` leaves these rows
+        with storage.index_connection() as connection:
+            connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
+    if isinstance(storage, SqliteEventLogStorage):  # `delete_run` empties the run's file and leaves it
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{storage.path_for_shard(run_id)}{suffix}").unlink()
 
-    The daemon's clock holds jumps (see `dagster_clocks`), the clock of a run that has just begun cannot.
+
+def _scheduled_time(run: dg.DagsterRun) -> float | None:
+    """Return the time for which the schedule asked for a run, `None` if a person started it.
+
+    The daemon's clock holds jumps back (see `dagster_clocks`). The clock of a run that has just begun cannot.
     """
     text = run.tags.get(SCHEDULED_EXECUTION_TIME_TAG)
     return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
-def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
-    instance.delete_run(run_id)
-    instance.compute_log_manager.delete_logs(prefix=[run_id])
-    storage = instance.event_log_storage
-    if isinstance(storage, SqlEventLogStorage):  # `delete_run` leaves these
-        with storage.index_connection() as connection:
-            connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
-    if isinstance(storage, SqliteEventLogStorage):  # and of SQLite the run's file, whose rows it has deleted
-        for ending in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{storage.path_for_shard(run_id)}{ending}").unlink()
-
-
 @dg.op
 def forget_runs(context: dg.OpExecutionContext) -> None:
-    """Forget old runs, but not those of windows that failed and are still to be made; they stay in a list."""
+    """Delete old runs, except those of windows that failed and are not made yet: `coin lake retry` lists them."""
     note_process(context.instance, context.run)
-    kept = {window.run_id for window in failed_windows(context.instance, load())}
-    forgotten = forget(context.instance, kept, _scheduled_time(context.run))
+    kept_ids = {window.run_id for window in failed_windows(context.instance, load())}
+    count = forget(context.instance, kept_ids, _scheduled_time(context.run))
     rotate_output(context.instance)
-    context.log.info(f"{forgotten} runs forgotten, {len(kept)} kept for windows that are still to be made")
+    context.log.info(f"{count} runs deleted, {len(kept_ids)} kept for windows that are not made yet")
 
 
 @dg.job(name="forget_old_runs", executor_def=dg.in_process_executor, tags={"dagster/max_runtime": "3600"})
 def forget_job() -> None:
-    """Keep Dagster's home small."""
+    """Delete old runs from Dagster's database and files, so that its home stays small."""
     forget_runs()
 
 

@@ -1,4 +1,4 @@
-"""Measures how long something has not changed, over the ticks of a sensor: no jump of the wall clock matters to it."""
+"""Measures over the ticks of a sensor for how long something has not changed. No jump of the wall clock matters."""
 
 import json
 import logging
@@ -11,16 +11,16 @@ import dagster as dg
 
 logger = logging.getLogger(__name__)
 
-LONGEST_STEP_SECONDS = 15.0  # that one look adds: a machine that stood still has seen nothing meanwhile
+LONGEST_STEP_SECONDS = 15.0  # that one look adds: while the machine stood still, nothing was watched
 
-_PROCESS = uuid4().hex  # the monotonic clock of another process, or after a restart of the machine, is another one
+_PROCESS = uuid4().hex  # names this process: the monotonic clocks of two processes cannot be compared
 
 
 class Stopwatch:
-    """Seconds for which a mark has been the same, kept in Dagster's own key-value table.
+    """The seconds for which a mark has been the same, stored in Dagster's key-value table.
 
-    1. Time passes only between two looks of one process, by its monotonic clock, and at most `LONGEST_STEP_SECONDS`.
-    2. A restart of that process loses the time from its last look to the first one after it, and no more.
+    1. Time counts only between two looks of one process, by its monotonic clock, and at most `LONGEST_STEP_SECONDS`.
+    2. A restart of that process loses the time between its last look and the first look after it, and no more.
     """
 
     def __init__(self, instance: dg.DagsterInstance, name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,22 +29,22 @@ class Stopwatch:
         self._clock = clock
 
     def seconds(self, mark: str) -> float:
-        """Look: return for how long the mark has been this one."""
+        """Look at the mark; return for how many seconds it has been the same."""
         moment, seconds = self._clock(), 0.0
-        before = row_of(self._storage.get_cursor_values({self._key}), self._key)
-        if before.get("mark") == mark:
-            seconds = float(before["seconds"])
-            if before["process"] == _PROCESS:
-                seconds += min(max(0.0, moment - before["moment"]), LONGEST_STEP_SECONDS)
-        after = {"mark": mark, "seconds": seconds, "process": _PROCESS, "moment": moment}
-        self._storage.set_cursor_values({self._key: json.dumps(after)})
+        row = row_of(self._storage.get_cursor_values({self._key}), self._key)
+        if row.get("mark") == mark:
+            seconds = float(row["seconds"])
+            if row["process"] == _PROCESS:
+                seconds += min(max(0.0, moment - row["moment"]), LONGEST_STEP_SECONDS)
+        new_row = {"mark": mark, "seconds": seconds, "process": _PROCESS, "moment": moment}
+        self._storage.set_cursor_values({self._key: json.dumps(new_row)})
         return seconds
 
 
 def row_of(values: Mapping[str, str], key: str) -> dict[str, Any]:
-    """Return what is kept under a key of Dagster's key-value table; empty, with a warning, where it is no row of ours.
+    """Return the row that Dagster's key-value table has under a key, or an empty one.
 
-    To raise would fail every look of the sensor that asks, for ever.
+    A value that is not a JSON object is logged and counts as empty. An error would fail the sensor at every tick.
     """
     try:
         row = json.loads(values.get(key, "{}"))
@@ -52,5 +52,5 @@ def row_of(values: Mapping[str, str], key: str) -> dict[str, Any]:
         row = None
     if isinstance(row, dict):
         return row
-    logger.warning("%s in Dagster's database is no JSON object and is begun anew: %.100r", key, values[key])
+    logger.warning("%s in Dagster's database is not a JSON object; it begins anew: %.100r", key, values[key])
     return {}

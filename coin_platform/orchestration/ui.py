@@ -1,7 +1,7 @@
-"""Dagster's UI, served under its own names only: `python -m coin_platform.orchestration.ui dev …` as `dagster dev …`.
+"""Serves Dagster's UI under its own names only: `python -m coin_platform.orchestration.ui dev …` for `dagster dev …`.
 
-A browser lets any web page send requests to 127.0.0.1, and read the answers if the page's own name leads there (DNS
-rebinding). Such requests carry a foreign name in their Host or their Origin, and are refused.
+A browser lets any web page send requests to 127.0.0.1. It also lets the page read the answers if the page's own name
+leads there (DNS rebinding). Such requests have a foreign name in their header Host or Origin, and are refused.
 """
 
 import sys
@@ -21,13 +21,13 @@ MODULE = "coin_platform.orchestration.ui"
 
 
 class OwnNames:
-    """Answers 403 to requests and sockets whose Host, or Origin if there is one, is none of these names."""
+    """Answers 403 to requests and sockets whose Host or Origin is not one of the names of this server."""
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
         self._app, self._names = app, frozenset(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what was meant for us."""
+        """Pass on a request to one of the names; refuse others."""
         if scope["type"] in ("http", "websocket"):
             headers = Headers(scope=scope)
             hosts = {_host(f"//{headers.get('host', '')}"), *map(_host, headers.getlist("origin"))}
@@ -46,30 +46,30 @@ def _host(address: str) -> str:
 
 
 def _dev(arguments: Sequence[str]) -> None:
-    """Run `dagster dev`, whose webserver is started through this module, and whose other processes are mended."""
-    from coin_platform.orchestration import dagster_clocks  # the webserver has no need of the daemon's modules
+    """Run `dagster dev` with mended clocks, and let it start its webserver through this module."""
+    from coin_platform.orchestration import dagster_clocks  # imported here: the webserver does not need it
 
     dagster_clocks.mend()
     start = dagster_clocks.mended(dev.open_ipc_subprocess)  # type: ignore[attr-defined]
 
-    def ours(parts: Sequence[str], **options: Any) -> Any:
+    def start_through_module(parts: Sequence[str], **options: Any) -> Any:
         words = ([MODULE, "webserver"] if part == "dagster_webserver" else [part] for part in parts)
         return start([word for part in words for word in part], **options)
 
-    dev.open_ipc_subprocess = ours  # type: ignore[attr-defined]
+    dev.open_ipc_subprocess = start_through_module  # type: ignore[attr-defined]
     dev.dev_command.main(arguments, prog_name="dagster dev")
 
 
 def _webserver(arguments: Sequence[str]) -> None:
-    """Run `dagster-webserver`, whose application looks at names first."""
-    make = webserver.create_app_from_workspace_process_context  # type: ignore[attr-defined]
+    """Run `dagster-webserver` with a check of the names before its application."""
+    create_app = webserver.create_app_from_workspace_process_context  # type: ignore[attr-defined]
 
-    def ours(*words: Any, **options: Any) -> Any:
-        app = make(*words, **options)
+    def create_checked_app(*parts: Any, **options: Any) -> Any:
+        app = create_app(*parts, **options)
         app.add_middleware(OwnNames, names=load().ui_hosts)
         return app
 
-    webserver.create_app_from_workspace_process_context = ours  # type: ignore[attr-defined]
+    webserver.create_app_from_workspace_process_context = create_checked_app  # type: ignore[attr-defined]
     sys.argv = ["dagster-webserver", *arguments]
     webserver.main()  # type: ignore[no-untyped-call]
 

@@ -110,7 +110,7 @@ def test_a_failing_exchange_costs_only_its_own_windows(platform: Platform, capfd
     assert counts(made.output, "okx") == [2, 2, 0, 0, 0]
     said = capfd.readouterr().err
     assert "FAILED upbit 2026-11-02T03:00 raw_ticker: file://" in said and "was not written by this lake" in said
-    assert "FAILED upbit 2026-11-02T03:00 ticker: what it is made of failed" in said
+    assert "FAILED upbit 2026-11-02T03:00 ticker: a table that it is made of failed" in said
     assert "okx" not in said
 
 
@@ -149,7 +149,7 @@ def test_D1_a_lost_journal_is_an_exit_code_and_fewer_records_replace_a_window_by
     said = capfd.readouterr().err
     assert "FAILED upbit 2026-11-02T03:00 raw_ticker: check conservation failed: 4 of the 4 records" in said
     assert "began anew since and holds 2 records of this window: the stored ones are kept" in said
-    assert "what it is made of failed" not in said, "the rest of the window is made"
+    assert "a table that it is made of failed" not in said, "the rest of the window is made"
     platform.coin("lake", "backfill", *RANGE, *TICKERS, "--replace-smaller")
     assert rows() == [2, 2]
 
@@ -209,15 +209,15 @@ def test_an_interrupted_backfill_has_its_own_exit_code(
     platform: Platform, happens: Callable[[], object], error: type[BaseException]
 ) -> None:
     two_windows(platform)
-    work = backfill.Work([EXCHANGES["okx"]], [FIRST, THEN], ["raw_ticker"])
+    work = backfill.BackfillPlan([EXCHANGES["okx"]], [FIRST, THEN], ["raw_ticker"])
     told: list[Window] = []
 
-    def tell(made: list[backfill.Made]) -> None:
+    def tell(made: list[backfill.TableReport]) -> None:
         told.append(made[0].window)
         happens()
 
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(error):
-        backfill.run(work, platform.settings, Topics(), platform.opened(), instance, tell)
+        backfill.run_backfill(work, platform.settings, Topics(), platform.opened(), instance, tell)
     assert told == [FIRST]
     assert platform.opened().windows("raw_ticker", "okx") == [FIRST]
 
@@ -226,11 +226,11 @@ def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
     platform.time = wall()
     platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"))
     current = platform.time // MINUTE * MINUTE
-    told: list[backfill.Made] = []
-    work = backfill.Work([EXCHANGES["upbit"]], [Window(current, current + MINUTE)])
+    told: list[backfill.TableReport] = []
+    work = backfill.BackfillPlan([EXCHANGES["upbit"]], [Window(current, current + MINUTE)])
     with dg.DagsterInstance.ephemeral() as instance:
-        backfill.run(work, platform.settings, Topics(), platform.opened(), instance, told.extend)
-    assert [(made.outcome, made.table) for made in told] == [(backfill.Outcome.OPEN, "")]
+        backfill.run_backfill(work, platform.settings, Topics(), platform.opened(), instance, told.extend)
+    assert [(made.outcome, made.table) for made in told] == [(backfill.TableOutcome.OPEN, "")]
     report = BackfillReport()
     assert list(report.take(told)) == []
     assert f"upbit: still open: {minute_text(current)} to {minute_text(current + MINUTE)}" in list(report.tables())

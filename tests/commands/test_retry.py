@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+from dagster import DagsterRunStatus
 from dagster._core.storage.dagster_run import DagsterRun
-from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 
 from coin_platform.model import Channel, Window
-from coin_platform.orchestration.alerts import ATTEMPT
-from coin_platform.orchestration.close_windows import WINDOW, WINDOW_REGION
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.partitions import key_of
+from coin_platform.orchestration.window_runs import ATTEMPT_TAG, WINDOW_REGION_TAG, WINDOW_TAG
 from tests.kit.platform import FIRST, THEN, Platform, recorded
 
 
@@ -28,11 +27,13 @@ def instance(platform: Platform) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def add(instance: dg.DagsterInstance, window: Window, attempt: int, status: Status = Status.STARTED) -> None:
+def add(
+    instance: dg.DagsterInstance, window: Window, attempt: int, status: DagsterRunStatus = DagsterRunStatus.STARTED
+) -> None:
     """Add a run of a window of Korea to Dagster. By default the run failed."""
-    tags = {WINDOW_REGION: "korea", WINDOW: key_of(window), ATTEMPT: str(attempt)}
+    tags = {WINDOW_REGION_TAG: "korea", WINDOW_TAG: key_of(window), ATTEMPT_TAG: str(attempt)}
     run = instance.add_run(DagsterRun("tables_korea", tags=tags, status=status))
-    if status is Status.STARTED:
+    if status is DagsterRunStatus.STARTED:
         instance.report_run_failed(run, f"attempt {attempt}: the [lake] is away")
 
 
@@ -41,7 +42,7 @@ def test_D10_windows_that_failed_are_listed_and_made(platform: Platform, instanc
     for attempt in (1, 2):
         add(instance, FIRST, attempt)
         add(instance, THEN, attempt)
-    add(instance, THEN, 3, Status.SUCCESS)
+    add(instance, THEN, 3, DagsterRunStatus.SUCCESS)
     listed = platform.coin("lake", "retry", "--list")
     assert listed.exit_code == 0, listed.output
     [line] = [line for line in listed.output.splitlines() if "korea" in line]

@@ -33,7 +33,8 @@ from infra.stack import Service, free_ports
 from infra.stack import settings as addresses
 from tests.kit.accounts import Accounts
 from tests.kit.figures import figure
-from tests.kit.history import gaps_from, once, sent_from, stored_from
+from tests.kit.history import once
+from tests.kit.stored_history import gaps_from, sent_from, stored_from
 from tests.kit.waiting import until
 
 MOMENTS = 20

@@ -9,7 +9,8 @@ import polars as pl
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Gap, Microseconds, Ticker, Trade
 from coin_platform.records import Header, Record, frame, unpack
-from tests.kit.history import Identity, Row, rows_from
+from tests.kit.history import Identity, Row
+from tests.kit.stored_history import rows_from
 
 TOLERANCE: Microseconds = SECOND
 

@@ -27,7 +27,8 @@ from coin_platform.tables.gap_table import Gaps, StoredFault, is_book
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import GAPS
 from infra.stack import ROOT, free_ports, is_listening
-from tests.kit.history import Sent, Stored, gaps_from, sent_from, stored_from
+from tests.kit.history import Sent, Stored
+from tests.kit.stored_history import gaps_from, sent_from, stored_from
 from tests.kit.waiting import until
 
 NAMES = ("okx", "bybit")

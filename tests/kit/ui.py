@@ -1,4 +1,4 @@
-"""Dagster's UI on a loopback port, with its sensors switched off, and a browser to look at it."""
+"""Starts Dagster's UI on a loopback port with its sensors switched off, and finds a browser for it."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from coin_platform.demo.processes import DAGSTER_DEV
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCATION = "coin_platform"
-START_SECONDS = 60
+START_SECONDS = 60  # in which the UI must answer, also on a busy machine
 
 
 def switch_off(instance: dg.DagsterInstance, sensors: list[str]) -> None:
@@ -40,7 +40,7 @@ def switch_off(instance: dg.DagsterInstance, sensors: list[str]) -> None:
 
 @contextlib.contextmanager
 def dagster_dev(home: Path, environment: Mapping[str, str], port: int) -> Iterator[str]:
-    """Run `dagster dev` in `home`; yield its address once it answers; end it and its children."""
+    """Run `dagster dev` in `home` and yield its address once it answers. At the end, end it and its children."""
     command = [sys.executable, *DAGSTER_DEV, "-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1"]
     address = f"http://127.0.0.1:{port}"
     with (home / "dagster.log").open("wb") as log:
@@ -78,5 +78,5 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def chromium() -> str | None:
-    """Return where Chromium is, if it is installed."""
+    """Return the path of Chromium, `None` if it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -31,8 +31,9 @@ from coin_platform.tables.gap_table import is_book
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 from tests.kit.accounts import TOLERANCE, Accounts
 from tests.kit.exchanges import Truth, top_of
-from tests.kit.history import Findings, Hole, Row, check, gaps_from, once, sent_from, stored_from
+from tests.kit.history import Findings, Hole, Row, check, once
 from tests.kit.soak import Event, Soak
+from tests.kit.stored_history import gaps_from, sent_from, stored_from
 
 HEALING: Microseconds = 45 * SECOND  # from a fault's end until its last gap has begun: silence is noticed after 40 s
 

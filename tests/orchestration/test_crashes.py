@@ -11,19 +11,18 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-from dagster._core.storage.dagster_run import DagsterRunStatus as Status
+from dagster import DagsterRunStatus
 
 from coin_platform.broker import LocalBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake, open_lake
 from coin_platform.model import SECOND, Region, Window
-from coin_platform.orchestration import backfill
-from coin_platform.orchestration import close_windows as sensor_module
+from coin_platform.orchestration import backfill, window_runs
 from coin_platform.orchestration.close_windows import close_windows
 from coin_platform.orchestration.long_runs import collect_job
 from coin_platform.orchestration.partitions import key_of
 from coin_platform.orchestration.resources import Topics
-from coin_platform.orchestration.run_process import PROCESS
+from coin_platform.orchestration.run_process import PROCESS_TAG
 from coin_platform.runtime.processes import identity
 from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
@@ -69,7 +68,7 @@ class Home:
 
     def requests(self) -> Sequence[dg.RunRequest]:
         """Let the closing sensor look once."""
-        sensor = close_windows(Region.KOREA, "tables_korea", self.sources, self.settings)
+        sensor = close_windows(Region.KOREA, self.settings)
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor or None, resources={"topics": Topics()}
         )
@@ -108,7 +107,7 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """Give a home whose windows are all to be made, and which waits for no retry."""
-    monkeypatch.setattr(sensor_module, "FIRST_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(window_runs, "FIRST_RETRY_SECONDS", 0.0)
     made = Home(tmp_path, monkeypatch)
     with made.instance:
         yield made
@@ -124,23 +123,23 @@ def test_D9_after_kills_at_three_moments_all_windows_are_made_without_a_hand(hom
     # Everything dies also while a run is about to begin: its process is there, its code is not loaded yet.
     process = home.context.Process(target=time.sleep, args=(100,))
     process.start()
-    gone = {PROCESS: identity(process.pid)}
+    gone = {PROCESS_TAG: identity(process.pid)}
     process.kill()
     process.join()
     begun = home.instance.create_run_for_job(
-        collect_job(Region.KOREA), tags={**asked[1].tags, **gone}, status=Status.STARTING
+        collect_job(Region.KOREA), tags={**asked[1].tags, **gone}, status=DagsterRunStatus.STARTING
     )
     home.run(asked[0], moments.pop())
     while asked := home.requests():
         home.run(asked[0], moments.pop() if moments else None)
     assert not moments, "three were killed"
     statuses = [run.status for run in home.instance.get_runs() if run.run_id != begun.run_id]
-    assert statuses.count(Status.SUCCESS) == WINDOWS and statuses.count(Status.FAILURE) == 3
+    assert statuses.count(DagsterRunStatus.SUCCESS) == WINDOWS and statuses.count(DagsterRunStatus.FAILURE) == 3
     made = home.tables(open_lake(home.settings))
     lake = open_lake(Settings(lake_url=f"file:{tmp_path / 'undisturbed'}"))
     with dg.DagsterInstance.ephemeral() as instance:
-        work = backfill.Work([EXCHANGES["upbit"]], home.windows)
-        backfill.run(work, home.settings, Topics(), lake, instance, lambda made: None)
+        work = backfill.BackfillPlan([EXCHANGES["upbit"]], home.windows)
+        backfill.run_backfill(work, home.settings, Topics(), lake, instance, lambda made: None)
     undisturbed = home.tables(lake)
     for place, rows in undisturbed.items():
         assert rows is not None and rows.equals(made[place])  # type: ignore[arg-type]  # then it is not equal

@@ -17,8 +17,8 @@ from dagster._daemon.run_coordinator import queued_run_coordinator_daemon as que
 from dagster._grpc import proxy_server, server
 
 from coin_platform.model import SECOND
+from coin_platform.orchestration.assets import TIME_LIMIT_SECONDS
 from coin_platform.orchestration.dagster_clocks import LONGEST_WAIT_SECONDS, MODULE, mend, mended
-from coin_platform.orchestration.definitions import TIME_LIMIT
 from coin_platform.steady_clock import JUMP_CONFIRM_SECONDS
 
 HOUR = 3600.0
@@ -156,7 +156,7 @@ def test_D3_the_time_of_a_jump_is_held_and_later_believed(clocks: Clocks, caplog
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_D3_no_jump_ends_a_run_by_its_time_limit(clocks: Clocks, jump: float) -> None:
-    @dg.job(tags=TIME_LIMIT)
+    @dg.job(tags={"dagster/max_runtime": str(TIME_LIMIT_SECONDS)})
     def window() -> None: ...
 
     with dg.DagsterInstance.ephemeral() as instance:

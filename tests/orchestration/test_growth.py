@@ -26,7 +26,12 @@ from coin_platform.lake.objects import StoredWindow
 from coin_platform.lake.s3 import S3Store
 from coin_platform.model import Channel, Kind, Microseconds, Window
 from coin_platform.orchestration import materialise
-from coin_platform.orchestration.materialise import keep_dead, keep_gaps, keep_raw, keep_rows
+from coin_platform.orchestration.materialise import (
+    materialise_dead,
+    materialise_raw,
+    materialise_rows,
+)
+from coin_platform.orchestration.materialise_gaps import materialise_gaps
 from coin_platform.records import Facts, Header
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
@@ -79,13 +84,13 @@ class World(ABC):
 
     def raw(self, window: Window, lake: Lake | None = None) -> "dg.MaterializeResult[Any]":
         """Make the raw table of a window."""
-        return keep_raw(self.source, window, self.broker, lake or self.lake, SETTINGS)
+        return materialise_raw(self.source, window, self.broker, lake or self.lake, SETTINGS)
 
     def make(self, window: Window) -> "list[dg.MaterializeResult[Any]]":
         """Make the tables of a window."""
         raw = self.raw(window)
-        rows = keep_rows(self.source, window, self.broker, self.lake)
-        return [raw, rows, keep_gaps(UPBIT, [self.source], window, self.lake)]
+        rows = materialise_rows(self.source, window, self.broker, self.lake)
+        return [raw, rows, materialise_gaps(UPBIT, [self.source], window, self.lake)]
 
     def rows(self, window: Window, table: str = "raw_ticker") -> int:
         """Return how many rows a table has."""
@@ -354,9 +359,9 @@ def test_D6_a_slow_run_does_not_overwrite_what_a_newer_one_made_of_more(
         local.make(FIRST) if rest else local.raw(FIRST)
 
     slow_runs: dict[str, Callable[[], object]] = {
-        "ticker": lambda: keep_rows(local.source, FIRST, local.broker, slow),
-        "dead": lambda: keep_dead(UPBIT, [local.source], FIRST, slow),
-        "gap": lambda: keep_gaps(UPBIT, [local.source], FIRST, slow),
+        "ticker": lambda: materialise_rows(local.source, FIRST, local.broker, slow),
+        "dead": lambda: materialise_dead(UPBIT, [local.source], FIRST, slow),
+        "gap": lambda: materialise_gaps(UPBIT, [local.source], FIRST, slow),
     }
     for number, (table, make) in enumerate(slow_runs.items(), 2):
         slow.happens = overtake
@@ -370,8 +375,8 @@ def test_D6_a_slow_run_does_not_overwrite_what_a_newer_one_made_of_more(
         assert local.lake.generation(table, "upbit", FIRST) == before + (rest and table != "dead")
         local.make(FIRST)
     fresh = Lake(FolderStore(tmp_path / "fresh"), MINUTE)
-    keep_raw(local.source, FIRST, local.broker, fresh, SETTINGS)
-    keep_rows(local.source, FIRST, local.broker, fresh)
+    materialise_raw(local.source, FIRST, local.broker, fresh, SETTINGS)
+    materialise_rows(local.source, FIRST, local.broker, fresh)
     made, wanted = (lake.read("ticker", "upbit", FIRST) for lake in (local.lake, fresh))
     assert made is not None and wanted is not None and made.equals(wanted), "the next run makes it of all"
 
@@ -395,7 +400,7 @@ def test_D6_a_slow_run_does_not_overwrite_newer_raw(local: LocalWorld, tmp_path:
 def test_D6_a_table_says_which_raw_content_it_is_made_of(local: LocalWorld) -> None:
     local.log(FIRST, 5)
     local.make(FIRST)
-    keep_dead(UPBIT, [local.source], FIRST, local.lake)
+    materialise_dead(UPBIT, [local.source], FIRST, local.lake)
     raw, *made = (
         local.lake.provenance(table, "upbit", FIRST) or {} for table in ("raw_ticker", "ticker", "dead", "gap")
     )
@@ -417,10 +422,10 @@ def test_D1_a_table_gets_fewer_rows_of_the_same_raw_content_only_by_other_code(
 
     monkeypatch.setattr(materialise, "batch", fewer)
     with pytest.raises(Smaller, match="4 rows would replace the 19 that are stored; they are kept"):
-        keep_rows(local.source, FIRST, local.broker, local.lake)
+        materialise_rows(local.source, FIRST, local.broker, local.lake)
     assert local.rows(FIRST, "ticker") == 19
     monkeypatch.setattr(materialise, "code_version", lambda: "mended")
-    keep_rows(local.source, FIRST, local.broker, local.lake)
+    materialise_rows(local.source, FIRST, local.broker, local.lake)
     assert local.rows(FIRST, "ticker") == 4
 
 
@@ -473,7 +478,7 @@ def test_D7_a_damaged_raw_object_is_made_again_from_the_topic(
         with pytest.raises(
             Damaged, match=r"minute=0\d/part.parquet is damaged .*coin lake backfill --from 2026-11-02T00:"
         ):
-            keep_rows(local.source, window, local.broker, local.lake)
+            materialise_rows(local.source, window, local.broker, local.lake)
         assert local.rows(window, "ticker") == 19, "what was made of it is kept"
         result = local.raw(window)
         assert result.metadata is not None and result.metadata["changed"] and failed(result) == {}
@@ -508,9 +513,9 @@ def test_D7_a_damaged_raw_object_that_the_topic_no_longer_has_fails_and_nothing_
             make(SECOND)
         assert "\n" not in str(caught.value)
     with pytest.raises(Damaged):
-        keep_rows(local.source, SECOND, local.broker, local.lake)
+        materialise_rows(local.source, SECOND, local.broker, local.lake)
     with pytest.raises(Damaged):
-        keep_dead(UPBIT, [local.source], SECOND, local.lake)
+        materialise_dead(UPBIT, [local.source], SECOND, local.lake)
     assert {path: path.read_bytes() for path in sorted((tmp_path / "lake").rglob("*.parquet"))} == before
 
 

@@ -1,190 +1,92 @@
-"""The watchdog buries a run that shows no heartbeat, and no other, whatever the wall clocks do."""
+"""A long run beats and obeys Dagster, and goes on whatever is wrong with Dagster's database."""
 
+import asyncio
+import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 import pytest
-from dagster._core.storage.dagster_run import DagsterRunStatus as Status
+from dagster import DagsterRunStatus
 
 from coin_platform.model import Region
-from coin_platform.orchestration import long_runs, stopwatch
-from coin_platform.orchestration.lease import BEAT, BOOT, LONG_RUN, STALE, TAKES_OVER, Lease
-from coin_platform.orchestration.long_runs import HANDOVER, LONGEST, collect_job, watchdog
+from coin_platform.orchestration.lease import Lease, beat
+from coin_platform.orchestration.long_runs import collect_job
+from coin_platform.orchestration.stopwatch import Stopwatch
+from coin_platform.orchestration.watchdog import watchdog
+from coin_platform.runtime.stop import StopFlag
 
 HOUR = 3600.0
 JOB = collect_job(Region.KOREA)
 
 
-class Clocks:
-    """Both clocks of the watchdog and of the run, moved by hand."""
+def test_a_beat_renews_the_lease_and_obeys_terminate(tmp_path: Path) -> None:
+    async def scenario(instance: dg.DagsterInstance) -> str:
+        run, stop = instance.create_run_for_job(JOB, status=DagsterRunStatus.STARTED), StopFlag()
+        lease = Lease(instance, JOB.name)
+        beating = asyncio.create_task(beat(instance, run.run_id, JOB.name, stop, beat_seconds=0.01))
+        async with asyncio.timeout(20):
+            while not (first := lease.last_beat(run.run_id)):
+                await asyncio.sleep(0.01)
+            while lease.last_beat(run.run_id) == first:
+                await asyncio.sleep(0.01)
+        instance.report_run_canceling(run)
+        await asyncio.wait_for(beating, 10)
+        return stop.reason
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monotonic = 1000.0
-        self.wall = time.time()
-        monkeypatch.setattr("coin_platform.orchestration.lease.time.time", lambda: self.wall)
-        monkeypatch.setattr(
-            Lease, "kill", lambda lease, run_id: None
-        )  # the process that beats here is that of the tests
-        monkeypatch.setattr(stopwatch.Stopwatch.__init__, "__defaults__", (lambda: self.monotonic,))
-        monkeypatch.setattr(long_runs._bury, "__defaults__", (lambda: self.monotonic,))
-
-    def step(self, seconds: float) -> None:
-        self.monotonic += seconds
-        self.wall += seconds
-
-
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    return Clocks(monkeypatch)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        assert asyncio.run(scenario(instance)) == "the run is CANCELING in Dagster"
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-def started(instance: dg.DagsterInstance, **tags: str) -> dg.DagsterRun:
-    return instance.create_run_for_job(JOB, status=Status.STARTED, tags={**JOB.tags, **tags})
-
-
-def tick(instance: dg.DagsterInstance) -> list[str]:
-    result: Any = watchdog(JOB)(dg.build_sensor_context(instance=instance))
-    return [request.run_key for request in getattr(result, "run_requests", None) or []]
-
-
-def status(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Status:
-    found = instance.get_run_by_id(run.run_id)
-    assert found is not None
-    return found.status
-
-
-@pytest.mark.parametrize("jump", [HOUR, -HOUR, 60.0, -60.0, 25 * HOUR, 10 * 365 * 24 * HOUR])
-def test_D3_no_jump_of_the_wall_clock_ends_a_run_that_beats(
-    instance: dg.DagsterInstance, clocks: Clocks, jump: float
+def test_S1_A16_a_full_disk_of_dagsters_home_stops_no_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = started(instance)
-    lease = Lease(instance, JOB.name)
-    for number in range(30):
-        if number == 10:
-            clocks.wall += jump
-        lease.renew(run.run_id)
-        clocks.step(BEAT)
-        assert tick(instance) == []
-    assert status(instance, run) is Status.STARTED
+    async def scenario(instance: dg.DagsterInstance) -> None:
+        run, stop = instance.create_run_for_job(JOB, status=DagsterRunStatus.STARTED), StopFlag()
+        tries = 0
+
+        def full(*_: Any) -> None:
+            nonlocal tries
+            tries += 1
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(Lease, "renew", full)
+        beating = asyncio.create_task(beat(instance, run.run_id, JOB.name, stop, beat_seconds=0.01))
+        async with asyncio.timeout(20):
+            while tries < 3:
+                await asyncio.sleep(0.01)
+        assert not stop.event.is_set() and not beating.done()
+        stop.set("enough")
+        await asyncio.wait_for(beating, 10)
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        asyncio.run(scenario(instance))
+    assert "collect_korea: the heartbeat failed; the work goes on" in caplog.text
 
 
-def test_D3_a_run_that_freezes_is_buried_within_its_bounds(instance: dg.DagsterInstance, clocks: Clocks) -> None:
-    run = started(instance)
-    Lease(instance, JOB.name).renew(run.run_id)
-    tick(instance)
-    begun = clocks.monotonic
-    clocks.wall -= HOUR
-    while status(instance, run) is Status.STARTED:
-        clocks.step(BEAT)
-        tick(instance)
-    assert STALE < clocks.monotonic - begun <= STALE + 2 * BEAT
-
-
-def test_D3_a_run_that_never_beats_is_buried_after_its_start(instance: dg.DagsterInstance, clocks: Clocks) -> None:
-    run = started(instance)
-    tick(instance)
-    begun = clocks.monotonic
-    while status(instance, run) is Status.STARTED:
-        clocks.step(BEAT)
-        clocks.wall += 60
-        tick(instance)
-    assert BOOT < clocks.monotonic - begun <= BOOT + 2 * BEAT
-
-
-def test_D3_a_frozen_run_is_buried_also_when_the_watchdog_restarts_now_and_then(
-    instance: dg.DagsterInstance, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("text", ["no JSON", "{", "[1]", "null", "7", ""])
+def test_D28_a_lease_and_a_stopwatch_that_cannot_be_read_begin_anew(
+    text: str, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = started(instance)
-    Lease(instance, JOB.name).renew(run.run_id)
-    begun, restarts = clocks.monotonic, 0
-    while status(instance, run) is Status.STARTED:
-        for _ in range(4):
-            clocks.step(BEAT)
-            tick(instance)
-        restarts += 1
-        monkeypatch.setattr(stopwatch, "_PROCESS", f"process {restarts}")
-        clocks.monotonic = 5.0 if restarts == 1 else clocks.monotonic  # the machine was started anew
-        begun = begun if restarts != 1 else 5.0 - 4 * BEAT
-    assert restarts >= 2
-    assert clocks.monotonic - begun <= STALE + (restarts + 4) * BEAT
-
-
-def test_D3_a_watchdog_that_stood_still_itself_ends_no_run(instance: dg.DagsterInstance, clocks: Clocks) -> None:
-    run = started(instance)
-    Lease(instance, JOB.name).renew(run.run_id)
-    tick(instance)
-    clocks.step(HOUR)  # both were frozen, and the watchdog comes first
-    tick(instance)
-    assert status(instance, run) is Status.STARTED
-
-
-def test_D3_of_two_runs_that_beat_neither_is_taken_for_dead(instance: dg.DagsterInstance, clocks: Clocks) -> None:
-    old = started(instance)
-    leases = [(Lease(instance, JOB.name, JOB.name), old)]
-    for _ in range(30):  # longer than a run may take until its first beat
-        leases[0][0].renew(old.run_id)
-        clocks.step(BEAT)
-        tick(instance)
-    name = f"{JOB.name}@other"
-    new = started(instance, **{LONG_RUN: name, TAKES_OVER: old.run_id})
-    leases.append((Lease(instance, JOB.name, name), new))
-    for _ in range(30):
-        for lease, run in leases:
-            lease.renew(run.run_id)
-        clocks.step(BEAT)
-        clocks.wall += 60
-        assert tick(instance) == []
-    assert [status(instance, run) for run in (old, new)] == [Status.STARTED, Status.STARTED]
-
-
-def test_D3_a_take_over_may_last_as_long_as_it_may_and_no_longer(
-    instance: dg.DagsterInstance, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended: list[str] = []
-    monkeypatch.setattr(instance.run_coordinator, "cancel_run", ended.append)
-    name = f"{JOB.name}@other"
-    old = started(instance)
-    new = started(instance, **{LONG_RUN: name, TAKES_OVER: old.run_id})
-    leases = [(Lease(instance, JOB.name, JOB.name), old), (Lease(instance, JOB.name, name), new)]
-    begun = clocks.monotonic
-    clocks.wall += HOUR
-    while not ended:
-        for lease, run in leases:
-            lease.renew(run.run_id)
-        tick(instance)
-        clocks.step(BEAT)
-    assert ended == [new.run_id]
-    assert HANDOVER <= clocks.monotonic - begun <= HANDOVER + 2 * BEAT
-
-
-@pytest.mark.parametrize("jump", [0.0, HOUR, -HOUR])
-def test_D3_a_back_off_is_as_long_as_ever_when_the_clock_jumps(
-    instance: dg.DagsterInstance, clocks: Clocks, jump: float
-) -> None:
-    instance.report_run_failed(started(instance), "bad setting")
-    assert tick(instance) == []
-    begun = clocks.monotonic
-    clocks.wall += jump
-    while not tick(instance):
-        clocks.step(BEAT)
-    assert 10 <= clocks.monotonic - begun <= 10 + BEAT < LONGEST
+    run = instance.create_run_for_job(JOB, status=DagsterRunStatus.STARTED)
+    lease, stopwatch = Lease(instance, JOB.name), Stopwatch(instance, "of a test")
+    keys = (f"coin/lease/{JOB.name}/{JOB.name}", f"coin/lease/{JOB.name}", "coin/stopwatch/of a test")
+    instance.daemon_cursor_storage.set_cursor_values(dict.fromkeys(keys, text))
+    skipped = watchdog(JOB)(dg.build_sensor_context(instance=instance))
+    assert isinstance(skipped, dg.SkipReason)
+    assert stopwatch.seconds("mark") == 0
+    assert {f"{key} in Dagster's database is not a JSON object" in caplog.text for key in keys} == {True}
+    lease.renew(run.run_id)
+    assert lease.last_beat(run.run_id)
 
 
 def test_a_frozen_process_is_known_again_after_a_step_of_the_wall_clock(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = started(instance)
+    run = instance.create_run_for_job(JOB, status=DagsterRunStatus.STARTED)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         frozen = psutil.Process(child.pid)
         with monkeypatch.context() as patch:

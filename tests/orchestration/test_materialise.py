@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -15,12 +15,17 @@ from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Window
 from coin_platform.orchestration.assets import key, tables
-from coin_platform.orchestration.materialise import keep_dead, keep_gaps, keep_raw, keep_rows
+from coin_platform.orchestration.materialise import (
+    materialise_dead,
+    materialise_raw,
+    materialise_rows,
+)
+from coin_platform.orchestration.materialise_gaps import materialise_gaps
 from coin_platform.orchestration.partitions import key_of, window_of, windows
-from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.records import Checkpoint, Facts, Header, Transport
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
+from tests.kit.dagster import GivenLake, GivenTopics
 from tests.kit.recordings import frames
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -41,30 +46,12 @@ class Clock:
         return self.time
 
 
-class MemoryTopics(Topics):
-    """Topics in memory."""
-
-    broker: ClassVar[MemoryBroker]
-
-    def open(self, *, guest: bool = False) -> Broker:
-        return type(self).broker
-
-
-class MemoryLake(LakeFolder):
-    """A lake in memory."""
-
-    lake: ClassVar[Lake]
-
-    def open(self) -> Lake:
-        return type(self).lake
-
-
 @pytest.fixture
 def platform() -> Iterator[tuple[Clock, MemoryBroker, Lake]]:
     """Give a fresh log and lake."""
     clock = Clock()
-    MemoryTopics.broker, MemoryLake.lake = MemoryBroker(clock=clock), Lake(MemoryStore(), MINUTE)
-    yield clock, MemoryTopics.broker, MemoryLake.lake
+    GivenTopics.broker, GivenLake.lake = MemoryBroker(clock=clock), Lake(MemoryStore(), MINUTE)
+    yield clock, GivenTopics.broker, GivenLake.lake
 
 
 def source(exchange: str, channel: Channel) -> Source:
@@ -88,7 +75,7 @@ def materialise(exchange: str, window: Window, **options: Any) -> dg.ExecuteInPr
     return dg.materialize(
         list(tables(EXCHANGES[exchange], SETTINGS)),
         partition_key=key_of(window),
-        resources={"topics": MemoryTopics(), "lake": MemoryLake()},
+        resources={"topics": GivenTopics(), "lake": GivenLake()},
         **options,
     )
 
@@ -171,11 +158,11 @@ def test_F1_a_book_goes_on_in_a_window_long_after_its_last_checkpoint_when_the_b
         header = Header(Kind.SOCKET, 1, "c", number, min(clock.time, FIRST.stop - 1))
         broker.append(place.topic, place.partition, header.pack(), frame.payload)
     for window in (FIRST, later):
-        keep_raw(place, window, broker, lake, SETTINGS)
-    keep_rows(place, FIRST, broker, lake)
+        materialise_raw(place, window, broker, lake, SETTINGS)
+    materialise_rows(place, FIRST, broker, lake)
     if is_trimmed:
         broker.trim(place.topic, place.partition, 599)
-    keep_rows(place, later, broker, lake)
+    materialise_rows(place, later, broker, lake)
     one, two = (lake.read("orderbook", "kraken", window) for window in (FIRST, later))
     assert one is not None and two is not None
     assert one.height + two.height == 1129
@@ -249,11 +236,11 @@ def test_R1_the_dead_of_a_table_whose_footer_does_not_name_them_are_found_in_its
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     log_ticker(broker, place, 1, b"{half", clock)
-    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    materialise_raw(place, FIRST, broker, lake, SETTINGS)
     rows = lake.read("raw_ticker", "upbit", FIRST)
     assert rows is not None
     lake.commit("ticker", "upbit", FIRST, rows.clear(), {"frames_dead": 1})
-    keep_dead(EXCHANGES["upbit"], [place], FIRST, lake)
+    materialise_dead(EXCHANGES["upbit"], [place], FIRST, lake)
     dead = lake.read("dead", "upbit", FIRST)
     assert dead is not None and dead["payload"].to_list() == [b"{half"]
 
@@ -262,14 +249,14 @@ def test_R1_dead_letters_need_the_table_that_found_them(platform: tuple[Clock, M
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     log_ticker(broker, place, 1, b"{half", clock)
-    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    materialise_raw(place, FIRST, broker, lake, SETTINGS)
     with pytest.raises(dg.Failure, match="ticker of upbit has no such window yet"):
-        keep_dead(EXCHANGES["upbit"], [place], FIRST, lake)
+        materialise_dead(EXCHANGES["upbit"], [place], FIRST, lake)
     rows = lake.read("raw_ticker", "upbit", FIRST)
     assert rows is not None
     lake.commit("ticker", "upbit", FIRST, rows.clear(), {"dead_found": [["DecodeError", "half", [7]]]})
     with pytest.raises(LakeError, match=r"raw_ticker of upbit has no offset 7, .* materialise ticker again"):
-        keep_dead(EXCHANGES["upbit"], [place], FIRST, lake)
+        materialise_dead(EXCHANGES["upbit"], [place], FIRST, lake)
 
 
 def test_a_crossed_book_fails_its_check_and_says_which_pair(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
@@ -297,7 +284,7 @@ def test_S6_frames_that_come_twice_are_declared_and_their_rows_stored_once(
     }
     place_ = {"topic": place.topic, "partition": 0, **facts}
     lake.commit("raw_ticker", "upbit", FIRST, pl.concat([raw, raw]), {**place_, "frames": 1})
-    result = keep_rows(place, FIRST, broker, lake)
+    result = materialise_rows(place, FIRST, broker, lake)
     assert result.check_results is not None
     outcome = {check.check_name: check.passed for check in result.check_results}
     assert outcome["conservation"], "doubles of one identity are declared, not stored"
@@ -353,17 +340,17 @@ def test_an_open_window_is_not_read(platform: tuple[Clock, MemoryBroker, Lake]) 
     append(broker, place, "ticker", clock)
     later = Window(4_102_444_800_000_000, 4_102_444_860_000_000)
     with pytest.raises(WindowOpen, match="the window is still open"):
-        keep_raw(place, later, broker, lake, SETTINGS)
+        materialise_raw(place, later, broker, lake, SETTINGS)
 
 
 def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     count = append(broker, place, "ticker", clock)
-    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    materialise_raw(place, FIRST, broker, lake, SETTINGS)
     stored = lake.read("raw_ticker", "upbit", FIRST)
     broker.trim(place.topic, 0, 2)
-    again = keep_raw(place, FIRST, broker, lake, SETTINGS)  # the lake has it all
+    again = materialise_raw(place, FIRST, broker, lake, SETTINGS)  # the lake has it all
     assert again.metadata is not None and again.metadata["changed"] is False
     assert stored is not None and stored.height == count
 
@@ -375,18 +362,18 @@ def test_A9_S8_records_that_were_trimmed_unseen_fail_a_check_and_are_a_gap(
     place = source("upbit", Channel.TICKER)
     count = append(broker, place, "ticker", clock)
     broker.trim(place.topic, 0, 2)
-    raw = keep_raw(place, FIRST, broker, lake, SETTINGS)
+    raw = materialise_raw(place, FIRST, broker, lake, SETTINGS)
     [check] = raw.check_results or ()
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "unknown before offset 2 were trimmed" in (check.description or "")
     stored = lake.read("raw_ticker", "upbit", FIRST)
     assert stored is not None and stored["offset"].to_list() == list(range(2, count))
-    keep_gaps(EXCHANGES["upbit"], [place], FIRST, lake)
+    materialise_gaps(EXCHANGES["upbit"], [place], FIRST, lake)
     gaps = lake.scan("gap").collect()
     [row] = gaps.iter_rows(named=True)
     assert (row["channel"], row["pair"], row["cause"]) == ("ticker", None, "retention_loss")
     assert (row["from"], row["to"]) == (START, stored["received_time"][0])
-    again = keep_raw(place, FIRST, broker, lake, SETTINGS)
+    again = materialise_raw(place, FIRST, broker, lake, SETTINGS)
     assert again.metadata is not None and again.metadata["changed"] is False
 
 
@@ -396,11 +383,11 @@ def test_A9_S8_how_many_were_trimmed_is_told_where_the_window_before_says_so(
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     count = append(broker, place, "ticker", clock)
-    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    materialise_raw(place, FIRST, broker, lake, SETTINGS)
     clock.time = SECOND.start
     append(broker, place, "ticker", clock)
     broker.trim(place.topic, 0, count + 3)
-    raw = keep_raw(place, SECOND, broker, lake, SETTINGS)
+    raw = materialise_raw(place, SECOND, broker, lake, SETTINGS)
     [check] = raw.check_results or ()
     assert not check.passed and f"3 before offset {count + 3} were trimmed" in (check.description or "")
     assert lake.provenance("raw_ticker", "upbit", SECOND)["trimmed"] == 3  # type: ignore[index]  # it is there
@@ -426,8 +413,8 @@ def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
     broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "b", 1, SECOND.start + 20_000_000).pack(), frame.payload)
     found = []
     for window in (FIRST, SECOND):
-        keep_raw(place, window, broker, lake, SETTINGS)
-        found.append(keep_gaps(upbit, [place], window, lake))
+        materialise_raw(place, window, broker, lake, SETTINGS)
+        found.append(materialise_gaps(upbit, [place], window, lake))
     checks = [check for made in found for check in made.check_results or ()]
     assert [(c.check_name, c.passed, c.severity) for c in checks] == [("no_gap", False, dg.AssetCheckSeverity.WARN)] * 2
     assert checks[0].description == "1 gaps: ticker of BTC-KRW (disconnect)"
@@ -439,8 +426,8 @@ def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
     assert lake.scan("gap", start=START + timedelta(seconds=81)).collect().is_empty()
     alone = Lake(MemoryStore(), MINUTE)  # the window before was never looked at for gaps: its records are read
     for window in (FIRST, SECOND):
-        keep_raw(place, window, broker, alone, SETTINGS)
-    keep_gaps(upbit, [place], SECOND, alone)
+        materialise_raw(place, window, broker, alone, SETTINGS)
+    materialise_gaps(upbit, [place], SECOND, alone)
     assert alone.read("gap", "upbit", SECOND).equals(lake.read("gap", "upbit", SECOND))  # type: ignore[union-attr,arg-type]  # both are there
 
 
@@ -463,8 +450,8 @@ def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_an
     clock.time = third.stop + 10_000_000  # no record at all in the third window
     found = []
     for window in (FIRST, SECOND, third):
-        keep_raw(place, window, broker, lake, SETTINGS)
-        found.append(keep_gaps(upbit, [place], window, lake))
+        materialise_raw(place, window, broker, lake, SETTINGS)
+        found.append(materialise_gaps(upbit, [place], window, lake))
     checks = [check for made in found for check in made.check_results or ()]
     assert [(check.passed, check.severity) for check in checks] == [(False, dg.AssetCheckSeverity.WARN)] * 3
     gaps = "2 gaps: ticker of BTC-KRW (unreachable), ticker of ETH-KRW (unreachable)"
@@ -482,8 +469,8 @@ def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_an
     say(broker, place, Kind.OPENED, 0, fourth.start + 10_000_000, "a")
     broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "a", 1, fourth.start + 11_000_000).pack(), frame.payload)
     clock.time = fourth.stop + 10_000_000
-    keep_raw(place, fourth, broker, lake, SETTINGS)
-    made = keep_gaps(upbit, [place], fourth, lake)
+    materialise_raw(place, fourth, broker, lake, SETTINGS)
+    made = materialise_gaps(upbit, [place], fourth, lake)
     [check] = made.check_results or ()
     assert not check.passed and "not served" not in (check.description or "")
     ends = {row["pair"]: row["to"] for row in lake.scan("gap").collect().iter_rows(named=True)}
@@ -497,8 +484,8 @@ def test_D5_a_collector_that_was_stopped_fails_no_check(platform: tuple[Clock, M
     wants(broker, place, Kind.CLOSED, FIRST.start + 53_000_000, "stopped")
     clock.time = SECOND.stop + 10_000_000
     for window in (FIRST, SECOND):
-        keep_raw(place, window, broker, lake, SETTINGS)
-        [check] = keep_gaps(upbit, [place], window, lake).check_results or ()
+        materialise_raw(place, window, broker, lake, SETTINGS)
+        [check] = materialise_gaps(upbit, [place], window, lake).check_results or ()
         assert check.passed, check.description
     assert lake.scan("gap").collect()["cause"].to_list() == ["stopped", "stopped"]
 
@@ -513,8 +500,8 @@ def test_F1_a_book_that_does_not_arrive_at_its_checkpoint_fails_a_check_that_nam
     facts = Facts(pairs=["ETH-USD"], book=book).pack()
     header = Header(Kind.CHECKPOINT, 1, "c", count, clock.time)
     broker.append(place.topic, place.partition, header.pack(), facts)
-    keep_raw(place, FIRST, broker, lake, SETTINGS)
-    made = keep_rows(place, FIRST, broker, lake)
+    materialise_raw(place, FIRST, broker, lake, SETTINGS)
+    made = materialise_rows(place, FIRST, broker, lake)
     [check] = [check for check in made.check_results or () if check.check_name == "checkpoint"]
     assert not check.passed and check.description == "1 checkpoints not arrived at: ETH-USD"
 
@@ -525,18 +512,18 @@ def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(
     clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
     append(broker, place, "ticker", clock)
-    keep_raw(place, FIRST, broker, lake, SETTINGS)
+    materialise_raw(place, FIRST, broker, lake, SETTINGS)
     clock.time = SECOND.start
     append(broker, place, "ticker", clock)
     broker.trim(place.topic, 0, broker.offset_for_time(place.topic, 0, SECOND.start))
-    made = keep_raw(place, SECOND, broker, lake, SETTINGS)
+    made = materialise_raw(place, SECOND, broker, lake, SETTINGS)
     assert all(check.passed for check in made.check_results or ())
     fresh = Lake(MemoryStore(), MINUTE)  # one that has the second window only
     again = lake.read("raw_ticker", "upbit", SECOND)
     facts = lake.provenance("raw_ticker", "upbit", SECOND) or {}
     assert again is not None and again.height
     fresh.commit("raw_ticker", "upbit", SECOND, again, {name: facts[name] for name in ("start_offset", "stop_offset")})
-    repeated = keep_raw(place, SECOND, broker, fresh, SETTINGS)
+    repeated = materialise_raw(place, SECOND, broker, fresh, SETTINGS)
     assert repeated.metadata is not None and repeated.metadata["dagster/partition_row_count"] == again.height
     assert all(check.passed for check in repeated.check_results or ())
 
@@ -547,12 +534,12 @@ def test_A9_a_book_whose_begin_was_trimmed_does_not_replace_the_one_that_is_stor
     clock, broker, lake = platform
     place = source("kraken", Channel.ORDERBOOK)
     append(broker, place, "book_sequence_2", clock, middle=600)
-    keep_raw(place, SECOND, broker, lake, SETTINGS)
-    keep_rows(place, SECOND, broker, lake)
+    materialise_raw(place, SECOND, broker, lake, SETTINGS)
+    materialise_rows(place, SECOND, broker, lake)
     stored = lake.read("orderbook", "kraken", SECOND)
     broker.trim(place.topic, place.partition, 599)
     with pytest.raises(RetentionLoss, match="the stored table is kept"):
-        keep_rows(place, SECOND, broker, lake)
+        materialise_rows(place, SECOND, broker, lake)
     kept = lake.read("orderbook", "kraken", SECOND)
     assert stored is not None and kept is not None and kept.equals(stored) and kept.height
 
@@ -564,7 +551,7 @@ def test_a_failing_exchange_fails_alone(platform: tuple[Clock, MemoryBroker, Lak
     append(broker, source("okx", Channel.TICKER), "ticker", clock)
     lake.commit("raw_ticker", "upbit", FIRST, pl.DataFrame({"x": [1]}), {"start_offset": "none of ours"})
     assets = [*tables(EXCHANGES["upbit"], SETTINGS), *tables(EXCHANGES["okx"], SETTINGS)]
-    resources = {"topics": MemoryTopics(), "lake": MemoryLake()}
+    resources = {"topics": GivenTopics(), "lake": GivenLake()}
     result = dg.materialize(assets, partition_key=key_of(FIRST), resources=resources, raise_on_error=False)
     assert not result.success
     rows = lake.read("ticker", "okx", FIRST)

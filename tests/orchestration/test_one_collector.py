@@ -20,7 +20,7 @@ from coin_platform.broker import LocalBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.model import Channel
-from coin_platform.orchestration.lease import TAKES_OVER, VERSION
+from coin_platform.orchestration.lease import TAKES_OVER_TAG, VERSION_TAG
 from coin_platform.records import Header, unpack
 from coin_platform.simulator.server import digest
 from coin_platform.tables.gap_table import Gaps
@@ -224,8 +224,8 @@ def test_F5_a_deploy_leaves_no_gap_and_no_double(deployment: Deployment) -> None
         name="one has taken over",
     )
     newest, oldest = deployment.runs()
-    assert newest.tags[TAKES_OVER] == oldest.run_id
-    assert newest.tags[VERSION] != oldest.tags[VERSION]
+    assert newest.tags[TAKES_OVER_TAG] == oldest.run_id
+    assert newest.tags[VERSION_TAG] != oldest.tags[VERSION_TAG]
     assert len(deployment.producers()) == len(known) + 1
     before = len(deployment.frames())
     until(lambda: len(deployment.frames()) > before + 200, PATIENCE, name="frames of the new one alone")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from coin_platform.model import SECOND, Channel, Window
-from coin_platform.orchestration.plots import BINS, LIMIT, PLOTS, digits, pictures
+from coin_platform.orchestration.plots import BINS, LIMIT_BYTES, PLOTS, digits, plots
 from coin_platform.tables import schema
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -39,7 +39,7 @@ def noise(channel: Channel, pairs: int, count: int = 600) -> pl.DataFrame:
 
 def image(channel: Channel, rows: pl.DataFrame) -> tuple[bytes, Image.Image]:
     """Return the PNG of a picture, and what it shows."""
-    [found] = pictures(channel, rows, WINDOW).values()
+    [found] = plots(channel, rows, WINDOW).values()
     start, _, encoded = str(found.value).partition(",")
     assert start == f"![{PLOTS[channel].name}](data:image/png;base64"
     data = base64.b64decode(encoded.removesuffix(")"), validate=True)
@@ -50,7 +50,7 @@ def image(channel: Channel, rows: pl.DataFrame) -> tuple[bytes, Image.Image]:
 @pytest.mark.parametrize("channel", list(Channel))
 def test_a_picture_is_small_whatever_it_shows(channel: Channel, pairs: int) -> None:
     data, shown = image(channel, noise(channel, pairs))
-    assert len(data) <= LIMIT
+    assert len(data) <= LIMIT_BYTES
     assert shown.width >= 320
 
 
@@ -93,8 +93,8 @@ def test_a_spread_is_told_in_basis_points_of_the_middle() -> None:
 
 def test_unknown_values_and_empty_windows_give_no_picture() -> None:
     rows = noise(Channel.ORDERBOOK, 1)
-    assert pictures(Channel.ORDERBOOK, rows.head(0), WINDOW) == {}
-    assert pictures(Channel.ORDERBOOK, rows.with_columns(spread=pl.lit(None, pl.Float64)), WINDOW) == {}
+    assert plots(Channel.ORDERBOOK, rows.head(0), WINDOW) == {}
+    assert plots(Channel.ORDERBOOK, rows.with_columns(spread=pl.lit(None, pl.Float64)), WINDOW) == {}
 
 
 def test_one_row_and_a_price_that_stands_still_are_drawn() -> None:

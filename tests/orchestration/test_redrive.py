@@ -12,15 +12,15 @@ from coin_platform.model import Channel
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.preprocess import redrive
 from coin_platform.settings import load
+from tests.kit.dagster import GivenTopics
 from tests.kit.recordings import frames
-from tests.orchestration.test_materialise import MemoryTopics
 from tests.preprocess.test_worker import Log
 
 
 def run(names: list[str] | None = None) -> dg.ExecuteInProcessResult:
     config = {"ops": {"redrive": {"config": {"exchanges": names}}}} if names is not None else None
     return redrive_dead_letters.execute_in_process(
-        run_config=config, resources={"topics": MemoryTopics()}, raise_on_error=False
+        run_config=config, resources={"topics": GivenTopics()}, raise_on_error=False
     )
 
 
@@ -35,7 +35,7 @@ def said(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Give a log with letters of two exchanges: older code could read none of Upbit's."""
     upbit, okx = Log("upbit", Channel.TICKER), Log("okx", Channel.TICKER)
-    MemoryTopics.broker = okx.broker = upbit.broker
+    GivenTopics.broker = okx.broker = upbit.broker
     with monkeypatch.context() as older:
         older.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
         upbit.append(*[frames("upbit", "ticker")[0].payload] * 2, b"{half")

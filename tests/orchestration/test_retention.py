@@ -9,16 +9,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster import DagsterRunStatus
 from dagster._core.storage.dagster_run import DagsterRun
-from dagster._core.storage.dagster_run import DagsterRunStatus as Status
 from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 
 from coin_platform.model import Region
 from coin_platform.orchestration import retention
-from coin_platform.orchestration.close_windows import WINDOW, WINDOW_REGION
 from coin_platform.orchestration.definitions import definitions
 from coin_platform.orchestration.long_runs import collect_job
 from coin_platform.orchestration.retention import forget, forget_job, rotate_output
+from coin_platform.orchestration.window_runs import WINDOW_REGION_TAG, WINDOW_TAG
 from coin_platform.settings import Settings
 from tests.kit.figures import ROOT
 
@@ -67,9 +67,9 @@ def test_D14_runs_beyond_the_newest_are_forgotten_whole(
     tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "KEEP_RUNS", 1)
-    monkeypatch.setattr(retention, "_PAGE", 1)
+    monkeypatch.setattr(retention, "_PAGE_RUNS", 1)
     runs = [make(instance) for _ in range(3)]
-    alive = instance.create_run_for_job(collect_job(Region.KOREA), status=Status.STARTED)
+    alive = instance.create_run_for_job(collect_job(Region.KOREA), status=DagsterRunStatus.STARTED)
     assert all(traces(tmp_path, run) for run in runs) and checks(instance) == 3
     assert forget(instance, {runs[1]}) == 1
     assert [bool(traces(tmp_path, run)) for run in runs] == [False, True, True]
@@ -85,7 +85,7 @@ def test_D14_runs_of_other_peoples_jobs_are_kept(instance: dg.DagsterInstance, m
     ours = {".dagster/repository": "__repository__@coin_platform"}
     theirs = {".dagster/repository": "__repository__@theirs"}
     for job, tags in (("__ASSET_JOB", ours), ("collect_asia", {}), ("__ASSET_JOB", theirs), ("theirs", {})):
-        instance.add_run(DagsterRun(job, tags=tags, status=Status.SUCCESS))
+        instance.add_run(DagsterRun(job, tags=tags, status=DagsterRunStatus.SUCCESS))
     assert forget(instance, set()) == 2
     assert {(run.job_name, *run.tags.values()) for run in instance.get_runs()} == {
         ("__ASSET_JOB", "__repository__@theirs"),
@@ -117,7 +117,7 @@ def test_D14_output_of_a_run_that_goes_on_is_begun_anew(
     monkeypatch.setattr(retention, "OUTPUT_BYTES", 5)
     runs = [
         instance.create_run_for_job(collect_job(Region.KOREA), status=status)
-        for status in (Status.STARTED, Status.SUCCESS)
+        for status in (DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS)
     ]
     files = [tmp_path / "storage" / run.run_id / "compute_logs" / "step.err" for run in runs]
     for file in files:
@@ -132,8 +132,10 @@ def test_D14_the_job_keeps_windows_that_are_still_to_be_made(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "KEEP_RUNS", 0)
-    tags = {WINDOW_REGION: "korea", WINDOW: "2026-11-24-03:00"}
-    first, second = (instance.add_run(DagsterRun("tables_korea", tags=tags, status=Status.STARTED)) for _ in range(2))
+    tags = {WINDOW_REGION_TAG: "korea", WINDOW_TAG: "2026-11-24-03:00"}
+    first, second = (
+        instance.add_run(DagsterRun("tables_korea", tags=tags, status=DagsterRunStatus.STARTED)) for _ in range(2)
+    )
     for run in (first, second):
         instance.report_run_failed(run, "the lake is away")
     make(instance)

@@ -22,7 +22,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Microseconds, Pair, Trade, Window
-from coin_platform.orchestration.materialise import keep_raw, keep_rows
+from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
 from coin_platform.records import Checkpoint, Facts, Header, Record, frame, unpack, unpack_facts
 from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
@@ -522,10 +522,10 @@ def test_F5_a_rotation_across_a_boundary_gives_no_row_twice_in_the_tables(*, is_
             broker.append(source.topic, source.partition, record.header, record.value)
         stored = []
         for window in windows:
-            keep_raw(source, window, broker, lake, Settings(grace=timedelta()))
+            materialise_raw(source, window, broker, lake, Settings(grace=timedelta()))
             if is_trimmed and window is windows[1]:
                 broker.trim(source.topic, source.partition, len(log.records) - 3)
-            keep_rows(source, window, broker, lake)
+            materialise_rows(source, window, broker, lake)
             rows = lake.read(source.channel.value, source.exchange.name, window)
             assert rows is not None
             stored.append([int(offset) for offset in rows["offset"].sort()])

@@ -13,7 +13,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Window
-from coin_platform.orchestration.materialise import keep_raw, keep_rows
+from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
 from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.records import Checkpoint, Facts, Header, Record
 from coin_platform.selection import sources
@@ -79,8 +79,8 @@ class World:
             window = Window(START + index * MINUTE, START + (index + 1) * MINUTE)
             if index in left_out:
                 continue
-            keep_raw(self.source, window, self.broker, self.lake, SETTINGS)
-            keep_rows(self.source, window, self.broker, self.lake)
+            materialise_raw(self.source, window, self.broker, self.lake, SETTINGS)
+            materialise_rows(self.source, window, self.broker, self.lake)
             name, channel = self.source.exchange.name, self.source.channel.value
             rows = self.lake.read(channel, name, window)
             assert rows is not None
@@ -188,7 +188,7 @@ def test_D4_without_the_window_before_or_its_numbers_the_records_just_before_tel
     assert raw is not None and facts is not None
     old = {name: facts[name] for name in ("topic", "partition", "start_offset", "stop_offset", "frames")}
     world.lake.commit("raw_trade", "binance", first, raw, old)  # as earlier versions did
-    keep_rows(world.source, Window(first.stop, first.stop + MINUTE), world.broker, world.lake)
+    materialise_rows(world.source, Window(first.stop, first.stop + MINUTE), world.broker, world.lake)
     rows = world.lake.read("trade", "binance", Window(first.stop, first.stop + MINUTE))
     assert rows is not None and rows["offset"].to_list() == [5]
 

@@ -12,7 +12,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Microseconds, Region, Window
-from coin_platform.orchestration.materialise import keep_raw, keep_rows
+from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.worker import Worker
 from coin_platform.settings import Settings
@@ -71,7 +71,10 @@ def test_S6_a_simulated_hour_is_the_same_live_and_in_windows(region: Region) -> 
     for start in range(START, stop, SETTINGS.window_length):
         window = Window(start, start + SETTINGS.window_length)
         for source in world.sources:
-            for result in (keep_raw(source, window, broker, lake, SETTINGS), keep_rows(source, window, broker, lake)):
+            for result in (
+                materialise_raw(source, window, broker, lake, SETTINGS),
+                materialise_rows(source, window, broker, lake),
+            ):
                 failed = [check.check_name for check in result.check_results if not check.passed]
                 assert failed == [], f"{source.exchange.name} {source.channel} {failed}"
     for source, landed in found.items():

@@ -20,7 +20,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.lake import FolderStore, Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Kind, Microseconds, Pair, Side, Trade, Window
-from coin_platform.orchestration.materialise import keep_raw, keep_rows
+from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
 from coin_platform.preprocess import partition as lanes
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.partition import Partition, commit
@@ -80,11 +80,11 @@ class Log:
         parts = []
         for begin in range(START, self.time + 1, MINUTE):
             window = Window(begin, begin + MINUTE)
-            kept = keep_raw(self.source, window, self.broker, lake, SETTINGS)
+            kept = materialise_raw(self.source, window, self.broker, lake, SETTINGS)
             if trim_at is not None and begin == START + trim_at * MINUTE:
                 facts = lake.provenance("raw_trade", self.source.exchange.name, window) or {}
                 self.broker.trim(self.source.topic, self.source.partition, int(facts["start_offset"]))
-            made = keep_rows(self.source, window, self.broker, lake)
+            made = materialise_rows(self.source, window, self.broker, lake)
             assert all(check.passed for check in (*kept.check_results, *made.check_results)), window
             rows = lake.read("trade", self.source.exchange.name, window)
             assert rows is not None

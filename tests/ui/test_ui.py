@@ -23,7 +23,7 @@ from coin_platform.settings import Settings
 from tests.kit.market import Feed
 from tests.kit.ui import LOCATION, ROOT, chromium, dagster_dev, switch_off
 
-pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]  # most of it is waiting: twice as long on a busy machine
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]  # seconds; a busy machine needs half of them
 
 WINDOW = timedelta(minutes=1)
 CROSSED = (
@@ -40,7 +40,7 @@ EDGES = "paths => paths.map(path => path.getAttribute('d'))"
 
 
 class Node(NamedTuple):
-    """An asset of the drawn graph: its name, and its place from left to right and top to bottom."""
+    """An asset of the drawn graph: its name and its rectangle."""
 
     name: str
     left: float
@@ -132,32 +132,32 @@ def test_the_lineage_leads_from_the_exchange_over_the_topics_to_the_tables(ui: U
     page.locator("foreignObject [data-tooltip=dead]").wait_for()
     names = sorted(node.name for node in _nodes(page))
     assert names == sorted(["dead", "gap", *CHANNELS, *(f"raw_{channel}" for channel in CHANNELS), *["upbit"] * 5])
-    drawn = _edges(page)
-    columns = [_level(name, drawn) for name in ("raw_ticker", "ticker", "dead", "gap")]
+    edges = _edges(page)
+    columns = [_level(name, edges) for name in ("raw_ticker", "ticker", "dead", "gap")]
     assert columns == [2, 3, 3, 3], "exchange -> topic -> raw -> table"
-    assert {(f"raw_{channel}", channel) for channel in CHANNELS} <= {(one.name, two.name) for one, two in drawn}
-    assert sum(one.name == two.name == "upbit" for one, two in drawn) == len(CHANNELS), "a topic for each channel"
-    assert all(one.right < two.left for one, two in drawn)
+    assert {(f"raw_{channel}", channel) for channel in CHANNELS} <= {(start.name, end.name) for start, end in edges}
+    assert sum(start.name == end.name == "upbit" for start, end in edges) == len(CHANNELS), "a topic for each channel"
+    assert all(start.right < end.left for start, end in edges)
 
 
 def _nodes(page: Page) -> list[Node]:
-    found = page.locator("foreignObject:has([data-tooltip])").evaluate_all(NODES)
-    return [Node(n["name"], n["x"], n["x"] + n["width"], n["y"], n["y"] + n["height"]) for n in found]
+    boxes = page.locator("foreignObject:has([data-tooltip])").evaluate_all(NODES)
+    return [Node(b["name"], b["x"], b["x"] + b["width"], b["y"], b["y"] + b["height"]) for b in boxes]
 
 
 def _edges(page: Page) -> list[tuple[Node, Node]]:
-    """Return which node each drawn line leads from and to."""
-    nodes, found = _nodes(page), []
+    """Return the nodes that each drawn line connects."""
+    nodes, edges = _nodes(page), []
     for path in page.locator("path[marker-end]").evaluate_all(EDGES):
         x1, y1, *_, x2, y2 = map(float, re.findall(r"[\d.]+", path))
         [start] = [node for node in nodes if abs(node.right - x1) < 20 and node.top <= y1 <= node.bottom]
         [end] = [node for node in nodes if abs(node.left - x2) < 20 and node.top <= y2 <= node.bottom]
-        found.append((start, end))
-    return found
+        edges.append((start, end))
+    return edges
 
 
 def _level(name: str, edges: list[tuple[Node, Node]]) -> int:
-    """Return how many edges lead to a node from the one without any before it."""
+    """Return the number of edges from the first node to a node."""
     [node, *_] = [end for _, end in edges if end.name == name]
     count = 0
     while before := [start for start, end in edges if end == node]:
@@ -166,7 +166,7 @@ def _level(name: str, edges: list[tuple[Node, Node]]) -> int:
 
 
 def _ended(ui: UI, backfill: str) -> str:
-    """Wait for the backfill's end; return its status as its page shows it."""
+    """Wait for the end of the backfill; return the status that its page shows."""
     page = ui.show(backfill)
     status = r"() => /Status\s+(Succeeded|Failed|Canceled)/.exec(document.body.innerText)?.[1]"
     return str(page.wait_for_function(status, timeout=240_000).json_value())
@@ -209,7 +209,7 @@ def test_the_lineage_shows_what_was_materialised_and_which_table_failed_a_check(
 
 
 def _take(page: Page, name: str, width: int, height: int) -> None:
-    """Take a picture for the README, if wanted."""
+    """Take a picture for the README if SCREENSHOTS names a folder."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(1000)  # until nothing fades in any more
         page.screenshot(path=Path(folder) / name, clip={"x": 0, "y": 0, "width": width, "height": height})
