@@ -346,7 +346,7 @@ SABOTAGES = (
     Sabotage(
         *("D5", "a feed logs the pairs it wants at its start"),
         "coin_platform/collect/feed.py",
-        "self._is_running = True\n        self._log_wants()",
+        "self._is_running = True\n        self._log_pairs()",
         "",
         ("tests/collect/test_gap_reports.py",),
     ),
@@ -388,7 +388,7 @@ SABOTAGES = (
     Sabotage(
         *("D16", "an answer is unpacked only up to its limit"),
         "coin_platform/collect/rest.py",
-        "unpack.decompress(chunk, room)",
+        "unpack.decompress(chunk, room_bytes)",
         "unpack.decompress(chunk)",
         ("tests/collect/test_rest.py",),
     ),
@@ -401,14 +401,14 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D18", "a peer that does not read our answers is cut off"),
-        "coin_platform/collect/connection.py",
+        "coin_platform/collect/websocket.py",
         "> UNREAD_BYTES:",
         "> UNREAD_BYTES << 20:",
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
         *("D18", "pings of a peer are counted"),
-        "coin_platform/collect/connection.py",
+        "coin_platform/collect/websocket.py",
         "elif self._pings > PINGS_PER_SECOND:",
         "elif self._pings < 0:",
         ("tests/collect/test_budgets.py",),
@@ -422,15 +422,15 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D18", "a write has a deadline"),
-        "coin_platform/collect/connection.py",
+        "coin_platform/collect/websocket.py",
         "async with asyncio.timeout(WRITE_SECONDS):",
         "async with asyncio.timeout(None):",
         ("tests/collect/test_budgets.py",),
     ),
     Sabotage(
         *("D18", "the end of a connection does not wait for a peer that does not read"),
-        "coin_platform/collect/connection.py",
-        "async with asyncio.timeout(2 * _CLOSE_SECONDS):",
+        "coin_platform/collect/websocket.py",
+        "async with asyncio.timeout(2 * CLOSE_SECONDS):",
         "async with asyncio.timeout(None):",
         ("tests/collect/test_budgets.py",),
     ),

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
 from coin_platform.clock import now, unless, wall
-from coin_platform.collect.clock_lag import ClockLag
+from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.epoch import next_epoch
 from coin_platform.collect.feed import Feed
-from coin_platform.collect.gap_reports import GapReports
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
@@ -63,11 +62,7 @@ class Collector:
         self._settings, self._broker, self._clock, self._timing = settings, broker, clock, timing
         chosen = exchanges_of(region, settings) if exchanges is None else exchanges
         self._epoch = self._next_epoch(chosen) if epoch is None else epoch
-        self._exchanges = {exchange.name: exchange for exchange in chosen}
-        self._rests = {exchange.name: Rest(exchange, outbound=Outbound.of(settings)) for exchange in chosen}
-        self._clock_lags = {exchange.name: ClockLag() for exchange in chosen}
-        self._gap_reports: dict[tuple[str, Channel], GapReports] = {}
-        self._connects = {exchange.name: self._bucket(exchange) for exchange in chosen}
+        self._access = {exchange.name: self._new_access(exchange) for exchange in chosen}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         for exchange in chosen:
@@ -83,13 +78,13 @@ class Collector:
 
         Raises `SettingsError` if this collector does not collect the exchange.
         """
-        exchange = self._exchanges.get(name)
-        if exchange is None:
-            names = ", ".join(self._exchanges) or "nothing"
+        if name not in self._access:
+            names = ", ".join(self._access) or "nothing"
             raise SettingsError(f"{name}: not collected here; in {self.region} that is {names}")
+        access = self._access[name]
         for channel in self._settings.channels:
-            if channel in exchange.channels | exchange.polled:
-                self._spread(exchange, channel, pairs)
+            if channel in access.exchange.channels | access.exchange.polled:
+                self._spread(access, channel, pairs)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Collect until `stop`, then store all that has come. Raises the first error that is not one of the network."""
@@ -109,8 +104,8 @@ class Collector:
             raise error from None
         finally:
             self._group = None
-            for rest in self._rests.values():
-                await rest.close()
+            for access in self._access.values():
+                await access.rest.close()
             await asyncio.to_thread(self._broker.flush)
 
     def _next_epoch(self, exchanges: Sequence[Exchange]) -> int:
@@ -119,31 +114,41 @@ class Collector:
         return next_epoch(self._broker, places, wall() // 1_000)
 
     def _resume(self) -> None:
-        for (_, channel), reports in self._gap_reports.items():
-            reports.resume(raw_topic(self._settings.topic_prefix(self.region), channel))
+        for access, channel in dict.fromkeys((feed.access, feed.route.channel) for feed in self.feeds):
+            access.gap_reports(channel).resume(raw_topic(self._settings.topic_prefix(self.region), channel))
 
     def _take_over(self) -> TakeOver:
-        gap_partitions = {exchange.gap_partition for exchange in self._exchanges.values()}
+        gap_partitions = {access.exchange.gap_partition for access in self._access.values()}
         return TakeOver(self.region, self.feeds, gap_partitions, self._broker, self._timing)
 
-    def _bucket(self, exchange: Exchange) -> TokenBucket:
-        return TokenBucket(exchange.limits.connects_per_minute / 60, burst=len(self._settings.channels) + 1)
+    def _new_access(self, exchange: Exchange) -> ExchangeAccess:
+        burst = len(self._settings.channels) + 1
+        return ExchangeAccess(
+            exchange,
+            self._broker,
+            Rest(exchange, outbound=Outbound.of(self._settings)),
+            TokenBucket(exchange.limits.connects_per_minute / 60, burst=burst),
+            clock=self._clock,
+            timing=self._timing,
+        )
 
-    def _spread(self, exchange: Exchange, channel: Channel, pairs: Sequence[Pair]) -> None:
+    def _spread(self, access: ExchangeAccess, channel: Channel, pairs: Sequence[Pair]) -> None:
+        """Spread pairs over the feeds of a channel, and add feeds where they do not fit."""
+        exchange = access.exchange
         feeds = [feed for feed in self.feeds if (feed.route.exchange, feed.route.channel) == (exchange, channel)]
         size = exchange.limits.pairs_per_connection if channel in exchange.channels else max(1, len(pairs))
         shards = assign([feed.pairs for feed in feeds], pairs, size)
-        for feed, some in zip(feeds, shards, strict=False):
-            feed.follow(some)
+        for feed, shard_pairs in zip(feeds, shards, strict=False):
+            feed.follow(shard_pairs)
         for shard in range(len(feeds), len(shards)):
-            feed = self._feed(exchange, channel, shard, shards[shard])
+            feed = Feed(self._route(exchange, channel, shard), shards[shard], access)
             self.feeds.append(feed)
             if self._group is not None:
                 self._group.create_task(feed.run(self._stop))
 
-    def _feed(self, exchange: Exchange, channel: Channel, shard: int, pairs: tuple[Pair, ...]) -> Feed:
+    def _route(self, exchange: Exchange, channel: Channel, shard: int) -> Route:
         settings = self._settings
-        route = Route(
+        return Route(
             exchange=exchange,
             channel=channel,
             shard=shard,
@@ -153,17 +158,6 @@ class Collector:
             ping_every=settings.ping_every,
             outbound=Outbound.of(settings),
             host=f"127.0.0.1:{settings.simulator_port}" if settings.exchanges_mode is Mode.SIMULATED else None,
-        )
-        return Feed(
-            *(route, pairs),
-            broker=self._broker,
-            rest=self._rests[exchange.name],
-            connects=self._connects[exchange.name],
-            clock=self._clock,
-            clock_lag=self._clock_lags[exchange.name],
-            gap_reports=self._gap_reports.setdefault(
-                (exchange.name, channel), GapReports(exchange, channel, self._broker)
-            ),
         )
 
     async def _log_progress(self) -> None:
@@ -184,7 +178,7 @@ class Collector:
     def _frame_counts(self) -> dict[str, int]:
         return {
             name: sum(feed.traffic.frames for feed in self.feeds if feed.route.exchange.name == name)
-            for name in self._exchanges
+            for name in self._access
         }
 
 

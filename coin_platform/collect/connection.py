@@ -1,223 +1,161 @@
-"""One socket, from connecting to closed: what it brings is stored first, then looked at."""
+"""Carry one channel over one socket: store each frame first, then obey what the session makes of it."""
 
 import asyncio
 import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from enum import StrEnum
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Event
 
-from coin_platform import __version__
-from coin_platform.broker import Broker
-from coin_platform.clock import now, unless
+from coin_platform.clock import unless
+from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.actions import Action, Banned, Failed, Fetch, Leave, Lost, Restored, Rotate, Send
-from coin_platform.collect.clock_lag import ClockLag
-from coin_platform.collect.gap_reports import GapReports
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import Refill
-from coin_platform.collect.rest import Rest, told
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.rest import error_text
 from coin_platform.collect.session import Session
+from coin_platform.collect.websocket import Socket, TooCostly, open_socket
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
 from coin_platform.records import Checkpoint, End, refused, silent, without_data
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-TAKEOVER = 10.0  # seconds after opening in which a successor need not have data of every pair
-_BEAT = 0.25  # seconds between two looks at what is due
-_OUTBOX = 1000  # messages that may wait for their turn
-MESSAGE_BYTES = 16 << 20  # what is too large to be read is stored all the same, but two of these must fit the budget
-UNREAD_BYTES = 1 << 20  # of ours that a peer may leave unread; what we say, pongs too, is far less
-PINGS_PER_SECOND = 100  # exchanges ping a few times a minute
-FRAMES_PER_SECOND = 50_000  # twice what we can take; who says more says nothing: each has but five bytes
-_SLICE_BYTES = 16 << 10
-TURN_SECONDS = 0.02  # for messages of one socket, before all others of the region have their turn
-WRITE_SECONDS = 10.0  # for one message of ours to be taken by the network
-_CLOSE_SECONDS = 2.0  # for the peer's side of the closing handshake
-_STALE = 0.75  # of the time after which it is given up: longer than from one ping to the next
+READY_SECONDS = 10.0  # after opening, a connection counts as ready even if some pair has no data yet
+STALE_SHARE = 0.75  # of the silence that ends a connection; longer than from one ping to the next
+MUTE_SHARE = 0.5  # of the pause without data that ends a connection
+TICK_SECONDS = 1.0  # between two ticks of the session
+TURN_SECONDS = 0.02  # for the messages of one socket, before the other sockets of the region have their turn
+OUTBOX_MESSAGES = 1000  # that may wait to be sent
 
 
-class _Ended(Exception):
-    """The socket has ended, so what belongs to it is cancelled."""
+class ConnectionState(StrEnum):
+    """Where a connection is in its life."""
+
+    CONNECTING = "connecting"
+    SUBSCRIBING = "subscribing"  # it is open, and some pair has not been answered
+    REFUSED = "refused"  # all pairs are refused
+    LIVE = "live"
+    STALE = "stale"  # it is open, but silent: soon it is given up
+    CLOSING = "closing"
+    CLOSED = "closed"
 
 
-class TooCostly(ConnectionError):
-    """The peer does not read what we say, or pings without end."""
-
-
-class Socket(ClientConnection):
-    """A connection that ends when its peer costs too much: answers that it does not read, or messages without end.
-
-    The library takes apart, and answers, whatever has come before anything else has its turn. So a flood of pings or
-    of empty messages would hold up all other exchanges of the region.
-    """
-
-    _pings = _frames = 0  # in the second that began at `_second`
-    _second = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the peer says, in slices: a small one may hold thousands of messages."""
-        if self.loop.time() - self._second > 1:
-            self._pings, self._frames, self._second = 0, 0, self.loop.time()
-        for start in range(0, len(data), _SLICE_BYTES):
-            if self.transport.is_closing():
-                return
-            super().data_received(data[start : start + _SLICE_BYTES])
-            if (unread := self.transport.get_write_buffer_size()) > UNREAD_BYTES:
-                self.give_up(f"not read by the exchange: {unread:,} bytes of ours")
-            elif self._pings > PINGS_PER_SECOND:
-                self.give_up(f"more than {PINGS_PER_SECOND} pings in a second")
-            elif self._frames > FRAMES_PER_SECOND:
-                self.give_up(f"more than {FRAMES_PER_SECOND:,} frames in a second")
-
-    def process_event(self, event: Event) -> None:
-        """Count the frames."""
-        if isinstance(event, Frame):
-            self._frames += 1
-            self._pings += event.opcode is Opcode.PING
-        super().process_event(event)
-
-    def give_up(self, reason: str) -> None:
-        """End at once, without a closing handshake, for this reason."""
-        self.set_connection_exc(TooCostly(reason))
-        self.transport.abort()
+class _SocketEnded(Exception):
+    """The socket has ended: this cancels the tasks that belong to it."""
 
 
 class Connection:
-    """The life of one socket; `run` ends with it."""
+    """The life of one socket. `run` ends with it."""
 
-    def __init__(
-        self,
-        route: Route,
-        pairs: Iterable[Pair],
-        *,
-        broker: Broker,
-        rest: Rest,
-        traffic: Traffic,
-        clock: Callable[[], Instant] = now,
-        clock_lag: ClockLag | None = None,
-        gap_reports: GapReports | None = None,
-    ) -> None:
-        self.route = route
-        self.session = Session(route.exchange, route.channel, pairs, clock_lag)
-        self.reason = ""
-        self.is_open = self.has_ended = False
-        self.ready = asyncio.Event()  # all pairs have data, or time is up, or it has ended
-        self.over = asyncio.Event()  # it has ended, or soon will: a successor should be opened
-        self._ending = asyncio.Event()
-        self._refilling = asyncio.Event()
-        self._rest, self._traffic, self._clock = rest, traffic, clock
-        self._recorder = Recorder(
-            route,
-            broker=broker,
-            traffic=traffic,
-            clock=clock,
-            clock_lag=self.session.clock_lag,
-            gap_reports=gap_reports,
-        )
-        self._gap_reports = gap_reports
+    def __init__(self, pairs: Iterable[Pair], recorder: Recorder, access: ExchangeAccess) -> None:
+        """Carry these pairs of the recorder's route."""
+        self.route = route = recorder.route
+        self.session = Session(route.exchange, route.channel, pairs, access.clock_lag)
+        self.reason = ""  # why it ends
+        self.ready = asyncio.Event()  # all pairs have data, or the time for that is over, or it is closed
+        self.over = asyncio.Event()  # a successor should be opened: it is closed, or soon will be
+        self._state = ConnectionState.CONNECTING  # SUBSCRIBING while the socket is open: `state` looks closer
+        self._end_asked = asyncio.Event()
+        self._refill_asked = asyncio.Event()
+        self._recorder, self._rest, self._clock = recorder, access.rest, access.clock
+        self._look_seconds = access.timing.look_seconds
         self._messages = TokenBucket(route.exchange.limits.messages_per_second, burst=5)
-        rest.share(self._messages)
-        self._outbox: asyncio.Queue[str] = asyncio.Queue(_OUTBOX)
+        access.rest.share(self._messages)
+        self._outbox: asyncio.Queue[str] = asyncio.Queue(OUTBOX_MESSAGES)
         self._fetching: set[Pair] = set()
-        self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = clock().monotonic
-        self._first_data: float | None = None
-        self._lifetime = random.uniform(*route.lifetime)
+        self._start_times(self._clock())
+        self._first_data: float | None = None  # this and those of `_start_times` are monotonic seconds
+        self._lifetime_seconds = random.uniform(*route.lifetime)
+
+    def _start_times(self, moment: Instant) -> None:
+        self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = moment.monotonic
 
     @property
     def name(self) -> str:
-        """What its records call it; empty until it is open."""
+        """The name in its records; empty until it is open."""
         return self._recorder.name
 
     @property
-    def state(self) -> str:
-        """One of connecting, subscribing, refused, live, stale, closing."""
-        if self._ending.is_set() or self.has_ended:
-            return "closing"
-        if not self.is_open:
-            return "connecting"
-        exchange, session, moment = self.route.exchange, self.session, self._clock()
-        is_mute = session.mute_seconds(moment) > session.mute_limit_seconds / 2
-        if moment.monotonic - self._heard > exchange.silence_seconds * _STALE or is_mute:
-            return "stale"
+    def state(self) -> ConnectionState:
+        """Where the connection is in its life now."""
+        if self._state is not ConnectionState.SUBSCRIBING:
+            return self._state
+        session, moment = self.session, self._clock()
+        is_mute = session.mute_seconds(moment) > session.mute_limit_seconds * MUTE_SHARE
+        if is_mute or moment.monotonic - self._heard > self.route.exchange.silence_seconds * STALE_SHARE:
+            return ConnectionState.STALE
         if session.unconfirmed:
-            return "subscribing"
-        return "live" if session.served else "refused"
+            return ConnectionState.SUBSCRIBING
+        return ConnectionState.LIVE if session.served else ConnectionState.REFUSED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket is open, perhaps still while it is being closed."""
+        return self._recorder.is_open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `run` has ended."""
+        return self._state is ConnectionState.CLOSED
 
     @property
     def is_live(self) -> bool:
-        """The exchange is heard, and all pairs are served, or have had the time for it; at least one pair is."""
-        is_served = self.state == "live" or (self.state == "subscribing" and self.ready.is_set())
-        return is_served and bool(self.session.served) and self._recorder.number > 0
+        """Whether the exchange is heard and serves a pair, and every pair was answered or had the time for that."""
+        is_late = self.state is ConnectionState.SUBSCRIBING and self.ready.is_set()
+        is_answered = self.state is ConnectionState.LIVE or is_late
+        return is_answered and bool(self.session.served) and self._recorder.number > 0
 
     @property
-    def lived(self) -> float:
-        """Seconds from the first data to the last frame."""
+    def data_seconds(self) -> float:
+        """The time from the first data to the last frame."""
         return 0.0 if self._first_data is None else self._last_frame - self._first_data
 
     async def run(self) -> None:
-        """Carry the feed until the socket ends or `end` is called. Raises what connecting raises, and `DeliveryError`.
+        """Carry the feed until the socket ends or `end` is called.
 
-        What the exchange sent before its side of the closing handshake is stored, however late `end` came.
+        All that the exchange sends before its side of the closing handshake is stored, however late `end` was called.
+        Raises what connecting raises, and `DeliveryError`.
         """
         try:
-            socket = await unless(self._ending, self._connect())
+            url = self.route.here(self.route.exchange.socket_url(self.route.channel))
+            socket = await unless(self._end_asked, open_socket(url, self.route.outbound))
             if socket is not None:
                 assert isinstance(socket, Socket)
                 try:
                     await self._carry(socket)
                 finally:
-                    await self._close(socket)
+                    await socket.close_in_time()
         finally:
-            self.has_ended = True
+            self._state = ConnectionState.CLOSED
             self.ready.set()
             self.over.set()
 
     def follow(self, pairs: Iterable[Pair]) -> None:
-        """Change what the connection carries, without reconnecting."""
+        """Carry these pairs from now on, without reconnecting."""
         self._perform(self.session.follow(pairs, self._clock()))
-        if self.is_open:
-            self._log(Kind.PAIRS)
+        self.settle()
 
     def end(self, reason: str) -> None:
-        """Close the socket, soon."""
+        """Close the socket soon. The first reason counts."""
         self.reason = self.reason or reason
-        self._ending.set()
+        if not self.is_closed:
+            self._state = ConnectionState.CLOSING
+        self._end_asked.set()
 
     def settle(self) -> None:
-        """Log what the connection is: the collector before ours has ended."""
+        """Log what the connection is now: the collector before ours has ended, or the pairs have changed."""
         if self.is_open:
             self._log(Kind.PAIRS)
 
     def refill(self) -> None:
-        """Ask over REST for what was missed before this connection, once."""
-        self._refilling.set()
-
-    def _connect(self) -> connect:
-        url = self.route.here(self.route.exchange.socket_url(self.route.channel))
-        return connect(
-            url,
-            **self.route.outbound.socket_options(url),
-            compression=None,
-            user_agent_header=f"coin-platform/{__version__}",
-            create_connection=Socket,
-            max_size=MESSAGE_BYTES,
-            max_queue=64,
-            open_timeout=10,
-            close_timeout=_CLOSE_SECONDS,
-            ping_interval=None,  # our own, which looks at our own clock
-        )
+        """Ask over REST, once, for what was missed before this connection."""
+        self._refill_asked.set()
 
     async def _carry(self, socket: Socket) -> None:
         try:
@@ -225,28 +163,29 @@ class Connection:
                 self._group = group
                 self._open()
                 group.create_task(self._send(socket))
-                group.create_task(self._keep(socket))
+                group.create_task(self._look(socket))
                 group.create_task(self._refill())
                 await self._read(socket)
-                raise _Ended
-        except* _Ended:
+                raise _SocketEnded
+        except* _SocketEnded:
             pass
         finally:
-            self.is_open = False
+            self._state = ConnectionState.CLOSING
             self._recorder.close(self.reason or End.BROKEN_OFF)
 
     def _open(self) -> None:
         pairs = self.session.pairs
         moment = self._recorder.open(pairs)
-        self.is_open = True
-        self._opened_at = self._last_frame = self._heard = self._ping_at = self._tick_at = moment.monotonic
+        if not self._end_asked.is_set():
+            self._state = ConnectionState.SUBSCRIBING
+        self._start_times(moment)
         logger.info("%s: open, %s", self.route, " ".join(map(str, pairs)))
         self._perform(self.session.opened(moment))
 
     async def _read(self, socket: Socket) -> None:
-        """Store and check until the socket has ended: also what comes while it is being closed.
+        """Store and check frames until the socket has ended, also those that come while it is being closed.
 
-        A message that finds no room on its way to the disk ends the socket: what follows is not taken, either.
+        If a frame finds no room on its way to the disk, the socket ends: later frames are not taken, either.
         """
         try:
             turn_end = time.monotonic() + TURN_SECONDS
@@ -263,7 +202,7 @@ class Connection:
             socket.transport.abort()
 
     def _take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> None:
-        """Store a frame, then look at it. No await: the log and the session see the same order."""
+        """Store a frame, then check it. There is no await between, so the log and the session see the same order."""
         frame, moment = self._recorder.take(kind, payload, pair)
         if kind is Kind.SOCKET:
             self._last_frame = self._heard = moment.monotonic
@@ -274,8 +213,7 @@ class Connection:
             self.ready.set()
         if self.session.fresh:
             fresh = self.session.take_fresh()
-            if self._gap_reports is not None:
-                self._gap_reports.served(fresh, self.name, moment.wall)
+            self._recorder.report_served(fresh, moment)
             self._group.create_task(self._checkpoint(fresh))
 
     def _perform(self, actions: Iterable[Action]) -> None:
@@ -284,15 +222,13 @@ class Connection:
             is_refused = is_refused or isinstance(action, Failed)
             match action:
                 case Send(payload):
-                    self._say(payload)
+                    self._put(payload)
                 case Fetch(pair, url):
                     if pair not in self._fetching:
                         self._fetching.add(pair)
                         self._group.create_task(self._fetch(pair, url))
                 case Lost(pair, reason, cause):
-                    self._traffic.lost += 1
-                    if self._gap_reports is not None:
-                        self._gap_reports.lost(pair, self.name, cause, reason, self._clock().wall)
+                    self._recorder.report_lost(pair, cause, reason)
                     logger.warning("%s: book of %s lost, %s", self.route, pair, reason)
                 case Restored(pair):
                     logger.info("%s: book of %s is right again", self.route, pair)
@@ -304,7 +240,7 @@ class Connection:
                     logger.warning("%s: the connection is refused, %s; another one follows", self.route, reason)
                     self.end(refused(reason))
                 case Rotate(reason):
-                    self._leave(reason)
+                    self._ask_for_successor(reason)
                 case Banned(refusal):
                     self._rest.heed_events([refusal])
         if is_refused:
@@ -315,13 +251,13 @@ class Connection:
         self._recorder.refused = {str(pair): str(failed) for pair, failed in self.session.refused.items()}
         self._recorder.log(kind, self.session.pairs, book)
 
-    def _say(self, payload: str) -> None:
+    def _put(self, payload: str) -> None:
         try:
             self._outbox.put_nowait(payload)
         except asyncio.QueueFull:
-            self.end(f"{_OUTBOX} messages wait to be sent")
+            self.end(f"{OUTBOX_MESSAGES} messages wait to be sent")
 
-    def _leave(self, reason: str) -> None:
+    def _ask_for_successor(self, reason: str) -> None:
         if not self.over.is_set():
             logger.info("%s: to be replaced, %s", self.route, reason)
             self.over.set()
@@ -330,26 +266,7 @@ class Connection:
         while True:
             payload = await self._outbox.get()
             await self._messages.take()
-            await self._write(socket, socket.send(payload))
-
-    async def _write(self, socket: Socket, writing: Coroutine[Any, Any, T]) -> T | None:
-        """Return what `writing` returns; None where the socket has ended, or ends because nothing we say is read."""
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                return await writing
-        except TimeoutError:
-            socket.give_up(f"not read by the exchange for {WRITE_SECONDS:g} s")
-        except ConnectionClosed:
-            pass  # the reader tells
-        return None
-
-    async def _close(self, socket: Socket) -> None:
-        """Close the socket; without a handshake where the peer does not read, or does not answer in time."""
-        try:
-            async with asyncio.timeout(2 * _CLOSE_SECONDS):
-                await socket.close()
-        except TimeoutError:
-            socket.transport.abort()
+            await socket.written(socket.send(payload))
 
     async def _fetch(self, pair: Pair, url: str) -> None:
         try:
@@ -357,34 +274,35 @@ class Connection:
             self._fetching.discard(pair)  # the answer may be a reason to ask again
             self._take(Kind.REST, payload, pair)
         except (httpx.HTTPError, OverBudget) as error:
-            logger.warning("%s: book of %s not fetched, %s", self.route, pair, told(error))  # the session asks again
+            # The session asks again.
+            logger.warning("%s: book of %s not fetched, %s", self.route, pair, error_text(error))
         finally:
             self._fetching.discard(pair)
 
-    async def _keep(self, socket: Socket) -> None:
-        """Do what is due, about four times a second; close the socket when it is to end."""
-        while not self._ending.is_set():
-            self._beat(socket, self._clock())
-            await unless(self._ending, asyncio.sleep(_BEAT))
-        await self._close(socket)
+    async def _look(self, socket: Socket) -> None:
+        """Do what is due until the connection is to end, then close the socket."""
+        while not self._end_asked.is_set():
+            self._do_due(socket, self._clock())
+            await unless(self._end_asked, asyncio.sleep(self._look_seconds))
+        await socket.close_in_time()
 
-    def _beat(self, socket: Socket, moment: Instant) -> None:
+    def _do_due(self, socket: Socket, moment: Instant) -> None:
         exchange, at = self.route.exchange, moment.monotonic
         if at - self._heard > exchange.silence_seconds:
             self.end(silent(exchange.silence_seconds))
         elif self.session.mute_seconds(moment) > self.session.mute_limit_seconds:
             self.end(without_data(self.session.mute_limit_seconds))
-        if at - self._opened_at > self._lifetime:
-            self._leave(f"open for {self._lifetime:.0f} s")
-        if at - self._opened_at > TAKEOVER and self.session.served:
+        if at - self._opened_at > self._lifetime_seconds:
+            self._ask_for_successor(f"open for {self._lifetime_seconds:.0f} s")
+        if at - self._opened_at > READY_SECONDS and self.session.served:
             self.ready.set()
         if at - self._ping_at >= (self.route.ping_every or exchange.ping_every):
             self._ping_at = at
             self._ping(socket)
-        if at - self._tick_at >= 1 and not self._rest.banned_seconds:  # what is asked during a ban would only pile up
+        if at - self._tick_at >= TICK_SECONDS and not self._rest.banned_seconds:  # during a ban, requests would pile up
             self._tick_at = at
             self._perform(self.session.tick(moment))
-        if self._recorder.doubts:
+        if self._recorder.has_new_doubt:
             apart = (self.session.clock_lag.lag or 0) / SECOND
             logger.warning("%s: our clock and the exchange's are %.1f s apart", self.route, apart)
             self._log(Kind.PAIRS)
@@ -392,30 +310,31 @@ class Connection:
             self._group.create_task(self._checkpoint(None))
 
     def _ping(self, socket: Socket) -> None:
-        """Say that we are there, also while a ban keeps other messages back: an ended socket is no help to anyone."""
+        """Ping, also while a ban keeps other messages back: without pings, the exchange would end the socket."""
         if self.route.exchange.ping is None:
             self._group.create_task(self._probe(socket))
         else:
             self._messages.reserve()
-            self._group.create_task(self._write(socket, socket.send(self.route.exchange.ping)))
+            self._group.create_task(socket.written(socket.send(self.route.exchange.ping)))
 
     async def _probe(self, socket: Socket) -> None:
-        pong = await self._write(socket, socket.ping())
+        pong = await socket.written(socket.ping())
         if pong is None:
             return
-        with contextlib.suppress(ConnectionClosed, TimeoutError):  # the reader tells; what else comes is heard, too
+        # The task that reads reports the end of a socket; and without a pong, any other frame proves the connection.
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
             await asyncio.wait_for(pong, self.route.exchange.silence_seconds)
             if self.route.exchange.is_sparse:
                 self._heard = self._clock().monotonic
 
     async def _refill(self) -> None:
-        await self._refilling.wait()
-        await Refill(self.route, self._recorder, self._rest, lambda: self.session.pairs).run()
+        await self._refill_asked.wait()
+        await Refill(self._recorder, self._rest, lambda: self.session.pairs).run()
 
     async def _checkpoint(self, pairs: frozenset[Pair] | None) -> None:
-        """Log our books (of `pairs`, or all); where there is none, just what the connection is.
+        """Log the valid books of these pairs, or of all. If there is none, log just what the connection is.
 
-        Each in a turn of the loop of its own, for a book of 3 MiB takes most of the 50 ms that a turn may take.
+        Each book has its own turn of the loop: one of 3 MiB takes most of the 50 ms that a turn may take.
         """
         has_books = False
         for book in self.session.checkpoints(pairs):

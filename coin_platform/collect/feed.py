@@ -1,102 +1,75 @@
-"""One channel of some pairs, kept alive: a connection follows the other, and where there is none, REST stands in."""
+"""Keep one channel of a set of pairs connected, and poll it over REST while no socket is live."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import httpx
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from coin_platform.broker import Broker
-from coin_platform.clock import now, unless
-from coin_platform.collect.clock_lag import ClockLag
+from coin_platform.clock import unless
+from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.connection import Connection
-from coin_platform.collect.gap_reports import GapReports
-from coin_platform.collect.pacing import Backoff, TokenBucket
-from coin_platform.collect.poll_plan import OUTAGE, Standby
+from coin_platform.collect.pacing import Backoff
+from coin_platform.collect.poll_plan import OUTAGE_SECONDS, Standby
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import Recorder
-from coin_platform.collect.refill import REFILLED
-from coin_platform.collect.rest import Rest
+from coin_platform.collect.refill import REFILLED_CHANNELS
 from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.status import FeedStatus
-from coin_platform.model import SECOND, Instant, Kind, Pair
+from coin_platform.model import Kind, Pair
 from coin_platform.records import End, Transport
-from coin_platform.tables.pending_gaps import FIRST_DATA_PATIENCE
 
 logger = logging.getLogger(__name__)
-STALE = 60.0  # seconds without news after which a pair is labelled
-_BEAT = 0.25  # seconds between two looks at whether REST must stand in
-_REMINDER_SECONDS = (
-    FIRST_DATA_PATIENCE / SECOND + 1
-)  # after the start: a record then, so that the ledger knows what was not served
+STALE_SECONDS = 60.0  # without news, after which a pair is labelled
 
 
 class Feed:
-    """Keeps one route alive. A connection that ended is replaced after a growing delay, one that soon will, before.
+    """Keeps one route alive.
 
-    A channel that is not streamed, or has had no live connection for `OUTAGE`, is polled over REST.
+    1. A connection that has ended is replaced after a growing delay, and one that will end soon is replaced before.
+    2. A channel that is not streamed, or that had no live connection for `OUTAGE_SECONDS`, is polled over REST.
     """
 
-    def __init__(
-        self,
-        route: Route,
-        pairs: Iterable[Pair],
-        *,
-        broker: Broker,
-        rest: Rest,
-        connects: TokenBucket,
-        clock: Callable[[], Instant] = now,
-        clock_lag: ClockLag | None = None,
-        gap_reports: GapReports | None = None,
-    ) -> None:
+    def __init__(self, route: Route, pairs: Iterable[Pair], access: ExchangeAccess) -> None:
+        """Carry these pairs over this route."""
         self.route = route
         self.pairs: tuple[Pair, ...] = ()
-        self.connections: list[Connection] = []
+        self.connections: list[Connection] = []  # oldest first
         self.poller: Poller | None = None
         self.is_streamed = route.channel in route.exchange.channels
         self.traffic = Traffic()
-        self._broker, self._rest, self._connects, self._clock = broker, rest, connects, clock
-        self._clock_lag, self._gap_reports = clock_lag or ClockLag(), gap_reports
-        self._wants = Recorder(
-            route,
-            broker=broker,
-            traffic=self.traffic,
-            clock=clock,
-            transport=Transport.NONE,
-            clock_lag=self._clock_lag,
-            gap_reports=gap_reports,
-        )
+        self.access, self._clock = access, access.clock
+        self._recorder = self._new_recorder(Transport.NONE)  # of what the feed wants
         self._is_running = False
         self._has_pairs = asyncio.Event()
         self._attempts = 0
         self._last_error = ""
-        rest.share(connects)
         self.follow(pairs)
 
     @property
     def status(self) -> FeedStatus:
-        """What there is to say about the feed now."""
+        """The state of the feed now."""
         newest = self.connections[-1] if self.connections else None
         carrier = self.poller or newest
-        said = self.poller.plan if self.poller else newest.session if newest else None
+        answers = self.poller.plan if self.poller else newest.session if newest else None
         return FeedStatus(
             exchange=self.route.exchange.name,
             channel=self.route.channel,
             shard=self.route.shard,
             connection=carrier.name if carrier else "",
             transport="ws" if self.is_streamed and self.poller is None else "rest",
-            state=carrier.state if carrier else "waiting" if self.pairs else "idle",
+            state=str(carrier.state) if carrier else "waiting" if self.pairs else "idle",
             pairs=self.pairs,
-            unconfirmed=said.unconfirmed if said else frozenset(),
+            unconfirmed=answers.unconfirmed if answers else frozenset(),
             invalid=newest.session.invalid if newest else frozenset(),
-            refused=dict(said.refused) if said else {},
-            stale=newest.session.stale(self._clock(), STALE) if newest else frozenset(),
-            clock_lag=self._clock_lag.lag,
-            clock_suspect=self._clock_lag.is_suspect,
+            refused=dict(answers.refused) if answers else {},
+            stale=newest.session.stale(self._clock(), STALE_SECONDS) if newest else frozenset(),
+            clock_lag=self.access.clock_lag.lag,
+            clock_suspect=self.access.clock_lag.is_suspect,
             frames=self.traffic.frames,
             bytes=self.traffic.bytes,
-            undecodable=said.undecodable if said else 0,
+            undecodable=answers.undecodable if answers else 0,
             unasked=newest.session.unasked if newest else 0,
             lost=self.traffic.lost,
             reconnects=max(0, self._attempts - 1),
@@ -105,7 +78,7 @@ class Feed:
         )
 
     def follow(self, pairs: Iterable[Pair]) -> None:
-        """Change what the feed carries, without reconnecting; without pairs it has no connection."""
+        """Carry these pairs from now on, without reconnecting. Without pairs, the feed has no connection."""
         self.pairs = tuple(dict.fromkeys(pairs))
         if self.pairs:
             self._has_pairs.set()
@@ -118,13 +91,14 @@ class Feed:
                 connection.end(End.NO_PAIRS)
         if self.poller is not None and self.pairs:
             self.poller.follow(self.pairs)
-        self._log_wants()
+        self._log_pairs()
 
     @property
     def is_served(self) -> bool:
-        """Whether what is wanted comes: a collector that takes over may then end the one before it.
+        """Whether the feed has data of its pairs: a collector that takes over may then end the one before it.
 
-        REST is enough where no socket can be opened, but not where ours is refused: that of the other may work.
+        REST is enough if no socket can be opened. It is not enough if our socket is refused: the socket of the other
+        collector may work.
         """
         is_carried = any(connection.is_live and connection.ready.is_set() for connection in self.connections)
         is_refused = any(connection.is_open and not connection.session.served for connection in self.connections)
@@ -133,42 +107,45 @@ class Feed:
 
     @property
     def is_held_up(self) -> bool:
-        """Whether pairs are refused for the moment: whoever takes over waits for them, but not for ever."""
+        """Whether the newest connection is refused pairs for the moment: a take-over waits for them for a while."""
         return any(connection.session.refused_now for connection in self.connections[-1:])
 
     def settle(self) -> None:
         """Log what there is now: the collector before ours has ended."""
-        self._log_wants()
+        self._log_pairs()
         for carrier in (*self.connections, self.poller):
             if carrier is not None:
                 carrier.settle()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the feed alive until `stop`. Raises `DeliveryError`, in a group, when a frame could not be stored."""
+        """Keep the feed alive until `stop`. Raises `DeliveryError`, in a group, if a frame cannot be stored."""
         self._is_running = True
-        self._log_wants()
+        self._log_pairs()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stand_in(stop))
             group.create_task(self._remind(stop))
             if self.is_streamed:
                 await self._stream(stop, group)
-        if self._wants.name:
-            self._wants.close(self._farewell())
+        if self._recorder.name:
+            self._recorder.close(self._farewell())
         self._is_running = False
 
-    def _log_wants(self, reason: str = "") -> None:
-        """Log what is wanted, from before the first connection on; `reason`: why there is no connection."""
-        if self._wants.name:
-            self._wants.log(Kind.PAIRS, self.pairs, reason=reason)
+    def _new_recorder(self, transport: Transport) -> Recorder:
+        return Recorder(self.route, self.access, self.traffic, transport)
+
+    def _log_pairs(self, reason: str = "") -> None:
+        """Log the pairs that the feed wants, also before the first connection. `reason`: why there is no connection."""
+        if self._recorder.name:
+            self._recorder.log(Kind.PAIRS, self.pairs, reason=reason)
         elif self._is_running and self.pairs:
-            self._wants.open(self.pairs)
+            self._recorder.open(self.pairs)
 
     async def _remind(self, stop: asyncio.Event) -> None:
-        """Let the ledger know that the time for a start is over."""
+        """Log the pairs once the time for a start is over, so that the ledger of gaps knows what was not served."""
         await unless(stop, self._has_pairs.wait())
-        await unless(stop, asyncio.sleep(_REMINDER_SECONDS))
+        await unless(stop, asyncio.sleep(self.access.timing.reminder_seconds))
         if not stop.is_set():
-            self._log_wants(self.poller.last_error if self.poller is not None else "")
+            self._log_pairs(self.poller.last_error if self.poller is not None else "")
 
     async def _stream(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         backoff = Backoff()
@@ -176,22 +153,14 @@ class Feed:
             await unless(stop, self._may_connect())
             if stop.is_set():
                 break
-            connection = Connection(
-                *(self.route, self.pairs),
-                broker=self._broker,
-                rest=self._rest,
-                traffic=self.traffic,
-                clock=self._clock,
-                clock_lag=self._clock_lag,
-                gap_reports=self._gap_reports,
-            )
+            connection = Connection(self.pairs, self._new_recorder(Transport.SOCKET), self.access)
             self.connections.append(connection)
             self._attempts += 1
             group.create_task(self._carry(connection))
-            await unless(stop, self._take_over(connection))
+            await unless(stop, self._replace_older(connection))
             if self.pairs and not stop.is_set():
-                delay = backoff.next(connection.lived)
-                if connection.has_ended:
+                delay = backoff.next(connection.data_seconds)
+                if connection.is_closed:
                     logger.warning("%s: ended, %s; again in %.1f s", self.route, self._last_error, delay)
                 await unless(stop, asyncio.sleep(delay))
         reason = self._farewell()
@@ -199,36 +168,35 @@ class Feed:
             connection.end(reason)
 
     def _farewell(self) -> End:
-        """Return why our connections end: another collector may have live ones already."""
-        if not self._broker.has_guest(self.route.topic, self.route.exchange.partition):
+        """Return why our connections end. If another collector waits to take over, hand the gaps over to it."""
+        if not self.access.broker.has_guest(self.route.topic, self.route.exchange.partition):
             return End.STOPPED
-        if self._gap_reports is not None:
-            self._gap_reports.hand_over(self._clock().wall)
+        self.access.gap_reports(self.route.channel).hand_over(self._clock().wall)
         return End.REPLACED
 
     async def _may_connect(self) -> None:
         await self._has_pairs.wait()
-        await self._connects.take()
+        await self.access.connects.take()
 
-    async def _take_over(self, connection: Connection) -> None:
-        """End the connections before this one once it has data; return when it needs a successor itself.
+    async def _replace_older(self, connection: Connection) -> None:
+        """End the connections before this one once it has data. Return when it needs a successor itself.
 
-        1. A connection that is refused a pair for the moment ends none that still brings this pair.
-        2. A connection that no other hands over to does not know what happened before it, and asks for that over REST.
+        1. As long as this connection is refused a pair for the moment, an older one that brings this pair goes on.
+        2. If there is no older connection, this one does not know what happened before, and asks for that over REST.
         """
         await connection.ready.wait()
         while self._lacks(connection) and not connection.over.is_set():
-            await asyncio.sleep(_BEAT)
-        if not connection.has_ended:
+            await asyncio.sleep(self.access.timing.look_seconds)
+        if not connection.is_closed:
             older = self.connections[: self.connections.index(connection)]
-            if not older and self.route.channel in REFILLED:
+            if not older and self.route.channel in REFILLED_CHANNELS:
                 connection.refill()
-            for one in older:
-                one.end(End.REPLACED)
+            for predecessor in older:
+                predecessor.end(End.REPLACED)
         await connection.over.wait()
 
     def _lacks(self, connection: Connection) -> bool:
-        """Whether a connection is refused for the moment what an older one brings."""
+        """Return whether a connection is refused for the moment what an older one brings."""
         older = self.connections[: self.connections.index(connection)] if connection in self.connections else ()
         return any(connection.session.refused_now & predecessor.session.served for predecessor in older)
 
@@ -239,17 +207,17 @@ class Feed:
         except InvalidStatus as refusal:
             answer = refusal.response
             headers = httpx.Headers(list(answer.headers.raw_items()))
-            self._rest.heed(answer.status_code, headers, bytes(answer.body or b""))
+            self.access.rest.heed(answer.status_code, headers, bytes(answer.body or b""))
             self._last_error = f"HTTP {answer.status_code}"
-            self._log_wants(self._last_error)
+            self._log_pairs(self._last_error)
         except (OSError, WebSocketException) as error:  # a time-out is an OSError
             self._last_error = str(error) or type(error).__name__
-            self._log_wants(self._last_error)
+            self._log_pairs(self._last_error)
         finally:
             self.connections.remove(connection)
 
     async def _stand_in(self, stop: asyncio.Event) -> None:
-        """Poll while that is due; connecting goes on meanwhile."""
+        """Poll while that is due. Meanwhile, `_stream` goes on connecting."""
         standby = Standby(self._clock().monotonic, is_streamed=self.is_streamed)
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
@@ -259,24 +227,17 @@ class Feed:
                     group.create_task(self._poll())
                 elif not is_due and self.poller is not None:
                     self.poller.end(End.STREAMED if is_live else End.NO_PAIRS)
-                if self._wants.name and self._wants.turned(self._clock()):
-                    self._log_wants()
-                await unless(stop, asyncio.sleep(_BEAT))
+                if self._recorder.name and self._recorder.turned(self._clock()):
+                    self._log_pairs()
+                await unless(stop, asyncio.sleep(self.access.timing.look_seconds))
             if self.poller is not None:
                 self.poller.end(self._farewell())
 
     async def _poll(self) -> None:
-        self.poller = Poller(
-            *(self.route, self.pairs),
-            broker=self._broker,
-            rest=self._rest,
-            traffic=self.traffic,
-            clock=self._clock,
-            clock_lag=self._clock_lag,
-            gap_reports=self._gap_reports,
-        )
+        self.poller = Poller(self.pairs, self._new_recorder(Transport.REST), self.access)
         if self.is_streamed:
-            logger.warning("%s: no live connection for %.0f s, polled over REST until there is", self.route, OUTAGE)
+            seconds = OUTAGE_SECONDS
+            logger.warning("%s: no live connection for %.0f s, polled over REST until there is", self.route, seconds)
         else:
             logger.info("%s: polled over REST, %s", self.route, " ".join(map(str, self.pairs)))
         try:

@@ -1,7 +1,7 @@
-"""The topic of the gaps: what a channel of an exchange lacks, told as soon as its records say so.
+"""Write the gaps of a channel to the topic of the gaps, as soon as its records show them.
 
-The live twin of table `gap`, by the same ledger. The table is the exact one: a book's gap begins here with the message
-that revealed it, there with the row before.
+Table `gap` comes from the same ledger, and is the exact one: a gap of a book begins here with the message that revealed
+it, and in the table with the row before.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from coin_platform.topic_names import GAPS, raw_topic
 
 logger = logging.getLogger(__name__)
 
-TAIL = 2_000  # records looked at for what an earlier collector left
+TAIL_RECORDS = 2_000  # read at a start, to know the gaps that an earlier collector left open
 
 
 class GapReports:
@@ -31,53 +31,54 @@ class GapReports:
     def __init__(self, exchange: Exchange, channel: Channel, broker: Broker) -> None:
         self._exchange, self._channel, self._broker = exchange, channel, broker
         self._ledger = self._new(LedgerState())
-        self._told_by: Header | None = None  # the last record
+        self._last_header: Header | None = None
         self._is_over = False
 
     def resume(self, topic: str) -> None:
-        """Go on from the newest records of a raw topic, so that our first one ends what is missing since."""
+        """Read the newest records of a raw topic, so that our first record ends the gaps that are open."""
         partition = self._exchange.partition
-        before = GapLedger(self._exchange, self._channel)  # without looking into frames: a book served is one heard of
+        # This ledger does not decode frames: a pair counts as served once its connection has a frame.
+        before = GapLedger(self._exchange, self._channel)
         try:
             end = self._broker.end_offset(topic, partition)
-            begin = max(self._broker.begin_offset(topic, partition), end - TAIL)
+            begin = max(self._broker.begin_offset(topic, partition), end - TAIL_RECORDS)
             for record in self._broker.read(topic, partition, begin, end):
-                with contextlib.suppress(DecodeError):  # a dead letter elsewhere
+                with contextlib.suppress(DecodeError):  # the tables make a dead letter of it
                     before.record(unpack(record.header), record.value)
         except (BrokerUnreachable, RetentionLoss) as error:
             logger.warning("%s %s: what was missing before is not known, %s", self._exchange.name, topic, error)
         self._ledger = self._new(before.state)
 
     def record(self, header: Header, value: bytes) -> None:
-        """Take a record that was appended to the raw topic."""
-        self._told_by = header
-        self._tell(self._ledger.record(header, value))
+        """Take a record that was appended to the raw topic, and report what it shows."""
+        self._last_header = header
+        self._report(self._ledger.record(header, value))
 
     def served(self, pairs: Iterable[Pair], connection: str, time: Microseconds) -> None:
-        """The books of these pairs can be trusted, now or again."""
+        """Report that the books of these pairs can be trusted, for the first time or again."""
         for pair in pairs:
-            self._tell(self._ledger.row(pair, connection, time))
+            self._report(self._ledger.row(pair, connection, time))
 
     def lost(self, pair: Pair, connection: str, cause: Cause, reason: str, time: Microseconds) -> None:
-        """A book cannot be trusted from now on."""
+        """Report that a book cannot be trusted from now on."""
         if cause is Cause.NO_BOOK:
-            self._tell(self._ledger.waits(pair, connection, time))
+            self._report(self._ledger.waits(pair, connection, time))
             return
         self._ledger.state.last_rows.pop(str(pair), None)  # that was its first row, long ago
-        self._tell(self._ledger.lost(pair, cause, reason, time))
+        self._report(self._ledger.lost(pair, cause, reason, time))
 
     def hand_over(self, time: Microseconds) -> None:
-        """Another collector takes over: what is missing from now on, it tells."""
-        self._tell(self._ledger.handed_over(time))
+        """End all reports: another collector takes over, and reports the gaps from now on."""
+        self._report(self._ledger.handed_over(time))
         self._is_over = True
 
     def _new(self, state: LedgerState) -> GapLedger:
         has_books = self._channel is Channel.ORDERBOOK and self._exchange.has_deltas
         return GapLedger(self._exchange, self._channel, state, books=has_books)
 
-    def _tell(self, gaps: Iterable[Gap]) -> None:
+    def _report(self, gaps: Iterable[Gap]) -> None:
         for gap in () if self._is_over else gaps:
-            header = self._told_by.pack() if self._told_by else ""
+            header = self._last_header.pack() if self._last_header else ""
             self._broker.append(GAPS, self._exchange.gap_partition, header, pack_gap(gap))
 
 

@@ -1,4 +1,4 @@
-"""How requests and sockets leave this machine for the exchanges."""
+"""Lead requests and sockets to the exchanges: through a proxy, and with more trusted certificates, if so set."""
 
 import ssl
 from pathlib import Path
@@ -18,7 +18,7 @@ class Outbound(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> "Outbound":
-        """Return how the settings say it. Simulated exchanges are on this machine: no proxy leads there."""
+        """Return what the settings say. Simulated exchanges are on this machine: no proxy leads there."""
         proxy = None if settings.exchanges_mode is Mode.SIMULATED else settings.proxy
         ca = settings.path(settings.ca) if settings.ca else None
         return cls(proxy.get_secret_value() if proxy else None, ca)
@@ -28,11 +28,11 @@ class Outbound(NamedTuple):
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """Whose certificates are trusted. Raises `SettingsError` for a wrong file."""
+        """The certificates that are trusted. Raises `SettingsError` if the file is wrong."""
         return tls.trusting(self.ca, f"{PREFIX}CA")
 
     def socket_options(self, url: str) -> dict[str, Any]:
-        """Return what `websockets.connect` wants to know for an address."""
+        """Return the keyword arguments of `websockets.connect` for an address."""
         options: dict[str, Any] = {"proxy": self.proxy}
         if url.startswith("wss:"):
             options["ssl"] = self.tls
@@ -41,7 +41,7 @@ class Outbound(NamedTuple):
         return options
 
     def http_options(self) -> dict[str, Any]:
-        """Return what `httpx.AsyncClient` wants to know."""
+        """Return the keyword arguments of `httpx.AsyncClient`."""
         secured = self.tls if self._has_secured_proxy else None
         return {"verify": self.tls, "proxy": httpx.Proxy(self.proxy, ssl_context=secured) if self.proxy else None}
 

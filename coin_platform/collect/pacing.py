@@ -1,4 +1,4 @@
-"""When to try again, and how often one may ask: delays, token buckets, and waits that a stop cuts short."""
+"""Pace attempts and requests: growing delays, token buckets, and the Retry-After header."""
 
 import asyncio
 import random
@@ -6,33 +6,35 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 
 from coin_platform.exchanges.bans import plausible_ban
 
-LONGEST = 60.0  # seconds between two attempts
-SETTLED = 60.0  # seconds of data after which failures are forgotten
-T = TypeVar("T")
+LONGEST_DELAY_SECONDS = 60.0  # between two attempts
+SETTLED_SECONDS = 60.0  # of data, after which failures are forgotten
+MOST_DOUBLINGS = 10  # 2**10 s is far above the longest delay, and no float overflows
 
 
 class Backoff:
-    """Delays between attempts: exponential, half fixed (a hard bound), half random (no herd)."""
+    """Delays between attempts. They double with each failure, up to a bound.
+
+    Half of a delay is fixed, so that there is a lower bound. Half is random, so that clients do not come in a herd.
+    """
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
         self._failures = 0
 
-    def next(self, lived: float) -> float:
-        """Return the seconds to wait after a connection that gave data for `lived` seconds."""
-        if lived >= SETTLED:
+    def next(self, data_seconds: float) -> float:
+        """Return the seconds to wait after a connection that brought data for so long."""
+        if data_seconds >= SETTLED_SECONDS:
             self._failures = 0
-        longest = min(LONGEST, 2.0 ** min(self._failures, 10))
+        longest = min(LONGEST_DELAY_SECONDS, 2.0 ** min(self._failures, MOST_DOUBLINGS))
         self._failures += 1
         return longest / 2 + self._chance() * longest / 2
 
 
 class TokenBucket:
-    """At most `burst` at once and `rate` a second in the long run; shared by all who ask the same host."""
+    """A budget of requests to one host: at most `burst` at once, and `rate` a second in the long run."""
 
     def __init__(self, rate: float, burst: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock
@@ -40,20 +42,22 @@ class TokenBucket:
         self._forbidden_until = self._at
 
     def reserve(self) -> float:
-        """Take a token; return the seconds to wait until it is valid."""
+        """Take a token. Return the seconds to wait until it is valid."""
         self._refill()
         self._tokens -= 1
         return max(0.0, -self._tokens / self._rate)
 
     def forbid(self, seconds: float) -> None:
-        """Give no token out for this long: the other side said so. A shorter ban does not end a longer one."""
+        """Give out no token for so long, because the exchange said so. A shorter ban does not end a longer one."""
         if seconds > 0:
             self._refill()
-            self._tokens = min(self._tokens, 1 - seconds * self._rate)  # the first one then, the others paced after it
+            self._tokens = min(
+                self._tokens, 1 - seconds * self._rate
+            )  # the first token is valid then, the others are paced after it
             self._forbidden_until = max(self._forbidden_until, self._at + seconds)
 
     async def take(self) -> None:
-        """Wait for a token; who already waits when a ban begins waits for its end too."""
+        """Wait for a token. A ban that begins meanwhile is waited for, too."""
         await asyncio.sleep(self.reserve())
         while self._clock() < self._forbidden_until:
             await asyncio.sleep(self.reserve())
@@ -67,8 +71,8 @@ class TokenBucket:
 def retry_after(text: str | None, date: str | None = None) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), given in seconds or as a date.
 
-    `date` is the Date header of the same answer: a date counts from there, since our clock may be wrong. Return None
-    where Retry-After is missing, cannot be read, or names a time that no exchange means.
+    `date` is the Date header of the same answer. A date is measured from there, since our clock may be wrong. Return
+    None if Retry-After is missing, cannot be read, or names a time that no exchange means.
     """
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""What a connection carries, where it comes from and where it goes to."""
+"""The route of a connection: what it carries, where that comes from, and where it goes to."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from coin_platform.model import Channel, Microseconds
 
 
 class Route(NamedTuple):
-    """What a connection carries, and where it comes from and goes to."""
+    """What a connection carries, where that comes from, and where it goes to."""
 
     exchange: Exchange
     channel: Channel
@@ -19,21 +19,24 @@ class Route(NamedTuple):
     epoch: int
     window: Microseconds
     host: str | None = None  # of the simulated exchanges
-    lifetime: tuple[float, float] = (83_700.0, 85_500.0)  # seconds, 23 h 30 ± 15 min: exchanges end us at 24 h
-    ping_every: float | None = None  # seconds; None: as the exchange wants it
+    lifetime: tuple[float, float] = (
+        83_700.0,
+        85_500.0,
+    )  # seconds, 23 h 30 ± 15 min: exchanges end us after 24 h
+    ping_every: float | None = None  # seconds; None: as the exchange asks for
     outbound: Outbound = Outbound()
 
     def __str__(self) -> str:
         return f"{self.exchange.name} {self.channel} {self.shard}"
 
     def here(self, url: str) -> str:
-        """Return the address to use for one of the exchange's: its simulated twin where there is one."""
+        """Return the address to use for `url`: that of the simulator, if the exchanges are simulated."""
         return simulated_url(url, self.exchange.name, self.host) if self.host else url
 
 
 @dataclass
 class Traffic:
-    """What has come over a route, counted over all its connections."""
+    """The frames that have come over a route, counted over all its connections."""
 
     frames: int = 0
     bytes: int = 0

@@ -12,20 +12,20 @@ class FeedStatus(NamedTuple):
     exchange: str
     channel: Channel
     shard: int
-    connection: str  # name of the newest, or of what is polled instead
+    connection: str  # name of the newest connection, or of the poller
     transport: str  # ws, or rest while it is polled
     state: str  # idle, waiting, connecting, subscribing, refused, live, stale, closing
     pairs: tuple[Pair, ...]
     unconfirmed: frozenset[Pair]
     invalid: frozenset[Pair]
     refused: dict[Pair, Failed]  # why, and whether for good or for the moment
-    stale: frozenset[Pair]  # no news for `STALE`
+    stale: frozenset[Pair]  # without news for `STALE_SECONDS`
     clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
-    clock_suspect: bool  # too far for both clocks to be right
+    clock_suspect: bool  # so far that one clock must be wrong
     frames: int
     bytes: int
     undecodable: int  # of the newest connection
-    unasked: int  # events of pairs that are not wanted, of the newest connection
+    unasked: int  # events of pairs that it does not carry, of the newest connection
     lost: int
     reconnects: int
     last_frame_time: Microseconds | None

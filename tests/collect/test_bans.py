@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 import httpx
 
-from coin_platform.broker import MemoryBroker
 from coin_platform.collect.poller import Poller
+from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route, Traffic
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused
-from tests.exchanges.test_refusals import LIMITS
+from coin_platform.records import Transport
+from tests.kit.access import quick_access
 from tests.kit.bench import BTC, ETH, bench
-from tests.kit.kraken import MovedClock, Quick
+from tests.kit.clock import MovedClock
+from tests.kit.kraken import Quick
 from tests.kit.recordings import say
+from tests.kit.refusals import LIMITS
 from tests.kit.waiting import eventually
 
 BAN_SECONDS = 1.0
@@ -40,16 +43,16 @@ def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_p
             await eventually(lambda: it.fake.asked)  # for the past of the first connection
             banned = loop.time()
             await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
-            await eventually(lambda: it.feed._rest.banned_seconds)
+            await eventually(lambda: it.feed.access.rest.banned_seconds)
             it.feed.follow([BTC, ETH])
             asked, heard = len(it.fake.asked), len(it.fake.methods("subscribe"))
             pings = sum(message["method"] == "ping" for message in it.fake.heard)
             await eventually(lambda: sum(message["method"] == "ping" for message in it.fake.heard) >= pings + 2)
-            assert (len(it.fake.methods("subscribe")), it.feed._rest.banned_seconds > 0) == (heard, True)
+            assert (len(it.fake.methods("subscribe")), it.feed.access.rest.banned_seconds > 0) == (heard, True)
             await eventually(lambda: len(it.fake.methods("subscribe")) > heard)
             subscribed, asked = loop.time(), len(it.fake.asked) - asked
             await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
-            await eventually(lambda: it.feed._rest.banned_seconds)
+            await eventually(lambda: it.feed.access.rest.banned_seconds)
             await it.fake.sockets[0].close(1013)
             await eventually(lambda: len(it.fake.opened) == 2)
             return subscribed - banned, loop.time() - subscribed, asked
@@ -91,11 +94,12 @@ async def refused(name: str) -> None:
     rest, clock = Watched(hasty, httpx.MockTransport(answer)), MovedClock()
     rest.bans = []
     route = Route(hasty, Channel.CANDLE, 0, "candles", 7, 60 * SECOND)
-    poller = Poller(*(route, pairs), broker=MemoryBroker(), rest=rest, traffic=Traffic(), clock=clock)
+    access = quick_access(hasty, rest, clock=clock)
+    poller = Poller(pairs, Recorder(route, access, Traffic(), Transport.REST), access)
     running = asyncio.create_task(poller.run())
     await eventually(lambda: rest.bans)
     clock.monotonic += 30  # the other pair is due
-    await asyncio.sleep(0.4)
+    await clock.looks()
     assert poller.state != "live", name
     poller.end("stopped")
     await running

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from coin_platform.collect.clock_lag import LEAST, LENGTH, TOLERANCE, ClockLag, Greetings
+from coin_platform.collect.clock_lag import LAG_MESSAGES, LEAST_LAG_MESSAGES, TOLERANCE, ClockLag, Greetings
 from coin_platform.collect.session import Session
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import (
@@ -115,7 +115,7 @@ def test_R11_a_wrong_clock_is_noticed_by_the_first_news_of_quiet_pairs(channel: 
     line = Line(channel, error)
     for pair in PAIRS:
         line.say(line.event(pair, 7_200))
-    for pair in PAIRS[:LEAST]:
+    for pair in PAIRS[:LEAST_LAG_MESSAGES]:
         line.happen(pair, 0.02, after=5)
     assert line.clock_lag.is_suspect and line.clock_lag.lag is not None
     assert abs(line.clock_lag.lag - error) < SECOND
@@ -129,7 +129,7 @@ def test_R11_a_history_that_comes_in_one_frame_or_many_is_a_greeting() -> None:
             for events in [news] if is_one else [[event] for event in news]:
                 line.say(*events, after=0.001)
         assert line.clock_lag.lag is None
-        for _ in range(LENGTH):
+        for _ in range(LAG_MESSAGES):
             line.happen(PAIRS[0], 0.02, after=1)
         assert line.clock_lag.lag == SECOND // 50
 
@@ -153,7 +153,7 @@ def test_R11_a_ticker_that_repeats_the_time_of_the_last_trade_is_no_news() -> No
 def test_R11_a_snapshot_is_no_news_at_any_time_where_books_come_as_changes() -> None:
     for has_deltas, is_known in ((True, False), (False, True)):
         line = Line(Channel.ORDERBOOK, has_deltas=has_deltas)
-        for _ in range(LENGTH):
+        for _ in range(LAG_MESSAGES):
             update = line.event(PAIRS[0], 60)
             assert isinstance(update, BookUpdate)
             line.say(msgspec.structs.replace(update, is_snapshot=True), after=1)
@@ -173,7 +173,7 @@ def test_R11_a_pair_that_is_subscribed_again_greets_again() -> None:
 def test_R11_rest_is_no_news_whatever_its_time() -> None:
     line = Line(Channel.TICKER)
     for age in (7_200, 0, -7_200):
-        for _ in range(LENGTH):
+        for _ in range(LAG_MESSAGES):
             line.say(line.event(PAIRS[0], age), kind=Kind.REST)
     assert line.clock_lag.lag is None
 
@@ -195,7 +195,7 @@ def test_R11_no_recorded_greeting_two_hours_old_counts(exchange: str, stem: str)
     if not times or first.kind is not Kind.SOCKET:
         return
     late = msgspec.structs.replace(first, received_time=max(times) + 2 * HOUR)
-    for _ in range(LEAST):  # as many connections
+    for _ in range(LEAST_LAG_MESSAGES):  # as many connections
         session = Session(kind, first.channel, pairs, clock_lag)
         session.opened(Instant(late.received_time, 0.0))
         session.received(late, Instant(late.received_time, 1.0))
@@ -204,8 +204,8 @@ def test_R11_no_recorded_greeting_two_hours_old_counts(exchange: str, stem: str)
 
 def test_a_greeting_that_is_followed_by_news_at_once_costs_one_message_at_most() -> None:
     greetings, pair = Greetings(), PAIRS[0]
-    said = [(-HOUR, 0.0), (100_000, 0.1), (200_000, 0.2), (300_000, 0.3)]
-    news = [greetings.is_news(pair, time, number, moment) for number, (time, moment) in enumerate(said)]
+    greeting_times = [(-HOUR, 0.0), (100_000, 0.1), (200_000, 0.2), (300_000, 0.3)]
+    news = [greetings.is_news(pair, time, number, moment) for number, (time, moment) in enumerate(greeting_times)]
     assert news == [False, False, True, True]
     assert greetings.is_news(pair, 350_000, 3, 0.3), "two news in one frame are two"
 

@@ -20,9 +20,19 @@ from coin_platform.records import unpack_facts
 from coin_platform.selection import exchanges_of, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.topic_names import raw_topic
+from tests.kit.clock import MovedClock
 from tests.kit.collecting import running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import BOOKS, HEARTBEAT, FakeKraken, MovedClock, Quick, fake_kraken, frames, records, values
+from tests.kit.kraken import (
+    BOOKS,
+    HEARTBEAT,
+    FakeKraken,
+    Quick,
+    fake_kraken,
+    frames,
+    records,
+    values,
+)
 from tests.kit.waiting import eventually
 
 BTC, ETH, SOL, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "SOL", "XRP"))
@@ -186,8 +196,8 @@ def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -
     fake, broker, statuses = asyncio.run(scenario())
     assert fake.opened == []
     assert fake.asked == [f"/kraken/0/public/OHLC?pair={base}/USD&interval=1" for base in ("BTC", "XRP", "SOL")]
-    told = [(status.state, status.transport, status.pairs, status.frames) for status in statuses]
-    assert told == [
+    summaries = [(status.state, status.transport, status.pairs, status.frames) for status in statuses]
+    assert summaries == [
         ("waiting", "rest", (BTC, ETH, SOL), 0),
         ("live", "rest", (XRP,), 2),
         ("waiting", "rest", (SOL,), 3),

@@ -10,15 +10,16 @@ from websockets.http11 import Request, Response
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
-from coin_platform.collect.pacing import TokenBucket
-from coin_platform.collect.poll_plan import OUTAGE
+from coin_platform.collect.poll_plan import OUTAGE_SECONDS
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import SECOND, Channel, Kind, Pair
 from coin_platform.records import unpack_facts
 from coin_platform.tables.dataframes import batch
-from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, MovedClock, Quick, fake_kraken, frames, records
+from tests.kit.access import quick_access
+from tests.kit.clock import MovedClock
+from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, Quick, fake_kraken, frames, records
 from tests.kit.waiting import eventually
 
 BTC, ETH = Pair("BTC", "USD"), Pair("ETH", "USD")
@@ -32,9 +33,7 @@ class Bench:
         self.fake, self.broker, self.clock, self.stop = fake, MemoryBroker(), MovedClock(), asyncio.Event()
         self.rest = Rest(exchange)
         route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, 60 * SECOND, fake.host)
-        self.feed = Feed(
-            *(route, [BTC]), broker=self.broker, rest=self.rest, connects=TokenBucket(1000.0), clock=self.clock
-        )
+        self.feed = Feed(route, [BTC], quick_access(exchange, self.rest, self.broker, clock=self.clock))
 
     async def __aenter__(self) -> "Bench":
         self._running = asyncio.create_task(self.feed.run(self.stop))
@@ -59,8 +58,8 @@ def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
             await eventually(lambda: it.state == ("live", "ws"))
             await fake.fall()
             await eventually(lambda: len(fake.opened) > 1)
-            it.clock.monotonic += OUTAGE - 5
-            await asyncio.sleep(0.6)  # two looks
+            it.clock.monotonic += OUTAGE_SECONDS - 5
+            await it.clock.looks()
             assert (it.feed.poller, fake.asked) == (None, [])
             it.clock.monotonic += 5
             await eventually(lambda: it.state == ("live", "rest"))
@@ -73,7 +72,7 @@ def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
             asked = list(fake.asked)
             it.clock.monotonic += 15  # both pairs would be due again
             await fake.push("BTC/USD", UPDATES)
-            await asyncio.sleep(0.6)
+            await it.clock.looks()
             assert fake.asked == asked
         return asked, it
 
@@ -95,12 +94,12 @@ def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
         assert numbers == list(range(1, len(numbers) + 1))
     assert "kraken orderbook 0: no live connection for 10 s, polled over REST until there is" in caplog.text
     assert "kraken orderbook 0: polled no longer, a connection is live" in caplog.text
-    found = batch(
+    result = batch(
         Source(Quick(), Channel.ORDERBOOK, BOOKS, 1), it.broker.read(BOOKS, 1, 0, it.broker.end_offset(BOOKS, 1))
     )
-    assert found.rows.filter(transport="rest").height == 2
-    assert found.rows.filter(transport="ws", pair="BTC-USD").height == 2 + len(UPDATES)
-    assert (found.counts["faults"], found.counts["missing"], found.dead.height) == (0, 0, 0)
+    assert result.rows.filter(transport="rest").height == 2
+    assert result.rows.filter(transport="ws", pair="BTC-USD").height == 2 + len(UPDATES)
+    assert (result.counts["faults"], result.counts["missing"], result.dead.height) == (0, 0, 0)
 
 
 def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -> None:
@@ -108,7 +107,7 @@ def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -
         async with fake_kraken() as fake, Bench(fake) as it:
             fake.is_down = True
             await eventually(lambda: fake.opened)
-            it.clock.monotonic += OUTAGE
+            it.clock.monotonic += OUTAGE_SECONDS
             await eventually(lambda: it.state == ("live", "rest"))
             state = it.feed.status
             await eventually(lambda: len(fake.opened) == 3)
@@ -127,7 +126,7 @@ def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
             fake.refusal = (429, {"Retry-After": "2"})
             await eventually(lambda: "429" in it.feed.status.last_error)
             banned = loop.time()
-            it.clock.monotonic += OUTAGE
+            it.clock.monotonic += OUTAGE_SECONDS
             fake.is_down = True
             await eventually(lambda: it.state == ("connecting", "rest"))
             await eventually(lambda: fake.asked)
@@ -161,17 +160,17 @@ def test_without_pairs_nothing_is_polled() -> None:
         async with fake_kraken() as fake, Bench(fake) as it:
             fake.is_down = True
             await eventually(lambda: fake.opened)
-            it.clock.monotonic += OUTAGE
+            it.clock.monotonic += OUTAGE_SECONDS
             await eventually(lambda: it.state == ("live", "rest"))
             it.feed.follow([])
             await eventually(lambda: it.feed.poller is None)
-            it.clock.monotonic += OUTAGE
-            await asyncio.sleep(0.6)
+            it.clock.monotonic += OUTAGE_SECONDS
+            await it.clock.looks()
             assert it.feed.poller is None
             it.feed.follow([ETH])
-            await asyncio.sleep(0.6)
+            await it.clock.looks()
             assert it.feed.poller is None  # the new pair's socket has its ten seconds
-            it.clock.monotonic += OUTAGE
+            it.clock.monotonic += OUTAGE_SECONDS
             await eventually(lambda: it.state == ("live", "rest"))
             facts = [unpack_facts(value) for header, value in records(it.broker) if header.kind is Kind.OPENED]
         return [(" ".join(fact.pairs), fact.transport) for fact in facts]
@@ -188,8 +187,8 @@ def test_where_REST_has_no_address_nothing_stands_in() -> None:
         async with fake_kraken() as fake, Bench(fake, Deaf()) as it:
             fake.is_down = True
             await eventually(lambda: fake.opened)
-            it.clock.monotonic += 2 * OUTAGE
-            await asyncio.sleep(0.6)
+            it.clock.monotonic += 2 * OUTAGE_SECONDS
+            await it.clock.looks()
             assert it.feed.status.transport == "ws"
         return it.broker
 
@@ -204,9 +203,9 @@ def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
         async with fake_kraken() as fake, Bench(fake, Silent()) as it:
             fake.is_mute = True
             await eventually(lambda: fake.sockets)
-            it.clock.monotonic += OUTAGE + 1  # so long that its successor would not wait for it any more
+            it.clock.monotonic += OUTAGE_SECONDS + 1  # so long that its successor would not wait for it any more
             await eventually(lambda: it.state == ("live", "rest"))
-            await asyncio.sleep(0.6)
+            await it.clock.looks()
             return it.state
 
     assert asyncio.run(scenario()) == ("live", "rest")

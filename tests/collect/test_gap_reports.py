@@ -14,6 +14,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair, Region
 from coin_platform.records import Facts, Header, Transport, unpack, unpack_facts
 from coin_platform.topic_names import GAPS, raw_topic
+from tests.kit.access import QUICK
+from tests.kit.clock import MovedClock
 from tests.kit.collecting import running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken
@@ -24,7 +26,7 @@ KRAKEN = EXCHANGES["kraken"]
 NEXT_YEAR = 1_800_000_000 * SECOND  # a whole minute
 
 
-def told(broker: MemoryBroker) -> list[dict[str, Any]]:
+def reported(broker: MemoryBroker) -> list[dict[str, Any]]:
     """Return what the topic says."""
     partition = KRAKEN.gap_partition
     end = broker.end_offset(GAPS, partition)
@@ -33,7 +35,7 @@ def told(broker: MemoryBroker) -> list[dict[str, Any]]:
 
 def ended(broker: MemoryBroker) -> dict[tuple[str, str], tuple[str | None, bool]]:
     """Return of each gap, as it was last told, by channel and cause: its pair, and whether it has an end."""
-    return {(gap["channel"], gap["cause"]): (gap["pair"], gap["to"] is not None) for gap in told(broker)}
+    return {(gap["channel"], gap["cause"]): (gap["pair"], gap["to"] is not None) for gap in reported(broker)}
 
 
 def collector(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
@@ -50,7 +52,7 @@ def test_F5_what_a_collector_lacks_when_another_takes_over_ends_for_it() -> None
     reports.record(Header(Kind.OPENED, 1, "b", 0, at[4]), Facts(pairs=["BTC-USD"]).pack())
     reports.hand_over(at[5])
     reports.record(Header(Kind.CLOSED, 1, "b", 0, at[6]), Facts(reason="replaced").pack())
-    assert [(gap["from"][17:19], gap["to"] and gap["to"][17:19]) for gap in told(broker)] == [
+    assert [(gap["from"][17:19], gap["to"] and gap["to"][17:19]) for gap in reported(broker)] == [
         ("03", None),
         ("03", "05"),
     ]
@@ -63,9 +65,9 @@ def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_
             first = collector(fake, broker, 1)
             async with running(first):
                 await eventually(lambda: states(first) == {"live"} and len(fake.sent) == 2)
-                assert told(broker) == []
+                assert reported(broker) == []
                 await fake.fall()
-                await eventually(lambda: len(told(broker)) == 2)
+                await eventually(lambda: len(reported(broker)) == 2)
                 assert ended(broker) == {
                     ("ticker", "disconnect"): ("BTC-USD", False),
                     ("orderbook", "disconnect"): ("BTC-USD", False),
@@ -81,7 +83,7 @@ def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_
         return broker
 
     broker = asyncio.run(scenario())
-    begun, over = (gap for gap in told(broker) if (gap["channel"], gap["cause"]) == ("ticker", "disconnect"))
+    begun, over = (gap for gap in reported(broker) if (gap["channel"], gap["cause"]) == ("ticker", "disconnect"))
     assert begun == {**over, "to": None}
     assert list(over) == ["exchange", "channel", "pair", "from", "to", "cause", "reason", "filled_by"]
     assert (over["exchange"], over["from"] < over["to"], over["from"].endswith("+00:00")) == ("kraken", True, True)
@@ -99,24 +101,24 @@ def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_want
                     ("ticker", "unreachable"): ("BTC-USD", False),
                     ("orderbook", "unreachable"): ("BTC-USD", False),
                 }
-                assert {gap["reason"] for gap in told(broker)} == {"HTTP 502"}
+                assert {gap["reason"] for gap in reported(broker)} == {"HTTP 502"}
                 it.follow("kraken", [BTC, Pair("ETH", "USD")])
-                await eventually(lambda: len(told(broker)) == 4)
+                await eventually(lambda: len(reported(broker)) == 4)
                 fake.is_down = False
-                await eventually(lambda: len([gap for gap in told(broker) if gap["to"]]) == 4, 20)
+                await eventually(lambda: len([gap for gap in reported(broker) if gap["to"]]) == 4, 20)
         return broker
 
     broker = asyncio.run(scenario())
     topic = raw_topic("ne", Channel.TICKER)
     stored = broker.read(topic, 1, 0, broker.end_offset(topic, 1))
     own = [(unpack(record.header), unpack_facts(record.value)) for record in stored if record.header[0] not in "wr"]
-    wanted = [(header, facts) for header, facts in own if facts.transport == Transport.NONE]
-    assert (wanted[0][0].kind, wanted[0][1].pairs) == (Kind.OPENED, ["BTC-USD"])
-    assert wanted[0] == own[0], "before the first connection"
-    assert {facts.reason for _, facts in wanted} == {"", "HTTP 502", "stopped"}
-    assert wanted[-1] == own[-1]
-    assert wanted[-1][0].kind is Kind.CLOSED
-    assert {header.number for header, _ in wanted} == {0}
+    wishes = [(header, facts) for header, facts in own if facts.transport == Transport.NONE]
+    assert (wishes[0][0].kind, wishes[0][1].pairs) == (Kind.OPENED, ["BTC-USD"])
+    assert wishes[0] == own[0], "before the first connection"
+    assert {facts.reason for _, facts in wishes} == {"", "HTTP 502", "stopped"}
+    assert wishes[-1] == own[-1]
+    assert wishes[-1][0].kind is Kind.CLOSED
+    assert {header.number for header, _ in wishes} == {0}
 
 
 def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
@@ -127,7 +129,7 @@ def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
             it = collector(fake, broker, 1)
             async with running(it):
                 await eventually(lambda: len(ended(broker)) == 2)
-                return told(broker)
+                return reported(broker)
 
     gaps = asyncio.run(scenario())
     assert {gap["cause"] for gap in gaps} == {"refused"}
@@ -139,18 +141,19 @@ def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_connecti
         broker, eth = MemoryBroker(), Pair("ETH", "USD")
         async with fake_kraken() as fake:
             settings = simulated(fake, pairs=(BTC, eth))
-            it = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()])
+            clock = MovedClock()
+            it = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()], clock=clock, timing=QUICK)
             async with running(it):
                 await eventually(lambda: states(it) == {"live"})
                 fake.unanswered.add("ETH/USD")
                 await fake.fall()
-                await eventually(lambda: len(told(broker)) == 4)
+                await eventually(lambda: len(reported(broker)) == 4)
                 fake.is_down = False
-                await eventually(lambda: len([gap for gap in told(broker) if gap["to"]]) == 2)
+                await eventually(lambda: len([gap for gap in reported(broker) if gap["to"]]) == 2)
                 for which in range(len(fake.sockets)):
                     await fake.say(HEARTBEAT, which)
-                await asyncio.sleep(0.2)
-                return {(gap["channel"], gap["pair"]): gap["to"] is not None for gap in told(broker)}
+                await clock.looks()
+                return {(gap["channel"], gap["pair"]): gap["to"] is not None for gap in reported(broker)}
 
     assert asyncio.run(scenario()) == {
         ("ticker", "BTC-USD"): True,
@@ -172,8 +175,8 @@ def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> No
                 await eventually(lambda: ended(broker))
                 [(_, is_over)] = ended(broker).values()
                 assert not is_over
-                found = list(told(broker))
-        return found
+                gaps = list(reported(broker))
+        return gaps
 
     [gap] = asyncio.run(scenario())
     assert (gap["channel"], gap["pair"], gap["cause"]) == ("orderbook", "BTC-USD", "checksum")
@@ -214,4 +217,4 @@ def test_records_that_are_none_of_ours_are_passed_over() -> None:
     reports = GapReports(KRAKEN, Channel.TICKER, broker)
     reports.resume(topic)
     reports.record(Header(Kind.OPENED, 2, "b", 0, 5 * SECOND), value)
-    assert [(gap["cause"], gap["to"]) for gap in told(broker)] == [("killed", None)]
+    assert [(gap["cause"], gap["to"]) for gap in reported(broker)] == [("killed", None)]

@@ -17,7 +17,6 @@ from websockets.asyncio.server import ServerConnection, serve
 from coin_platform.broker import LocalBroker, MemoryBroker
 from coin_platform.collect.actions import Failed
 from coin_platform.collect.feed import Feed
-from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.collect.session import ANSWER_SECONDS
@@ -25,8 +24,10 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair, Refusal
 from coin_platform.records import Header, unpack, unpack_facts
 from infra.certificates import Authority
+from tests.kit.access import quick_access
 from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
-from tests.kit.kraken import HEARTBEAT, TICKER, MovedClock, Quick, frames, values
+from tests.kit.clock import MovedClock
+from tests.kit.kraken import HEARTBEAT, TICKER, Quick, frames, values
 from tests.kit.waiting import eventually
 
 FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]
@@ -160,8 +161,8 @@ def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
             await it.live()
             server = it.fake.sockets[0]
             before = it.feed.status.frames
-            for one in nonsense:
-                await server.send(one)
+            for message in nonsense:
+                await server.send(message)
             await (await server.ping(b"p" * 125))  # answered
             await server.send(["[1", ",2]"])  # in pieces
             server.transport.write(b"\x81\x02\xff\xfe")  # a text that is none
@@ -170,7 +171,7 @@ def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
 
     it, undecodable, opened, state = asyncio.run(scenario())
     stored = [value for _, value in frames(it.records())]
-    sent = [one.encode() if isinstance(one, str) else one for one in nonsense]
+    sent = [message.encode() if isinstance(message, str) else message for message in nonsense]
     assert stored[-len(sent) - 2 :] == [*sent, b"[1,2]", b"\xff\xfe"]
     assert (undecodable, opened, state) == (len(sent) + 2, 1, "live")
 
@@ -261,7 +262,7 @@ async def trouble(url: str, attempts: int = 2) -> tuple[str, int]:
     stop, exchange = asyncio.Event(), Direct(url)
     rest = Rest(exchange)
     route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
-    feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+    feed = Feed(route, [BTC], quick_access(route.exchange, rest))
     running = asyncio.create_task(feed.run(stop))
     await eventually(lambda: feed.status.reconnects == attempts - 1 and feed.status.last_error)
     status = feed.status
@@ -301,7 +302,7 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
             exchange = Direct(f"ws://both.invalid:{port}/v2")
             rest = Rest(exchange)
             route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
-            feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+            feed = Feed(route, [BTC], quick_access(route.exchange, rest))
             running = asyncio.create_task(feed.run(stop))
             await eventually(lambda: feed.status.state == "subscribing")
             state = feed.status.state
@@ -369,7 +370,7 @@ def test_A24_a_right_certificate_is_believed(certificates: Path, monkeypatch: py
             exchange = Direct(url)
             rest = Rest(exchange)
             route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
-            feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+            feed = Feed(route, [BTC], quick_access(route.exchange, rest))
             running = asyncio.create_task(feed.run(stop))
             await eventually(lambda: feed.status.state == "subscribing")
             state = feed.status.state

@@ -18,7 +18,6 @@ from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.outbound import Outbound
-from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.errors import SettingsError
@@ -26,6 +25,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region
 from coin_platform.settings import Mode, Settings
 from infra.certificates import Authority
+from tests.kit.access import quick_access
 from tests.kit.bench import BTC, MINUTE
 from tests.kit.connect_proxy import ConnectProxy
 from tests.kit.kraken import Quick
@@ -72,7 +72,7 @@ async def socket_state(url: str, outbound: Outbound) -> str:
     stop, kraken = asyncio.Event(), Direct(url)
     rest = Rest(kraken, outbound=outbound)
     route = Route(kraken, Channel.ORDERBOOK, 0, "t", 7, MINUTE, outbound=outbound)
-    feed = Feed(route, [BTC], broker=MemoryBroker(), rest=rest, connects=TokenBucket(1000.0))
+    feed = Feed(route, [BTC], quick_access(route.exchange, rest))
     running = asyncio.create_task(feed.run(stop))
     await eventually(lambda: feed.status.state == "subscribing" or feed.status.last_error)
     state = feed.status.last_error or feed.status.state
@@ -187,7 +187,7 @@ def test_D23_the_settings_reach_every_connection_but_those_to_simulated_exchange
 ) -> None:
     live = Settings(home=tmp_path, proxy=SecretStr("http://proxy.test:3128"), ca=authority.ca)
     collector = Collector(Region.NE, live, MemoryBroker(), exchanges=[EXCHANGES["kraken"]])
-    wanted = Outbound("http://proxy.test:3128", authority.ca)
-    assert {feed.route.outbound for feed in collector.feeds} == {wanted}
+    expected = Outbound("http://proxy.test:3128", authority.ca)
+    assert {feed.route.outbound for feed in collector.feeds} == {expected}
     simulated = live.model_copy(update={"exchanges_mode": Mode.SIMULATED})
     assert Outbound.of(simulated) == Outbound(None, authority.ca)

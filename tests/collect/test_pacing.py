@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.clock import unless
-from coin_platform.collect.pacing import LONGEST, SETTLED, Backoff, TokenBucket, retry_after
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from coin_platform.collect.pacing import LONGEST_DELAY_SECONDS, SETTLED_SECONDS, Backoff, TokenBucket, retry_after
+from tests.kit.clock import StillClock
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
@@ -27,7 +18,7 @@ def test_F4_B2_a_server_that_closes_at_once_is_tried_at_most_26_times_in_ten_min
     backoff, time, attempts = Backoff(lambda: chance), 0.0, 0
     while time < 600:
         attempts += 1
-        time += backoff.next(lived=0.0)
+        time += backoff.next(data_seconds=0.0)
     assert 10 <= attempts <= 26
 
 
@@ -37,10 +28,10 @@ def test_F4_delays_keep_to_their_bounds_and_only_a_minute_of_data_resets_them(
 ) -> None:
     chances = iter([chance for _, chance in history])
     backoff, failures = Backoff(lambda: next(chances)), 0
-    for lived, _ in history:
-        failures = 0 if lived >= SETTLED else failures
-        longest = min(LONGEST, 2.0**failures)
-        assert longest / 2 <= backoff.next(lived) <= longest
+    for data_seconds, _ in history:
+        failures = 0 if data_seconds >= SETTLED_SECONDS else failures
+        longest = min(LONGEST_DELAY_SECONDS, 2.0**failures)
+        assert longest / 2 <= backoff.next(data_seconds) <= longest
         failures += 1
 
 
@@ -50,7 +41,7 @@ def test_there_is_no_last_attempt() -> None:
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
-    clock = Clock()
+    clock = StillClock()
     bucket = TokenBucket(2.0, burst=3, clock=clock)
     assert [bucket.reserve() for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
     clock.now += 60
@@ -58,7 +49,7 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
 
 
 def test_F4_a_ban_is_obeyed_to_the_second_and_asked_after_it_no_faster_than_the_rate() -> None:
-    clock = Clock()
+    clock = StillClock()
     bucket = TokenBucket(0.5, burst=5, clock=clock)
     bucket.forbid(30)
     bucket.forbid(0)

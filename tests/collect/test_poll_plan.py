@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.collect.actions import Failed
-from coin_platform.collect.poll_plan import APART, LAG, MINUTE, OUTAGE, STANDBY, PollPlan, Standby
+from coin_platform.collect.poll_plan import (
+    APART_SECONDS,
+    CANDLE_LAG_SECONDS,
+    MINUTE_SECONDS,
+    OUTAGE_SECONDS,
+    STANDBY_SECONDS,
+    PollPlan,
+    Standby,
+)
 from coin_platform.exchanges.kraken import Kraken
 from coin_platform.model import SECOND, Channel, Frame, Instant, Kind, Pair, Refused
 from tests.kit.kraken import CANDLES
@@ -69,7 +77,8 @@ def test_what_is_not_streamed_is_polled_from_the_start_and_while_there_are_pairs
 def test_a_stream_is_polled_only_after_ten_seconds_without_a_live_socket_and_until_there_is_one() -> None:
     standby = Standby(100.0, is_streamed=True)
     live = {102.0, 120.0}
-    times = (100.0, 102, 102 + OUTAGE - 0.1, 102 + OUTAGE, 119, 120, 121, 120 + OUTAGE - 0.1, 120 + OUTAGE)
+    end = 102 + OUTAGE_SECONDS
+    times = (100.0, 102, end - 0.1, end, 119, 120, 121, end + 17.9, end + 18)
     due = [standby.is_due(at, is_served=at in live) for at in times]
     assert due == [False, False, False, True, True, False, False, False, True]
 
@@ -96,7 +105,7 @@ def test_a_stand_in_asks_for_each_pair_every_ten_seconds() -> None:
 
 def test_many_pairs_are_asked_for_closer_together_so_that_all_have_their_turn() -> None:
     pairs = [Pair(f"A{number}", "USD") for number in range(100)]
-    requests = asked(PollPlan(Kraken(), Channel.TICKER, pairs, at(0)), 0, STANDBY - 0.01)
+    requests = asked(PollPlan(Kraken(), Channel.TICKER, pairs, at(0)), 0, STANDBY_SECONDS - 0.01)
     assert [pair for _, pair in requests] == pairs
     assert requests[-1][0] == pytest.approx(9.9)
 
@@ -104,14 +113,14 @@ def test_many_pairs_are_asked_for_closer_together_so_that_all_have_their_turn() 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 30))
 def test_no_pair_is_asked_for_before_its_period_is_over_and_no_two_at_once(latencies: list[float], count: int) -> None:
     pairs = [Pair(f"A{number}", "USD") for number in range(count)]
-    plan, time, before = PollPlan(Kraken(), Channel.TRADE, pairs, at(0)), 0.0, -APART
+    plan, time, before = PollPlan(Kraken(), Channel.TRADE, pairs, at(0)), 0.0, -APART_SECONDS
     answered: dict[Pair, float] = {}
     for latency in latencies:
         time += plan.wait(at(time)) + 1e-6
         request = plan.take(at(time))
         assert request is not None
-        assert time - answered.get(request.pair, -STANDBY) >= STANDBY
-        assert time - before >= min(APART, STANDBY / count)
+        assert time - answered.get(request.pair, -STANDBY_SECONDS) >= STANDBY_SECONDS
+        assert time - before >= min(APART_SECONDS, STANDBY_SECONDS / count)
         before, time = time, time + latency
         answered[request.pair] = time
         plan.done(request.pair, at(time))
@@ -123,10 +132,10 @@ def test_F6_a_jump_of_the_wall_clock_delays_no_minute_by_more_than_one(jump: flo
     plan = PollPlan(Mute(), Channel.CANDLE, [A], at(0))
     plan.take(at(5))
     plan.done(A, at(5))
-    assert plan.wait(at(5, jump)) == MINUTE - 5 + LAG
+    assert plan.wait(at(5, jump)) == MINUTE_SECONDS - 5 + CANDLE_LAG_SECONDS
     plan.take(at(62, jump))
     plan.done(A, at(62, jump))
-    assert LAG <= plan.wait(at(62, jump)) <= MINUTE + LAG
+    assert CANDLE_LAG_SECONDS <= plan.wait(at(62, jump)) <= MINUTE_SECONDS + CANDLE_LAG_SECONDS
 
 
 def test_nothing_is_given_out_before_it_is_due() -> None:

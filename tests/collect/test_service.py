@@ -31,7 +31,8 @@ from coin_platform.model import (
 )
 from coin_platform.records import unpack_facts
 from tests.kit.bench import BTC, ETH, bench
-from tests.kit.kraken import HEARTBEAT, SNAPSHOT, MovedClock, Quick, Refusing, values
+from tests.kit.clock import MovedClock
+from tests.kit.kraken import HEARTBEAT, SNAPSHOT, Quick, Refusing, values
 from tests.kit.recordings import files, frames
 from tests.kit.waiting import eventually
 
@@ -150,14 +151,14 @@ def test_R4_a_recorded_change_that_is_cut_off_costs_a_book_its_trust_where_nothi
 ) -> None:
     kind = EXCHANGES[exchange]
     heard = frames(exchange, str(path).rpartition("/")[2].removesuffix(".jsonl"))
-    found = [(frame, event) for frame in heard for event in kind.decode(frame) if isinstance(event, BookUpdate)]
-    pairs = list(dict.fromkeys(event.pair for _, event in found))
+    updates = [(frame, event) for frame in heard for event in kind.decode(frame) if isinstance(event, BookUpdate)]
+    pairs = list(dict.fromkeys(event.pair for _, event in updates))
     session = Session(kind, Channel.ORDERBOOK, pairs)
     session.opened(at(0))
-    for frame, _ in found[:3]:
+    for frame, _ in updates[:3]:
         session.received(frame, at(20))
     assert not session.invalid
-    torn = msgspec.structs.replace(found[3][0], payload=found[3][0].payload[:-3])
+    torn = msgspec.structs.replace(updates[3][0], payload=updates[3][0].payload[:-3])
     lost = [action for action in session.received(torn, at(40)) if isinstance(action, Lost)]
     assert bool(lost) == kind.can_hide_losses
     assert {action.cause for action in lost} <= {Cause.UNREADABLE}
@@ -238,8 +239,8 @@ def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusa
             clock.monotonic += HOUR + 1
             await eventually(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused)
             clock.monotonic += 3 * ANSWER_SECONDS
-            await asyncio.sleep(0.6)  # two beats
-            states = [connection.state for connection in it.feed.connections]
+            await clock.looks()
+            states = [str(connection.state) for connection in it.feed.connections]
             assert not it.feed.connections[1].is_live
             await it.fake.say(HEARTBEAT, 0)
             return len(values(it.records(), Kind.CLOSED)), states
@@ -261,7 +262,7 @@ def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -
             clock.monotonic += 2 * ANSWER_SECONDS
             await eventually(lambda: it.feed.connections[1].ready.is_set())
             assert it.feed.connections[1].is_live and it.feed.is_held_up
-            await asyncio.sleep(0.6)
+            await clock.looks()
             assert not values(it.records(), Kind.CLOSED)
             it.fake.unknown.clear()
             clock.monotonic += 60
@@ -296,11 +297,10 @@ def test_R2_during_a_ban_that_was_told_elsewhere_nothing_piles_up_to_be_asked() 
         async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
             it.fake.unanswered.add("BTC/USD")
             await eventually(lambda: it.fake.methods("subscribe"))
-            it.feed._rest.forbid(3600.0)
+            it.feed.access.rest.forbid(3600.0)
             for _ in range(20):
                 clock.monotonic += 61
-                await asyncio.sleep(0.03)
-            await asyncio.sleep(0.3)  # a beat
+                await clock.looks()
             return bool(it.feed.connections[0].session.refused)
 
     assert not asyncio.run(scenario()), "its answer may wait for the end of the ban, too"
@@ -337,7 +337,7 @@ def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeats_come
             for _ in range(6):
                 clock.monotonic += 100
                 await it.fake.say(HEARTBEAT)
-                await asyncio.sleep(0.3)  # a beat
+                await clock.looks()
             return len(it.fake.opened), values(it.records(), Kind.CLOSED), it.feed.status.state
 
     assert asyncio.run(scenario()) == (1, [], "live")

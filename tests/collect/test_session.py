@@ -338,9 +338,9 @@ def test_what_the_exchange_was_asked_for_is_what_is_wanted(
     session = Session(Either(), Channel.TICKER, start)
     carried: set[str] = set()
     actions = session.opened(at(0))
-    for number, wanted in enumerate([start, *changes]):
+    for number, pairs in enumerate([start, *changes]):
         if number:
-            actions = session.follow(wanted, at(number))
+            actions = session.follow(pairs, at(number))
         for action in actions:
             assert isinstance(action, Send)
             names = set(action.payload[1:].split())
@@ -349,9 +349,9 @@ def test_what_the_exchange_was_asked_for_is_what_is_wanted(
                 carried = names if replaces else carried | names
             else:
                 carried -= names
-        if wanted or not replaces:
-            assert carried == {pair.base for pair in wanted}
-        assert session.unconfirmed == set(wanted)
+        if pairs or not replaces:
+            assert carried == {pair.base for pair in pairs}
+        assert session.unconfirmed == set(pairs)
 
 
 STEPS = st.lists(

@@ -7,15 +7,21 @@ import pytest
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector
-from coin_platform.collect.poll_plan import OUTAGE
+from coin_platform.collect.poll_plan import OUTAGE_SECONDS
 from coin_platform.collect.timing import Timing
 from coin_platform.errors import NotTakenOver
 from coin_platform.model import Channel, Pair, Refusal, Region
 from coin_platform.records import unpack_facts
 from coin_platform.topic_names import raw_topic
+from tests.kit.clock import MovedClock
 from tests.kit.collecting import running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
-from tests.kit.kraken import MovedClock, Quick, Refusing, fake_kraken, records
+from tests.kit.kraken import (
+    Quick,
+    Refusing,
+    fake_kraken,
+    records,
+)
 from tests.kit.waiting import eventually
 
 BTC = Pair("BTC", "USD")
@@ -101,7 +107,7 @@ def test_R2_who_is_refused_all_pairs_takes_nothing_over_although_REST_stands_in(
             )
             running = asyncio.create_task(collector.run(asyncio.Event()))
             await eventually(lambda: all(status.refused for status in collector.status))
-            clock.monotonic += OUTAGE
+            clock.monotonic += OUTAGE_SECONDS
             await eventually(lambda: {status.transport for status in collector.status} == {"rest"})
             with pytest.raises(NotTakenOver, match=r"not live after 1\.5 s: kraken \w+ 0 is .*; process 1234"):
                 await running
@@ -127,7 +133,7 @@ def test_R2_who_is_refused_some_pairs_for_the_moment_waits_for_them_but_not_for_
             )
             async with running(collector):
                 await eventually(lambda: all(status.refused for status in collector.status))
-                clock.monotonic += OUTAGE + 1
+                clock.monotonic += OUTAGE_SECONDS + 1
                 await eventually(lambda: all(feed.is_served for feed in collector.feeds))
                 assert asked == []
                 await eventually(lambda: asked == [1234])

@@ -8,14 +8,15 @@ import httpx
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.feed import Feed
-from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Pair
 from coin_platform.records import Header
 from coin_platform.topic_names import raw_topic
-from tests.kit.kraken import FakeKraken, MovedClock, Quick, fake_kraken, records
+from tests.kit.access import quick_access
+from tests.kit.clock import MovedClock
+from tests.kit.kraken import FakeKraken, Quick, fake_kraken, records
 from tests.kit.waiting import eventually
 
 BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))
@@ -25,8 +26,10 @@ MINUTE = 60 * SECOND
 class Bench:
     """A feed, what it talks to, and what it stored."""
 
-    def __init__(self, fake: FakeKraken, feed: Feed, broker: MemoryBroker, stop: asyncio.Event) -> None:
-        self.fake, self.feed, self.broker, self.stop = fake, feed, broker, stop
+    def __init__(
+        self, fake: FakeKraken, feed: Feed, broker: MemoryBroker, clock: MovedClock, stop: asyncio.Event
+    ) -> None:
+        self.fake, self.feed, self.broker, self.clock, self.stop = fake, feed, broker, clock, stop
 
     async def live(self) -> None:
         """Wait until every pair has been answered."""
@@ -54,16 +57,16 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """Run a feed of these pairs, of books unless told, against a fake Kraken; stop it at the end."""
     exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
+    clock = clock or MovedClock()
     rest = Rest(exchange, transport)
     async with fake_kraken() as fake:
         topic = raw_topic("ne", channel)
         route = Route(exchange, channel, 0, topic, 7, MINUTE, fake.host, lifetime, ping_every)
-        connects = TokenBucket(1000.0, burst=1)
-        feed = Feed(route, pairs or (BTC,), broker=broker, rest=rest, connects=connects, clock=clock or MovedClock())
+        feed = Feed(route, pairs or (BTC,), quick_access(exchange, rest, broker, clock=clock))
         async with asyncio.TaskGroup() as group:
             group.create_task(feed.run(stop))
             try:
-                yield Bench(fake, feed, broker, stop)
+                yield Bench(fake, feed, broker, clock, stop)
             finally:
                 stop.set()
     await rest.close()

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from coin_platform.broker import Broker
+from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.actions import Action, Fetch, Send
+from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.recorder import Recorder
+from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.session import Session
 from coin_platform.exchanges import EXCHANGES
@@ -52,7 +55,8 @@ class Line:
             window=settings.window_length,
         )
         transport = Transport.REST if self._is_polled else Transport.SOCKET
-        self._recorder = Recorder(route, broker=broker, traffic=Traffic(), clock=clock, transport=transport)
+        access = ExchangeAccess(source.exchange, broker, Rest(source.exchange), TokenBucket(1.0), clock=clock)
+        self._recorder = Recorder(route, access, Traffic(), transport)
         self._session = Session(source.exchange, source.channel, self._pairs)
         self._venue = VENUES[source.exchange.name](market, urlsplit(source.exchange.socket_url(source.channel)).path)
         self._mischief = Mischief(faults, f"{source.exchange.name} {source.channel}")

@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges.base import Limits
 from coin_platform.exchanges.kraken import Kraken
-from coin_platform.model import SECOND, Channel, Event, Frame, Instant, Kind, Microseconds, Refusal, Refused
+from coin_platform.model import Channel, Event, Frame, Kind, Refusal, Refused
 from coin_platform.records import Header, unpack
 from coin_platform.topic_names import raw_topic
 
@@ -178,17 +178,6 @@ async def fake_kraken(fake: FakeKraken | None = None) -> AsyncIterator[FakeKrake
     ) as server:
         fake.port = next(iter(server.sockets)).getsockname()[1]
         yield fake
-
-
-class MovedClock:
-    """Both clocks, moved as a test likes; they begin at a whole minute, so that no boundary comes unasked."""
-
-    def __init__(self, wall: Microseconds = 1_800_000_000 * SECOND) -> None:
-        self.wall = wall - time.time_ns() // 1000
-        self.monotonic = 0.0
-
-    def __call__(self) -> Instant:
-        return Instant(time.time_ns() // 1000 + self.wall, time.monotonic() + self.monotonic)
 
 
 def records(broker: MemoryBroker, topic: str = BOOKS, partition: int = 1) -> list[tuple[Header, bytes]]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coin_platform.broker import MemoryBroker
+from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
@@ -703,8 +704,8 @@ def collected(
             *(place.exchange, place.channel, 0, place.topic, epoch, 3600 * SECOND, host),
             lifetime=(lifetime, lifetime),
         )
-        rest, connects = rests[place.exchange.name], TokenBucket(1000.0)
-        return Feed(route, wanted_pairs(place.exchange, settings), broker=broker, rest=rest, connects=connects)
+        access = ExchangeAccess(place.exchange, broker, rests[place.exchange.name], TokenBucket(1000.0))
+        return Feed(route, wanted_pairs(place.exchange, settings), access)
 
     async def scenario() -> None:
         end, ready, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
