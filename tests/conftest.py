@@ -1,4 +1,4 @@
-"""The real services that tests need, started once for all of them."""
+"""What all tests share: the real services, started once, and settings of the process."""
 
 import gc
 import logging
@@ -7,8 +7,13 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from infra.stack import Kafka, SeaweedFS, Service, StackError
+
+# A deadline is an assertion on wall time, which a busy machine does not keep.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in the background of a script: Dagster would then have SIGTERM ignored, too, also by what we start from here.

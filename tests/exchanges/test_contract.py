@@ -1,4 +1,4 @@
-"""What holds for every exchange and every recording: a file dropped into tests/data is a test."""
+"""Facts that hold for every exchange and every recording. A new file in tests/data is a new test."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,14 +27,7 @@ def replay(exchange: str, path: Path) -> BookReplay:
     return book_replay
 
 
-def is_market_list(path: Path) -> bool:
-    """Whether a file holds lists of markets, which belong to no channel."""
-    return path.stem == "markets"
-
-
-@pytest.mark.parametrize(
-    ("exchange", "path"), [recording for recording in files() if not is_market_list(recording[1])], ids=str
-)
+@pytest.mark.parametrize(("exchange", "path"), files(), ids=str)
 def test_every_recorded_message_says_something(exchange: str, path: Path) -> None:
     kind = EXCHANGES[exchange]
     for line, frame in read(kind, path):
