@@ -1,5 +1,6 @@
 """Facts that hold for every exchange and every recording. A new file in tests/data is a new test."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -134,6 +135,14 @@ def test_a_flipped_digit_is_caught_and_costs_that_pair_only() -> None:
     assert caught == result["checksum_mismatches"] == 1
     assert result["pairs"]["ETH-USD"]["best_bid"] is not None
     assert result["checksum_matches"] > 60
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_no_exchange_imports_another(name: str) -> None:
+    own = type(EXCHANGES[name]).__module__
+    others = {type(exchange).__module__ for exchange in EXCHANGES.values()} - {own}
+    imported = {getattr(value, "__module__", None) for value in vars(sys.modules[own]).values()}
+    assert not imported & others
 
 
 def test_partitions_are_unique_within_a_region() -> None:
