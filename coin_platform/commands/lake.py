@@ -162,9 +162,9 @@ def backfill(
     adapters = chosen_exchanges(exchange, settings)
     windows = parse_windows(start, end, settings.window_length, int(settings.start.timestamp()) * SECOND)
     names = chosen_names("--table", table, table_names(adapters, settings)) if table else []
-    work = BackfillPlan(adapters, windows, names)
+    plan = BackfillPlan(adapters, windows, names)
     with open_instance() or dg.DagsterInstance.ephemeral() as instance:
-        raise typer.Exit(_make([work], instance, settings, replace_smaller=replace_smaller))
+        raise typer.Exit(_make([plan], instance, settings, replace_smaller=replace_smaller))
 
 
 @app.command()
@@ -206,13 +206,13 @@ def retry(
         _console().print(shown if shown.rows else "no window failed that is not made yet")
         if only_list or not failures:
             return
-        works = [
+        plans = [
             BackfillPlan(
                 exchanges_of(region, settings), [failure.window for failure in failures if failure.region is region]
             )
             for region in dict.fromkeys(failure.region for failure in failures)
         ]
-        raise typer.Exit(_make(works, instance, settings))
+        raise typer.Exit(_make(plans, instance, settings))
 
 
 def _no_instance() -> NoReturn:
@@ -224,7 +224,7 @@ def _no_instance() -> NoReturn:
 
 
 def _make(
-    works: "Sequence[BackfillPlan]",
+    plans: "Sequence[BackfillPlan]",
     instance: "dg.DagsterInstance",
     settings: Settings,
     *,
@@ -238,7 +238,7 @@ def _make(
 
     report, console, exit_code = BackfillReport(), _console(), 0
     lake = LakeFolder(replace_smaller=replace_smaller)
-    with progress(sum(len(work.windows) * len(work.exchanges) for work in works)) as show:
+    with progress(sum(len(plan.windows) * len(plan.exchanges) for plan in plans)) as show:
         if instance.is_ephemeral:
             home = settings.home / "dagster_home"
             show(f"DAGSTER_HOME is not set, so Dagster's UI does not show this; for example DAGSTER_HOME={home}", 0)
@@ -249,8 +249,8 @@ def _make(
             show("", 1)
 
         try:
-            for work in works:
-                run_backfill(work, settings, Topics(), lake.open(), instance, show_made)
+            for plan in plans:
+                run_backfill(plan, settings, Topics(), lake.open(), instance, show_made)
         except dg.DagsterExecutionInterruptedError:
             show("interrupted: the windows below are whole, the others were not made", 0)
             exit_code = INTERRUPTED
