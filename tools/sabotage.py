@@ -159,7 +159,7 @@ SABOTAGES = (
         "coin_platform/steady_clock.py",
         "if abs(wall - expected) <= MAX_STEP:",
         "if wall or abs(wall - expected) <= MAX_STEP:",
-        ("tests/test_clock.py",),
+        ("tests/test_steady_clock.py", "tests/journal/test_clock_jumps.py"),
     ),
     Sabotage(
         *("S6", "frames are compared with rows"),
