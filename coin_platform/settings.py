@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     # what is collected
     home: Path = Field(
         default_factory=_root,
-        description="Folder of all data. Relative paths start here. Default: the folder of the program.",
+        description="Folder of all data. Relative paths start here.",
     )
     exchanges_mode: Mode = Field(
         Mode.LIVE,

@@ -244,9 +244,14 @@ def test_D21_no_secret_is_ever_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_D24_every_setting_has_a_description_that_the_command_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(field.description for field in Settings.model_fields.values())
     monkeypatch.setenv("COIN_JOURNAL_DIR", "data/[bold]journal[/x]")
+    monkeypatch.setenv("COIN_WINDOW", "15m")
+    monkeypatch.setenv("COIN_GRACE", "2.5s")
     shown = shown_by_the_command(monkeypatch)
     assert "data/[bold]journal[/x]" in shown
     assert all(str(field.description) in shown for field in Settings.model_fields.values())
+    assert "Folder of the local journal. Default: data/journal." in shown
+    assert " 15m " in shown and " Default: 1h." in shown and " 2.5s " in shown and " Default: 1m." in shown
+    assert "ticker,orderbook,trade,candle" in shown and shown.count("Default:") == 4, "the home was changed, too"
 
 
 def test_D24_every_setting_of_access_is_in_the_document() -> None:
