@@ -1,154 +1,43 @@
 """Two connections that carry the same: each event is one row, whichever brings it first, and none is lost."""
 
-import asyncio
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from coin_platform.broker import MemoryBroker
-from coin_platform.collect.access import ExchangeAccess
-from coin_platform.collect.feed import Feed
-from coin_platform.collect.pacing import TokenBucket
-from coin_platform.collect.rest import Rest
-from coin_platform.collect.route import Route
-from coin_platform.demo.processes import free_port
-from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
-from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Microseconds, Pair, Trade, Window
+from coin_platform.model import SECOND, Kind, Pair, Window
 from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
-from coin_platform.records import Checkpoint, Facts, Header, Record, frame, unpack, unpack_facts
-from coin_platform.selection import sources, wanted_pairs
+from coin_platform.records import Checkpoint, Facts
 from coin_platform.settings import Settings
-from coin_platform.simulator.sent_log import open_log
-from coin_platform.simulator.server import Simulator
-from coin_platform.tables import schema
-from coin_platform.tables.dataframes import Batch, batch
+from coin_platform.tables.dataframes import batch
 from coin_platform.tables.duplicates import LEAD
-from coin_platform.tables.rows import Row
 from coin_platform.tables.transform import Transform
+from tests.kit.connections import (
+    BINANCE_BOOKS,
+    BINANCE_CANDLES,
+    BINANCE_TRADES,
+    BYBIT,
+    FIRST,
+    GATEIO,
+    KRAKEN,
+    MINUTE,
+    UPBIT,
+    UPBIT_BOOKS,
+    UPBIT_TRADES,
+    Log,
+    book,
+    candle,
+    nameless,
+    offsets,
+    snapshot,
+    ticker,
+    trade,
+    whole,
+)
 from tests.kit.log import TIME, conserves
 from tests.kit.recordings import frames
-from tests.kit.waiting import eventually
-
-UPBIT = Source(EXCHANGES["upbit"], Channel.TICKER, "t", 0)
-UPBIT_TRADES = Source(EXCHANGES["upbit"], Channel.TRADE, "t", 0)
-UPBIT_BOOKS = Source(EXCHANGES["upbit"], Channel.ORDERBOOK, "t", 0)
-BINANCE_TRADES = Source(EXCHANGES["binance"], Channel.TRADE, "t", 0)
-BINANCE_CANDLES = Source(EXCHANGES["binance"], Channel.CANDLE, "t", 0)
-BINANCE_BOOKS = Source(EXCHANGES["binance"], Channel.ORDERBOOK, "t", 0)
-BYBIT = Source(EXCHANGES["bybit"], Channel.ORDERBOOK, "t", 1)
-GATEIO = Source(EXCHANGES["gateio"], Channel.ORDERBOOK, "t", 2)
-KRAKEN = Source(EXCHANGES["kraken"], Channel.ORDERBOOK, "t", 1)
-FIRST = 1_777_000_020_000  # ms; a whole minute
-MINUTE = 60 * SECOND
-
-
-class Log:
-    """A partition that connections write to, a millisecond apart unless told otherwise."""
-
-    def __init__(self, *pairs: str, transport: str = "ws") -> None:
-        self.records: list[Record] = []
-        self.time: Microseconds = TIME
-        self._numbers: dict[tuple[int, str], int] = {}
-        self._pairs, self._transport = list(pairs), transport
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        self.time += int(seconds * SECOND)
-
-    def open(self, connection: str, *pairs: str, epoch: int = 1) -> None:
-        """Log that a connection was opened."""
-        facts = Facts(transport=self._transport, pairs=list(pairs or self._pairs))
-        self.own(Kind.OPENED, connection, facts, epoch=epoch)
-
-    def close(self, connection: str, epoch: int = 1) -> None:
-        """Log that it was closed."""
-        self.own(Kind.CLOSED, connection, Facts(reason="replaced"), epoch=epoch)
-
-    def own(self, kind: Kind, connection: str, facts: Facts, epoch: int = 1) -> None:
-        """Log a record of our own."""
-        self._append(
-            Header(kind, epoch, connection, self._numbers.get((epoch, connection), 0), self.time), facts.pack()
-        )
-
-    def say(self, connection: str, *payloads: bytes, epoch: int = 1) -> None:
-        """Log what a socket brought."""
-        for payload in payloads:
-            self._append(Header(Kind.SOCKET, epoch, connection, self._next(epoch, connection), self.time), payload)
-
-    def answer(self, connection: str, payload: bytes, pair: Pair) -> None:
-        """Log what REST answered."""
-        self._append(Header(Kind.REST, 1, connection, self._next(1, connection), self.time, pair), payload)
-
-    def rows(self, source: Source) -> list[int]:
-        """Return the offsets of the frames that gave rows; nothing goes unaccounted."""
-        return offsets(batch(source, self.records))
-
-    def _next(self, epoch: int, connection: str) -> int:
-        self._numbers[epoch, connection] = self._numbers.get((epoch, connection), 0) + 1
-        return self._numbers[epoch, connection]
-
-    def _append(self, header: Header, value: bytes) -> None:
-        self.time += 1000
-        self.records.append(Record(len(self.records), self.time, header.pack(), value))
-
-
-def offsets(result: Batch) -> list[int]:
-    """Return where the rows are from, in order; all frames are accounted for, and no fault was found."""
-    assert conserves(result) and not result.counts["frames_dead"] and not result.counts["missing"]
-    return [int(offset) for offset in result.rows["offset"].sort()]
-
-
-def ticker(number: int) -> bytes:
-    """Make an Upbit ticker; another number, another price."""
-    return json.dumps(json.loads(frames("upbit", "ticker")[0].payload) | {"trade_price": 100.0 + number}).encode()
-
-
-def trade(number: int) -> bytes:
-    """Make a Binance trade with an id."""
-    row = {"e": "trade", "E": FIRST, "s": "BTCUSDT", "t": number, "p": "100.5", "q": "0.25", "T": FIRST, "m": True}
-    return json.dumps(row).encode()
-
-
-def nameless(*prices: float) -> bytes:
-    """Make an Upbit answer with trades that have no id."""
-    head = {"market": "KRW-BTC", "timestamp": 1_777_000_000_000, "trade_volume": 2, "ask_bid": "ASK"}
-    return json.dumps([head | {"trade_price": price} for price in prices]).encode()
-
-
-def candle(number: int) -> bytes:
-    """Make a Binance candle of one minute; another number, another close."""
-    values = {"t": FIRST, "s": "BTCUSDT", "i": "1m", "o": "100", "c": str(100 + number), "h": "200", "l": "50"}
-    return json.dumps(
-        {"e": "kline", "E": FIRST + 1, "s": "BTCUSDT", "k": values | {"v": "3", "q": "300", "x": False}}
-    ).encode()
-
-
-def whole(number: int) -> bytes:
-    """Make an Upbit book; another number, another size."""
-    unit = {"ask_price": 2.0, "bid_price": 1.0, "ask_size": 1.0, "bid_size": 1.0 + number}
-    row = {"type": "orderbook", "code": "KRW-BTC", "timestamp": 1_777_000_000_000, "orderbook_units": [unit]}
-    return json.dumps(row).encode()
-
-
-def book(sequence: int, kind: str = "delta") -> bytes:
-    """Make a Bybit change, or a whole book, with the sequence as the size of its best bid."""
-    data = {"s": "BTCUSDT", "b": [["100", str(sequence)]], "a": [["101", "1"]], "u": sequence, "seq": sequence}
-    head = {"topic": "orderbook.200.BTCUSDT", "type": kind, "ts": 1_777_000_000_000, "cts": 1_777_000_000_000}
-    return json.dumps(head | {"data": data}).encode()
-
-
-def snapshot(sequence: int) -> bytes:
-    """Make a whole Bybit book."""
-    return book(sequence, "snapshot")
 
 
 def test_a_ticker_that_two_connections_bring_is_one_row() -> None:
@@ -531,273 +420,3 @@ def test_F5_a_rotation_across_a_boundary_gives_no_row_twice_in_the_tables(*, is_
             assert rows is not None
             stored.append([int(offset) for offset in rows["offset"].sort()])
         assert stored == ([[1, 4, 5], [8]] if source is BYBIT else [[2, 3], [6]]), source.channel
-
-
-class Case(NamedTuple):
-    """A channel of an exchange, and how its stream sounds."""
-
-    source: Source
-    pair: str
-    event: Callable[[int], bytes]
-    first: Callable[[int], bytes] | None = None  # what a connection hears first, of the event before
-
-
-CASES = {
-    "ticker": Case(UPBIT, "BTC-KRW", ticker),
-    "trade": Case(BINANCE_TRADES, "BTC-USDT", trade),
-    "candle": Case(BINANCE_CANDLES, "BTC-USDT", candle),
-    "whole books": Case(UPBIT_BOOKS, "BTC-KRW", whole),
-    "books of changes": Case(BYBIT, "BTC-USDT", lambda number: book(number + 10), lambda n: snapshot(n + 9)),
-}
-
-
-class Rotation(NamedTuple):
-    """A connection brings events `[0, end)`, its successor `[start, total)`, in some interleaving."""
-
-    total: int
-    start: int
-    end: int
-    before: int  # events that came before the successor was opened
-    order: list[bool]  # whose turn it is: the successor's?
-    pauses: list[int]  # ms
-
-    def log(self, case: Case) -> Log:
-        """Write it down."""
-        log = Log(case.pair)
-        pauses = iter([*self.pauses, *[1] * 100])
-        log.open("a")
-        if case.first:
-            log.say("a", case.first(0))
-        log.say("a", *(case.event(number) for number in range(self.before)))
-        log.open("b")
-        if case.first:
-            log.say("b", case.first(self.start))
-        lines = {"a": iter(range(self.before, self.end)), "b": iter(range(self.start, self.total))}
-        turns = ["b" if is_new else "a" for is_new in self.order] + ["a"] * self.total + ["b"] * self.total
-        is_closed = False
-        for name in turns:
-            log.wait(next(pauses) / 1000)
-            number = next(lines[name], None)
-            if number is not None:
-                log.say(name, case.event(number))
-            elif name == "a" and not is_closed:
-                is_closed = True
-                log.close("a")
-        return log
-
-
-@st.composite
-def rotations(draw: st.DrawFn) -> Rotation:
-    """Draw one in which nothing is lost: the old connection ends after the successor's first event."""
-    total = draw(st.integers(1, 12))
-    start = draw(st.integers(0, total))
-    end = draw(st.integers(start, total))
-    before = draw(st.integers(0, min(start + 1, end)))  # it may be greeted with the last of them
-    order = draw(st.lists(st.booleans(), max_size=2 * total))
-    pauses = draw(st.lists(st.integers(0, 900), max_size=24))
-    return Rotation(total, start, end, before, order, pauses)
-
-
-def events(source: Source, rows: Iterable[Row]) -> list[object]:
-    """Return what tells the events of rows apart: price, id, size or sequence."""
-    names = {Channel.TICKER: "last", Channel.TRADE: "id", Channel.CANDLE: "close", Channel.ORDERBOOK: "sequence"}
-    name = "best_bid_size" if source is UPBIT_BOOKS else names[source.channel]
-    position = schema.CURATED[source.channel].names().index(name)
-    return sorted((row.columns[position] for row in rows), key=lambda value: float(str(value)))
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@settings(deadline=None, max_examples=150)
-@given(rotations())
-def test_F5_any_interleaving_of_two_connections_gives_the_rows_of_one(case: Case, rotation: Rotation) -> None:
-    records = rotation.log(case).records
-    one = Rotation(rotation.total, rotation.total, rotation.total, rotation.total, [], []).log(case).records
-    wanted_pairs, transform = Transform(case.source), Transform(case.source)
-    told = events(case.source, [row for record in records for row in transform.feed(record)])
-    single = events(case.source, [row for record in one for row in wanted_pairs.feed(record)])
-    assert len(single) == rotation.total + (case.first is not None)
-    assert told == single
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@settings(deadline=None, max_examples=60)
-@given(rotations(), st.data())
-def test_a_log_that_is_fed_again_or_cut_anywhere_gives_the_same_rows(
-    case: Case, rotation: Rotation, data: st.DataObject
-) -> None:
-    records = rotation.log(case).records
-    transform = Transform(case.source)
-    told = [row for record in records for row in transform.feed(record)]
-    again = [record._replace(offset=record.offset + len(records), time=records[-1].time) for record in records]
-    assert [row for record in again for row in transform.feed(record)] == []
-    start = data.draw(st.integers(0, len(records)), label="start")
-    cut = Transform(case.source, start)
-    assert [row for record in records for row in cut.feed(record)] == [row for row in told if row.offset >= start]
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@settings(deadline=None, max_examples=60)
-@given(rotations(), st.integers(0, 3600), st.integers(5, 40))
-def test_S6_live_and_windows_agree_wherever_the_boundary_lies_in_an_overlap(
-    case: Case, rotation: Rotation, shift: int, length: int
-) -> None:
-    log = rotation.log(case)
-    window = length * SECOND
-    records = [record._replace(time=record.time + shift * SECOND // 100) for record in log.records]
-    live, stored = Transform(case.source, window=window), []
-    told = [row for record in records for row in live.feed(record)]
-    for number in range(records[0].time // window, records[-1].time // window + 1):
-        begin = number * window
-        fed = [record for record in records if begin - LEAD <= record.time < begin + window]
-        start = next((record.offset for record in records if record.time >= begin), len(records))
-        own = Transform(case.source, start)
-        stored += [row for record in fed for row in own.feed(record)]
-    assert told == stored
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.lists(st.sampled_from("ab"), max_size=16), st.lists(st.integers(0, 2), min_size=8, max_size=8))
-def test_repeated_bytes_are_as_many_rows_as_the_connection_that_brought_most(order: list[str], said: list[int]) -> None:
-    log = Log("BTC-KRW")
-    log.open("a")
-    log.open("b")
-    lines = {name: iter(said) for name in "ab"}
-    brought: dict[str, list[int]] = {"a": [], "b": []}
-    for name in order:
-        number = next(lines[name], None)
-        if number is not None:
-            brought[name].append(number)
-            log.say(name, ticker(number))
-    rows = batch(UPBIT, log.records).rows["last"].to_list()
-    wanted_pairs = [
-        100.0 + number for number in range(3) for _ in range(max(said.count(number) for said in brought.values()))
-    ]
-    assert sorted(rows) == wanted_pairs
-
-
-# With the exchanges' own protocols: real feeds against the simulator.
-
-
-def collected(
-    folder: Path, names: tuple[str, ...], epochs: tuple[int, ...], seconds: float
-) -> dict[Source, list[Record]]:
-    """Collect all channels of some exchanges, in all epochs at once; return what is stored.
-
-    Connections are replaced after `seconds`, until each has been; with several epochs none is, and they run that long.
-    """
-    settings, broker = Settings(simulator_port=free_port(0)), MemoryBroker()
-    found = [place for name in names for place in sources(EXCHANGES[name], settings)]
-    found = [place for place in found if place.channel in place.exchange.channels]
-    rests = {name: Rest(EXCHANGES[name]) for name in names}
-    lifetime = seconds if len(epochs) == 1 else 3600.0
-
-    def stored(place: Source) -> list[Record]:
-        return list(broker.read(place.topic, place.partition, 0, broker.end_offset(place.topic, place.partition)))
-
-    def rotations(place: Source) -> int:
-        closed = [record.value for record in stored(place) if unpack(record.header).kind is Kind.CLOSED]
-        return sum(unpack_facts(value).reason == "replaced" for value in closed)
-
-    def feed(place: Source, epoch: int) -> Feed:
-        host = f"127.0.0.1:{settings.simulator_port}"
-        route = Route(
-            *(place.exchange, place.channel, 0, place.topic, epoch, 3600 * SECOND, host),
-            lifetime=(lifetime, lifetime),
-        )
-        access = ExchangeAccess(place.exchange, broker, rests[place.exchange.name], TokenBucket(1000.0))
-        return Feed(route, wanted_pairs(place.exchange, settings), access)
-
-    async def scenario() -> None:
-        end, ready, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        with open_log(folder) as log:
-            simulator = Simulator(settings, 7, log, names, rate=40)
-            async with asyncio.TaskGroup() as outer:
-                outer.create_task(simulator.run(end, ready))
-                await ready.wait()
-                async with asyncio.TaskGroup() as inner:
-                    for place in found:
-                        for epoch in epochs:
-                            inner.create_task(feed(place, epoch).run(stop))
-                    if len(epochs) > 1:
-                        await asyncio.sleep(seconds)
-                    else:
-                        await eventually(lambda: all(rotations(place) for place in found), 30)
-                    stop.set()
-                end.set()
-        for rest in rests.values():
-            await rest.close()
-
-    asyncio.run(scenario())
-    return {place: stored(place) for place in found}
-
-
-Alike: TypeAlias = defaultdict[tuple[object, ...], dict[str, int]]  # ids of trades that are alike, in their order
-
-
-def said(place: Source, record: Record, alike: Alike) -> Iterator[tuple[object, ...]]:
-    """Yield the events of a frame: a trade is its id, a numbered book its sequence, anything else its bytes.
-
-    Where both transports have ids of their own, a trade is what was traded, and how often that was told before.
-    """
-    header = unpack(record.header)
-    if not header.kind.is_frame:
-        return
-    found = place.exchange.decode(frame(place.exchange.name, place.channel, header, record.value))
-    for index, event in enumerate(found):
-        if isinstance(event, Trade) and event.id is not None and place.exchange.has_ids_by_transport:
-            likeness = (event.exchange_time, event.price, event.size, event.side)
-            ids = alike[header.kind, event.pair, likeness]
-            yield event.pair, (likeness, ids.setdefault(event.id, len(ids)))
-        elif isinstance(event, Trade) and event.id is not None:
-            yield event.pair, event.id
-        elif isinstance(event, BookUpdate) and event.last_sequence is not None:
-            yield event.pair, event.last_sequence
-        else:
-            yield getattr(event, "pair", None), index, record.value if isinstance(event, Data) else None
-
-
-def assert_each_event_is_one_row(stored: dict[Source, list[Record]]) -> Counter[Channel]:
-    """Compare the rows with what the exchanges said; return how many copies each channel had."""
-    copies: Counter[Channel] = Counter()
-    for place, records in stored.items():
-        result, transform = batch(place, records), Transform(place)
-        assert conserves(result) and result.counts["faults"] == 0, place
-        rows = [(record.offset, entry.row.index) for record in records for entry in transform.entries(record)]
-        alike: Alike = defaultdict(dict)
-        events = {record.offset: list(said(place, record, alike)) for record in records}
-        told = Counter(events[offset][index] for offset, index in rows)
-        begins = {events[offset][index][0]: offset for offset, index in reversed(rows)}  # of each pair
-        brought: defaultdict[str, Counter[tuple[object, ...]]] = defaultdict(Counter)
-        fetched: set[tuple[object, ...]] = set()  # a book that bridges may begin in the middle of a change
-        for offset, found in events.items():
-            header = unpack(records[offset].header)
-            if header.kind is Kind.REST and place.exchange.is_bridged:
-                fetched |= {*found}
-                continue
-            brought[header.connection].update(
-                event for event in found if event[-1] is not None and offset >= begins.get(event[0], len(records))
-            )
-        wanted_pairs = Counter(dict.fromkeys(fetched & told.keys(), 1))
-        for connection in brought.values():  # what one connection says twice, and has no number, has happened twice
-            wanted_pairs |= Counter({event: count if len(event) > 2 else 1 for event, count in connection.items()})
-        assert told == wanted_pairs, (place.exchange.name, place.channel)
-        assert told
-        copies[place.channel] += result.counts["rows_repeated"]
-    return copies
-
-
-NAMES = [("upbit", "bithumb", "coinone", "korbit", "coinbase"), ("okx", "bybit", "gateio", "binance", "kraken")]
-
-
-@pytest.mark.no_cover  # much work, all of it covered by small tests
-@pytest.mark.parametrize("names", NAMES, ids=" ".join)
-def test_F5_a_rotation_gives_no_row_twice(tmp_path: Path, names: tuple[str, ...]) -> None:
-    copies = assert_each_event_is_one_row(collected(tmp_path, names, (1,), 0.5))
-    assert copies.total() > 0
-
-
-@pytest.mark.no_cover  # much work, all of it covered by small tests
-@pytest.mark.parametrize("names", NAMES, ids=" ".join)
-def test_L4_two_collectors_at_once_give_the_rows_of_one(tmp_path: Path, names: tuple[str, ...]) -> None:
-    copies = assert_each_event_is_one_row(collected(tmp_path, names, (1, 2), 2.0))
-    assert min(copies[channel] for channel in (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)) > 0
