@@ -18,7 +18,7 @@ from coin_platform.lake import Lake, open_lake
 from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import digest
-from coin_platform.tables.transform import FrameOutcome
+from coin_platform.tables.outcomes import FrameOutcome
 from coin_platform.topic_names import processed_topic
 
 QUANTILES = (0.5, 0.95, 0.99)

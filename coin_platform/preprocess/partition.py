@@ -25,8 +25,9 @@ from coin_platform.settings import Settings
 from coin_platform.tables import dead_letters, processed
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.frame_numbers import ANY_COLLECTOR_MEMORY, OWN_COLLECTOR_MEMORY, LastNumber, LastNumbers
+from coin_platform.tables.outcomes import DeadRecord
 from coin_platform.tables.rows import Entry, Row
-from coin_platform.tables.transform import DeadRecord, Transform
+from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import group
 
 logger = logging.getLogger(__name__)

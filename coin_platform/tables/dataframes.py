@@ -13,9 +13,10 @@ from coin_platform.model import Cause, Channel, Kind, Microseconds
 from coin_platform.records import Header, Record, unpack_dated
 from coin_platform.tables import schema
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
+from coin_platform.tables.outcomes import DeadRecord, FrameOutcome
 from coin_platform.tables.rows import Row, origin
 from coin_platform.tables.schema import Values
-from coin_platform.tables.transform import DeadRecord, FrameOutcome, Transform
+from coin_platform.tables.transform import Transform
 
 
 class Batch(NamedTuple):

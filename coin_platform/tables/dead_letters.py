@@ -12,8 +12,9 @@ from coin_platform.exchanges.base import Source
 from coin_platform.model import Microseconds
 from coin_platform.records import Record
 from coin_platform.tables import processed
+from coin_platform.tables.outcomes import DeadRecord
 from coin_platform.tables.rows import Entry
-from coin_platform.tables.transform import DeadRecord, Transform
+from coin_platform.tables.transform import Transform
 
 TRACEBACK_CHARACTERS = 2_000  # kept of a traceback, from its end: the innermost calls
 

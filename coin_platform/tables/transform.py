@@ -2,8 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from coin_platform.book import Applied
 from coin_platform.errors import DecodeError, UnknownPair
@@ -27,51 +26,15 @@ from coin_platform.tables.duplicates import LEAD, Duplicates
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
 from coin_platform.tables.known_trades import TRADE_MEMORY, KnownTrades
 from coin_platform.tables.orderbook import BookFault, ConnectionBooks
+from coin_platform.tables.outcomes import DeadRecord, FrameOutcome
 from coin_platform.tables.rows import Entry, Row, row_of
 from coin_platform.tables.schema import Values
-
-
-class FrameOutcome(StrEnum):
-    """What became of a frame: there is no other case."""
-
-    ROWS = "rows"
-    DEAD = "dead"
-    CONTROL = "control"  # says nothing about the market
-    DUPLICATE = "duplicate"  # the same frame again, or nothing but events that are rows already
-    IGNORED = "ignored"  # a book update older than its book
-    INVALID = "invalid"  # a book update while its book cannot be trusted
-
 
 EventColumns: TypeAlias = tuple[str, Microseconds | None, Values]  # pair, exchange time, the channel's own columns
 EventOutcome: TypeAlias = tuple[FrameOutcome, EventColumns | None]  # with columns: the event becomes a row
 EventReader: TypeAlias = Callable[["Transform", Record, Header, int, Any, Any], EventOutcome]
 
-REASON_CHARACTERS = 1000  # of an error's text that are kept: the dead letters of one fault may be many
 _WITHOUT_ROWS = (FrameOutcome.INVALID, FrameOutcome.IGNORED, FrameOutcome.DUPLICATE)  # worst first
-
-
-class DeadRecord(NamedTuple):
-    """A record that did not become rows: it could not be decoded, or our code failed on it."""
-
-    record: Record
-    header: Header | None
-    error: Exception
-
-    @property
-    def error_class(self) -> str:
-        """The name of the error's class."""
-        return type(self.error).__name__
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether nobody expected the error. Then our code is at fault, not the record."""
-        return not isinstance(self.error, DecodeError)
-
-    @property
-    def reason(self) -> str:
-        """The error's text, at most `REASON_CHARACTERS`. If the fault is ours, the error's class stands before it."""
-        text = f"{self.error_class}: {self.error}" if self.is_ours else str(self.error)
-        return text[:REASON_CHARACTERS].encode(errors="backslashreplace").decode()
 
 
 class Transform:

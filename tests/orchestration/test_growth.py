@@ -36,7 +36,7 @@ from coin_platform.records import Facts, Header
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables.dataframes import Batch, batch
-from coin_platform.tables.transform import FrameOutcome
+from coin_platform.tables.outcomes import FrameOutcome
 from infra.stack import Kafka, SeaweedFS
 from tests.kit.recordings import frames
 from tests.kit.s3 import s3_client, scan_options

@@ -10,7 +10,8 @@ from coin_platform.model import BookUpdate, Cause, Channel, Kind, Pair, Subscrib
 from coin_platform.records import Checkpoint, Facts, Header, Record
 from coin_platform.tables.dataframes import Batch, batch
 from coin_platform.tables.gap_table import Gaps, StoredFault
-from coin_platform.tables.transform import FrameOutcome, Transform
+from coin_platform.tables.outcomes import FrameOutcome
+from coin_platform.tables.transform import Transform
 from tests.kit.log import TIME, conserves
 from tests.kit.recordings import frames
 
