@@ -248,7 +248,7 @@ SABOTAGES = (
     Sabotage(
         *("K1", "a round is no larger than the line carries in time"),
         "coin_platform/broker/shipper.py",
-        "self._room = max(_LEAST, min(self._in_flight, int(size * _LONG / seconds)))",
+        "self._room = max(_ROUND_MIN_BYTES, min(self._in_flight, int(size * _ROUND_MAX_SECONDS / seconds)))",
         "pass",
         ("tests/broker/test_shipper.py",),
     ),

@@ -1,4 +1,4 @@
-"""A folder of journals on this disk, with the contract of a broker."""
+"""Topics in a folder of journals on this disk."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ from coin_platform.steady_clock import SteadyClock
 class LocalBroker:
     """A folder of journals, `<folder>/<topic>/<partition>.db`, shared by any number of processes.
 
-    A partition's first `append` makes this process its writer until `close`; who only reads never locks anything.
-    The retention is the folder's: every partition gives up the same share of what is too much.
+    1. A partition's first `append` makes this process its writer until `close`. Reading locks nothing.
+    2. The limit in bytes is one for the whole folder: each partition may keep a share, in proportion to its size.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class LocalBroker:
         self._clock = SteadyClock(clock, monotonic)
         self._retention_hours = retention_hours
         self._retention_bytes = retention_bytes
-        self._positions = Positions(folder / ".positions.db")  # no topic's folder begins with a dot
+        self._positions = Positions(folder / ".positions.db")  # the folder of a topic never begins with a dot
         self._journals: dict[Place, JournalWriter] = {}
         self._writer = WriterThread()
         self._readers: dict[Place, JournalReader] = {}
@@ -57,7 +57,7 @@ class LocalBroker:
         return True
 
     def trim(self, topic: str, partition: int, before: int) -> None:
-        """Give up the records before an offset, soon; this makes the process the partition's writer."""
+        """Delete the records before an offset, soon. This makes the process the partition's writer."""
         self._journal(topic, partition).trim(before)
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
@@ -92,7 +92,7 @@ class LocalBroker:
             self.commit(group, *place, offset)
 
     def own(self, outputs: Mapping[Place, Sequence[Place]], *, is_patient: bool = True) -> None:
-        pass  # the locks of the journals do it: whoever claims an output is its only writer
+        pass  # the locks of the journals ensure it: the process that claims an output is its only writer
 
     def host(self, topic: str, partition: int) -> int | None:
         return self._journal(topic, partition).host()
@@ -101,7 +101,7 @@ class LocalBroker:
         return self._journal(topic, partition).has_guest
 
     def close(self) -> None:
-        with ExitStack() as stack:  # closes all of them, even if one could not write
+        with ExitStack() as stack:  # closes all of them, even if one fails
             for journal in self._journals.values():
                 stack.callback(journal.close)
 
@@ -126,7 +126,7 @@ class LocalBroker:
             return self._journals[topic, partition]
 
     def _share(self, path: Path, folder_bytes: int) -> int:
-        """Return how many bytes one journal may keep so that all together keep to the folder's limit."""
+        """Return how many bytes one journal may keep, so that all together stay below the limit of the folder."""
         sizes = {file: file.stat().st_size for file in self.folder.glob("*/*.db")}
         return folder_bytes * sizes.get(path, 0) // max(1, sum(sizes.values()))
 

@@ -1,4 +1,4 @@
-"""The contract of a broker in memory, for tests."""
+"""Topics in memory, for tests."""
 
 import threading
 import uuid
@@ -13,8 +13,8 @@ from coin_platform.model import Microseconds
 from coin_platform.records import Record
 
 
-class _Log:
-    """One partition of the in-memory twin."""
+class _MemoryPartition:
+    """The records of one partition."""
 
     def __init__(self) -> None:
         self.identity = uuid.uuid4().hex
@@ -28,12 +28,12 @@ class _Log:
 
 
 class MemoryBroker:
-    """The contract in memory, for tests: what is appended is stored at once and lives as long as this object."""
+    """Topics in memory. An appended record is stored at once, and lives as long as this object."""
 
     def __init__(self, *, clock: Callable[[], Microseconds] = wall) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._logs: defaultdict[Place, _Log] = defaultdict(_Log)
+        self._logs: defaultdict[Place, _MemoryPartition] = defaultdict(_MemoryPartition)
         self._positions: dict[tuple[str, str, int], int] = {}
 
     def claim(self, topic: str, partition: int) -> None:
@@ -53,7 +53,7 @@ class MemoryBroker:
         return True
 
     def trim(self, topic: str, partition: int, before: int) -> None:
-        """Give up the records before an offset."""
+        """Delete the records before an offset."""
         with self._lock:
             log = self._logs[topic, partition]
             del log.records[: max(0, before - log.begin)]

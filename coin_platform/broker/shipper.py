@@ -1,4 +1,4 @@
-"""Sends what waits on disk to Kafka, in order, through any outage: nothing is forgotten before Kafka has taken it."""
+"""Sends the records that wait on disk to Kafka, in order. Records are deleted only after Kafka has taken them."""
 
 import logging
 import threading
@@ -13,55 +13,60 @@ from coin_platform.broker.spool import CHUNK_RECORDS, SPOOL_BYTES, Loss, Spool, 
 from coin_platform.clock import steady
 from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.journal import WriterThread, flush_all
-from coin_platform.journal.file import explain
+from coin_platform.journal.failures import explain
 from coin_platform.records import Record
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 64 << 20  # bytes that may be on their way at once
-_LINGER, _LONGEST = 0.03, 0.15  # seconds in which more may come before a round begins, at least and at most
-_SHARE = 4.0  # times what the last round took: the busier the machine, the fewer and larger the batches
-_TICK = 0.5  # seconds between two looks at what may be trimmed, and at the limit
-_SLICE = 0.25  # seconds after which one who waits for Kafka looks whether it should end
-_SOON, _OFTEN, _SELDOM = 0.1, 1.0, 30.0  # seconds before the next try: the first, the most, the most of an odd one
-_SLOW = 3.0  # seconds without an answer after which the log is told
-_ANSWER = 12.0  # seconds after which a producer that has not answered is given up; its requests end after 10
-_LONG, _SHORT = 5.0, 1.0  # seconds that a round may take, and below which the next one may be larger
-_LEAST = 64 << 10  # bytes of a round, however narrow the line
+IN_FLIGHT_BYTES = 64 << 20  # that may be on their way to Kafka at once
+_LINGER_SECONDS = 0.03  # that a round waits for more records, at least
+_LINGER_MAX_SECONDS = 0.15
+_LINGER_ROUNDS = 4.0  # times the length of the last round: a busy machine gets fewer and larger batches
+_TICK_SECONDS = 0.5  # between two looks at the limits, and at records that may be trimmed
+_SLICE_SECONDS = 0.25  # after which a wait for Kafka looks whether it should end
+_RETRY_SECONDS = 0.1  # before the second try; each further pause is twice as long
+_RETRY_MAX_SECONDS = 1.0
+_ODD_RETRY_MAX_SECONDS = 30.0  # for a partition that fails while Kafka takes others
+_SLOW_SECONDS = 3.0  # without an answer after which the log says so
+_GIVE_UP_SECONDS = 12.0  # without an answer after which a producer is discarded; its requests end after 10 s
+_ROUND_MAX_SECONDS = 5.0  # that a round should take: the next one is made smaller if it took longer
+_ROUND_SHORT_SECONDS = 1.0  # below which the next round may be twice as large
+_ROUND_MIN_BYTES = 64 << 10  # of a round, however narrow the line
 
 
-class Answer(Protocol):
-    """What became of a record that was sent."""
+class SendAnswer(Protocol):
+    """Whether Kafka has taken a record, or why not."""
 
     is_done: bool
     exception: Exception | None
 
 
 class Producer(Protocol):
-    """A connection to Kafka. It holds nothing that is not on disk, so it is thrown away whenever in doubt."""
+    """A connection to Kafka. All its records are also on disk, so the shipper discards it after any trouble."""
 
-    def send(self, topic: str, partition: int, record: Record) -> Answer:
-        """Hand over a record; it is not sent before `wait`, so that those of a partition are one batch."""
+    def send(self, topic: str, partition: int, record: Record) -> SendAnswer:
+        """Take a record. It is sent by the next `wait`, so that the records of a partition are one batch."""
 
     def wait(self, seconds: float) -> None:
-        """Send what was handed over and wait for the answers, but no longer than this."""
+        """Send the records that were handed over, and wait for the answers, at most this long."""
 
     def is_too_large(self, error: Exception) -> bool:
-        """Whether this says that Kafka takes no record of such a size, today or later."""
+        """Whether an error means that Kafka will never take a record of this size."""
 
     def discard(self) -> None:
-        """End at once, also while answers are due."""
+        """Close the connection at once, also while answers are due."""
 
 
-_Sent: TypeAlias = tuple[Spool, list[Record], list[Answer]]
+_Sent: TypeAlias = tuple[Spool, list[Record], list[SendAnswer]]
 
 
 class Shipper:
-    """The spools of a process, each a journal in `folder`, and the thread that empties them into Kafka.
+    """The spools of a process, each a journal in `folder`, and the thread that sends their records to Kafka.
 
-    A round hands at most one batch of each partition to the producer and waits for all answers. So a batch that fails
-    has no successor under way that could arrive before it is sent again: order holds whatever happens, and after
-    trouble of any kind the cure is the same, another producer. After a crash the last records may arrive twice.
+    1. Order. A round hands at most one batch of each partition to the producer, and waits for all answers. So no later
+       batch is under way when one fails and is sent again.
+    2. Trouble. After a failure of any kind the producer is discarded, and the next round makes another one.
+    3. Repetition. After a crash the last records may arrive twice.
     """
 
     def __init__(
@@ -70,37 +75,39 @@ class Shipper:
         connect: Callable[[], Producer],
         *,
         limit_bytes: int = SPOOL_BYTES,
-        in_flight: int = IN_FLIGHT,
+        in_flight: int = IN_FLIGHT_BYTES,
         on_loss: Callable[[Loss], None] | None = None,
         guest: bool = False,
         may_send: Callable[[str, int], bool] = lambda topic, partition: True,
     ) -> None:
-        """Have `in_flight` bytes on their way at most, or a single record of any size.
+        """Start without a connection; the first round calls `connect`.
 
-        Beyond `limit_bytes` the oldest that wait are given up; `on_loss` is then told, on the shipper's thread.
-        What waits for a topic and partition is only sent while `may_send` says so.
+        1. At most `in_flight` bytes are on their way at once, or a single record of any size.
+        2. Beyond `limit_bytes` the oldest waiting records are given up. `on_loss` is then called, on the shipper's
+           thread.
+        3. The records of a partition are sent only while `may_send` is true for its topic and number.
         """
         self._folder, self._connect, self._limit, self._in_flight = folder, connect, limit_bytes, in_flight
         self._on_loss = on_loss or (lambda _: None)
         self._is_guest, self._may_send = guest, may_send
         self._writer, self._clock = WriterThread(), steady()  # of all spools
-        self._changed = threading.Condition()  # guards all that follows
+        self._changed = threading.Condition()  # for everything below
         self._spools: dict[Place, Spool] = {}
-        self._hurried = 0  # how many wait in `flush`
+        self._hurried = 0  # number of callers that wait in `flush`
         self._is_idle = False  # the thread waits for something to send
         self._closing = False
         self._thread: threading.Thread | None = None
         self._opening = threading.Lock()
-        # what follows belongs to the thread
+        # The rest belongs to the thread.
         self._producer: Producer | None = None
-        self._room = in_flight  # bytes of a round: what the line carries in time
+        self._room = in_flight  # bytes of a round that the line carries in time
         self._succeeded_time = 0.0
         self._tick_time = 0.0
-        self._linger = _LINGER
+        self._linger = _LINGER_SECONDS
 
     @property
     def waiting(self) -> int:
-        """How many records Kafka has not taken."""
+        """How many records Kafka has not taken yet."""
         with self._changed:
             return sum(spool.waiting for spool in self._spools.values())
 
@@ -113,10 +120,12 @@ class Shipper:
         return self._spools.get((topic, partition)) or self._open(topic, partition)
 
     def forget(self, topic: str, partition: int) -> None:
-        """Drop what waits for a topic and partition, nothing of which may be under way. Raises what `spool` does."""
+        """Delete the records that wait for a partition; none may be under way. Raises as `spool` does."""
         spool = self.spool(topic, partition)
         if spool.waiting:
-            logger.warning("%s: %d records that wait are dropped: they were made anew", spool.name, spool.waiting)
+            logger.warning(
+                "%s: %d waiting records are deleted: another process has made them anew", spool.name, spool.waiting
+            )
         with self._changed:
             spool.next = spool.end
         spool.trim()
@@ -135,10 +144,10 @@ class Shipper:
         return is_sent
 
     def close(self, patience: float) -> None:
-        """Flush and end; what Kafka has not taken is sent by the next writer of its partition."""
+        """Flush and end. Records that Kafka has not taken are sent by the next writer of their partition."""
         if self._closing:
             return
-        with ExitStack() as stack:  # whatever fails, all of it is closed
+        with ExitStack() as stack:  # closes everything, whatever fails
             for spool in self._spools.values():
                 stack.callback(spool.close)
             stack.callback(self._end)
@@ -151,15 +160,15 @@ class Shipper:
         if self._thread is not None:
             self._thread.join()
 
-    def _sent(self, wanted: dict[Spool, int], patience: float) -> bool:
-        """Wait until Kafka has taken what lies before an offset of each spool; return whether it has."""
-        if all(spool.next >= end for spool, end in wanted.items()):
-            return True  # as mostly: nobody needs to be woken
+    def _sent(self, ends: dict[Spool, int], patience: float) -> bool:
+        """Wait until Kafka has taken the records before an offset of each spool; return whether it has."""
+        if all(spool.next >= end for spool, end in ends.items()):
+            return True  # the usual case: the thread need not be woken
         with self._changed:
             self._hurried += 1
             self._changed.notify_all()
             try:
-                return self._changed.wait_for(lambda: all(spool.next >= end for spool, end in wanted.items()), patience)
+                return self._changed.wait_for(lambda: all(spool.next >= end for spool, end in ends.items()), patience)
             finally:
                 self._hurried -= 1
 
@@ -178,7 +187,9 @@ class Shipper:
                     guest=self._is_guest,
                 )
                 with self._changed:
-                    self._spools = self._spools | {(topic, partition): spool}  # others iterate over the former one
+                    self._spools = self._spools | {
+                        (topic, partition): spool
+                    }  # a new one, because other threads iterate over the former
                     self._changed.notify_all()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"shipper {self._folder}", daemon=True)
@@ -186,11 +197,11 @@ class Shipper:
             return self._spools[topic, partition]
 
     def _wake(self) -> None:
-        if self._is_idle:  # else it looks again by itself: to be woken by each commit takes more than to send
+        if self._is_idle:  # otherwise it looks again by itself: waking it at each commit would cost more than sending
             with self._changed:
                 self._changed.notify_all()
 
-    # What follows runs on the shipper's thread.
+    # The methods below run on the shipper's thread.
 
     def _run(self) -> None:
         while not self._closing:
@@ -199,21 +210,23 @@ class Shipper:
                 if due:
                     started = time.monotonic()
                     self._round(due)
-                    self._linger = min(max(_LINGER, _SHARE * (time.monotonic() - started)), _LONGEST)
+                    self._linger = min(
+                        max(_LINGER_SECONDS, _LINGER_ROUNDS * (time.monotonic() - started)), _LINGER_MAX_SECONDS
+                    )
                 self._tick()
-            except Exception:  # a fault of ours, or a full disk: nothing is lost by trying again
+            except Exception:  # a bug, or a full disk: to try again loses nothing
                 logger.exception("the records that wait for kafka cannot be sent")
                 self._discard()
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closing, _OFTEN)
+                    self._changed.wait_for(lambda: self._closing, _RETRY_MAX_SECONDS)
         self._discard()
         for spool in self._ours():
             spool.trim()
 
     def _wait(self) -> list[Spool]:
-        """Return the spools that have something to send and may try, once there are some or a tick has passed."""
+        """Wait until spools have records to send, at most for a tick; return these spools."""
         with self._changed:
-            self._is_idle = True  # before it looks, or what comes meanwhile might be overlooked
+            self._is_idle = True  # set before the look, or a commit in between would not wake it
             self._changed.wait_for(lambda: self._closing or self._due(), self._patience())
             self._is_idle = False
             self._changed.wait_for(lambda: self._closing or self._hurried or self._is_behind(), self._linger)
@@ -224,7 +237,7 @@ class Shipper:
         waiting = [spool for spool in self._ours() if spool.waiting and moment >= spool.retry_time]
         due = [spool for spool in waiting if self._may_send(spool.topic, spool.partition)]
         accused = [spool for spool in due if spool.is_accused]
-        return accused[:1] or due  # an accused one goes alone
+        return accused[:1] or due  # a record that may be too large is sent alone
 
     def _ours(self) -> list[Spool]:
         return [spool for spool in self._spools.values() if spool.is_ours]
@@ -235,13 +248,13 @@ class Shipper:
     def _patience(self) -> float:
         moment = time.monotonic()
         retries = [spool.retry_time - moment for spool in self._ours() if spool.waiting]
-        return min([_TICK, *(retry for retry in retries if retry > 0)])
+        return min([_TICK_SECONDS, *(retry for retry in retries if retry > 0)])
 
     def _round(self, spools: Sequence[Spool]) -> None:
-        """Send a chunk of each spool, as many as may be on their way at once, and note what became of it."""
+        """Send the next records of each spool, as far as they fit into the round, and note the answers."""
         try:
             self._producer = producer = self._producer or self._connect()
-        except Exception as error:  # whatever it is, the records wait until it has gone
+        except Exception as error:  # whatever it is, the records wait until it is over
             self._note(dict.fromkeys(spools, error))
             return
         sent: list[_Sent] = []
@@ -250,7 +263,7 @@ class Shipper:
         for spool in sorted(spools, key=lambda spool: spool.turn):
             try:
                 records = spool.chunk(self._room)
-            except (DeliveryError, RetentionLoss) as error:  # its file: the others are none the worse
+            except (DeliveryError, RetentionLoss) as error:  # of this spool alone: the others go on
                 outcome[spool] = error
                 continue
             more = sum(map(bytes_of, records))
@@ -262,31 +275,31 @@ class Shipper:
         self._fit(self._await_answers(producer, sent), size)
         outcome |= {spool: self._settle(spool, answers) for spool, _, answers in sent}
         self._look_for_too_large(producer, sent, outcome)
-        if not self._closing:  # then answers may be due still: no reason for alarm
+        if not self._closing:  # otherwise answers may still be due, which is no failure
             self._note(outcome)
 
     def _await_answers(self, producer: Producer, sent: Sequence[_Sent]) -> float:
-        """Wait for the answers, as long as is sensible, and return how long that was."""
+        """Wait for the answers until a producer counts as dead; return how many seconds that took."""
         started = time.monotonic()
         due = {spool: answers for spool, _, answers in sent}
-        while due and not self._closing and time.monotonic() - started < _ANSWER:
-            producer.wait(_SLICE)
+        while due and not self._closing and time.monotonic() - started < _GIVE_UP_SECONDS:
+            producer.wait(_SLICE_SECONDS)
             due = {spool: answers for spool, answers in due.items() if not all(answer.is_done for answer in answers)}
-            if time.monotonic() - started > _SLOW:
-                self._fail(dict.fromkeys(due, TimeoutError(f"no answer for {_SLOW:g} s")))
+            if time.monotonic() - started > _SLOW_SECONDS:
+                self._fail(dict.fromkeys(due, TimeoutError(f"no answer for {_SLOW_SECONDS:g} s")))
         return time.monotonic() - started
 
     def _fit(self, seconds: float, size: int) -> None:
-        """Make the next round as large as the line allows: one that outlasts a request would be sent for ever."""
-        if seconds < _SHORT:
+        """Make the next round as large as the line carries. A round longer than a request would be sent for ever."""
+        if seconds < _ROUND_SHORT_SECONDS:
             self._room = min(self._in_flight, 2 * self._room)
-        elif seconds <= _LONG:  # what just fits bounds the next one, but where only the answers are late, it grows
-            self._room = max(_LEAST, min(self._in_flight, int(size * _LONG / seconds)))
+        elif seconds <= _ROUND_MAX_SECONDS:  # as large as fits; grows where only the answers are late
+            self._room = max(_ROUND_MIN_BYTES, min(self._in_flight, int(size * _ROUND_MAX_SECONDS / seconds)))
         else:
-            self._room = max(_LEAST, min(size, self._room) // 4)
+            self._room = max(_ROUND_MIN_BYTES, min(size, self._room) // 4)
 
-    def _settle(self, spool: Spool, answers: Sequence[Answer]) -> Exception | None:
-        """Move a spool on by what was taken, up to the first failure; return that."""
+    def _settle(self, spool: Spool, answers: Sequence[SendAnswer]) -> Exception | None:
+        """Move a spool on to the first record that was not taken; return that failure."""
         for answer in answers:
             error = answer.exception if answer.is_done else TimeoutError("no answer")
             if error is not None:
@@ -297,9 +310,10 @@ class Shipper:
     def _look_for_too_large(
         self, producer: Producer, sent: Sequence[_Sent], outcome: Mapping[Spool, Exception | None]
     ) -> None:
-        """Give up a record that Kafka never takes.
+        """Give up a record that Kafka will never take.
 
-        One such makes a producer refuse all it holds with the same error, so only one sent all alone is guilty.
+        One such record makes a producer refuse all its records with the same error. So a record counts as too large
+        only if it was sent alone.
         """
         accused = [spool for spool, error in outcome.items() if error is not None and producer.is_too_large(error)]
         if accused and sum(len(records) for _, records, _ in sent) == 1:
@@ -310,7 +324,7 @@ class Shipper:
                 spool.is_accused = True
 
     def _note(self, outcome: dict[Spool, Exception | None]) -> None:
-        """Keep who fails and until when it waits, and tell the log about changes."""
+        """Note which spools fail and when they try again, and log changes."""
         moment = time.monotonic()
         errors = {spool: error for spool, error in outcome.items() if error is not None}
         healed = [spool for spool in outcome if spool not in errors and spool.failing_since is not None]
@@ -324,16 +338,18 @@ class Shipper:
             logger.warning("kafka takes %s again, after %.1f s; %d records wait", _names(healed), seconds, self.waiting)
         for spool in outcome:
             if spool in errors:
-                is_odd = self._succeeded_time > (spool.failing_since or moment)  # others are taken: do not hold them up
+                # Kafka has taken records of others since this one fails: the others must not wait for it.
+                is_odd = self._succeeded_time > (spool.failing_since or moment)
+                longest = _ODD_RETRY_MAX_SECONDS if is_odd else _RETRY_MAX_SECONDS
                 spool.tries += 1
-                spool.retry_time = moment + min(_SELDOM if is_odd else _OFTEN, _SOON * 2 ** min(spool.tries, 20))
+                spool.retry_time = moment + min(longest, _RETRY_SECONDS * 2 ** min(spool.tries, 20))
             else:
                 spool.failing_since, spool.tries, spool.is_accused = None, 0, False
         with self._changed:
             self._changed.notify_all()
 
     def _fail(self, errors: dict[Spool, Exception]) -> None:
-        """Tell the log which spools begin to fail."""
+        """Log which spools begin to fail."""
         new = [spool for spool in errors if spool.failing_since is None]
         for spool in new:
             spool.failing_since = time.monotonic()
@@ -343,7 +359,7 @@ class Shipper:
 
     def _tick(self) -> None:
         moment = time.monotonic()
-        if moment - self._tick_time < _TICK:
+        if moment - self._tick_time < _TICK_SECONDS:
             return
         self._tick_time = moment
         for spool in self._ours():
@@ -361,20 +377,20 @@ class Shipper:
             self._relieve(largest, min(self._limit, sizes[largest]) // 8, "disk_full")
 
     def _look_for_full_disks(self) -> bool:
-        """Return whether one has no room, and tell the log about changes."""
-        found = {spool: spool.journal.needs_room for spool in self._spools.values()}
-        for spool, error in found.items():
+        """Return whether the disk of a spool is full, and log changes."""
+        errors = {spool: spool.journal.needs_room for spool in self._spools.values()}
+        for spool, error in errors.items():
             if error is not None and not spool.is_full:
                 logger.error("%s: %s", spool.name, explain(spool.path, error))
             spool.is_full = error is not None
-        return any(found.values())
+        return any(errors.values())
 
-    def _relieve(self, spool: Spool, most: int, cause: str) -> None:
-        """Give up the oldest records of a spool, as many as take `most` bytes."""
+    def _relieve(self, spool: Spool, size_bytes: int, cause: str) -> None:
+        """Give up the oldest records of a spool, until they have `size_bytes`."""
         records: list[Record] = []
         size = 0
         for record in spool.reader.read(spool.next, spool.end):
-            if records and size >= most:
+            if records and size >= size_bytes:
                 break
             size += bytes_of(record)
             records.append(record._replace(value=b""))
@@ -387,8 +403,8 @@ class Shipper:
             self._producer = None
 
 
-def _hand_over(producer: Producer, spool: Spool, records: Sequence[Record]) -> Iterator[Answer]:
-    """Yield the answers due for some records; a record that fails at once has no successor."""
+def _hand_over(producer: Producer, spool: Spool, records: Sequence[Record]) -> Iterator[SendAnswer]:
+    """Yield the answers that are due for records. No record is handed over after one that failed at once."""
     for record in records:
         answer = producer.send(spool.topic, spool.partition, record)
         yield answer

@@ -1,4 +1,4 @@
-"""What one partition still has to send to Kafka, on disk, and what had to be given up before it was sent."""
+"""The records of one partition that wait on disk for Kafka, and the list of those that were given up."""
 
 import json
 import logging
@@ -23,43 +23,45 @@ logger = logging.getLogger(__name__)
 SPOOL_BYTES = 2 << 30  # that may wait in all spools of a folder; the default of COIN_SPOOL_BYTES
 CHUNK_RECORDS = 2_000  # of one partition in one round
 _CHUNK_BYTES = 1 << 20
-_OVERHEAD = 64  # bytes of a record besides header and value
+_OVERHEAD_BYTES = 64  # of a record besides header and value
 
 
 def bytes_of(record: Record) -> int:
     """Return about how many bytes a record takes on its way."""
-    return len(record.header) + len(record.value) + _OVERHEAD
+    return len(record.header) + len(record.value) + _OVERHEAD_BYTES
 
 
 class Loss(NamedTuple):
-    """Records that were given up before Kafka took them. Times (µs) are when they were appended or received."""
+    """Records that were given up before Kafka took them. The times (µs) are those of the first and the last record."""
 
     topic: str
     partition: int
-    cause: str  # `overflow` of the limit, `disk_full`, or `too_large` for Kafka
+    cause: str  # `overflow` of COIN_SPOOL_BYTES, `disk_full`, or `too_large` for Kafka
     records: int
     from_time: Microseconds
     to_time: Microseconds
 
 
 def losses(folder: Path) -> Iterator[Loss]:
-    """Yield what was ever given up in a folder of spools."""
+    """Yield all losses that were recorded in a folder of spools. A line cut off by a crash is left out."""
     for path in sorted(folder.glob("*/*.lost")):
         with path.open(encoding="utf-8") as lines:
-            yield from (Loss(**json.loads(line)) for line in lines)
+            for line in lines:
+                with suppress(ValueError, TypeError):
+                    yield Loss(**json.loads(line))
 
 
 def waiting(folder: Path) -> dict[Place, int]:
-    """Return how many records wait in each spool of a folder, by topic and partition; those of other processes too."""
-    paths = [path for path in folder.glob("*/*.db") if path.stem.isdecimal()]  # others are none of ours
+    """Return how many records wait in each spool of a folder, also in those of other processes."""
+    paths = [path for path in folder.glob("*/*.db") if path.stem.isdecimal()]  # other files are not ours
     bounds = {path: JournalReader(path).bounds() for path in paths}
     return {(unquote(path.parent.name), int(path.stem)): held.end - held.begin for path, held in bounds.items()}
 
 
 class Spool:
-    """What one partition still has to send: a journal whose first record is the first that Kafka has not taken.
+    """The records of one partition that wait: a journal whose first record is the first that Kafka has not taken.
 
-    That of a guest is sent by the process whose guest it is, until that one has ended.
+    The records of a guest are sent by the process beside which it appends, until that process has ended.
     """
 
     def __init__(
@@ -73,13 +75,13 @@ class Spool:
         clock: SteadyClock | None = None,
         guest: bool = False,
     ) -> None:
-        """Raises `PartitionBusy` if another process writes this partition."""
+        """Open the journal; `on_commit` is called after each commit. Raises `PartitionBusy` as `JournalWriter` does."""
         self.topic, self.partition = topic, partition
         self.path = path_of(folder, topic, partition)
         self.reader = JournalReader(self.path)
         self._on_commit = on_commit
         self.next = self.end = 0  # offsets in the journal: of the first unacknowledged, and after the last
-        self._dropped: deque[Loss] = deque()  # that is not on the disk yet
+        self._dropped: deque[Loss] = deque()  # losses that are not recorded on the disk yet
         self.journal = JournalWriter(
             self.path,
             clock=clock or steady(),
@@ -94,20 +96,20 @@ class Spool:
         self.end = max(self.end, bounds.end)
         self._stride = CHUNK_RECORDS
         self.tries = 0
-        self.retry_time = 0.0  # monotonic, as the next one
+        self.retry_time = 0.0  # on the monotonic clock, as the next two
         self.failing_since: float | None = None
-        self.turn = 0.0  # monotonic, of its last round
+        self.turn = 0.0  # of its last round
         self.is_accused = False  # its next record may be too large for Kafka
-        self.is_full = False  # its disk is
+        self.is_full = False  # whether its disk is full
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """How log lines name this partition."""
         return f"{self.topic}[{self.partition}]"
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is us who send this; where others did until now, from what they left on."""
+        """Whether this process sends these records. If another one did until now, we go on from what it left."""
         if not self._is_ours and self.journal.host() is None:
             bounds = self.reader.bounds()
             self.next, self.end = bounds.begin, max(self.end, bounds.end)
@@ -120,30 +122,30 @@ class Spool:
         return self.end - self.next
 
     def chunk(self, most: int) -> list[Record]:
-        """Return the next records to send: some of no more than `most` bytes together, or a single one of any size."""
+        """Return the next records to send: at most `most` bytes together, or a single record of any size."""
         records: list[Record] = []
         size = 0
         stride = 1 if self.is_accused else self._stride
         for record in self.reader.read(self.next, min(self.end, self.next + stride)):
             size += bytes_of(record)
             if records and size > min(most, _CHUNK_BYTES):
-                self._stride = len(records) + 1  # large ones: do not read again and again what is not sent
+                self._stride = len(records) + 1  # large records: do not read so many again that are not sent
                 return records
             records.append(record)
         self._stride = min(CHUNK_RECORDS, 2 * self._stride)
         return records
 
     def close(self) -> None:
-        """End the writer; what a full disk did not take is recorded as lost."""
+        """End the writer, and record the records that a full disk did not take as lost."""
         try:
             self.journal.close()
         finally:
             deque(self.dropped(), maxlen=0)
 
     def trim(self) -> None:
-        """Forget what Kafka has taken."""
+        """Delete the records that Kafka has taken."""
         if self.next > self._trimmed:
-            with suppress(DeliveryError):  # its writer has failed: who appends is told
+            with suppress(DeliveryError):  # the writer has failed: the next append raises the error
                 self.journal.trim(self.next)
             self._trimmed = self.next
 
@@ -153,14 +155,14 @@ class Spool:
         return self.reader.size() * self.waiting // max(1, self.end - begin)
 
     def give_up(self, records: Sequence[Record], cause: str) -> Loss:
-        """Drop the next records to send; that they are lost is on the disk before they are."""
+        """Give up the next records to send. The loss is recorded on the disk before they go."""
         loss = Loss(self.topic, self.partition, cause, len(records), records[0].time, records[-1].time)
         self._record(loss)
         self.next += len(records)
         return loss
 
     def dropped(self) -> Iterator[Loss]:
-        """Yield what a full disk never took, each as soon as it is recorded. Raises `OSError` while it cannot be."""
+        """Yield each loss that a full disk caused, once it is recorded. Raises `OSError` while it cannot be."""
         while self._dropped:
             self._record(self._dropped[0])
             yield self._dropped.popleft()
@@ -170,7 +172,7 @@ class Spool:
             file.write(json.dumps(loss._asdict()) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        logger.error("%s: %d records given up, %s: nobody will ever read them", self.name, loss.records, loss.cause)
+        logger.error("%s: %d records given up, %s: no reader will ever get them", self.name, loss.records, loss.cause)
 
     def _appended(self, end: int) -> None:
         self.end = end
@@ -184,5 +186,5 @@ class Spool:
 def _received(header: str) -> Microseconds:
     try:
         return unpack(header).received_time
-    except DecodeError:  # not a frame's: then the moment at which it was given up
+    except DecodeError:  # the header of no frame: take the moment at which the record was given up
         return wall()

@@ -1,4 +1,4 @@
-"""The file of one partition's journal, in SQLite: its place, its tables, what its failures mean, and its one writer."""
+"""The SQLite file of one partition: where it lives, its tables, and the transactions of its writer."""
 
 import errno
 import logging
@@ -14,29 +14,33 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
+from coin_platform.journal.failures import is_full
 from coin_platform.model import SECOND, Microseconds
 from coin_platform.steady_clock import MAX_STEP, SteadyClock
 
 logger = logging.getLogger(__name__)
 
 PAGE_BYTES = 8192
-CACHE_KIB = 64  # pages in memory of each open file: it is written at its end, and there are dozens of them
-BUSY_SECONDS = 10.0  # SQLite's own patience with another process that holds the file
+CACHE_KIB = 64  # of pages in memory, for each open file; small, for a process has dozens of files open
+BUSY_SECONDS = 10.0  # that SQLite waits for another process that holds the file
 
 _WAL_BYTES = 8 << 20  # the write-ahead log is cut back to this after a checkpoint
 _SPARE_PAGES = 512  # free pages that stay in the file for the next appends: 4 MiB
-_RESERVE = 64 << 20  # bytes of the disk that a careful writer leaves: what makes room needs some itself
-_SMALL = 16  # as many small files may share the reserve
-_FAR: Microseconds = 3 * 3600 * SECOND  # stamps further ahead than this are from a clock that was wrong
-_ANEW_RECORDS = 5_000  # that get another stamp in one small step
-_TRIM_RECORDS, _TRIM_BYTES, _VACUUM_PAGES = 10_000, 16 << 20, 1_024  # one small step, so that appends never wait long
+_RESERVE_BYTES = 64 << 20  # of the disk that a careful writer leaves free: trimming needs some room itself
+_RESERVE_SHARES = 16  # a file below this share of the reserve may still grow into it
+_FAR_AHEAD: Microseconds = 3 * 3600 * SECOND  # a stamp further ahead than this came from a clock that was wrong
+# Trimming goes in small steps, so that appends never wait long. One step takes at most:
+_RESTAMP_RECORDS = 5_000
+_TRIM_RECORDS = 10_000
+_TRIM_BYTES = 16 << 20
+_VACUUM_PAGES = 1_024
 
-# Many rows a statement, not executemany: that takes Python's global lock anew for each row, and beside a busy
-# thread each taking costs 5 ms. Few sizes, none large, for each stays prepared and holds the values of its last rows:
-# those of 1, 2, 4 ... 128 rows of 2 kB took 0.6 MiB of each journal that had ever had such batches, these 0.2 MiB.
+# One statement inserts many rows. `executemany` would take Python's global lock for each row, and beside a busy thread
+# each taking costs 5 ms. There are few sizes and none is large: each statement stays prepared and holds the values of
+# its last rows. Statements of 1, 2, 4 ... 128 rows of 2 kB took 0.6 MiB a journal; these take 0.2 MiB.
 _INSERTS = {size: "INSERT INTO record VALUES " + ",".join(["(?, ?, ?, ?)"] * size) for size in (64, 16, 4, 1)}
 
-# One statement, for each takes the lock again. It also tells what it wrote: two processes may append to one file.
+# One statement, because each one takes the lock again. It returns what it wrote: a second process may append, too.
 _ADVANCE = (
     "UPDATE head SET next_offset = next_offset + ?, last_time = max(last_time, ?) RETURNING next_offset, last_time"
 )
@@ -46,105 +50,52 @@ CREATE TABLE record (offset INTEGER PRIMARY KEY, time INTEGER NOT NULL, header T
 CREATE TABLE head (next_offset INTEGER NOT NULL, last_time INTEGER NOT NULL);
 INSERT INTO head VALUES (0, 0);
 """
-_IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)"  # one row; former versions had no such table
-
-_FULL = "free space on that disk, or let less be kept: COIN_JOURNAL_HOURS, COIN_JOURNAL_BYTES, COIN_SPOOL_BYTES"
-_DENIED = "make the file and its folder writable for this user, or choose another COIN_JOURNAL_DIR"
-_REMEDIES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: _FULL,
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
-    errno.EROFS: _DENIED,
-    errno.ENOTDIR: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
-    errno.EEXIST: "a file is where a folder should be: choose another COIN_JOURNAL_DIR",
-    errno.EISDIR: "a folder is where a file should be: move it away",
-}
-_DAMAGED = "the file is damaged: move it away, a new one will be begun"
-_FOREIGN = "this is not a journal: move it away, a new one will be begun"
-_SQLITE_REMEDIES = {
-    sqlite3.SQLITE_ERROR: _FOREIGN,  # a table or a column is missing
-    sqlite3.SQLITE_CONSTRAINT: _DAMAGED,
-    sqlite3.SQLITE_MISMATCH: _DAMAGED,
-    sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_IOERR: f"the disk refused: check its health, quotas and limits; {_FULL}",
-    sqlite3.SQLITE_READONLY: _DENIED,
-    sqlite3.SQLITE_PERM: _DENIED,
-    sqlite3.SQLITE_CANTOPEN: _DENIED,
-    sqlite3.SQLITE_BUSY: "end the program that has this file open for writing",
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _FOREIGN,
-}
-_FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)  # the second for quotas and limits of file sizes
+_IDENTITY_TABLE = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)"  # one row; former versions had none
 
 
 def path_of(folder: Path, topic: str, partition: int) -> Path:
-    """Return where a partition's journal lives: nothing in a topic's name leads elsewhere, and no two share a file."""
+    """Return the path of a partition's journal.
+
+    The topic's name is quoted: it cannot lead out of the folder, and no two topics share a file.
+    """
     name = quote(topic, safe="")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
     return folder / (name or "%") / f"{partition}.db"  # no other topic becomes "%"
 
 
-def explain(path: Path, error: Exception) -> str:
-    """Return the one line for a writer's failure: the file, what happened, what to do."""
-    if path.is_dir():
-        return f"journal {path}: {error}; {_REMEDIES[errno.EISDIR]}"
-    if isinstance(error, OSError):
-        return f"journal {path}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'check the disk')}"
-    return (
-        f"journal {path}: {error or type(error).__name__}; {_SQLITE_REMEDIES.get(_code(error), 'see the cause above')}"
-    )
-
-
-def is_damaged(error: Exception) -> bool:
-    """Whether a failure means that the content of a file is not what was written to it."""
-    return _SQLITE_REMEDIES.get(_code(error)) in (_DAMAGED, _FOREIGN)
-
-
-def _code(error: Exception) -> int:
-    """Return SQLite's code; Python's module raises without one where a value cannot be read."""
-    default = sqlite3.SQLITE_CORRUPT if isinstance(error, sqlite3.DatabaseError) else sqlite3.SQLITE_OK
-    return int(getattr(error, "sqlite_errorcode", default)) & 0xFF  # the upper bits tell kinds of the same error apart
-
-
-def is_full(error: Exception) -> bool:
-    """Whether a failure of a writer means that the disk, a quota or a limit is full."""
-    return getattr(error, "sqlite_errorcode", 0) in _FULL_CODES or getattr(error, "errno", 0) == errno.ENOSPC
-
-
-class File:
-    """The SQLite side of a journal, for the one thread that writes it."""
+class JournalFile:
+    """The SQLite file of a journal, for the one thread that writes it."""
 
     def __init__(self, path: Path, clock: SteadyClock, *, is_careful: bool = False) -> None:
+        """Open the file, or create it. A careful writer leaves a reserve of the disk free."""
         if not path.exists():
             _create(path)
         self._path, self._clock, self._is_careful = path, clock, is_careful
         total = _space(path)[1]
-        wal_bytes = min(_WAL_BYTES, total // _SMALL)
-        self._reserve = min(_RESERVE, total // 8)
+        wal_bytes = min(_WAL_BYTES, total // _RESERVE_SHARES)
+        self._reserve = min(_RESERVE_BYTES, total // 8)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
-        self._db.execute("PRAGMA synchronous = NORMAL")  # no sync in a commit: `sync` has its own beat
+        self._db.execute("PRAGMA synchronous = NORMAL")  # a commit does not sync: the caller of `sync` decides when
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._db.execute(f"PRAGMA journal_size_limit = {wal_bytes}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // PAGE_BYTES)}")
-        next_offset, last_time = look_at_head(self._db)
+        next_offset, last_time = read_head(self._db)
         self._last = last_time if next_offset else 0, clock.monotonic()  # the newest stamp, and when it was seen
-        self._ahead = 0  # µs that it was ahead of our clock, when records came last
-        # Since when stamps have gone on without a jump, oldest first: what the clock then passed over is no age.
-        self._lines = deque([self._last])
-        self._is_told = False  # that records are stamped anew
-        self._name()
-        self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # made by that first look into the file
+        self._ahead = 0  # µs by which the newest stamp was ahead of our clock at the last append
+        # Stamps and moments at which the clock began to run without a jump, oldest first. A jump makes no record older.
+        self._steady_starts = deque([self._last])
+        self._is_restamping = False
+        self._give_identity()
+        self._wal = os.open(f"{path}-wal", os.O_RDONLY)  # SQLite made it at the first query above
         folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)  # or a power cut could take the new names
+        os.fsync(folder)  # a power cut could otherwise take the new file names
         os.close(folder)
 
     def append(self, batch: list[tuple[str, bytes]]) -> int:
-        """Commit records in one transaction and return the end offset; the clock is read inside it.
+        """Commit records in one transaction and return the end offset. The clock is read inside the transaction.
 
-        A careful writer raises `OSError` before the disk is full, and nothing is changed then.
+        A careful writer raises `OSError` before the disk is full. The file is unchanged then.
         """
         if self._is_careful and not self._has_room(sum(len(header) + len(value) for header, value in batch)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -159,73 +110,73 @@ class File:
         return int(end)
 
     def _stamp(self) -> Microseconds:
-        """Return the time for records that come now.
+        """Return the stamp for records that come now.
 
-        Where the newest record is from a clock that was ahead, time goes on from it at half its speed, so that no later
-        window is empty until the clock has come there.
+        If the newest stamp is from a clock that was ahead, stamps go on from there at half the speed of time. So no
+        window stays empty while the clock catches up.
         """
         time, (last, seen) = self._clock(), self._last
         self._ahead = last - time
         return time if self._ahead <= MAX_STEP else last + int((self._clock.monotonic() - seen) * SECOND) // 2
 
     def _note(self, stamp: Microseconds) -> None:
-        """Remember the newest stamp, and the jump that led to it."""
+        """Remember the newest stamp, and the jump of the clock before it, if there was one."""
         moment, (last, seen) = self._clock.monotonic(), self._last
         expected = last + int((moment - seen) * SECOND)
         if stamp - expected > MAX_STEP:
-            self._lines.append((expected, moment))
+            self._steady_starts.append((expected, moment))
         self._last = stamp, moment
 
     def horizon(self, keep: Microseconds) -> Microseconds:
-        """Return the stamp of records that came `keep` µs ago, by the time that has passed since then.
+        """Return the stamp of records that came `keep` µs ago, measured by the time that has really passed.
 
-        While records from before a jump are younger than that, the jump does not count.
+        A jump of the clock does not count while records from before it are younger than `keep`.
         """
         time, moment = self._clock(), self._clock.monotonic()
-        while self._lines:
-            stamp, since = self._lines[0]
+        while self._steady_starts:
+            stamp, since = self._steady_starts[0]
             passed = int((moment - since) * SECOND)
             if passed < keep:
                 return min(time, stamp + passed) - keep
-            self._lines.popleft()
+            self._steady_starts.popleft()
         return time - keep
 
     @property
     def is_far_ahead(self) -> bool:
-        """Whether the newest record is of a time that a settled clock reaches only in hours, or years."""
-        return self._ahead > _FAR and self._clock.is_settled
+        """Whether a settled clock will reach the newest stamp only in hours, or years."""
+        return self._ahead > _FAR_AHEAD and self._clock.is_settled
 
     def stamp_anew(self) -> bool:
-        """Give some records from far ahead the time of now; return whether there are more.
+        """Stamp some records from far ahead with the time of now; return whether there are more.
 
-        They came while the clock was wrong, and would keep all later records from windows that are to come.
+        They came while the clock was wrong. Later records would get stamps as high, and miss the windows to come.
         """
         if not self.is_far_ahead:
             return False
-        if not self._is_told:
+        if not self._is_restamping:
             text = "journal %s: records from %.1f h ahead of our clock are stamped anew: that clock was wrong"
             logger.error(text, self._path, self._ahead / (3600 * SECOND))
-        self._is_told = True
+        self._is_restamping = True
         with self._transaction():
-            time, (end, _) = self._clock(), look_at_head(self._db)
+            time, (end, _) = self._clock(), read_head(self._db)
             begin = int(self._db.execute("SELECT coalesce(min(offset), ?) FROM record", (end,)).fetchone()[0])
             first = begin + bisect_right(range(begin, end), time, key=lambda offset: time_of(self._db, offset))
-            stop = min(first + _ANEW_RECORDS, end)
+            stop = min(first + _RESTAMP_RECORDS, end)
             self._db.execute("UPDATE record SET time = ? WHERE offset >= ? AND offset < ?", (time, first, stop))
             if stop == end:
                 self._db.execute("UPDATE head SET last_time = ?", (time,))
         if stop == end:
-            self._last, self._ahead, self._is_told = (time, self._clock.monotonic()), 0, False
+            self._last, self._ahead, self._is_restamping = (time, self._clock.monotonic()), 0, False
         return stop < end
 
     def sync(self) -> None:
-        """Bring what is committed to the disk. Raises `OSError`, also when someone deleted the file meanwhile."""
+        """Bring committed records to the disk. Raises `OSError`, also if somebody has deleted the file."""
         if os.fstat(self._wal).st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was being written")
         os.fsync(self._wal)
 
     def trim(self, before: int, horizon: Microseconds, most_bytes: int | None) -> bool:
-        """Drop some of the records that are older than an offset or a time, or too much; return whether it did."""
+        """Delete some of the records before an offset or a time, or beyond `most_bytes`; return whether any went."""
         excess = 0 if most_bytes is None else self._used_bytes() - most_bytes
         freed, stop = 0, None
         query = "SELECT offset, time, length(header) + length(value) FROM record ORDER BY offset LIMIT ?"
@@ -240,22 +191,22 @@ class File:
         return True
 
     def vacuum(self) -> bool:
-        """Give some free pages back to the disk; return whether there are more."""
+        """Give some free pages back to the disk; return whether more remain."""
         if self._pragma("freelist_count") <= _SPARE_PAGES:
             return False
         self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         if self._pragma("freelist_count") > _SPARE_PAGES:
             return True
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only this shortens the file
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only a checkpoint shortens the file
         return False
 
     def close(self) -> None:
-        """Close the file; what is committed stays."""
+        """Close the file."""
         os.close(self._wal)
         self._db.close()
 
-    def _name(self) -> None:
-        """Give the journal of a former version an identity. On a full disk it gets one when it is opened next."""
+    def _give_identity(self) -> None:
+        """Give a journal of a former version an identity. On a full disk this is left to the next opening."""
         if identity(self._db) is not None:
             return
         try:
@@ -273,17 +224,17 @@ class File:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # a full disk may have rolled back already
+            if self._db.in_transaction:  # SQLite may have rolled back on a full disk
                 self._db.execute("ROLLBACK")
             raise
 
     def _has_room(self, size: int) -> bool:
-        """Whether the disk keeps its reserve, or the records go where others were, or this file is still small."""
-        needed = 2 * size + 4 * PAGE_BYTES  # once in the write-ahead log, once in their place
+        """Whether records fit: into the disk without its reserve, into free pages, or because the file is small."""
+        needed = 2 * size + 4 * PAGE_BYTES  # once in the write-ahead log, once in the file
         if _space(self._path)[0] - needed >= self._reserve:
             return True
         pages, free = self._pragma("page_count"), self._pragma("freelist_count")
-        return needed <= free * PAGE_BYTES or pages * PAGE_BYTES + needed <= self._reserve // _SMALL
+        return needed <= free * PAGE_BYTES or pages * PAGE_BYTES + needed <= self._reserve // _RESERVE_SHARES
 
     def _used_bytes(self) -> int:
         return (self._pragma("page_count") - self._pragma("freelist_count")) * PAGE_BYTES
@@ -292,8 +243,8 @@ class File:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def look_at_head(db: sqlite3.Connection) -> tuple[int, Microseconds]:
-    """Return the offset after the last record, and when that was accepted. Raises `sqlite3.Error`."""
+def read_head(db: sqlite3.Connection) -> tuple[int, Microseconds]:
+    """Return the offset after the last record, and the stamp of that record. Raises `sqlite3.Error`."""
     match db.execute("SELECT next_offset, last_time FROM head").fetchall():
         case [(int(next_offset), int(last_time))]:
             return next_offset, last_time
@@ -301,7 +252,7 @@ def look_at_head(db: sqlite3.Connection) -> tuple[int, Microseconds]:
 
 
 def time_of(db: sqlite3.Connection, offset: int) -> Microseconds:
-    """Return when a record was accepted. Raises `sqlite3.Error`."""
+    """Return the stamp of a record. Raises `sqlite3.Error`."""
     match db.execute("SELECT time FROM record WHERE offset = ?", (offset,)).fetchone():
         case (int(time),):
             return time
@@ -309,7 +260,7 @@ def time_of(db: sqlite3.Connection, offset: int) -> Microseconds:
 
 
 def identity(db: sqlite3.Connection) -> str | None:
-    """Return the id that a journal was given when it was made; `None` for one of a former version."""
+    """Return the id that a journal got when it was created; `None` for one of a former version."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone() is None:
         return None
     row = db.execute("SELECT id FROM identity").fetchone()
@@ -317,12 +268,12 @@ def identity(db: sqlite3.Connection) -> str | None:
 
 
 def _identify(db: sqlite3.Connection) -> None:
-    db.execute(_IDENTITY)
+    db.execute(_IDENTITY_TABLE)
     db.execute("INSERT INTO identity VALUES (?)", (uuid.uuid4().hex,))
 
 
 def _create(path: Path) -> None:
-    """Make an empty journal beside its place, then move it there: readers never see half of one."""
+    """Create an empty journal under another name, then move it into place: no reader sees an unfinished file."""
     for stale in path.parent.glob(f"{path.name}.new*"):
         stale.unlink()
     fresh = path.with_name(f"{path.name}.new")
@@ -335,7 +286,7 @@ def _create(path: Path) -> None:
 
 
 def _space(path: Path) -> tuple[int, int]:
-    """Return the bytes that a file may still grow by, and how large it could be on an empty disk."""
+    """Return by how many bytes a file may still grow, and how large it could be on an empty disk."""
     disk = os.statvfs(path.parent)
     free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)

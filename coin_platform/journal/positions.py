@@ -1,34 +1,36 @@
-"""How far each consumer group has come in each partition."""
+"""Stores how far each consumer group has come in each partition of a folder of journals."""
 
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 from coin_platform.errors import DeliveryError
-from coin_platform.journal.file import (
-    BUSY_SECONDS,
-    explain,
-    is_damaged,
-)
-from coin_platform.journal.reader import T, _Held, _use_wal, logger
+from coin_platform.journal.failures import explain, is_damaged
+from coin_platform.journal.file import BUSY_SECONDS
+from coin_platform.journal.reader import KeptConnection, use_wal
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Positions:
-    """How far each group of consumers has come, in a small file beside the journals; any process may write it.
+    """The next offset of each group and partition, in a small file beside the journals. Any process may write it.
 
-    A damaged file is set aside under a name that ends in `.damaged`, and a new one is begun: consumers find in what
-    they have written how far they had come. Raises `DeliveryError`, one line, where that is not possible.
+    A damaged file is moved to a name that ends in `.damaged`, and a new one is begun. Consumers then find in their own
+    results how far they had come. Each method raises `DeliveryError`, one line, if the file cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._held = _Held(path, self._connect)
+        self._connection = KeptConnection(path, self._connect)
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
-        """Return the next offset the group wants; `None` if it never committed one."""
+        """Return the next offset that a group will read; `None` if it never committed one."""
         query = "SELECT next_offset FROM position WHERE reader = ? AND topic = ? AND part = ?"
 
         def ask(db: sqlite3.Connection) -> int | None:
@@ -42,22 +44,22 @@ class Positions:
         return self._ask(ask) if self.path.exists() else None
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-        """Remember the next offset the group wants. Raises `DeliveryError` if it cannot be stored."""
+        """Store the next offset that a group will read."""
         row = (group, topic, partition, offset)
         self._ask(lambda db: db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)", row))
 
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Return the answer, once more in a new file where the file is damaged."""
+        """Return the answer to a query. If the file is damaged, set it aside and ask in a new one."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with self._held.look() as db:
+                with self._connection.use() as db:
                     return question(db)
             except sqlite3.Error as error:
                 if not is_damaged(error):
                     raise
                 self._set_aside(error)
-                with self._held.look() as db:
+                with self._connection.use() as db:
                     return question(db)
         except (OSError, sqlite3.Error) as error:
             raise DeliveryError(explain(self.path, error)) from error
@@ -69,7 +71,7 @@ class Positions:
             fcntl.flock(folder, fcntl.LOCK_EX)  # freed by the close below
             if not _is_sound(self.path):
                 target = self.path.with_name(f"{self.path.name}.damaged")
-                self.path.replace(target)  # first: who has it open sees that it was moved, and deletes no new log
+                self.path.replace(target)  # first, or another process could delete the log of the new file
                 for suffix in ("-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 logger.error("%s; it was moved to %s, and a new one is begun", explain(self.path, error), target)
@@ -78,8 +80,8 @@ class Positions:
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-        _use_wal(db)
-        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last positions: work is done again
+        use_wal(db)
+        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last positions: that work is done again
         db.execute(
             "CREATE TABLE IF NOT EXISTS position (reader TEXT, topic TEXT, part INTEGER, "
             "next_offset INTEGER NOT NULL, PRIMARY KEY (reader, topic, part)) WITHOUT ROWID"

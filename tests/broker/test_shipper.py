@@ -27,7 +27,7 @@ from kafka.errors import (
 
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.broker.kafka_client import client
-from coin_platform.broker.shipper import Answer, Producer, Shipper
+from coin_platform.broker.shipper import Producer, SendAnswer, Shipper
 from coin_platform.broker.spool import Loss, losses, waiting
 from coin_platform.errors import DeliveryError, PartitionBusy
 from coin_platform.journal import JournalWriter, path_of
@@ -87,7 +87,7 @@ class Line:
         self._held: dict[tuple[str, int], list[tuple[bytes, Reply]]] = {}
         self._arrival = 0.0
 
-    def send(self, topic: str, partition: int, record: Record) -> Answer:
+    def send(self, topic: str, partition: int, record: Record) -> SendAnswer:
         if self.is_over or self.has_failed:
             self._cluster.misuses.append(f"a producer is used again that {'is over' if self.is_over else 'failed'}")
         reply = Reply()
@@ -302,7 +302,13 @@ def test_K1_A6_what_just_fits_a_narrow_line_is_not_followed_by_more_than_it_carr
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the next round has all that waits, and the line carries it, in vain, until Kafka's client gives it up."""
-    for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.25, "_ANSWER": 0.6, "_LEAST": 256}.items():
+    for name, value in {
+        "_SLICE_SECONDS": 0.02,
+        "_ROUND_SHORT_SECONDS": 0.05,
+        "_ROUND_MAX_SECONDS": 0.25,
+        "_GIVE_UP_SECONDS": 0.6,
+        "_ROUND_MIN_BYTES": 256,
+    }.items():
         monkeypatch.setattr(f"coin_platform.broker.shipper.{name}", value)
     cluster.speed = 4_000
     with shipping(tmp_path, cluster) as shipper:
@@ -318,7 +324,12 @@ def test_K1_A6_late_answers_are_no_narrow_line(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a line with seconds of latency carries the least that a round may have, and ever more waits."""
-    for name, value in {"_SLICE": 0.02, "_SHORT": 0.05, "_LONG": 0.4, "_LEAST": 256}.items():
+    for name, value in {
+        "_SLICE_SECONDS": 0.02,
+        "_ROUND_SHORT_SECONDS": 0.05,
+        "_ROUND_MAX_SECONDS": 0.4,
+        "_ROUND_MIN_BYTES": 256,
+    }.items():
         monkeypatch.setattr(f"coin_platform.broker.shipper.{name}", value)
     cluster.latency = 0.1
     with shipping(tmp_path, cluster) as shipper:

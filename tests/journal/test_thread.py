@@ -13,7 +13,7 @@ import pytest
 
 from coin_platform.errors import DeliveryError
 from coin_platform.journal import JournalReader, JournalWriter, WriterThread, flush_all
-from coin_platform.journal.lock import WRITER
+from coin_platform.journal.lock import WRITER_ROLE
 from tests.kit.waiting import until
 
 
@@ -105,7 +105,7 @@ def test_a_guest_whose_host_has_made_no_file_yet_holds_up_nobody(
 ) -> None:
     path = tmp_path / "other" / "0.db"
     path.parent.mkdir()
-    with path.with_name(f"{path.name}.{WRITER}").open("w") as lock:
+    with path.with_name(f"{path.name}.{WRITER_ROLE}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(f"{os.getpid()} {socket.gethostname()}\n")
         lock.flush()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from coin_platform.errors import DeliveryError, PartitionBusy, RetentionLoss
 from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread
-from coin_platform.journal.lock import WRITER, hold, holder
+from coin_platform.journal.lock import WRITER_ROLE, WriterSeat, holder
 from coin_platform.model import SECOND
 from tests.kit.waiting import until
 
@@ -374,7 +374,7 @@ def test_K2_commits_do_not_wait_for_a_sync_that_takes_long(path: Path, monkeypat
         has_begun.set()
         assert may_end.wait(10)
 
-    with closing(JournalWriter(path, sync_every=0)) as journal:
+    with closing(JournalWriter(path, sync_seconds=0)) as journal:
         journal.append("h", b"first")
         journal.flush()
         monkeypatch.setattr(os, "fsync", sync)
@@ -509,7 +509,7 @@ def test_D28_a_lock_file_that_names_nobody_is_of_an_unknown_process(path: Path, 
     with closing(JournalWriter(path)):
         lock = path.with_name("0.db.lock")
         lock.write_bytes(content)
-        named = holder(path, WRITER, patience=0.01)
+        named = holder(path, WRITER_ROLE, patience=0.01)
         if named is not None:
             assert named == (12, socket.gethostname())
             return
@@ -526,24 +526,24 @@ def test_D28_a_lock_is_held_also_when_a_full_disk_takes_no_name(path: Path, monk
     path.with_name("0.db.lock").write_text("17 elsewhere\n")
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        lock = hold(path)
-    assert holder(path, WRITER, patience=0.01) is None
+        seat = WriterSeat(path)
+    assert holder(path, WRITER_ROLE, patience=0.01) is None
     with pytest.raises(PartitionBusy, match="an unknown process"):
-        hold(path)
-    os.close(lock)
-    os.close(hold(path))
-    assert holder(path, WRITER) == (os.getpid(), socket.gethostname())
+        WriterSeat(path)
+    seat.release()
+    WriterSeat(path).release()
+    assert holder(path, WRITER_ROLE) == (os.getpid(), socket.gethostname())
 
 
 def test_D28_a_longer_name_of_a_former_holder_leaves_nothing(path: Path) -> None:
     path.parent.mkdir()
     path.with_name("0.db.lock").write_text("1 " + 200 * "x" + "\n")
-    os.close(hold(path))
+    WriterSeat(path).release()
     assert path.with_name("0.db.lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
 
 
 def test_a_guest_trims_only_when_the_partition_is_its_own(path: Path) -> None:
-    options: Any = {"retention_bytes": 1, "retain_every": 0.01}
+    options: Any = {"retention_bytes": 1, "retain_seconds": 0.01}
     with closing(JournalWriter(path)) as writer, closing(JournalWriter(path, guest=True, **options)) as guest:
         for _ in range(20):
             guest.append("h", b"value")
@@ -607,7 +607,9 @@ def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path:
     hour = 3_600 * SECOND
     time_ = hour
     with closing(
-        JournalWriter(path, clock=lambda: time_, monotonic=lambda: time_ / SECOND, retention_hours=2, retain_every=0.01)
+        JournalWriter(
+            path, clock=lambda: time_, monotonic=lambda: time_ / SECOND, retention_hours=2, retain_seconds=0.01
+        )
     ) as journal:
         journal.append("h", b"at 1")
         journal.flush()
@@ -623,7 +625,7 @@ def test_records_older_than_the_retention_go_also_when_nothing_is_appended(path:
 
 
 def test_the_oldest_records_go_when_there_are_too_many_bytes(path: Path) -> None:
-    with closing(JournalWriter(path, retention_bytes=4 * MIB, retain_every=0.01)) as journal:
+    with closing(JournalWriter(path, retention_bytes=4 * MIB, retain_seconds=0.01)) as journal:
         for n in range(200):
             journal.append("h", bytes([n]) * 100_000)
         until(lambda: JournalReader(path).begin_offset() > 0, 10)
