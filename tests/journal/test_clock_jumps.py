@@ -31,7 +31,7 @@ class Log:
     def _open(self) -> JournalWriter:
         wall, monotonic = self.clocks.wall, self.clocks.monotonic
         path, hours = self.reader.path, self._hours
-        return JournalWriter(path, clock=wall, monotonic=monotonic, retention_hours=hours, retain_every=0.01)
+        return JournalWriter(path, clock=wall, monotonic=monotonic, retention_hours=hours, retain_seconds=0.01)
 
     def append(self, count: int = 1, every: float = 60.0) -> list[Microseconds]:
         """Append records, and let time pass after each; return their times."""
