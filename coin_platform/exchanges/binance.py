@@ -103,16 +103,16 @@ class Binance(Exchange):
         return split_symbol(symbol, QUOTES, {})
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("SUBSCRIBE", channel, pairs, id)
+        return self._requests("SUBSCRIBE", channel, pairs, id)
 
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("UNSUBSCRIBE", channel, pairs, id)
+        return self._requests("UNSUBSCRIBE", channel, pairs, id)
 
-    def _ask(self, method: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
-        for request_id, asked in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
-            streams = [f"{self.symbol(pair).lower()}@{STREAM_NAMES[channel]}" for pair in asked]
+    def _requests(self, method: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
+        for request_id, chunk in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
+            streams = [f"{self.symbol(pair).lower()}@{STREAM_NAMES[channel]}" for pair in chunk]
             body = {"method": method, "params": streams, "id": request_id}
-            yield Request(msgspec.json.encode(body).decode(), asked, request_id)
+            yield Request(msgspec.json.encode(body).decode(), chunk, request_id)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -360,6 +360,8 @@ RETIRED_SYMBOLS = frozenset(
 
 
 class BinanceError(msgspec.Struct):
+    """An error of the socket or of REST."""
+
     code: int  # 2; -1121 on REST
     msg: str = ""
 
@@ -377,6 +379,8 @@ class BinanceHead(msgspec.Struct):
 
 
 class BinanceEvent(msgspec.Struct):
+    """The name of an event."""
+
     e: str = ""  # "24hrTicker"; whole books and best prices have none
 
 
@@ -436,6 +440,8 @@ class BinanceAggregateTrade(BinanceTradeValues):
 
 
 class BinanceCandle(msgspec.Struct):
+    """The values of a candle of the socket."""
+
     s: str
     t: int  # ms
     i: str  # "1m"
@@ -449,11 +455,15 @@ class BinanceCandle(msgspec.Struct):
 
 
 class BinanceCandleMessage(msgspec.Struct):
+    """A candle and the time of its message."""
+
     E: int  # ms
     k: BinanceCandle
 
 
 class BinanceRestTicker(msgspec.Struct):
+    """A ticker of REST; a mini ticker has only some of its fields."""
+
     symbol: str
     closeTime: int  # noqa: N815  ms
     lastPrice: msgspec.Raw = ABSENT  # noqa: N815
@@ -497,6 +507,8 @@ class BinanceMarket(msgspec.Struct):
 
 
 class BinanceMarkets(msgspec.Struct):
+    """The answer that lists all markets."""
+
     symbols: list[msgspec.Raw]
 
 

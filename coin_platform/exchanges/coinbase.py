@@ -108,16 +108,16 @@ class Coinbase(Exchange):
         return Pair.read(symbol)
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("subscribe", channel, pairs)
+        return self._requests("subscribe", channel, pairs)
 
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("unsubscribe", channel, pairs)
+        return self._requests("unsubscribe", channel, pairs)
 
-    def _ask(self, type: str, channel: Channel, pairs: Sequence[Pair]) -> Iterator[Request]:
-        for asked in chunks(pairs, self.limits.pairs_per_request):
-            products = [self.symbol(pair) for pair in asked]
+    def _requests(self, type: str, channel: Channel, pairs: Sequence[Pair]) -> Iterator[Request]:
+        for chunk in chunks(pairs, self.limits.pairs_per_request):
+            products = [self.symbol(pair) for pair in chunk]
             body = {"type": type, "product_ids": products, "channels": [CHANNEL_NAMES[channel], "heartbeat"]}
-            yield Request(msgspec.json.encode(body).decode(), asked)
+            yield Request(msgspec.json.encode(body).decode(), chunk)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -291,11 +291,15 @@ def _candle(pair: Pair, row: CoinbaseCandle) -> Candle:
 
 
 class CoinbaseSubscription(msgspec.Struct):
+    """One channel of an answer."""
+
     name: str  # "ticker"
     product_ids: list[str] = []
 
 
 class CoinbaseHead(msgspec.Struct):
+    """What tells messages apart."""
+
     type: str  # "ticker" | "snapshot" | "l2update" | "match" | "subscriptions" | "heartbeat" | "error" ...
     channels: list[CoinbaseSubscription] = []
     message: str = ""
@@ -333,6 +337,8 @@ class CoinbaseTextBook(msgspec.Struct):
 
 
 class CoinbaseLevelChange(msgspec.Struct, array_like=True):
+    """One changed level of a book."""
+
     side: Side  # "buy": a bid
     price: float
     size: float  # 0 deletes
@@ -345,6 +351,8 @@ class CoinbaseChange(msgspec.Struct):
 
 
 class CoinbaseTrade(msgspec.Struct):
+    """A trade, of the socket or of REST."""
+
     trade_id: int
     price: float
     size: float

@@ -117,19 +117,19 @@ class Kraken(Exchange):
         return Pair.read(f"{KrakenOldNames.current(base)}-{KrakenOldNames.current(quote)}")
 
     def subscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("subscribe", channel, pairs, id)
+        return self._requests("subscribe", channel, pairs, id)
 
     def unsubscribe(self, channel: Channel, pairs: Sequence[Pair], *, id: int, time: Microseconds) -> Iterator[Request]:
-        return self._ask("unsubscribe", channel, pairs, id)
+        return self._requests("unsubscribe", channel, pairs, id)
 
-    def _ask(self, method: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
+    def _requests(self, method: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
         options = OPTIONS.get(channel, {})
         if method == "unsubscribe" and channel is Channel.TICKER:
             options = {}
-        for request_id, asked in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
-            params = {"channel": CHANNEL_NAMES[channel], "symbol": [self.symbol(pair) for pair in asked], **options}
+        for request_id, chunk in enumerate(chunks(pairs, self.limits.pairs_per_request), id):
+            params = {"channel": CHANNEL_NAMES[channel], "symbol": [self.symbol(pair) for pair in chunk], **options}
             body = {"method": method, "params": params, "req_id": request_id}
-            yield Request(msgspec.json.encode(body).decode(), asked, request_id)
+            yield Request(msgspec.json.encode(body).decode(), chunk, request_id)
 
     def read(self, frame: Frame) -> Iterator[Event]:
         head = decode_head(frame.payload)
@@ -363,12 +363,16 @@ class KrakenOldNames:
 
 
 class KrakenResult(msgspec.Struct):
+    """What an answer confirms."""
+
     channel: str = ""
     symbol: str = ""
     depth: int | None = None
 
 
 class KrakenHead(msgspec.Struct):
+    """What tells messages apart: data by `channel`, answers by `method`."""
+
     channel: str = ""  # "book" | "ticker" | "trade" | "ohlc" | "instrument" | "heartbeat" | "status"
     type: str = ""  # "snapshot" | "update"
     method: str = ""  # "subscribe" | "unsubscribe" | "pong"
@@ -380,6 +384,8 @@ class KrakenHead(msgspec.Struct):
 
 
 class KrakenTicker(msgspec.Struct):
+    """A ticker. Its numbers are JSON numbers, kept in the exchange's own digits."""
+
     symbol: str  # "BTC/USD"
     last: msgspec.Raw = ABSENT  # tokenized pairs without a trade send none
     bid: msgspec.Raw = ABSENT
@@ -394,6 +400,8 @@ class KrakenTicker(msgspec.Struct):
 
 
 class KrakenLevel(msgspec.Struct):
+    """One level of a book. `Decimal` keeps every digit, which the checksum needs."""
+
     price: Decimal  # a JSON number whose every digit counts: 63000.0
     qty: Decimal  # 0.02506000
 
@@ -444,6 +452,8 @@ class KrakenCandles(msgspec.Struct):
 
 
 class KrakenRestTicker(msgspec.Struct):
+    """A ticker of REST: lists by position."""
+
     a: list[str | None] | None = None  # best ask: price, whole lot, size
     b: list[str | None] | None = None
     c: list[msgspec.Raw] | None = None  # last: price, size
@@ -489,6 +499,8 @@ class KrakenMarket(msgspec.Struct):
 
 
 class KrakenAnswer(msgspec.Struct):
+    """Every answer of REST."""
+
     error: list[str] = []  # comes with HTTP 200
     result: dict[str, msgspec.Raw] | None = None  # keyed by Kraken's own name, whatever was asked for
 
