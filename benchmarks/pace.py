@@ -21,7 +21,7 @@ from coin_platform.collect.session import Session
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Region
-from coin_platform.preprocess.worker import PROGRESS, Worker
+from coin_platform.preprocess.worker import PROGRESS_SECONDS, Worker
 from coin_platform.records import Header, Record, frame, unpack
 from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
@@ -172,7 +172,7 @@ def _paced(folder: Path, said: Said) -> Iterator[Outcome]:
         ages = dict(part.rsplit(" ", 1) for part in steady[-1][2].split(", "))
         for stage in ("logged", "processed"):
             p50, p95, p99 = map(float, ages[stage].split("/"))
-            note = f"p50 {p50:g}, p95 {p95:g}, in the last {PROGRESS:g} s"
+            note = f"p50 {p50:g}, p95 {p95:g}, in the last {PROGRESS_SECONDS:g} s"
             yield Outcome("W2", f"p99 of the stage {stage}", p99, "ms", note=note)
     yield Outcome(
         "W2", "resident memory of the worker", max(sizes), "MiB", note=f"{sizes[len(sizes) // 2]:.0f} half way"

@@ -51,8 +51,8 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D4", "a worker that starts reads the last frame numbers from the log"),
-        "coin_platform/preprocess/partition.py",
-        "transform.learn(_numbers(source, broker, newest[0], first))",
+        "coin_platform/preprocess/lookback.py",
+        "transform.learn(_last_numbers(source, broker, newest[0], first))",
         "",
         ("tests/tables/test_frame_numbers.py",),
     ),
@@ -276,7 +276,7 @@ SABOTAGES = (
     Sabotage(
         *("K4", "a consumer of a partition that does not move is rebuilt"),
         "coin_platform/preprocess/partition.py",
-        "elif moment - self._stalled[1] > STUCK:",
+        "elif moment - self._stalled[1] > STUCK_SECONDS:",
         "elif moment < 0:",
         ("tests/tables", "tests/preprocess"),
     ),

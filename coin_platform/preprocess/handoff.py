@@ -1,14 +1,14 @@
-"""Rows on their way from the lane that made them to the lander of the same process, which need not make them again."""
+"""Pass rows from a partition to the lander of the same process, so that frames are decoded once."""
 
 import threading
 from typing import NamedTuple
 
 from coin_platform.tables.rows import Row
 
-MOST = 4_000  # rows that wait: bounds memory while nobody takes them
+MOST_ROWS = 4_000  # that wait for the lander, which bounds memory
 
 
-class Given(NamedTuple):
+class HandedRows(NamedTuple):
     """The rows of the records from offset `start` to before `stop`."""
 
     start: int
@@ -17,25 +17,25 @@ class Given(NamedTuple):
 
 
 class Handoff:
-    """The newest rows of one raw partition, without a hole; one thread gives, one takes."""
+    """Holds the newest rows of one raw partition without a hole. One thread gives rows, and one takes them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held = Given(0, 0, [])
+        self._waiting = HandedRows(0, 0, [])
 
-    def give(self, given: Given) -> None:
-        """Take over rows; what waits is forgotten when these do not follow it, or when it is too much."""
+    def give(self, handed: HandedRows) -> None:
+        """Add rows. The waiting rows are dropped if these do not follow them, or if they are too many."""
         with self._lock:
-            start, stop, rows = self._held
-            if given.start != stop or len(rows) + len(given.rows) > MOST:
-                start, rows = given.start, []
-            self._held = Given(start, given.stop, rows + given.rows)
+            start, stop, rows = self._waiting
+            if handed.start != stop or len(rows) + len(handed.rows) > MOST_ROWS:
+                start, rows = handed.start, []
+            self._waiting = HandedRows(start, handed.stop, rows + handed.rows)
 
-    def take(self, position: int, least: int = 0) -> Given | None:
-        """Return the rows from offset `position` on; `None` if they are not here, or not as many as `least`."""
+    def take(self, position: int, least: int = 0) -> HandedRows | None:
+        """Return the rows from offset `position` on; `None` if they are not here, or fewer than `least`."""
         with self._lock:
-            start, stop, rows = self._held
+            start, stop, rows = self._waiting
             if not start <= position < stop or len(rows) < least:
                 return None
-            self._held = Given(stop, stop, [])
-        return Given(position, stop, [row for row in rows if row.offset >= position])
+            self._waiting = HandedRows(stop, stop, [])
+        return HandedRows(position, stop, [row for row in rows if row.offset >= position])

@@ -1,7 +1,7 @@
 """Rows near real time: the raw topics of one region -> landing objects in the lake, until their windows are committed.
 
 A consumer of its own, so that a lake that is away stops only this: positions wait in the topic, not rows in memory.
-While all goes well it takes over the rows that the lanes of its process have made anyway, and reads nothing.
+While all goes well it takes over the rows that the partitions of its process have made anyway, and reads nothing.
 """
 
 import logging
@@ -22,7 +22,8 @@ from coin_platform.lake import Lake
 from coin_platform.lake.landing import key_of, parted, times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.handoff import Handoff
-from coin_platform.preprocess.partition import Partition, prepared, reaching
+from coin_platform.preprocess.lookback import prepared, with_older_trades
+from coin_platform.preprocess.partition import Partition
 from coin_platform.records import Record
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
@@ -33,29 +34,29 @@ from coin_platform.topic_names import group
 
 logger = logging.getLogger(__name__)
 
-MOST = 20_000  # raw records of one object, and bytes of them: bounds memory after an outage
-MOST_BYTES = 16 << 20
-SLICE = 200  # records whose rows are Python's objects at once: it keeps the memory of the most it ever had
-PART = 50  # rows handed over that are worth a table
-LONGEST = 10.0  # seconds that rows wait for more of them
-BEAT, PAUSE = 0.25, 5.0  # seconds between two looks, and after the lake refused
-TIDY = 300.0  # seconds between two looks for objects whose windows are committed
-SURVEY = 3600.0  # seconds between two listings of the lake, for objects that are not this process's own
-LOOKS = 1_000  # of those are opened in one look
-KEPT = 3600.0  # seconds that an object outlives the commit of its window: readers may hold its name
+MOST_RECORDS = 20_000  # of one object, which bounds memory after an outage
+MOST_BYTES = 16 << 20  # of the raw records of one object, for the same reason
+SLICE_RECORDS = 200  # whose rows are Python objects at once, because Python keeps the memory of its peak
+PART_ROWS = 50  # at least, of one table of handed rows
+LONGEST_WAIT_SECONDS = 10.0  # that rows wait for more rows
+BEAT_SECONDS, PAUSE_SECONDS = 0.25, 5.0  # seconds between two looks, and after the lake refused
+TIDY_SECONDS = 300.0  # between two looks for objects whose windows are committed
+SURVEY_SECONDS = 3600.0  # between two listings of the lake, which find the objects of other processes
+LOOKS_AT_ONCE = 1_000  # objects that one survey opens
+KEPT_SECONDS = 3600.0  # that an object outlives the commit of its window, because readers may hold its name
 
 
-class Landed(NamedTuple):
-    """What landing objects hold rows of: a table and exchange, and the begins of some windows."""
+class LandedWindows(NamedTuple):
+    """The windows of which landing objects hold rows: their table, their exchange and their begins."""
 
     table: str
     exchange: str
     starts: tuple[Microseconds, ...]
-    common: str  # to their keys, see `landing.parted`
+    common: str  # the part of the key that the objects share, see `landing.parted`
 
 
 class PartitionLanding:
-    """One raw partition on its way into landing objects."""
+    """Writes the rows of one raw partition into landing objects."""
 
     def __init__(self, source: Source, broker: Broker, lake: Lake, settings: Settings) -> None:
         self.source = source
@@ -64,14 +65,14 @@ class PartitionLanding:
         self._group = f"Landing_{group(source.exchange.region, source.channel)}"
         self._last: float | None = None  # when the last object was stored
         self._waiting_since: float | None = None
-        self._transform: Transform | None = None  # that was fed all before `position`; none: it is to be made
-        self.handoff: Handoff | None = None  # from the lane of the same partition, if this process has it
+        self._transform: Transform | None = None  # it was fed all records before `position`; None: it is to be made
+        self.handoff: Handoff | None = None  # from the worker of this process, if it has one
         self._handed: list[pl.DataFrame] = []  # rows from `position` to before `_reached`
         self.position = self._reached = 0
         self.open()
 
     def open(self) -> None:
-        """Go to what was committed; where the topic was trimmed or made anew since, to its begin."""
+        """Go to the committed position, or to the begin of a topic that was trimmed or made anew since."""
         begin, end = self._broker.begin_offset(*self.place), self._broker.end_offset(*self.place)
         position = self._broker.committed(self._group, *self.place) or 0
         self.position = position if begin <= position <= end else begin
@@ -86,7 +87,7 @@ class PartitionLanding:
         return self.source.topic, self.source.partition
 
     def is_due(self, moment: float, end: int) -> bool:
-        """Whether an object is due: enough records, but not too soon after the last, or any that waited long."""
+        """Return whether an object is due: enough records, or one has waited long, and the last object is not too new."""
         lag = end - self.position
         if lag < 0:
             self.open()
@@ -97,20 +98,20 @@ class PartitionLanding:
             self._waiting_since = moment
         if self._last is not None and moment - self._last < self._pause:
             return False
-        return lag >= self._size or moment - self._waiting_since >= LONGEST
+        return lag >= self._size or moment - self._waiting_since >= LONGEST_WAIT_SECONDS
 
-    def gather(self, least: int = PART) -> None:
-        """Make a table of the rows that the lane of this partition has made since the last time, if so many."""
-        if self.handoff is None or self._reached - self.position >= MOST:
+    def gather(self, least: int = PART_ROWS) -> None:
+        """Make a table of the rows that the worker has handed over, if there are at least `least`."""
+        if self.handoff is None or self._reached - self.position >= MOST_RECORDS:
             return
-        if given := self.handoff.take(self._reached, least):
-            self._handed.append(rows_table(self.source.channel, given.rows))
-            self._reached = given.stop
+        if handed := self.handoff.take(self._reached, least):
+            self._handed.append(rows_table(self.source.channel, handed.rows))
+            self._reached = handed.stop
 
-    def work(self, moment: float, end: int) -> tuple[Landed, int] | None:
-        """Store the rows of what waits before `end`, remember how far that is; return what it holds, and from where.
+    def work(self, moment: float, end: int) -> tuple[LandedWindows, int] | None:
+        """Store the rows of the records that wait before `end`, and commit the position.
 
-        Raises `LakeError`; nothing is lost then.
+        Return the windows of the stored object and its first offset. Raises `LakeError`; nothing is lost then.
         """
         self.gather(0)
         parts, first, stop = self._handed, self.position, self._reached
@@ -120,16 +121,16 @@ class PartitionLanding:
             return self._land(moment, first, stop, parts)
         return self._read(moment, end)
 
-    def _read(self, moment: float, end: int) -> tuple[Landed, int] | None:
-        """Read what waits before `end`, and store its rows."""
+    def _read(self, moment: float, end: int) -> tuple[LandedWindows, int] | None:
+        """Read the records that wait before `end`, and store their rows."""
         offsets: list[int] = []  # the first and the last of each slice
         parts: list[pl.DataFrame] = []
         try:
             transform = self._transform or prepared(self.source, self._broker, self.position, self._window)
-            self._transform = None  # until all went well: what was fed in vain is fed to another one
-            for some in chunks(self._waiting(min(end, self.position + MOST)), SLICE):
-                offsets += [some[0].offset, some[-1].offset]
-                transform, rows = self._rows(transform, some)
+            self._transform = None  # after a failure the records are fed to a new one
+            for records in chunks(self._waiting(min(end, self.position + MOST_RECORDS)), SLICE_RECORDS):
+                offsets += [records[0].offset, records[-1].offset]
+                transform, rows = self._rows(transform, records)
                 parts.append(rows)
         except RetentionLoss:
             self.open()
@@ -138,7 +139,9 @@ class PartitionLanding:
         self._transform = transform
         return stored
 
-    def _land(self, moment: float, first: int, stop: int, parts: list[pl.DataFrame]) -> tuple[Landed, int] | None:
+    def _land(
+        self, moment: float, first: int, stop: int, parts: list[pl.DataFrame]
+    ) -> tuple[LandedWindows, int] | None:
         """Store rows of the records from offset `first` to before `stop`."""
         (topic, partition), stored = self.place, None
         rows = pl.concat(parts)
@@ -146,7 +149,7 @@ class PartitionLanding:
             table, exchange = self.source.channel.value, self.source.exchange.name
             key = self._lake.landing.put(table, exchange, f"{topic}-{partition}-{first}", rows)
             common, _ = parted(key)
-            stored = Landed(table, exchange, starts(times_of(rows), self._window), common), first
+            stored = LandedWindows(table, exchange, window_starts(times_of(rows), self._window), common), first
         self.position = stop
         self._forget()
         self._last, self._waiting_since = moment, None
@@ -154,15 +157,15 @@ class PartitionLanding:
         return stored
 
     def _forget(self) -> None:
-        """Go back to where objects have been stored: what was handed over since is stored now, or made again."""
+        """Drop the handed rows. They are stored by now, or are made again from the position."""
         self._handed, self._reached = [], self.position
 
     def _rows(self, transform: Transform, records: Iterable[Record]) -> tuple[Transform, pl.DataFrame]:
-        """Return the rows of records, and the transform that goes on: see `reaching`."""
+        """Return the rows of records, and the transform to go on with: see `with_older_trades`."""
         rows: list[Row] = []
         for record in records:
             entries = transform.entries(record)
-            further = reaching(transform, self._broker, record, entries)
+            further = with_older_trades(transform, self._broker, record, entries)
             if further is not transform:
                 transform, entries = further, further.entries(record)
             rows += [entry.row for entry in entries]
@@ -180,37 +183,42 @@ class PartitionLanding:
 
 
 class Lander:
-    """All partitions of one region, and the removal of objects that are no longer needed."""
+    """Lands all partitions of one region, and removes objects that are no longer needed."""
 
     def __init__(
         self, region: Region, exchanges: Sequence[Exchange], settings: Settings, broker: Broker, lake: Lake
     ) -> None:
         self._region, self._broker, self._lake, self._window = region, broker, lake, settings.window_length
-        found = [source for kind in exchanges for source in sources(kind, settings)]
-        self.landings = [PartitionLanding(source, broker, lake, settings) for source in found]
-        # The first offsets of those to be removed one day: with long windows there are tens of thousands.
-        self._objects: defaultdict[Landed, array[int]] = defaultdict(lambda: array("q"))
-        self._committed: dict[tuple[str, str, Microseconds], float] = {}  # since when we know that a window is
+        self.landings = [
+            PartitionLanding(source, broker, lake, settings)
+            for exchange in exchanges
+            for source in sources(exchange, settings)
+        ]
+        # The first offsets of the objects that are to be removed. With long windows there are tens of thousands.
+        self._objects: defaultdict[LandedWindows, array[int]] = defaultdict(lambda: array("q"))
+        self._committed: dict[
+            tuple[str, str, Microseconds], float
+        ] = {}  # when each window was first seen to be committed
         self._surveyed: float | None = None  # when the lake was listed last
 
-    def follow(self, lanes: Iterable[Partition]) -> None:
-        """Take over the rows that these make."""
-        known = {lane.place: lane for lane in lanes}
+    def follow(self, partitions: Iterable[Partition]) -> None:
+        """Take over the rows of the worker's partitions."""
+        by_place = {partition.place: partition for partition in partitions}
         for landing in self.landings:
-            landing.handoff = known[landing.place].handoff = Handoff()
+            landing.handoff = by_place[landing.place].handoff = Handoff()
 
     def run(self, stop: threading.Event) -> None:
-        """Land until `stop`; a lake or a broker that is away is waited for."""
+        """Land until `stop`. Wait while the lake or the broker is away."""
         tidied = time.monotonic()
-        while not stop.wait(BEAT):
+        while not stop.wait(BEAT_SECONDS):
             try:
                 self.step(time.monotonic())
-                if time.monotonic() - tidied >= TIDY:
+                if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     self.tidy(tidied)
             except (LakeError, BrokerUnreachable) as error:
                 logger.warning("%s: landing waits, %s", self._region, error)
-                stop.wait(PAUSE)
+                stop.wait(PAUSE_SECONDS)
 
     def step(self, moment: float) -> None:
         """Store the objects that are due. Raises `LakeError`."""
@@ -223,40 +231,42 @@ class Lander:
                 self._objects[landed].append(first)
 
     def tidy(self, moment: float) -> None:
-        """Remove the objects whose windows have all been committed for `KEPT` seconds, as far as this lander knows.
+        """Remove the objects whose windows have all been committed for `KEPT_SECONDS`. Raises `LakeError`.
 
-        After a start that hour begins anew: an object may live longer then, never shorter. Raises `LakeError`.
+        After a start that hour begins anew. So an object may live longer, never shorter.
         """
-        if self._surveyed is None or moment - self._surveyed >= SURVEY:
+        if self._surveyed is None or moment - self._surveyed >= SURVEY_SECONDS:
             self._survey(moment)
         self._see_commits(moment)
         for landed, offsets in list(self._objects.items()):
             since = [self._committed.get((landed.table, landed.exchange, start)) for start in landed.starts]
-            if all(known is not None and moment - known >= KEPT for known in since):
-                for first in offsets:  # after a failure all once more
+            if all(known is not None and moment - known >= KEPT_SECONDS for known in since):
+                for first in offsets:  # after a failure all are deleted once more
                     self._lake.landing.delete(key_of(landed.common, first))
                 del self._objects[landed]
 
     def _survey(self, moment: float) -> None:
-        """Look for objects that another process stored, of our exchanges. Raises `LakeError`."""
-        looks = LOOKS
+        """Find the objects of our exchanges that another process stored. Raises `LakeError`."""
+        looks = LOOKS_AT_ONCE
         known = {key_of(landed.common, first) for landed, offsets in self._objects.items() for first in offsets}
         for table in dict.fromkeys(landing.source.channel.value for landing in self.landings):
-            ours = {each.source.exchange.name for each in self.landings if each.source.channel.value == table}
+            ours = {landing.source.exchange.name for landing in self.landings if landing.source.channel.value == table}
             for exchange, keys in self._lake.landing.keys(table).items():
                 for key in keys if exchange in ours else ():
                     if key in known:
                         continue
                     looks -= 1
                     if looks < 0:
-                        return  # the next look goes on
+                        return  # the next survey goes on
                     if (times := self._lake.landing.times(key)) is not None:
                         common, first = parted(key)
-                        self._objects[Landed(table, exchange, starts(times, self._window), common)].append(first)
+                        self._objects[
+                            LandedWindows(table, exchange, window_starts(times, self._window), common)
+                        ].append(first)
         self._surveyed = moment
 
     def _see_commits(self, moment: float) -> None:
-        """Note which windows are committed by now, of each table and exchange from the oldest that has objects on."""
+        """Note which windows are committed by now, from the oldest window that has objects on."""
         oldest: dict[tuple[str, str], Microseconds] = {}
         for landed in self._objects:
             place = landed.table, landed.exchange
@@ -270,6 +280,6 @@ class Lander:
         self._committed = {place: self._committed.get(place, moment) for place in places}
 
 
-def starts(times: Iterable[Microseconds], length: Microseconds) -> tuple[Microseconds, ...]:
-    """Return the begins of the windows that times are in."""
+def window_starts(times: Iterable[Microseconds], length: Microseconds) -> tuple[Microseconds, ...]:
+    """Return the begins of the windows that hold these times."""
     return tuple(sorted({time // length * length for time in times}))

@@ -1,4 +1,4 @@
-"""How old records are on their way from the exchange to the processed topic: percentiles, stage by stage."""
+"""Measure how old records are on their way from the exchange to the processed topic: percentiles for each stage."""
 
 import math
 from collections import Counter
@@ -14,7 +14,7 @@ _STEP = math.log(1.1)  # classes are 10 % wide, so a percentile is right within 
 
 
 class Stage(StrEnum):
-    """A part of the way. Clocks differ: what would be negative counts as 0."""
+    """A part of the way. Clocks differ, so a negative duration counts as 0."""
 
     RECEIVED = "received"  # since the exchange's own time, where it gives one
     LOGGED = "logged"  # since received
@@ -23,7 +23,7 @@ class Stage(StrEnum):
 
 
 class Times(NamedTuple):
-    """When one raw record was where, UTC."""
+    """The times of one raw record, UTC."""
 
     exchange: Microseconds | None
     received: Microseconds
@@ -31,36 +31,36 @@ class Times(NamedTuple):
 
 
 class Ages:
-    """Any number of durations, counted by size: their percentiles need little memory."""
+    """Counts durations in classes of size, so that percentiles need little memory."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0  # all together
+        self.seconds = 0.0  # the sum
         self._counts: Counter[int] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._counts)
 
     def add(self, ages: Sequence[Microseconds]) -> None:
-        """Count some."""
+        """Count durations."""
         self.seconds += sum(ages) / SECOND
         self._counts.update([math.floor(math.log(max(age, _LEAST) / _LEAST) / _STEP) for age in ages])
 
     def merge(self, other: "Ages") -> None:
-        """Count those of another too."""
+        """Count the durations of another instance, too."""
         self.seconds += other.seconds
         self._counts.update(other._counts)
 
     def percentile(self, share: float) -> float:
-        """Return the seconds below which a share of them lies; 0 when there are none."""
-        wanted = share * self._counts.total()
+        """Return the seconds below which a share of the durations lies; 0 when there are none."""
+        remaining = share * self._counts.total()
         for size, count in sorted(self._counts.items()):
-            wanted -= count
-            if wanted <= 0:
+            remaining -= count
+            if remaining <= 0:
                 return _seconds(size)
         return 0.0
 
     def below(self, bounds: Iterable[float]) -> list[int]:
-        """Return how many are no longer than each of these, in seconds. Any thread may ask."""
+        """Return how many durations are at most each of `bounds` (seconds). Any thread may call this."""
         counts = dict(self._counts)
         return [sum(count for size, count in counts.items() if _seconds(size) <= bound) for bound in bounds]
 
@@ -69,12 +69,12 @@ class Ages:
 
 
 def ages(times: Sequence[Times], done: Microseconds) -> dict[Stage, list[Microseconds]]:
-    """Return the stages that are known of records that were processed at `done`."""
-    known = [(one.exchange, one.received) for one in times if one.exchange is not None]
+    """Return the durations of each stage of records whose results were stored at `done` (µs)."""
+    known = [(record.exchange, record.received) for record in times if record.exchange is not None]
     return {
         Stage.RECEIVED: [max(0, received - exchange) for exchange, received in known],
-        Stage.LOGGED: [max(0, one.logged - one.received) for one in times],
-        Stage.PROCESSED: [max(0, done - one.logged) for one in times],
+        Stage.LOGGED: [max(0, record.logged - record.received) for record in times],
+        Stage.PROCESSED: [max(0, done - record.logged) for record in times],
         Stage.TOTAL: [max(0, done - exchange) for exchange, _ in known],
     }
 

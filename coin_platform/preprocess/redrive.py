@@ -1,7 +1,9 @@
-"""Dead letters once more through the code of now: asked for by anyone, done by whoever writes the partition.
+"""Try dead letters again with the code of today. Any process may ask for it; the owner of the partition does it.
 
-How far letters were asked for and how far they were tried are positions of two groups, so no letter is tried twice;
-a third says where a try that was cut off by a crash began, so that what it wrote is left out of the next one.
+1. A position of the group `Redrive` says before which offset letters are to be tried.
+2. A position of the group `Redriven` says before which offset they were tried. So no letter is tried twice.
+3. A position of the group `Redriving` says where a try began. A try that a crash cut off is repeated without the
+   results that it wrote already.
 """
 
 import logging
@@ -21,56 +23,56 @@ from coin_platform.topic_names import dead_letter_topic, processed_topic
 
 logger = logging.getLogger(__name__)
 
-WANTED = "Redrive"  # group: letters before its position are to be tried again
+REQUESTED = "Redrive"  # group: letters before its position are to be tried again
 TRIED = "Redriven"  # group: letters before its position have been
 BEGUN = "Redriving"  # group: 1 more than the processed topic's end when the try under way began; 0: none is
-PATIENCE = 30.0  # seconds that a running worker has for it
-_BEAT = 0.2
+PATIENCE_SECONDS = 30.0  # that a running worker has for a request
+_LOOK_SECONDS = 0.2  # between two looks whether the worker is done
 
 
 class Redriven(NamedTuple):
-    """What became of dead letters that were tried again."""
+    """How many dead letters passed, and how many failed again."""
 
     passed: int
     failed: int
 
 
 def request(source: Source, broker: Broker) -> Redriven:
-    """Have all dead letters of a raw partition tried again, here or by the worker that runs.
+    """Have all dead letters of a raw partition tried again, by this process or by the worker that runs.
 
-    Raises `PartitionBusy` when someone holds the partition and does not do it.
+    Raises `PartitionBusy` when another process holds the partition and does not do it in time.
     """
     topic, partition = dead_letter_topic(source.topic), source.partition
     start, stop = tried(source, broker), broker.end_offset(topic, partition)
-    broker.commit(WANTED, topic, partition, stop)
+    broker.commit(REQUESTED, topic, partition, stop)
     try:
         return redrive(source, broker)
     except PartitionBusy:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while tried(source, broker) < stop:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(_BEAT)
+            time.sleep(_LOOK_SECONDS)
         again = _letters(broker, topic, partition, stop, broker.end_offset(topic, partition))
         failed = sum(letter.attempts > 1 for letter in again)
         return Redriven(stop - start - failed, failed)
 
 
 def tried(source: Source, broker: Broker) -> int:
-    """Return the offset before which all letters were tried again, or are gone: those from there on are still dead."""
+    """Return the offset before which all letters were tried again or are gone. Later letters are still dead."""
     topic, partition = dead_letter_topic(source.topic), source.partition
     return max(broker.committed(TRIED, topic, partition) or 0, broker.begin_offset(topic, partition))
 
 
 def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = wall) -> Redriven:
-    """Try the letters that were asked for: rows become processed records, what is still dead a letter once more.
+    """Try the letters that were asked for. Rows become processed records; a frame that fails becomes a new letter.
 
     Raises `PartitionBusy` when another process writes the partition.
     """
     topic, partition = dead_letter_topic(source.topic), source.partition
-    stop = broker.committed(WANTED, topic, partition) or 0
+    stop = broker.committed(REQUESTED, topic, partition) or 0
     start = tried(source, broker) if stop else 0
-    if start >= stop:  # nobody has asked since
+    if start >= stop:  # no process has asked since
         return Redriven(0, 0)
     out = processed_topic(source.exchange.region, source.channel)
     own = {(source.topic, partition): source.outputs}
@@ -82,14 +84,14 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     rows, letters = _written(broker, out, topic, partition, stop)
     seen: set[int] = set()
     passed = failed = 0
-    wanted = _letters(broker, topic, partition, start, stop)
-    for letter in wanted:
-        if letter.offset in seen:  # written again by a try that was cut off
+    requested = _letters(broker, topic, partition, start, stop)
+    for letter in requested:
+        if letter.offset in seen:  # a try that was cut off wrote this letter
             continue
         seen.add(letter.offset)
-        transform = Transform(source)  # alone: what became of the book since does not matter to it
+        transform = Transform(source)  # a new one: the book of today does not matter to an old frame
         entries, values = dead_letters.encoded(transform, letter.record, is_redriven=True)
-        for entry, value in zip(entries, values, strict=False):  # none are encoded, or all
+        for entry, value in zip(entries, values, strict=False):  # all values are encoded, or none
             if (letter.offset, entry.row.index) not in rows:
                 broker.append(out, partition, letter.header, value)
         if transform.dead and letter.offset not in letters:
@@ -97,9 +99,9 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
             broker.append(topic, partition, letter.header, again.pack())
         failed += bool(transform.dead)
         passed += not transform.dead
-    failed += len(wanted.foreign)
-    if wanted.remark:
-        logger.error("%s", wanted.remark)
+    failed += len(requested.foreign)
+    if requested.remark:
+        logger.error("%s", requested.remark)
     broker.own(own, is_patient=False)  # what took long is sent only then
     broker.flush(source.outputs)
     broker.commit(TRIED, topic, partition, stop)
@@ -109,10 +111,10 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
 
 
 def _written(broker: Broker, out: str, topic: str, partition: int, stop: int) -> tuple[set[tuple[int, int]], set[int]]:
-    """Return what earlier tries have written already: the places of rows, the raw offsets of letters.
+    """Return the results of earlier tries: the places of rows, and the raw offsets of letters.
 
-    Those are the rows of a try that was cut off. Where no try is known, as when the positions were lost, the whole
-    topic is looked at, since all letters are tried then.
+    These are the rows of a try that was cut off. Where no try is known, because the positions were lost, the whole
+    topic is read, since all letters are tried then.
     """
     begun = broker.committed(BEGUN, out, partition)
     if not begun:
@@ -121,8 +123,8 @@ def _written(broker: Broker, out: str, topic: str, partition: int, stop: int) ->
     first = max(begun - 1, broker.begin_offset(out, partition))
     origins = map(processed.origin, broker.read(out, partition, first, broker.end_offset(out, partition)))
     rows = {(origin.offset, origin.index) for origin in origins if origin is not None and origin.redriven}
-    found = _letters(broker, topic, partition, stop, broker.end_offset(topic, partition))
-    return rows, {letter.offset for letter in found if letter.attempts > 1}
+    later = _letters(broker, topic, partition, stop, broker.end_offset(topic, partition))
+    return rows, {letter.offset for letter in later if letter.attempts > 1}
 
 
 def _letters(broker: Broker, topic: str, partition: int, start: int, stop: int) -> LetterReader:

@@ -1,4 +1,4 @@
-"""The live twin of the assets: the raw topics of one region -> processed records, dead letters, landing objects."""
+"""Preprocess all partitions of one region: raw topics -> processed records, dead letters and landing objects."""
 
 import asyncio
 import logging
@@ -26,20 +26,20 @@ from coin_platform.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-IDLE = 0.05  # seconds to wait when no partition has a batch
-UNSTORED = 2_000  # records whose results may be on their way at once: bounds memory while we are behind
-PAUSE = 1.0  # seconds to wait when the broker does not answer
-PROBE = 10.0  # seconds without an answer after which we look who is missing
-COMMIT = 1.0  # seconds between two commits: what a crash repeats is left out by its place
-WATCH = 5.0  # seconds between two looks at the partitions
-SURVEY = 60.0  # seconds between two looks for partitions that have come or gone
-PROGRESS = 10.0  # seconds between two lines of progress
-DRAIN = 5.0  # seconds for what waits at the end; the rest waits in its topics
-MEMORY = Gauge("coin_memory_bytes", "resident memory of this process")
+IDLE_SECONDS = 0.05  # to wait when no partition has a batch
+UNSTORED_RECORDS = 2_000  # whose results may be on their way at once, which bounds memory while the worker is behind
+PAUSE_SECONDS = 1.0  # to wait when the broker does not answer
+PROBE_SECONDS = 10.0  # without an answer, until each topic is asked on its own
+COMMIT_SECONDS = 1.0  # between two commits; results that a crash repeats are left out by their place
+WATCH_SECONDS = 5.0  # between two looks at the partitions
+SURVEY_SECONDS = 60.0  # between two looks for partitions that have come or gone
+PROGRESS_SECONDS = 10.0  # between two lines of progress
+DRAIN_SECONDS = 5.0  # for the records that wait at the end; the rest waits in its topics
+MEMORY_BYTES = Gauge("coin_memory_bytes", "resident memory of this process")
 
 
 class Worker:
-    """All partitions of one region, as long as they are wanted."""
+    """Processes all partitions of one region, round by round."""
 
     def __init__(
         self,
@@ -53,22 +53,24 @@ class Worker:
         self._region, self._broker = region, broker
         self._outputs = outputs_of(exchanges, settings)
         broker.own(self._outputs)
-        self.lanes = [
-            Partition(source, broker, settings, clock=clock) for kind in exchanges for source in sources(kind, settings)
+        self.partitions = [
+            Partition(source, broker, settings, clock=clock)
+            for exchange in exchanges
+            for source in sources(exchange, settings)
         ]
-        self._topics = list(dict.fromkeys(lane.source.topic for lane in self.lanes))
+        self._topics = list(dict.fromkeys(partition.source.topic for partition in self.partitions))
         self._vanished: set[str] = set()
         self._unknown: set[Place] = set()
-        self._committed = self._watched = self._surveyed = self._told = 0.0  # when
-        self._done = 0  # records since we told
+        self._committed = self._watched = self._surveyed = self._reported = 0.0  # when
+        self._done = 0  # records since the last line of progress
         self._failing_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Process until `stop`, then what is left. Raises `DeliveryError` when results cannot be stored.
+        """Process until `stop`, then drain. Raises `DeliveryError` when results cannot be stored.
 
-        A broker that does not answer is waited for: nothing is lost meanwhile, and nothing piles up here.
+        Wait while the broker does not answer: records wait in their topics then, not in memory.
         """
-        self._watched = self._surveyed = self._told = time.monotonic()
+        self._watched = self._surveyed = self._reported = time.monotonic()
         while not stop.is_set():
             moment = time.monotonic()
             try:
@@ -79,66 +81,73 @@ class Worker:
                 continue
             self._goes_on(moment)
             if not worked:
-                stop.wait(IDLE)
+                stop.wait(IDLE_SECONDS)
         try:
-            self.drain(time.monotonic() + DRAIN)
+            self.drain(time.monotonic() + DRAIN_SECONDS)
         except BrokerUnreachable as error:
             logger.warning("%s: ends, what waits stays in its topics: %s", self._region, error)
 
     def step(self, moment: float) -> int:
-        """Process the batches that are due at `moment`; return how many raw records those were.
+        """Process the batches that are due at `moment`, and return how many raw records that were.
 
-        Raises `PartitionBusy` if another process has become the one that preprocesses.
+        Raises `PartitionBusy` if another process has become the owner of the partitions.
         """
         self._own()
         ends = self._ends()
         worked = self._round(
-            (lane for lane in self.lanes if lane.place in ends and lane.is_due(moment, ends[lane.place])), ends
+            (
+                partition
+                for partition in self.partitions
+                if partition.place in ends and partition.is_due(moment, ends[partition.place])
+            ),
+            ends,
         )
-        if moment - self._committed >= COMMIT:
+        if moment - self._committed >= COMMIT_SECONDS:
             self._committed = moment
-            commit(self.lanes, self._broker)
+            commit(self.partitions, self._broker)
         return worked
 
     def drain(self, deadline: float = float("inf")) -> None:
-        """Process all that waits now, but no longer than until `deadline` on the monotonic clock."""
+        """Process all records that wait now, until `deadline` on the monotonic clock at most."""
         self._own()
         ends = self._ends()
-        while self._round((lane for lane in self.lanes if lane.position < ends.get(lane.place, 0)), ends):
+        while self._round(
+            (partition for partition in self.partitions if partition.position < ends.get(partition.place, 0)), ends
+        ):
             if time.monotonic() > deadline:
                 break
-        commit(self.lanes, self._broker)
+        commit(self.partitions, self._broker)
 
     def look(self, moment: float) -> None:
-        """Do what is due beside the records: watch the partitions, tell how it goes."""
-        if moment - self._watched >= WATCH:
+        """Do the work that is due beside the records: watch, survey, report progress."""
+        if moment - self._watched >= WATCH_SECONDS:
             self._watched = moment
             self.watch(moment)
-        if moment - self._surveyed >= SURVEY:
+        if moment - self._surveyed >= SURVEY_SECONDS:
             self._surveyed = moment
             self.survey()
-        if moment - self._told >= PROGRESS:
-            logger.info("%s: %s", self._region, self.progress(moment - self._told))
-            self._told = moment
+        if moment - self._reported >= PROGRESS_SECONDS:
+            logger.info("%s: %s", self._region, self.progress(moment - self._reported))
+            self._reported = moment
 
     def watch(self, moment: float) -> None:
-        """Look after partitions that are stuck, dead letters that are to be tried again, and our memory."""
+        """Begin stuck partitions anew, redrive dead letters that were asked for, and measure the memory."""
         ends = self._ends()
-        for lane in self.lanes:
-            if lane.place in ends:
-                lane.watch(moment, ends[lane.place])
-                redrive(lane.source, self._broker)
-        MEMORY.set(psutil.Process().memory_info().rss)
+        for partition in self.partitions:
+            if partition.place in ends:
+                partition.watch(moment, ends[partition.place])
+                redrive(partition.source, self._broker)
+        MEMORY_BYTES.set(psutil.Process().memory_info().rss)
 
     def survey(self) -> None:
-        """Look for topics that are back, and for partitions with records that are no exchange's of ours."""
+        """Find topics that are back, and partitions with records of exchanges that this code does not know."""
         for topic in sorted(filter(self._answers, self._vanished)):
-            for lane in self.lanes:
-                if lane.source.topic == topic:
-                    lane.open()
+            for partition in self.partitions:
+                if partition.source.topic == topic:
+                    partition.open()
             self._vanished.discard(topic)
             logger.warning("%s: is back", topic)
-        next_one = 1 + max(kind.partition for kind in EXCHANGES.values() if kind.region is self._region)
+        next_one = 1 + max(exchange.partition for exchange in EXCHANGES.values() if exchange.region is self._region)
         for topic in self._topics:
             if topic not in self._vanished and (topic, next_one) not in self._unknown and self._holds(topic, next_one):
                 self._unknown.add((topic, next_one))
@@ -149,7 +158,7 @@ class Worker:
                 )
 
     def probe(self, stop: threading.Event) -> None:
-        """Look whether topics have vanished: those that do not answer, twice, while others do. The others go on."""
+        """Find topics that have vanished: they do not answer twice while others do. The others go on."""
         asked = [topic for topic in self._topics if topic not in self._vanished]
         gone = [topic for topic in asked if not stop.is_set() and not self._answers(topic)]
         if len(gone) == len(asked) or stop.is_set():
@@ -160,33 +169,41 @@ class Worker:
                 self._vanished.add(topic)
 
     def progress(self, seconds: float) -> str:
-        """Say what became of the last `seconds`, and forget it: the rate, what waits, and how old records get."""
+        """Return a line about the last `seconds`: the rate, the waiting records and their ages. Begin to count anew."""
         ends = self._ends()
-        waiting = sum(max(0, ends[lane.place] - lane.position) for lane in self.lanes if lane.place in ends)
+        waiting = sum(
+            max(0, ends[partition.place] - partition.position)
+            for partition in self.partitions
+            if partition.place in ends
+        )
         rate, self._done = self._done / seconds, 0
         text = f"{rate:.0f} records/s processed, {waiting} wait"
         total, slowest, worst = {stage: Ages() for stage in Stage}, "", 0.0
-        for lane in self.lanes:
-            for stage, ages in lane.ages.items():
+        for partition in self.partitions:
+            for stage, ages in partition.ages.items():
                 total[stage].merge(ages)
-            if (last := lane.ages.get(Stage.PROCESSED, Ages()).percentile(0.99)) > worst:
-                worst, slowest = last, f"{lane.source.exchange.name} {lane.source.channel}"
-            lane.ages = {}
+            if (last := partition.ages.get(Stage.PROCESSED, Ages()).percentile(0.99)) > worst:
+                worst, slowest = last, f"{partition.source.exchange.name} {partition.source.channel}"
+            partition.ages = {}
         known = [f"{stage} {ages}" for stage, ages in total.items() if ages]
         if known:
             text += f"; p50/p95/p99 ms: {', '.join(known)}"
         return f"{text}; slowest: {slowest}, p99 {1000 * worst:.0f} ms" if slowest else text
 
     def _round(self, due: Iterable[Partition], ends: dict[Place, int]) -> int:
-        """Process a batch of each lane and see it stored; what an earlier round left on its way comes first."""
+        """Process a batch of each partition and store it. Results of an earlier round are stored first."""
         self._settle()
-        lanes = list(due)
-        stops = self._broker.prefetch({lane.place: lane.batch(ends[lane.place]) for lane in lanes}) if lanes else {}
+        partitions = list(due)
+        stops = (
+            self._broker.prefetch({partition.place: partition.batch(ends[partition.place]) for partition in partitions})
+            if partitions
+            else {}
+        )
         worked = unstored = 0
-        for lane in lanes:
-            done = lane.work(stops[lane.place])
+        for partition in partitions:
+            done = partition.work(stops[partition.place])
             worked, unstored = worked + done, unstored + done
-            if unstored >= UNSTORED:
+            if unstored >= UNSTORED_RECORDS:
                 self._settle()
                 unstored = 0
         self._settle()
@@ -199,22 +216,26 @@ class Worker:
         Raises `BrokerUnreachable` while they are only on their way. Until then nothing more is read, or results would
         pile up here.
         """
-        unstored = [lane for lane in self.lanes if not lane.is_stored]
-        if unstored and not self._broker.flush([place for lane in unstored for place in lane.source.outputs]):
+        unstored = [partition for partition in self.partitions if not partition.is_stored]
+        if unstored and not self._broker.flush([place for partition in unstored for place in partition.source.outputs]):
             raise BrokerUnreachable("results still wait for kafka")
-        for lane in unstored:
-            lane.settle()
+        for partition in unstored:
+            partition.settle()
 
     def _own(self) -> None:
-        """Go on being the one that preprocesses what is there."""
+        """Claim once more that this process preprocesses the partitions that have not vanished."""
         self._broker.own({place: outs for place, outs in self._outputs.items() if place[0] not in self._vanished})
 
     def _ends(self) -> dict[Place, int]:
-        return self._broker.end_offsets([lane.place for lane in self.lanes if lane.source.topic not in self._vanished])
+        return self._broker.end_offsets(
+            [partition.place for partition in self.partitions if partition.source.topic not in self._vanished]
+        )
 
     def _answers(self, topic: str) -> bool:
         try:
-            self._broker.end_offsets([lane.place for lane in self.lanes if lane.source.topic == topic])
+            self._broker.end_offsets(
+                [partition.place for partition in self.partitions if partition.source.topic == topic]
+            )
         except BrokerUnreachable:
             return False
         return True
@@ -222,16 +243,16 @@ class Worker:
     def _holds(self, topic: str, partition: int) -> bool:
         try:
             return self._broker.end_offset(topic, partition) > 0
-        except SettingsError:  # there is none, as it should be
+        except SettingsError:  # there is no such partition, which is right
             return False
 
     def _fails(self, moment: float, error: BrokerUnreachable, stop: threading.Event) -> None:
         if self._failing_since is None:
             self._failing_since = moment
             logger.warning("%s: waits: %s", self._region, error)
-        if time.monotonic() - self._failing_since >= PROBE:
+        if time.monotonic() - self._failing_since >= PROBE_SECONDS:
             self.probe(stop)
-        stop.wait(PAUSE)
+        stop.wait(PAUSE_SECONDS)
 
     def _goes_on(self, moment: float) -> None:
         if self._failing_since is not None:
@@ -240,16 +261,18 @@ class Worker:
 
 
 def outputs_of(exchanges: Sequence[Exchange], settings: Settings) -> dict[Place, list[Place]]:
-    """Return the raw partitions of exchanges, and the partitions in which their results are."""
+    """Return the raw partitions of exchanges, and the partitions of their results."""
     return {
-        (source.topic, source.partition): source.outputs for kind in exchanges for source in sources(kind, settings)
+        (source.topic, source.partition): source.outputs
+        for exchange in exchanges
+        for source in sources(exchange, settings)
     }
 
 
 async def preprocess(
     region: Region, exchanges: Sequence[Exchange], settings: Settings, broker: Broker, lake: Lake, stop: asyncio.Event
 ) -> None:
-    """Preprocess a region until `stop`; also its start waits for a broker that does not answer.
+    """Preprocess a region until `stop`. The start waits for a broker that does not answer, too.
 
     Raises `DeliveryError` when results cannot be stored.
     """
@@ -258,7 +281,7 @@ async def preprocess(
 
     def make() -> tuple[Worker, Lander]:
         worker, lander = Worker(region, exchanges, settings, broker), Lander(region, exchanges, settings, broker, lake)
-        lander.follow(worker.lanes)
+        lander.follow(worker.partitions)
         return worker, lander
 
     async def run() -> None:
@@ -266,7 +289,7 @@ async def preprocess(
         work = [asyncio.ensure_future(asyncio.to_thread(part.run, halt)) for part in parts]
         if work:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            halt.set()  # one that failed ends the other, too
+            halt.set()  # a failure of one ends the other, too
             await asyncio.gather(*work)
 
     running, stopping = asyncio.ensure_future(run()), asyncio.ensure_future(stop.wait())
@@ -284,7 +307,7 @@ async def preprocess(
 
 
 def _metrics(port: int) -> tuple[WSGIServer, threading.Thread] | None:
-    """Serve the metrics of this process; where the port is taken warn and go without: records matter more."""
+    """Serve the metrics of this process. Where the port is taken, warn and go on: records matter more."""
     try:
         return start_http_server(port, "127.0.0.1")
     except OSError as error:
@@ -297,11 +320,11 @@ def _metrics(port: int) -> tuple[WSGIServer, threading.Thread] | None:
 def _made(
     make: Callable[[], tuple[Worker, Lander]], region: Region, stop: threading.Event
 ) -> tuple[Worker, Lander] | tuple[()]:
-    """Return what is made as soon as the broker answers; nothing if `stop` comes first."""
+    """Return what `make` returns as soon as the broker answers; nothing if `stop` comes first."""
     while True:
         try:
             return make()
         except BrokerUnreachable as error:
             logger.warning("%s: start waits: %s", region, error)
-            if stop.wait(PAUSE):
+            if stop.wait(PAUSE_SECONDS):
                 return ()

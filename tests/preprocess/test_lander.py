@@ -14,7 +14,7 @@ from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Kind, Window
 from coin_platform.preprocess import handoff, lander
 from coin_platform.preprocess.handoff import Handoff
-from coin_platform.preprocess.lander import KEPT, LONGEST, Lander, PartitionLanding
+from coin_platform.preprocess.lander import KEPT_SECONDS, LONGEST_WAIT_SECONDS, Lander, PartitionLanding
 from coin_platform.preprocess.partition import Partition
 from coin_platform.records import Header
 from coin_platform.tables.dataframes import batch
@@ -82,8 +82,8 @@ def test_an_object_is_made_of_twenty_records_but_not_too_often() -> None:
     place.log.append(*[b"{}"] * 19)
     assert [
         landing.is_due(1.0, place.end),
-        landing.is_due(LONGEST, place.end),
-        landing.is_due(1.0 + LONGEST, place.end),
+        landing.is_due(LONGEST_WAIT_SECONDS, place.end),
+        landing.is_due(1.0 + LONGEST_WAIT_SECONDS, place.end),
     ] == [False, False, True]
     place.log.append(b"{}")
     assert landing.is_due(2.0, place.end)
@@ -248,7 +248,7 @@ def test_what_a_lane_made_before_where_landing_stands_does_not_land_again() -> N
 
 
 def test_rows_that_nobody_took_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handoff, "MOST", 4)
+    monkeypatch.setattr(handoff, "MOST_ROWS", 4)
     place = Place()
     lane, landing = place.pair()
     place.log.append(*[frames("upbit", "ticker")[0].payload] * 9)
@@ -275,7 +275,7 @@ def test_a_lane_that_begins_anew_hands_over_what_follows(monkeypatch: pytest.Mon
 
 
 def test_rows_handed_over_while_the_lake_is_away_are_read_again_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lander, "MOST", 3)
+    monkeypatch.setattr(lander, "MOST_RECORDS", 3)
     place = Place("kraken", Channel.ORDERBOOK)
     lane, landing = place.pair()
     place.log.recorded("book_sequence_2")
@@ -329,20 +329,20 @@ def test_objects_go_an_hour_after_their_window_was_committed() -> None:
     landing = place.lander()
     place.work(landing.landings[0], 0.0)
     landing.tidy(0.0)
-    landing.tidy(KEPT * 2)  # not committed yet
+    landing.tidy(KEPT_SECONDS * 2)  # not committed yet
     assert list(place.store.list("landing/"))
     place.commit(len(place.log.raw()))
     landing.step(0.0)  # nothing waits
-    landing.tidy(KEPT * 2)
-    landing.tidy(KEPT * 3 - 1)
+    landing.tidy(KEPT_SECONDS * 2)
+    landing.tidy(KEPT_SECONDS * 3 - 1)
     restarted = place.lander()
-    restarted.tidy(KEPT * 3)
-    restarted.tidy(KEPT * 4 - 1)  # it knows of the commit since it started
+    restarted.tidy(KEPT_SECONDS * 3)
+    restarted.tidy(KEPT_SECONDS * 4 - 1)  # it knows of the commit since it started
     assert list(place.store.list("landing/"))
-    landing.tidy(KEPT * 3)
+    landing.tidy(KEPT_SECONDS * 3)
     assert not list(place.store.list("landing/"))
     assert place.scan().height == len(batch(place.log.source, place.log.raw()).rows)
-    restarted.tidy(KEPT * 4)
+    restarted.tidy(KEPT_SECONDS * 4)
 
 
 def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
@@ -354,13 +354,13 @@ def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
     landing = place.lander()
     place.work(landing.landings[0], 0.0)
     source, [first, last] = place.log.source, place.log.raw()
-    for moment, record in ((0.0, last), (3 * KEPT, first)):
+    for moment, record in ((0.0, last), (3 * KEPT_SECONDS, first)):
         start = record.time // LENGTH * LENGTH
         place.lake.commit("ticker", "upbit", Window(start, start + LENGTH), batch(source, [record]).rows, {})
         landing.tidy(moment)
-        landing.tidy(moment + KEPT - 1)
+        landing.tidy(moment + KEPT_SECONDS - 1)
         assert list(place.store.list("landing/"))
-    landing.tidy(4 * KEPT)
+    landing.tidy(4 * KEPT_SECONDS)
     assert not list(place.store.list("landing/"))
 
 
@@ -391,10 +391,10 @@ def test_a_lander_knows_its_own_objects_without_listing_or_opening_any(monkeypat
     place.commit(len(place.log.raw()))
     landing.tidy(2.0)
     assert list(place.store.list("landing/"))
-    monkeypatch.setattr(lander, "SURVEY", 2 * KEPT)
-    landing.tidy(2.0 + KEPT)
+    monkeypatch.setattr(lander, "SURVEY", 2 * KEPT_SECONDS)
+    landing.tidy(2.0 + KEPT_SECONDS)
     assert not list(place.store.list("landing/"))
-    landing.tidy(3.0 + KEPT)
+    landing.tidy(3.0 + KEPT_SECONDS)
     assert not landing._objects and not landing._committed
 
 
@@ -404,9 +404,9 @@ def test_an_object_of_another_process_is_found_within_an_hour() -> None:
     landing.tidy(0.0)
     place.log.append(frames("upbit", "ticker")[0].payload)
     place.work(place.landing(), 0.0)
-    landing.tidy(lander.SURVEY - 1)
+    landing.tidy(lander.SURVEY_SECONDS - 1)
     assert not landing._objects
-    landing.tidy(lander.SURVEY)
+    landing.tidy(lander.SURVEY_SECONDS)
     assert len(landing._objects) == 1
 
 
@@ -430,8 +430,8 @@ def test_D25_damaged_and_foreign_landing_objects_are_named_once_in_a_look_and_th
         assert caplog.text.count(f"{folder}-{offset}.parquet is damaged") == 1
     assert [array.tolist() for array in landing._objects.values()] == [[0]], "the good one will be removed one day"
     place.commit(1)
-    landing.tidy(lander.SURVEY)
-    landing.tidy(lander.SURVEY + KEPT)
+    landing.tidy(lander.SURVEY_SECONDS)
+    landing.tidy(lander.SURVEY_SECONDS + KEPT_SECONDS)
     assert good not in set(place.store.list("landing/"))
     stop.set()
     landing.run(stop)

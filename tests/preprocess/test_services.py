@@ -142,7 +142,7 @@ def test_D13_of_two_hosts_one_preprocesses_and_no_record_is_doubled(korea: Korea
     # The first one freezes with results that are on its disk alone.
     korea.append(20)
     seconds["first"] += FRESH_SECONDS
-    [lane] = [lane for lane in one.lanes if lane.source == korea.source]
+    [lane] = [lane for lane in one.partitions if lane.source == korea.source]
     assert lane.work(korea.collector.end_offset(*lane.place)) == 20
     first.shipper.spool(lane.out, 0).journal.flush()
     assert not first.shipper.flush(0.2, [(lane.out, 0)])
@@ -194,7 +194,7 @@ def test_a_region_that_moves_from_worker_to_worker_by_hand_tells_every_row_once(
             with closing(korea.connect(who)) as second, pytest.raises(PartitionBusy, match="end that one first"):
                 korea.worker(second)  # of the same machine
             korea.append(7)
-            for lane in region.lanes:
+            for lane in region.partitions:
                 lane.work(broker.end_offset(*lane.place))  # stored, but not committed
             broker.flush()
     with closing(korea.connect("other")) as broker:

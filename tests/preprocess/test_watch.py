@@ -15,9 +15,9 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Kind
 from coin_platform.preprocess import worker
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
-from coin_platform.preprocess.partition import MOST, STUCK, commit
-from coin_platform.preprocess.redrive import WANTED
-from coin_platform.preprocess.worker import PROGRESS, SURVEY, UNSTORED, WATCH, Worker
+from coin_platform.preprocess.partition import MOST_RECORDS, STUCK_SECONDS, commit
+from coin_platform.preprocess.redrive import REQUESTED
+from coin_platform.preprocess.worker import PROGRESS_SECONDS, SURVEY_SECONDS, UNSTORED_RECORDS, WATCH_SECONDS, Worker
 from coin_platform.records import Header
 from coin_platform.topic_names import dead_letter_topic, group, raw_topic
 from tests.kit.faulty_broker import FaultyBroker
@@ -53,9 +53,9 @@ def test_K4_a_partition_that_does_not_move_is_begun_anew(caplog: pytest.LogCaptu
     log.work(lane)
     lane.watch(1.0, log.end)
     before = len(broker.calls["read"])
-    lane.watch(1.0 + STUCK, log.end)
+    lane.watch(1.0 + STUCK_SECONDS, log.end)
     assert len(broker.calls["read"]) == before
-    lane.watch(2.0 + STUCK, log.end)
+    lane.watch(2.0 + STUCK_SECONDS, log.end)
     assert len(broker.calls["read"]) > before
     assert "koreaSocketDataIn-ticker[0]: stuck at offset 0, begun anew" in caplog.text
 
@@ -63,11 +63,11 @@ def test_K4_a_partition_that_does_not_move_is_begun_anew(caplog: pytest.LogCaptu
 def test_K4_a_partition_that_moves_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     log = Log("upbit", Channel.TICKER)
     lane = log.lane()
-    log.append(*[b"{}"] * (2 * MOST + 1))
-    for moment in (0.0, STUCK + 1, 2 * STUCK + 2):
+    log.append(*[b"{}"] * (2 * MOST_RECORDS + 1))
+    for moment in (0.0, STUCK_SECONDS + 1, 2 * STUCK_SECONDS + 2):
         lane.watch(moment, log.end)
         log.work(lane)
-    lane.watch(3 * STUCK, log.end)
+    lane.watch(3 * STUCK_SECONDS, log.end)
     assert lane.position == log.end and not caplog.records
 
 
@@ -245,7 +245,7 @@ def test_what_kafka_has_not_taken_is_not_committed_and_nothing_more_is_read() ->
         log.append(GOOD)
         with pytest.raises(BrokerUnreachable):
             region.drain()
-    commit(region.lanes, broker)
+    commit(region.partitions, broker)
     assert (len(broker.calls["read"]), broker.committed(*place), len(log.processed)) == (reads, None, 1)
     broker.is_behind = False
     region.drain()
@@ -265,23 +265,23 @@ def test_a_worker_that_is_behind_has_little_on_its_way_at_once() -> None:
     stored = [0]
     log, broker = faulty()
     region = working(log, "upbit", "bithumb", "coinone", "korbit")
-    broker.on_flush = lambda: stored.append(sum(lane.position for lane in region.lanes))
-    for lane in region.lanes:
+    broker.on_flush = lambda: stored.append(sum(lane.position for lane in region.partitions))
+    for lane in region.partitions:
         if lane.source.channel is Channel.TICKER:
-            for number in range(1, MOST + 1):
+            for number in range(1, MOST_RECORDS + 1):
                 log.broker.append(*lane.place, Header(Kind.SOCKET, 1, "c", number, log.time).pack(), b"{half")
     region.drain()
-    assert stored[-1] == 4 * MOST
-    assert max(after - before for before, after in pairwise(stored)) < UNSTORED + MOST
+    assert stored[-1] == 4 * MOST_RECORDS
+    assert max(after - before for before, after in pairwise(stored)) < UNSTORED_RECORDS + MOST_RECORDS
 
 
 def test_what_waits_at_the_end_has_its_time_and_no_more() -> None:
     log = Log("upbit", Channel.TICKER)
-    log.append(*[GOOD] * (2 * MOST))
+    log.append(*[GOOD] * (2 * MOST_RECORDS))
     region = working(log)
     region.drain(time.monotonic() - 1)
-    assert region.lanes[0].position == MOST
-    assert log.broker.committed(region.lanes[0].group, log.source.topic, 0) == MOST
+    assert region.partitions[0].position == MOST_RECORDS
+    assert log.broker.committed(region.partitions[0].group, log.source.topic, 0) == MOST_RECORDS
 
 
 def test_the_watch_looks_after_letters_and_memory() -> None:
@@ -289,11 +289,11 @@ def test_the_watch_looks_after_letters_and_memory() -> None:
     log.append(b"{half")
     region = working(log)
     region.drain()
-    log.broker.commit(WANTED, dead_letter_topic(log.source.topic), 0, 1)
-    worker.MEMORY.set(0)
+    log.broker.commit(REQUESTED, dead_letter_topic(log.source.topic), 0, 1)
+    worker.MEMORY_BYTES.set(0)
     region.watch(0.0)
     assert [letter.attempts for letter in log.letters] == [1, 2]
-    assert worker.MEMORY._value.get() > 1 << 20
+    assert worker.MEMORY_BYTES._value.get() > 1 << 20
 
 
 def test_each_look_has_its_own_beat(caplog: pytest.LogCaptureFixture) -> None:
@@ -303,15 +303,15 @@ def test_each_look_has_its_own_beat(caplog: pytest.LogCaptureFixture) -> None:
     log.append(b"{half")
     region.drain()
     log.broker.append(log.source.topic, 4, "", b"{}")
-    log.broker.commit(WANTED, dead_letter_topic(log.source.topic), 0, 1)
+    log.broker.commit(REQUESTED, dead_letter_topic(log.source.topic), 0, 1)
     caplog.clear()
-    region.look(WATCH - 0.1)
+    region.look(WATCH_SECONDS - 0.1)
     assert not caplog.messages
-    region.look(WATCH)
+    region.look(WATCH_SECONDS)
     assert [line.split(":")[0] for line in caplog.messages] == ["koreaSocketDataIn-ticker-DLT[0]"]
-    region.look(PROGRESS)
-    assert caplog.messages[-1] == f"korea: {1 / PROGRESS:.0f} records/s processed, 0 wait"
-    region.look(SURVEY)
+    region.look(PROGRESS_SECONDS)
+    assert caplog.messages[-1] == f"korea: {1 / PROGRESS_SECONDS:.0f} records/s processed, 0 wait"
+    region.look(SURVEY_SECONDS)
     assert any("no exchange that this code knows" in line for line in caplog.messages)
 
 

@@ -19,7 +19,8 @@ from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Subscribed
 from coin_platform.preprocess import worker
-from coin_platform.preprocess.partition import MOST, MOST_BYTES, TAIL, Partition, commit
+from coin_platform.preprocess.lookback import TAIL_RECORDS
+from coin_platform.preprocess.partition import MOST_BYTES, MOST_RECORDS, Partition, commit
 from coin_platform.preprocess.redrive import TRIED, redrive, request
 from coin_platform.preprocess.worker import Worker, preprocess
 from coin_platform.records import Checkpoint, Facts, Header, Record
@@ -267,7 +268,7 @@ def test_S7_a_running_worker_is_asked_to_redrive(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("coin_platform.preprocess.redrive.time.sleep", work)
     assert request(log.source, log.broker) == (0, 1)
     monkeypatch.setattr("coin_platform.preprocess.redrive.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("coin_platform.preprocess.redrive.PATIENCE", 0.0)
+    monkeypatch.setattr("coin_platform.preprocess.redrive.PATIENCE_SECONDS", 0.0)
     with pytest.raises(PartitionBusy):
         request(log.source, log.broker)
 
@@ -515,9 +516,9 @@ def test_D25_a_letter_with_a_number_that_no_column_holds_is_none(name: str, valu
 
 def test_a_round_is_bounded_and_the_next_one_goes_on() -> None:
     log = Log("upbit", Channel.TICKER)
-    log.append(*[b"{}"] * (MOST + 5))
+    log.append(*[b"{}"] * (MOST_RECORDS + 5))
     lane = log.lane()
-    assert [log.work(lane) for _ in range(3)] == [MOST, 5, 0]
+    assert [log.work(lane) for _ in range(3)] == [MOST_RECORDS, 5, 0]
 
 
 def test_a_worker_processes_all_partitions_until_it_is_stopped() -> None:
@@ -532,7 +533,7 @@ def test_a_worker_processes_all_partitions_until_it_is_stopped() -> None:
         log.recorded("ticker")
         books.recorded("orderbook")
         ready = threading.Event()
-        while log.broker.committed(working.lanes[0].group, log.source.topic, 0) != len(log.raw()):
+        while log.broker.committed(working.partitions[0].group, log.source.topic, 0) != len(log.raw()):
             assert not ready.wait(0.01)
         log.append(b"{half")  # what waits at the end is processed too
     finally:
@@ -634,7 +635,7 @@ def test_a_worker_finds_where_it_stopped_behind_any_number_of_redriven_records()
     log = Log("upbit", Channel.TICKER)
     log.append(*[frames("upbit", "ticker")[0].payload] * 2)
     log.work(log.lane())  # killed before it commits
-    for _ in range(TAIL + 1):
+    for _ in range(TAIL_RECORDS + 1):
         log.broker.append(processed_topic(log.region, Channel.TICKER), 0, "", b'{"offset":0,"index":0,"redriven":true}')
     log.run()
     assert [record["offset"] for record in log.processed if "redriven" not in record] == [0, 1]
@@ -643,7 +644,7 @@ def test_a_worker_finds_where_it_stopped_behind_any_number_of_redriven_records()
 def test_a_trade_told_long_before_a_restart_is_told_once_in_its_window() -> None:
     log = Log("kraken", Channel.TRADE)
     payload = next(frame.payload for frame in frames("kraken", "trade") if b'"data"' in frame.payload)
-    log.append(payload, *[b'{"channel":"heartbeat"}'] * (TAIL + 100))
+    log.append(payload, *[b'{"channel":"heartbeat"}'] * (TAIL_RECORDS + 100))
     log.run()
     told = len(log.processed)
     assert told

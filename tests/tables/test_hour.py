@@ -52,9 +52,9 @@ def test_S6_a_simulated_hour_is_the_same_live_and_in_windows(region: Region) -> 
         Lander(region, kinds, SETTINGS, broker, lake).step(0.0)
         world.run(1, PACE)
         worker, lander = Worker(region, kinds, SETTINGS, broker), Lander(region, kinds, SETTINGS, broker, lake)
-        lander.follow(worker.lanes)
-        ends = broker.end_offsets([lane.place for lane in worker.lanes])
-        for lane in worker.lanes[::2]:
+        lander.follow(worker.partitions)
+        ends = broker.end_offsets([lane.place for lane in worker.partitions])
+        for lane in worker.partitions[::2]:
             lane.work(ends[lane.place])  # and not committed
         lander.step(0.0)
         lander.step(20.0)
