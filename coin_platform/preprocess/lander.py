@@ -1,7 +1,7 @@
-"""Rows near real time: the raw topics of one region -> landing objects in the lake, until their windows are committed.
+"""Write rows near real time into the lake, as landing objects that stay until their windows are committed.
 
-A consumer of its own, so that a lake that is away stops only this: positions wait in the topic, not rows in memory.
-While all goes well it takes over the rows that the partitions of its process have made anyway, and reads nothing.
+1. The lander is a consumer of its own. While the lake is away only the lander waits, and rows wait in the raw topic.
+2. It takes over the rows that the partitions of its process have made. Where it cannot, it reads the raw topic.
 """
 
 import logging
@@ -87,7 +87,7 @@ class PartitionLanding:
         return self.source.topic, self.source.partition
 
     def is_due(self, moment: float, end: int) -> bool:
-        """Return whether an object is due: enough records, or one has waited long, and the last object is not too new."""
+        """Return whether an object is due: enough records, or one waited long; and the last object is not too new."""
         lag = end - self.position
         if lag < 0:
             self.open()

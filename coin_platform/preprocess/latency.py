@@ -9,7 +9,7 @@ from typing import NamedTuple
 from coin_platform.model import SECOND, Microseconds
 
 SHARES = (0.5, 0.95, 0.99)
-_LEAST: Microseconds = 100  # less is not told apart
+_LEAST: Microseconds = 100  # shorter durations count as this one
 _STEP = math.log(1.1)  # classes are 10 % wide, so a percentile is right within 5 %
 
 

@@ -73,7 +73,7 @@ class Partition:
         self.open()
 
     def open(self) -> None:
-        """Go back to the committed position, with the books of that time. Begin a topic that was made anew at its begin."""
+        """Go back to the committed position, with the books of that time; in a topic made anew, to its begin."""
         source, broker = self.source, self._broker
         for output in source.outputs:
             broker.claim(*output)
