@@ -70,8 +70,8 @@ def test_the_job_refuses_an_exchange_that_is_none(log: Log) -> None:
 
 
 def test_a_partition_that_is_held_fails_alone(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redrive, "PATIENCE", 0.0)
-    monkeypatch.setattr(redrive, "_BEAT", 0.001)
+    monkeypatch.setattr(redrive, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(redrive, "_LOOK_SECONDS", 0.001)
 
     def claim(broker: MemoryBroker, topic: str, partition: int) -> None:
         if topic.startswith("koreaSocketDataIn-ticker"):

@@ -365,7 +365,7 @@ def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
 
 
 def test_a_look_opens_no_more_objects_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lander, "LOOKS", 1)
+    monkeypatch.setattr(lander, "LOOKS_AT_ONCE", 1)
     place = Place()
     landing = place.lander()
     for _ in range(3):
@@ -391,7 +391,7 @@ def test_a_lander_knows_its_own_objects_without_listing_or_opening_any(monkeypat
     place.commit(len(place.log.raw()))
     landing.tidy(2.0)
     assert list(place.store.list("landing/"))
-    monkeypatch.setattr(lander, "SURVEY", 2 * KEPT_SECONDS)
+    monkeypatch.setattr(lander, "SURVEY_SECONDS", 2 * KEPT_SECONDS)
     landing.tidy(2.0 + KEPT_SECONDS)
     assert not list(place.store.list("landing/"))
     landing.tidy(3.0 + KEPT_SECONDS)
@@ -485,7 +485,7 @@ def test_a_lander_looks_for_what_can_go_now_and_then(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(working, "tidy", looks.append)
     working.run(Twice())
     assert looks == []
-    monkeypatch.setattr(lander, "TIDY", 0.0)
+    monkeypatch.setattr(lander, "TIDY_SECONDS", 0.0)
     working.run(Twice())
     assert len(looks) == 2
 
@@ -493,9 +493,9 @@ def test_a_lander_looks_for_what_can_go_now_and_then(monkeypatch: pytest.MonkeyP
 def test_a_lander_lands_tidies_and_outlives_a_lake_that_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lander, "BEAT", 0.001)
-    monkeypatch.setattr(lander, "PAUSE", 0.001)
-    monkeypatch.setattr(lander, "TIDY", 0.0)
+    monkeypatch.setattr(lander, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(lander, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(lander, "TIDY_SECONDS", 0.0)
     place = Place()
     place.log.recorded("ticker")
     place.store.is_away = True

@@ -219,7 +219,7 @@ def joined(address: str, name: str, topic: str) -> KafkaConsumer:
 def test_A10_others_that_join_and_leave_the_group_do_not_disturb_the_worker(
     kafka: Kafka, korea: Korea, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "PAUSE", 0.1)
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.1)
     name = group(UPBIT.region, Channel.TICKER)
     with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
         for count in range(3):
@@ -237,8 +237,8 @@ def test_A10_others_that_join_and_leave_the_group_do_not_disturb_the_worker(
 def test_K4_a_topic_that_is_deleted_and_made_anew_stops_only_itself(
     kafka: Kafka, korea: Korea, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "SURVEY", 1.0)
-    monkeypatch.setattr(worker, "PROBE", 0.0)
+    monkeypatch.setattr(worker, "SURVEY_SECONDS", 1.0)
+    monkeypatch.setattr(worker, "PROBE_SECONDS", 0.0)
     [books] = [each for each in sources(UPBIT, korea.settings) if each.channel is Channel.ORDERBOOK]
     with closing(korea.connect("worker")) as broker, Running(korea.worker(broker)):
         korea.append(20)

@@ -207,8 +207,8 @@ def test_K4_a_broker_that_is_away_as_a_whole_has_not_vanished() -> None:
 def test_a_broker_that_is_away_is_waited_for(
     probe: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker, "PAUSE", 0.001)
-    monkeypatch.setattr(worker, "PROBE", probe)
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(worker, "PROBE_SECONDS", probe)
     log, broker = faulty()
     silence(broker)
     log.append(GOOD)

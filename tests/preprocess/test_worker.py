@@ -412,7 +412,7 @@ def test_a_region_without_metrics_needs_no_port() -> None:
 def test_a_start_waits_for_a_broker_that_does_not_answer(
     is_back: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker, "PAUSE", 0.01)
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.01)
     log, lake = Log("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
     log.append(b"{half")
     claim, answers = log.broker.claim, threading.Event()
