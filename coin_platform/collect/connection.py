@@ -20,9 +20,10 @@ from coin_platform.collect.refill import Refill
 from coin_platform.collect.rest import error_text
 from coin_platform.collect.session import Session
 from coin_platform.collect.websocket import Socket, TooCostly, open_socket
+from coin_platform.end_reasons import End, refused, silent, without_data
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
-from coin_platform.records import Checkpoint, End, refused, silent, without_data
+from coin_platform.records import Checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import REFILLED_CHANNELS
 from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.status import FeedStatus
+from coin_platform.end_reasons import End
 from coin_platform.model import Kind, Pair
-from coin_platform.records import End, Transport
+from coin_platform.records import Transport
 
 logger = logging.getLogger(__name__)
 STALE_SECONDS = 60.0  # without news, after which a pair is labelled

@@ -12,9 +12,9 @@ from coin_platform.collect.actions import Banned, Failed, Fetch
 from coin_platform.collect.poll_plan import PollPlan
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import error_text, knows_no_pair
+from coin_platform.end_reasons import End
 from coin_platform.errors import OverBudget
 from coin_platform.model import Kind, Pair, Refusal
-from coin_platform.records import End
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from coin_platform import __version__
 from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.route import Route, Traffic
+from coin_platform.end_reasons import over_budget
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Cause, Frame, Instant, Kind, Microseconds, Pair
-from coin_platform.records import Checkpoint, Facts, Header, Transport, frame, over_budget
+from coin_platform.records import Checkpoint, Facts, Header, Transport, frame
 
 BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # checkpoints are logged so long before a window ends
 WAITING_BYTES = 32 << 20  # of one raw partition, that may wait for the disk: half of what a journal bears

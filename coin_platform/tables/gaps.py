@@ -10,19 +10,10 @@
 
 from collections.abc import Iterator
 
+from coin_platform.end_reasons import End, is_over_budget, is_refused, unheard
 from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
 from coin_platform.model import SECOND, Cause, Channel, Data, Event, Gap, Kind, Microseconds, Pair, Refused
-from coin_platform.records import (
-    End,
-    Facts,
-    Header,
-    Transport,
-    frame,
-    is_over_budget,
-    is_refused,
-    unheard,
-    unpack_facts,
-)
+from coin_platform.records import Facts, Header, Transport, frame, unpack_facts
 from coin_platform.tables.gap_state import LedgerState, LoggedConnection, PendingGap
 from coin_platform.tables.pending_gaps import FILLABLE, PendingGaps
 

@@ -23,10 +23,11 @@ from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import WAITING_BYTES, Recorder
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route, Traffic
+from coin_platform.end_reasons import End
 from coin_platform.exchanges.base import Exchange
 from coin_platform.journal.writer import BUFFER_BYTES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair
-from coin_platform.records import End, Header, Transport, unpack_facts
+from coin_platform.records import Header, Transport, unpack_facts
 from coin_platform.tables.gaps import GapLedger
 from coin_platform.topic_names import raw_topic
 from tests.kit.access import quick_access

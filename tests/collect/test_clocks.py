@@ -15,9 +15,10 @@ from coin_platform.collect.clock_lag import LAG_MESSAGES, LEAST_LAG_MESSAGES, TO
 from coin_platform.collect.feed import STALE_SECONDS
 from coin_platform.collect.pauses import MANY_PAIRS
 from coin_platform.collect.session import FLOWING_CHANNELS, Session
+from coin_platform.end_reasons import End, silent, unheard, without_data
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
-from coin_platform.records import End, silent, unheard, unpack_facts, without_data
+from coin_platform.records import unpack_facts
 from tests.kit.bench import BTC, ETH, Bench, bench
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import HEARTBEAT, TICKER, Quick, values

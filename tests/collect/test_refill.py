@@ -10,9 +10,10 @@ import pytest
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect import pacing
 from coin_platform.collect.collector import Collector
+from coin_platform.end_reasons import End
 from coin_platform.exchanges.base import Limits, Source
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Refusal, Refused, Region
-from coin_platform.records import End, Header, unpack_facts
+from coin_platform.records import Header, unpack_facts
 from coin_platform.settings import Mode, Settings
 from coin_platform.tables.dataframes import batch
 from coin_platform.topic_names import raw_topic

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coin_platform.end_reasons import over_budget, silent, without_data
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair
-from coin_platform.records import Checkpoint, Facts, over_budget, silent, without_data
+from coin_platform.records import Checkpoint, Facts
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gaps import RETURN_PATIENCE, GapLedger
 from tests.kit.gap_feed import BTC, ETH, Feed, broken, plain, trades

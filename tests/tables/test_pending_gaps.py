@@ -2,9 +2,10 @@
 
 import pytest
 
+from coin_platform.end_reasons import refused
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
-from coin_platform.records import Facts, refused
+from coin_platform.records import Facts
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gaps import GapLedger
 from coin_platform.tables.pending_gaps import FILL_PATIENCE
