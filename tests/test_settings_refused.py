@@ -68,8 +68,8 @@ def test_D24_the_env_file_is_read_from_home_only(tmp_path: Path, monkeypatch: py
     (tmp_path / "elsewhere" / ".env").write_text("COIN_WINDOW=5m\n")
     assert accepted(monkeypatch).window_length == 3_600_000_000
     (tmp_path / "home" / ".env").write_text("# ours\nexport COIN_WINDOW='10m'\nAWS_PROFILE=x\nCOIN_GRACE=2s # short\n")
-    found = accepted(monkeypatch)
-    assert (found.window_length, found.grace.total_seconds()) == (600_000_000, 2)
+    settings = accepted(monkeypatch)
+    assert (settings.window_length, settings.grace.total_seconds()) == (600_000_000, 2)
     assert accepted(monkeypatch, WINDOW="15m").window_length == 900_000_000
 
 
@@ -153,8 +153,8 @@ def test_D24_two_regions_never_share_a_topic_prefix(monkeypatch: pytest.MonkeyPa
 
 
 def test_D24_regions_may_swap_their_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = accepted(monkeypatch, TOPIC_NE="asia", TOPIC_ASIA="ne", TOPIC_KOREA="prod.k_1-x")
-    assert (found.topic_ne, found.topic_asia) == ("asia", "ne")
+    settings = accepted(monkeypatch, TOPIC_NE="asia", TOPIC_ASIA="ne", TOPIC_KOREA="prod.k_1-x")
+    assert (settings.topic_ne, settings.topic_asia) == ("asia", "ne")
 
 
 @pytest.mark.parametrize(
@@ -184,15 +184,15 @@ def test_D24_a_region_with_nothing_to_collect_is_refused(monkeypatch: pytest.Mon
 
 
 def test_D24_Dagster_has_no_jobs_for_a_region_with_nothing_to_collect() -> None:
-    found = definitions(Settings(pairs=(Pair("BTC", "KRW"),)))
-    assert {job.name for job in found.jobs or ()} >= {"collect_korea", "preprocess_korea", "tables_korea"}
-    assert not {job.name for job in found.jobs or ()} & {"collect_ne", "preprocess_ne", "tables_asia"}
+    defs = definitions(Settings(pairs=(Pair("BTC", "KRW"),)))
+    assert {job.name for job in defs.jobs or ()} >= {"collect_korea", "preprocess_korea", "tables_korea"}
+    assert not {job.name for job in defs.jobs or ()} & {"collect_ne", "preprocess_ne", "tables_asia"}
 
 
 def test_D24_an_empty_value_means_unset_where_the_description_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "PING_EVERY", "PROXY", "CA", "KAFKA_CA")
-    found = accepted(monkeypatch, **dict.fromkeys(names, ""))
-    assert {getattr(found, name.lower()) for name in names} == {None}
+    settings = accepted(monkeypatch, **dict.fromkeys(names, ""))
+    assert {getattr(settings, name.lower()) for name in names} == {None}
 
 
 SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_USER": "coin", "KAFKA_PASSWORD": SECRET}
@@ -231,10 +231,10 @@ def test_D21_no_secret_is_ever_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         **dict.fromkeys(("S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_SESSION_TOKEN"), SECRET),
         "PROXY": f"http://user:{SECRET}@host:3128",
     }
-    found = accepted(monkeypatch, **values)
-    assert found.kafka_password is not None and found.kafka_password.get_secret_value() == SECRET
+    settings = accepted(monkeypatch, **values)
+    assert settings.kafka_password is not None and settings.kafka_password.get_secret_value() == SECRET
     assert {f"COIN_{name.upper()}" for name in SECRETS} <= {f"COIN_{name}" for name in values}
-    printed = repr(found) + str(found) + found.model_dump_json() + str(found.model_dump())
+    printed = repr(settings) + str(settings) + settings.model_dump_json() + str(settings.model_dump())
     assert SECRET not in printed + shown_by_the_command(monkeypatch)
     with pytest.raises(ValueError, match="broker_url") as error:
         Settings(broker_url=f"kafka://user:{SECRET}@host:9092")

@@ -111,7 +111,7 @@ def proofs(folder: Path) -> Iterator[Proof]:
     for file in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and (match := re.match(r"test_((?:[A-Z]\d+_)+)", node.name)):
-                is_long = any(ast.unparse(each) == "pytest.mark.long" for each in node.decorator_list)
+                is_long = any(ast.unparse(decorator) == "pytest.mark.long" for decorator in node.decorator_list)
                 yield Proof(tuple(match[1].strip("_").split("_")), file, node.name, is_long)
 
 
@@ -128,9 +128,9 @@ def page(tests: Iterable[Proof], measured: Sequence[Figure], root: Path = ROOT) 
         lines += [f"Last measured {newest['time']} UTC with {versions}.", ""]
     for promise, sentence in PROMISES.items():
         lines += [f"## {promise}", "", sentence, ""]
-        figures_here = sorted((each for each in measured if each["promise"] == promise), key=lambda each: each["name"])
+        own = sorted((figure for figure in measured if figure["promise"] == promise), key=lambda figure: figure["name"])
         lines += [
-            f"- **{each['value']:,.10g} {each['unit']}** {each['name']} ({each['time'][:10]})" for each in figures_here
+            f"- **{figure['value']:,.10g} {figure['unit']}** {figure['name']} ({figure['time'][:10]})" for figure in own
         ]
         lines += [_line(test, root) for test in tests_of_promise[promise]] or ["- no test has its name"]
         lines.append("")
@@ -144,12 +144,12 @@ def figures_of_page(text: str) -> list[Figure]:
     if head is None:
         return []
     versions = dict(re.findall(r"(\S[^,]*) ([^ ,]+)(?:, |$)", head[2]))
-    found = []
+    page_figures = []
     for section in text.split("\n## ")[1:]:
         for value, unit, name, day in re.findall(r"^- \*\*(\S+) (.+?)\*\* (.+) \((\S+)\)$", section, re.MULTILINE):
             time = head[1] if head[1].startswith(day) else day
             number = float(value.replace(",", ""))
-            found.append(
+            page_figures.append(
                 Figure(
                     promise=section.split(maxsplit=1)[0],
                     name=name,
@@ -159,12 +159,12 @@ def figures_of_page(text: str) -> list[Figure]:
                     versions=versions,
                 )
             )
-    return found
+    return page_figures
 
 
 def _line(test: Proof, root: Path) -> str:
     sentence = re.sub(r"^test_(?:[A-Z]\d+_)+", "", test.name).replace("_", " ")
-    faults = [each for each in test.promises if each not in PROMISES]
+    faults = [name for name in test.promises if name not in PROMISES]
     notes = [*faults, *(["long"] if test.is_long else [])]
     return f"- [{sentence}](../{test.file.relative_to(root)})" + (f" ({', '.join(notes)})" if notes else "")
 
@@ -172,7 +172,7 @@ def _line(test: Proof, root: Path) -> str:
 def main() -> None:
     """Write the page."""
     former = figures_of_page(PAGE.read_text(encoding="utf-8"))
-    measured = {(each["promise"], each["name"]): each for each in [*former, *figures()]}
+    measured = {(figure["promise"], figure["name"]): figure for figure in [*former, *figures()]}
     PAGE.write_text(page(proofs(ROOT / "tests"), [*measured.values()]), encoding="utf-8")
 
 

@@ -42,12 +42,12 @@ def test_every_frame_is_written_byte_for_byte(platform: Platform, tmp_path: Path
     assert made.exit_code == 0, made.output
     file = tmp_path / "out/upbit/ticker.jsonl"
     assert f"{file}: 7 frames; 1 records without a header of this program left out" in made.output
-    found = frames(file, "upbit")
-    assert [frame.payload for frame in found] == [*STRANGE, b"[]"]
-    assert [frame.number for frame in found] == [1, 2, 3, 4, 5, 6, 7]
-    assert {(frame.connection, frame.epoch, frame.channel) for frame in found} == {("ticker-0", 1, Channel.TICKER)}
-    assert [frame.received_time for frame in found] == [started - 5 + 10_000 * at for at in range(7)]
-    assert [frame.kind for frame in found] == [*[Kind.SOCKET] * 6, Kind.REST]
+    captured = frames(file, "upbit")
+    assert [frame.payload for frame in captured] == [*STRANGE, b"[]"]
+    assert [frame.number for frame in captured] == [1, 2, 3, 4, 5, 6, 7]
+    assert {(frame.connection, frame.epoch, frame.channel) for frame in captured} == {("ticker-0", 1, Channel.TICKER)}
+    assert [frame.received_time for frame in captured] == [started - 5 + 10_000 * at for at in range(7)]
+    assert [frame.kind for frame in captured] == [*[Kind.SOCKET] * 6, Kind.REST]
     first = json.loads(file.read_text(encoding="utf-8").split("\n")[0])
     assert list(first)[:4] == ["source", "recorded", "transport", "url"]
     assert (first["source"], first["recorded"]) == ("koreaSocketDataIn-ticker[0] offset 0", "2026-11-02")
@@ -85,9 +85,9 @@ def test_trimmed_frames_come_from_the_raw_tables(platform: Platform, tmp_path: P
         platform.trim("upbit", Channel.TICKER, forgotten)
         out = tmp_path / f"{forgotten}"
         assert platform.coin("capture", "--exchange", "upbit", *RANGE, "--out", out).exit_code == 0
-        found = frames(out / "upbit/ticker.jsonl", "upbit")
-        assert [frame.payload for frame in found] == payloads, f"{forgotten} are forgotten"
-        assert [frame.number for frame in found] == list(range(1, 21))
+        captured = frames(out / "upbit/ticker.jsonl", "upbit")
+        assert [frame.payload for frame in captured] == payloads, f"{forgotten} are forgotten"
+        assert [frame.number for frame in captured] == list(range(1, 21))
 
 
 def test_D1_frames_of_a_lost_log_come_from_the_raw_tables(platform: Platform, tmp_path: Path) -> None:

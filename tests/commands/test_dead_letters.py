@@ -45,9 +45,9 @@ def cells(output: str) -> list[list[str]]:
 
 
 def test_dead_letters_are_counted_by_reason(letters: Platform) -> None:
-    found = letters.coin("dead-letters", "list")
-    assert found.exit_code == 0, found.output
-    okx, upbit = cells(found.output)
+    result = letters.coin("dead-letters", "list")
+    assert result.exit_code == 0, result.output
+    okx, upbit = cells(result.output)
     assert okx[:2] == ["okx", "ticker"] and okx[2].startswith("DecodeError: okx: ") and okx[3] == "1"
     assert upbit[:5] == ["upbit", "ticker", "DecodeError: upbit: old code", "3", "koreaSocketDataIn-ticker[0] 2"]
     assert cells(letters.coin("dead-letters", "list", "--exchange", "okx").output) == [okx]
@@ -66,16 +66,16 @@ def test_D19_a_reason_is_shown_in_the_terminal_without_markup_and_control_charac
         work(platform, "upbit")
     platform.broker.close()
     monkeypatch.setenv("COLUMNS", "200")
-    found = platform.coin("dead-letters", "list")
-    assert found.exit_code == 0, found.output
-    assert "DecodeError: [/x]![a](http://e)[bold]\\x1b[31mred\\u202e" in found.output
-    assert "\x1b" not in found.output and "\u202e" not in found.output
+    result = platform.coin("dead-letters", "list")
+    assert result.exit_code == 0, result.output
+    assert "DecodeError: [/x]![a](http://e)[bold]\\x1b[31mred\\u202e" in result.output
+    assert "\x1b" not in result.output and "\u202e" not in result.output
 
 
 def test_dead_letters_are_printed_with_their_payload(letters: Platform) -> None:
-    found = letters.coin("dead-letters", "show", "--limit", "2")
-    assert found.exit_code == 0, found.output
-    upbit, okx = map(json.loads, found.stdout.splitlines())
+    result = letters.coin("dead-letters", "show", "--limit", "2")
+    assert result.exit_code == 0, result.output
+    upbit, okx = map(json.loads, result.stdout.splitlines())
     assert (upbit["topic"], upbit["partition"], upbit["offset"], upbit["error"], upbit["attempts"]) == (
         *("koreaSocketDataIn-ticker", 0, 2, "DecodeError", 1),
     )
@@ -116,13 +116,13 @@ def test_D25_foreign_records_among_dead_letters_are_named_counted_and_skipped(le
             broker.append(topic, place.partition, "foreign", value)
     remark = f"{topic}[0]: offset 3: not a dead letter; records skipped: 4"
     for command in ("list", "show"):
-        found = letters.coin("dead-letters", command)
-        assert found.exit_code == 0, found.output
-        assert remark in found.stderr
-        assert command == "show" or cells(found.stdout) == wanted
-    found = letters.coin("dead-letters", "redrive")
-    assert found.exit_code == 0, found.output
-    assert ["upbit", "ticker", "2", "5"] in cells(found.stdout)
+        result = letters.coin("dead-letters", command)
+        assert result.exit_code == 0, result.output
+        assert remark in result.stderr
+        assert command == "show" or cells(result.stdout) == wanted
+    result = letters.coin("dead-letters", "redrive")
+    assert result.exit_code == 0, result.output
+    assert ["upbit", "ticker", "2", "5"] in cells(result.stdout)
 
 
 def test_a_log_without_dead_letters_is_said_to_have_none(platform: Platform) -> None:

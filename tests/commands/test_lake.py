@@ -108,10 +108,10 @@ def test_a_failing_exchange_costs_only_its_own_windows(platform: Platform, capfd
     assert made.exit_code == 1
     assert counts(made.output, "upbit") == [2, 0, 0, 0, 2]
     assert counts(made.output, "okx") == [2, 2, 0, 0, 0]
-    said = capfd.readouterr().err
-    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: file://" in said and "was not written by this lake" in said
-    assert "FAILED upbit 2026-11-02T03:00 ticker: a table that it is made of failed" in said
-    assert "okx" not in said
+    errors = capfd.readouterr().err
+    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: file://" in errors and "was not written by this lake" in errors
+    assert "FAILED upbit 2026-11-02T03:00 ticker: a table that it is made of failed" in errors
+    assert "okx" not in errors
 
 
 def test_D7_a_backfill_makes_damaged_objects_again(platform: Platform) -> None:
@@ -146,10 +146,10 @@ def test_D1_a_lost_journal_is_an_exit_code_and_fewer_records_replace_a_window_by
     logged(2)
     kept = platform.coin("lake", "backfill", *RANGE, *TICKERS)
     assert (kept.exit_code, rows()) == (1, [4, 4])
-    said = capfd.readouterr().err
-    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: check conservation failed: 4 of the 4 records" in said
-    assert "began anew since and holds 2 records of this window: the stored ones are kept" in said
-    assert "a table that it is made of failed" not in said, "the rest of the window is made"
+    errors = capfd.readouterr().err
+    assert "FAILED upbit 2026-11-02T03:00 raw_ticker: check conservation failed: 4 of the 4 records" in errors
+    assert "began anew since and holds 2 records of this window: the stored ones are kept" in errors
+    assert "a table that it is made of failed" not in errors, "the rest of the window is made"
     platform.coin("lake", "backfill", *RANGE, *TICKERS, "--replace-smaller")
     assert rows() == [2, 2]
 
@@ -171,8 +171,8 @@ def test_D2_a_lake_is_adopted_by_typing_the_name_of_its_owner(
         second.log("upbit", Channel.TICKER, recorded("upbit", "ticker")[:1])
         refused = second.coin("lake", "backfill", *RANGE, *TICKERS)
         assert refused.exit_code == 1 and sha256(platform.lake) == stored
-        said = capfd.readouterr().err
-        assert f"this lake belongs to deployment {owner}, and we are " in said and f":{tmp_path}/second)" in said
+        errors = capfd.readouterr().err
+        assert f"this lake belongs to deployment {owner}, and we are " in errors and f":{tmp_path}/second)" in errors
         wrong = CliRunner().invoke(app, ["lake", "adopt"], input="yes\n")
         assert wrong.exit_code == 1 and platform.opened().file.owner() == owner
         assert f"The lake belongs to {owner}. That deployment will be refused from now on." in wrong.output
@@ -205,20 +205,20 @@ def test_windows_without_records_are_named(platform: Platform) -> None:
         (lambda: 1 // 0, ZeroDivisionError),
     ],
 )
-def test_an_interrupted_backfill_has_its_own_exit_code(
+def test_an_error_during_a_backfill_is_raised_and_ends_it(
     platform: Platform, happens: Callable[[], object], error: type[BaseException]
 ) -> None:
     two_windows(platform)
     work = backfill.BackfillPlan([EXCHANGES["okx"]], [FIRST, THEN], ["raw_ticker"])
-    told: list[Window] = []
+    windows_made: list[Window] = []
 
     def tell(made: list[backfill.TableReport]) -> None:
-        told.append(made[0].window)
+        windows_made.append(made[0].window)
         happens()
 
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(error):
         backfill.run_backfill(work, platform.settings, Topics(), platform.opened(), instance, tell)
-    assert told == [FIRST]
+    assert windows_made == [FIRST]
     assert platform.opened().windows("raw_ticker", "okx") == [FIRST]
 
 
@@ -226,13 +226,13 @@ def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
     platform.time = wall()
     platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"))
     current = platform.time // MINUTE * MINUTE
-    told: list[backfill.TableReport] = []
+    reports: list[backfill.TableReport] = []
     work = backfill.BackfillPlan([EXCHANGES["upbit"]], [Window(current, current + MINUTE)])
     with dg.DagsterInstance.ephemeral() as instance:
-        backfill.run_backfill(work, platform.settings, Topics(), platform.opened(), instance, told.extend)
-    assert [(made.outcome, made.table) for made in told] == [(backfill.TableOutcome.OPEN, "")]
+        backfill.run_backfill(work, platform.settings, Topics(), platform.opened(), instance, reports.extend)
+    assert [(made.outcome, made.table) for made in reports] == [(backfill.TableOutcome.OPEN, "")]
     report = BackfillReport()
-    assert list(report.take(told)) == []
+    assert list(report.take(reports)) == []
     assert f"upbit: still open: {minute_text(current)} to {minute_text(current + MINUTE)}" in list(report.tables())
     assert sha256(platform.lake) == {}
 
@@ -264,8 +264,8 @@ def test_the_instance_knows_materialisations_and_checks_of_each_partition(
         history = instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(asset, "conservation"), limit=10
         )
-        assert sorted(str(one.partition) for one in history) == sorted(keys * 2)
-        assert {one.status.value for one in history} == {"SUCCEEDED"}
+        assert sorted(str(record.partition) for record in history) == sorted(keys * 2)
+        assert {record.status.value for record in history} == {"SUCCEEDED"}
         [newest] = instance.fetch_materializations(asset, limit=1).records
         metadata = newest.asset_materialization.metadata if newest.asset_materialization else {}
         assert metadata["dagster/partition_row_count"].value == len(recorded("okx", "ticker"))

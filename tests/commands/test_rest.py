@@ -71,10 +71,10 @@ def coin(*arguments: str) -> Result:
 
 def ask(name: str, answer: Handler, pair: str = "") -> Quote:
     """Return the quote that comes of an answer of an exchange."""
-    kind = EXCHANGES[name]
-    asked = Pair.parse(pair) if pair else Pair("BTC", kind.quote)
-    [found] = asyncio.run(quotes([(kind, asked)], Settings(), httpx.MockTransport(answer)))
-    return found
+    exchange = EXCHANGES[name]
+    asked = Pair.parse(pair) if pair else Pair("BTC", exchange.quote)
+    [quote] = asyncio.run(quotes([(exchange, asked)], Settings(), httpx.MockTransport(answer)))
+    return quote
 
 
 def always(status: int, body: str, **headers: str) -> Handler:

@@ -53,7 +53,7 @@ def test_D10_windows_that_failed_are_listed_and_made(platform: Platform, instanc
     spoiled.parent.mkdir(parents=True)
     spoiled.write_bytes(b"not ours")
     assert platform.coin("lake", "retry").exit_code == 1
-    assert [each.window for each in failed_windows(instance, platform.settings)] == [FIRST]
+    assert [failure.window for failure in failed_windows(instance, platform.settings)] == [FIRST]
     spoiled.unlink()
     made = platform.coin("lake", "retry", "--window", "2026-11-02T03:00")
     assert made.exit_code == 0, made.output

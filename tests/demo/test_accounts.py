@@ -32,8 +32,8 @@ def stored(platform: Platform, payloads: list[bytes]) -> Lake:
 
 def test_frames_that_were_sent_and_are_stored_add_up(platform: Platform) -> None:
     lake = stored(platform, recorded("upbit", "ticker"))
-    found = balance(lake, upbit(platform), Counter(TICKERS), Counter(TICKERS))
-    assert found == Balance(len(TICKERS), missing=0, double=0, without_rows=0, declared=0)
+    accounts = balance(lake, upbit(platform), Counter(TICKERS), Counter(TICKERS))
+    assert accounts == Balance(len(TICKERS), missing=0, double=0, without_rows=0, declared=0)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_frames_that_are_missing_or_were_never_sent_are_counted(
     platform: Platform, sent: list[str], missing: int, double: int
 ) -> None:
     lake = stored(platform, recorded("upbit", "ticker"))
-    found = balance(lake, upbit(platform), Counter(sent), Counter(sent))
-    assert (found.missing, found.double) == (missing, double)
+    accounts = balance(lake, upbit(platform), Counter(sent), Counter(sent))
+    assert (accounts.missing, accounts.double) == (missing, double)
 
 
 def test_a_frame_with_market_data_that_gave_no_row_is_counted(platform: Platform) -> None:

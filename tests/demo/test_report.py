@@ -121,8 +121,8 @@ def test_each_exchange_has_its_line_and_the_numbers_are_those_of_the_lake(tmp_pa
 
 def test_won_are_converted_with_the_last_rate_before_them_and_left_out_without_one(lake: Lake) -> None:
     tickers = lake.scan("ticker", exchanges=NAMES).collect()
-    found = prices(tickers)
-    assert sorted(found.select("exchange", "base", "price").rows()) == [
+    converted = prices(tickers)
+    assert sorted(converted.select("exchange", "base", "price").rows()) == [
         ("kraken", "BTC", 101.0),
         ("okx", "BTC", 99.0),
         ("upbit", "BTC", 102.0),

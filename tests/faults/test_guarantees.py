@@ -14,7 +14,7 @@ def test_the_newest_figure_of_a_name_replaces_the_former(tmp_path: Path) -> None
     figure("K1", "first acknowledgement", 2.5, "s", file=file)
     figure("K1", "memory", 80, "MiB", file=file)
     figure("K1", "first acknowledgement", 0.5, "s", file=file)
-    assert [(each["name"], each["value"], each["unit"]) for each in figures(file)] == [
+    assert [(known["name"], known["value"], known["unit"]) for known in figures(file)] == [
         ("memory", 80, "MiB"),
         ("first acknowledgement", 0.5, "s"),
     ]
@@ -45,7 +45,7 @@ def test_what_was_measured_elsewhere_stays_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     measured = figures_of_page(text)
     assert len(measured) > 20
-    assert {each["promise"] for each in measured} <= PROMISES.keys()
+    assert {known["promise"] for known in measured} <= PROMISES.keys()
     assert page(proofs(ROOT / "tests"), measured) == text, "`make guarantees` is due"
     assert figures_of_page("# Guarantees\n") == []
 
