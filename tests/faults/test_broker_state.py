@@ -72,6 +72,14 @@ def leader(cluster: Kafka, topic: str) -> int:
     return -1
 
 
+def is_known(address: str, topic: str) -> bool:
+    """Return whether a node knows both partitions of the topic and their leaders."""
+    with suppress(BrokerUnreachable), kafka_client.administration([address]) as admin:
+        [description] = admin.describe_topics([topic])
+        return [entry["leader_id"] >= 0 for entry in description["partitions"]] == [True, True]
+    return False
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_S1_A1_with_three_copies_a_leader_that_is_killed_costs_nothing(cluster: Kafka, tmp_path: Path) -> None:
@@ -79,6 +87,8 @@ def test_S1_A1_with_three_copies_a_leader_that_is_killed_costs_nothing(cluster: 
     with closing(KafkaAdminClient(bootstrap_servers=cluster.address.split(","))) as admin:
         options = {"num_partitions": 2, "replication_factor": NODES, "configs": kafka_topics.config(NODES)}
         admin.create_topics({topic: options}, wait_for_metadata=True)
+    for address in cluster.address.split(","):  # each node learns of it on its own
+        until(lambda: is_known(address, topic), 60)  # noqa: B023
     longest = 0.0
     with closing(KafkaBroker(cluster.address.split(","), tmp_path, patience=60)) as broker:
         with Writer(broker, topic, rate=2_000) as first, Writer(broker, topic, rate=2_000, partition=1) as second:

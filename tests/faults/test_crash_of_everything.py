@@ -39,10 +39,10 @@ from tests.kit.waiting import until
 
 MOMENTS = 20
 LONGEST_LIFE = 45.0  # seconds from a start to a crash: the first windows are made after some 30
-CATCH_UP = 1_500.0  # seconds after the last start
+STANDSTILL_SECONDS = 600.0  # in which not one more window is made: they are given up, however slow the machine is
 MINUTE = 60 * SECOND
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
 
 class Deployment:
@@ -163,8 +163,11 @@ def test_D9_D11_after_twenty_crashes_of_everything_all_windows_are_made_without_
     until(lambda: all(deployment.broker.end_offset(each.topic, each.partition) for each in deployment.sources), 300)
     wanted = deployment.windows(int(time.time() // 60 + 1) * MINUTE)
     assert all(wanted.values())
+    fewest, moved = deployment.missing(wanted), time.monotonic()
     while missing := deployment.missing(wanted):
-        assert time.monotonic() - started < CATCH_UP, f"{missing} windows of tables are missing"
+        if missing < fewest:
+            fewest, moved = missing, time.monotonic()
+        assert time.monotonic() - moved < STANDSTILL_SECONDS, f"{missing} windows of tables are missing"
         time.sleep(5)
     place = "on the journal" if isinstance(deployment.broker, LocalBroker) else "on Kafka and S3"
     figure("D9", f"until all windows are made after {MOMENTS} crashes, {place}", round(time.monotonic() - started), "s")

@@ -26,3 +26,11 @@ async def eventually(condition: Callable[[], object], seconds: float = 8) -> Non
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def slowness_of_this_machine() -> float:
+    """Return how many seconds of wall time one second of CPU time takes here and now: 1 on an idle machine."""
+    start, busy = time.monotonic(), time.thread_time()
+    while time.thread_time() - busy < 0.05:
+        pass
+    return max(1.0, (time.monotonic() - start) / 0.05)
