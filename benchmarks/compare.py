@@ -1,4 +1,4 @@
-"""How two ways are compared: the same result first, then in turns, and the median of what each took."""
+"""Compares two ways to do the same work: first their results, then the median of the times of each, in turns."""
 
 import gc
 import statistics
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-ROUNDS = 5
+ROUNDS = 5  # an odd number, for the median
 
 T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """One measured figure. `must` is what fails the run, `None` where a figure is only told."""
+    """One measured figure. A run fails if a figure does not reach its `must`; `None`: the figure is only printed."""
 
     id: str
     what: str
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether it is as good as it must be."""
+        """Whether the figure reaches its bound."""
         if self.must is None:
             return True
         return self.value >= self.must if self.is_least else self.value <= self.must
@@ -39,8 +39,8 @@ def in_turns(
 ) -> dict[str, float]:
     """Return the median seconds of each way, run in turns with the garbage collector on.
 
-    CPU seconds by default: what others do on this machine does not reach them. Work of other processes needs
-    `time.perf_counter`.
+    The default clock counts the CPU seconds of this process, which other processes do not disturb. If a way works in
+    other processes, pass `time.perf_counter`.
     """
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -52,15 +52,15 @@ def in_turns(
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def same(one: T, other: T, what: str) -> None:
-    """Raise `AssertionError` if two ways do not give the same: then their times say nothing."""
-    if one != other:
-        raise AssertionError(f"{what}: the two ways do not give the same result")
+def same(result: T, other: T, figure: str) -> None:
+    """Raise `AssertionError` if two ways give different results. Their times cannot be compared then."""
+    if result != other:
+        raise AssertionError(f"{figure}: the two ways do not give the same result")
 
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Keep the garbage collector off."""
+    """Pause the garbage collector."""
     gc.disable()
     try:
         yield

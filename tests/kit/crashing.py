@@ -1,4 +1,4 @@
-"""A window's run in a process of its own that is killed between two of the lake's commits."""
+"""Runs a window's job and kills the process with `kill -9` while it stores an object in the lake."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from coin_platform.settings import load
 
 
 class Crash(NamedTuple):
-    """When the process is killed: at the `number`th object that it stores, before that is there or after."""
+    """When the process is killed: at the object of this number, before or after it is stored."""
 
     number: int
     is_stored: bool
@@ -24,15 +24,15 @@ class Crash(NamedTuple):
 def make_window(
     environment: Mapping[str, str], job: str, partition: str, tags: Mapping[str, str], crash: Crash | None
 ) -> None:
-    """Run a window's job as Dagster's worker does, in the home of COIN_HOME; a crash is `kill -9`."""
+    """Run a window's job as a worker of Dagster does, in the home of COIN_HOME, and kill it as `crash` says."""
     os.environ |= environment
     load.cache_clear()
     if crash is not None:
         _arrange(crash)
     home = Path(environment["COIN_HOME"]) / "dagster_home"
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        made = definitions(load()).resolve_job_def(job)
-        result = made.execute_in_process(
+        definition = definitions(load()).resolve_job_def(job)
+        result = definition.execute_in_process(
             instance=instance, partition_key=partition, tags=dict(tags), run_config=QUIET, raise_on_error=False
         )
     assert result.success

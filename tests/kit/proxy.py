@@ -1,7 +1,8 @@
-"""A TCP proxy on loopback that misbehaves to order, in a thread of its own: `with Proxy("127.0.0.1:9092") as proxy`.
+"""A TCP proxy on loopback with faults that a test sets: `with Proxy("127.0.0.1:9092") as proxy`.
 
-What it does to a direction is its `Toxics`, set at run time for all connections, also for those that are open:
-`proxy.up` is what clients send, `proxy.down` what they are sent. No byte is ever changed or overtaken by another.
+It runs in a thread of its own. `proxy.up` holds the faults (`Toxics`) of bytes that clients send, `proxy.down` those of
+bytes that clients receive. They apply to all connections, also to open ones. No byte is changed, and none overtakes
+another.
 """
 
 import asyncio
@@ -14,15 +15,15 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias
 
-_CHUNK = 1 << 16
+_CHUNK_BYTES = 1 << 16
 _CHUNKS = 64  # that may be on their way in one direction of a connection
-_BEAT = 0.05  # seconds; a narrow direction gets its share so often
+_SHARE_SECONDS = 0.05  # between two shares of the bandwidth of a direction
 
 Queue: TypeAlias = "asyncio.Queue[tuple[float, bytes]]"  # when a piece is due, and its bytes; none: the end
 
 
 class Toxics(NamedTuple):
-    """What one direction suffers; as it is made, nothing. Times are in ms."""
+    """The faults of one direction, by default none. Times are in ms."""
 
     latency: float = 0.0  # until a byte arrives; the throughput stays
     jitter: float = 0.0  # by which that differs
@@ -40,9 +41,9 @@ class _Ended(Exception):
 
 
 class Proxy:
-    """Passes on what connects to it; while it `is_down` nobody can connect, and whoever was has been reset.
+    """Passes bytes between clients and one server. While it `is_down`, all connections are reset and none can be made.
 
-    What a black hole holds back arrives once that is lifted, as over a network that comes back.
+    Bytes that a black hole holds back arrive once the fault is lifted, as over a network that comes back.
     """
 
     def __init__(self, upstream: str, *, port: int = 0, seed: int = 1) -> None:
@@ -57,7 +58,7 @@ class Proxy:
         self.passed = {"up": 0, "down": 0}  # bytes, ever
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy {self.port}")
-        # what follows belongs to the thread
+        # the rest belongs to the thread
         self._changed = asyncio.Event()  # set for a moment when toxics change
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[Any], tuple[asyncio.StreamWriter, ...]] = {}
@@ -78,7 +79,7 @@ class Proxy:
 
     @property
     def up(self) -> Toxics:
-        """What happens to what clients send."""
+        """The faults of bytes that clients send."""
         return self._toxics["up"]
 
     @up.setter
@@ -87,7 +88,7 @@ class Proxy:
 
     @property
     def down(self) -> Toxics:
-        """What happens to what clients are sent."""
+        """The faults of bytes that clients receive."""
         return self._toxics["down"]
 
     @down.setter
@@ -96,7 +97,7 @@ class Proxy:
 
     @property
     def is_down(self) -> bool:
-        """Whether nobody listens."""
+        """Whether the port is closed."""
         return self._server is None
 
     @is_down.setter
@@ -104,11 +105,11 @@ class Proxy:
         self._call(self._shut() if is_down else self._listen())
 
     def reset(self) -> None:
-        """Reset the connections there are; new ones are welcome."""
+        """Reset all connections. New ones can be made."""
         self._call(self._reset())
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have the thread do something, and return when it is done."""
+        """Run work on the thread, and return when it is done."""
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _switch(self, direction: str, toxics: Toxics) -> None:
@@ -150,26 +151,26 @@ class Proxy:
                 await asyncio.wait([group.create_task(self._pass(*end)) for end in ends])
                 watch.cancel()
         except* (OSError, _Ended, asyncio.CancelledError):
-            pass  # the other side hears of it now
+            pass  # the other side is closed below
         finally:
             del self._links[task]
-            for each in writers:
-                each.close()
+            for end in writers:
+                end.close()
 
     async def _watch(self, writers: tuple[asyncio.StreamWriter, ...]) -> None:
-        """End a connection when its toxics say so."""
+        """End a connection when one of its faults says so."""
         while True:
-            if resets := [each.reset_peer for each in self._toxics.values() if each.reset_peer is not None]:
+            if resets := [toxics.reset_peer for toxics in self._toxics.values() if toxics.reset_peer is not None]:
                 await asyncio.sleep(min(resets) / 1000)
                 _cut(*writers)
                 raise _Ended
-            if closes := [each.timeout for each in self._toxics.values() if each.timeout]:
+            if closes := [toxics.timeout for toxics in self._toxics.values() if toxics.timeout]:
                 await asyncio.sleep(min(closes) / 1000)
                 raise _Ended
             await self._changed.wait()
 
     async def _pass(self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one direction of one connection to its end."""
+        """Pass the bytes of one direction of a connection until it ends."""
         queue: Queue = asyncio.Queue(_CHUNKS)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take(direction, reader, queue))
@@ -178,7 +179,7 @@ class Proxy:
     async def _take(self, direction: str, reader: asyncio.StreamReader, queue: Queue) -> None:
         data = b"to begin with"
         while data:
-            data = await reader.read(_CHUNK)
+            data = await reader.read(_CHUNK_BYTES)
             toxics = self._toxics[direction]
             wait = toxics.latency + toxics.jitter * self._random.uniform(-1, 1) + (0 if data else toxics.slow_close)
             await queue.put((self._loop.time() + wait / 1000, data))
@@ -195,10 +196,16 @@ class Proxy:
             while data:
                 while (toxics := self._toxics[direction]).timeout is not None:
                     await self._changed.wait()
-                left = _CHUNK if toxics.limit_data is None else toxics.limit_data - passed
+                left = _CHUNK_BYTES if toxics.limit_data is None else toxics.limit_data - passed
                 if left <= 0:
                     raise _Ended
-                piece = data[: min(toxics.slicer or _CHUNK, int(toxics.bandwidth * 1000 * _BEAT) or _CHUNK, left)]
+                piece = data[
+                    : min(
+                        toxics.slicer or _CHUNK_BYTES,
+                        int(toxics.bandwidth * 1000 * _SHARE_SECONDS) or _CHUNK_BYTES,
+                        left,
+                    )
+                ]
                 data = data[len(piece) :]
                 passed += len(piece)
                 self.passed[direction] += len(piece)
@@ -211,8 +218,8 @@ class Proxy:
 
 
 def _cut(*writers: asyncio.StreamWriter) -> None:
-    """End connections by a reset, at once."""
+    """Reset connections at once."""
     for writer in writers:
-        if (found := writer.get_extra_info("socket")) is not None and found.fileno() >= 0:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if (end := writer.get_extra_info("socket")) is not None and end.fileno() >= 0:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()

@@ -1,4 +1,4 @@
-"""Topics of a real Kafka that no other test uses."""
+"""Makes topics in a real Kafka that no other test uses."""
 
 import uuid
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ PARTITIONS = 4
 
 
 def fresh_topic(server: Kafka, settings: Mapping[str, str] | None = None, *, name: str | None = None) -> str:
-    """Make a topic as ours are, but for these settings, and return its name; `name` is of one that was deleted."""
+    """Create a topic and return its name. `settings` replace those of our topics; `name` is that of a deleted topic."""
     name = name or f"Region.Korea_TickerPreprocessing-{uuid.uuid4().hex}"
     options = {
         "num_partitions": PARTITIONS,
