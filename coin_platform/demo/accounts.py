@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 from rich.table import Table
 
-from coin_platform.broker import connect
+from coin_platform.broker import Broker, connect
 from coin_platform.demo.console import console
 from coin_platform.demo.report import Summary, write
 from coin_platform.exchanges.base import Source
@@ -22,6 +22,10 @@ from coin_platform.tables.outcomes import FrameOutcome
 from coin_platform.topic_names import processed_topic
 
 QUANTILES = (0.5, 0.95, 0.99)
+COLUMNS = (
+    *("exchange", "sent", "missing", "double", "no row", "declared", "rows", "live", "dead", "gaps"),
+    *("p50 ms", "p95", "p99", "files"),
+)
 
 
 def dagster_failures(home: Path) -> list[str]:
@@ -48,6 +52,15 @@ class Balance(NamedTuple):
     double: int  # stored more often than sent
     without_rows: int  # stored market data that gave no row, beyond the declared frames
     declared: int  # frames that a window counts as duplicates, as no market data, or as before their book
+
+
+class Stored(NamedTuple):
+    """What is stored of one exchange: rows, live records, dead letters, and gaps that began before the end."""
+
+    rows: int
+    live: int
+    dead: int
+    gaps: int
 
 
 def balance(lake: Lake, exchange_sources: Sequence[Source], sent: Counter[str], data: Counter[str]) -> Balance:
@@ -95,43 +108,64 @@ def report(settings: Settings, home: Path, ended: datetime, failures: list[str])
     Return 0 only if all numbers add up, no gap began before `ended`, and there are no `failures`.
     """
     lake, broker = open_lake(settings), connect(settings)
-    sent: dict[str, Counter[str]] = {}
-    data: dict[str, Counter[str]] = {}
-    with (home / "data/simulator/sent.jsonl").open(encoding="utf-8") as log:
-        for line in map(json.loads, log):
-            sent.setdefault(line["exchange"], Counter())[line["hash"]] += 1
-            if line["kind"] == "data":
-                data.setdefault(line["exchange"], Counter())[line["hash"]] += 1
-    names = ("sent", "missing", "double", "no row", "declared", "rows", "live", "dead", "gaps", "p50 ms", "p95", "p99")
-    columns, lines = ("exchange", *names, "files"), []
+    sent, data = _sent_messages(home / "data/simulator/sent.jsonl")
+    lines = []
     is_right = not failures
     for exchange in exchanges_of(None, settings):
         name, exchange_sources = exchange.name, list(sources(exchange, settings))
         balanced = balance(lake, exchange_sources, sent.get(name, Counter()), data.get(name, Counter()))
-        channels = [source.channel.value for source in exchange_sources]
-        rows = sum(lake.scan(channel, exchanges=[name]).select(pl.len()).collect().item() for channel in channels)
-        tables = (*channels, *(f"raw_{channel}" for channel in channels), "dead", "gap")
-        objects = sum(len(lake.windows(table, name)) for table in tables)
-        gaps = lake.scan("gap", exchanges=[name], end=ended).select(pl.len()).collect().item()
-        dead = lake.scan("dead", exchanges=[name]).select(pl.len()).collect().item()
-        topics = {processed_topic(exchange.region, source.channel) for source in exchange_sources}
-        live = sum(broker.end_offset(topic, exchange.partition) for topic in topics)
-        numbers = [*balanced, rows, live, dead, gaps, *_latency(lake, name)]
-        lines.append((name, *map(str, numbers), str(objects)))
-        wrong = balanced.missing or balanced.double or balanced.without_rows or dead or gaps
-        is_right = is_right and balanced.sent > 0 and live > 0 and not wrong
+        stored = _stored(lake, broker, exchange_sources, ended)
+        lines.append(
+            (name, *map(str, (*balanced, *stored, *_latency(lake, name))), str(_object_count(lake, exchange_sources)))
+        )
+        wrong = balanced.missing or balanced.double or balanced.without_rows or stored.dead or stored.gaps
+        is_right = is_right and balanced.sent > 0 and stored.live > 0 and not wrong
     broker.close()
-    table = Table(*columns)
+    table = Table(*COLUMNS)
     for line in lines:
         table.add_row(*line)
     console.print(table)
     for failure in failures:
         console.print(f"FAILED {failure}")
     problems = failures if is_right or failures else ["the numbers do not add up"]
-    write(home / "report.html", lake, [line[0] for line in lines], Summary(columns, lines, problems))
+    write(home / "report.html", lake, [line[0] for line in lines], Summary(COLUMNS, lines, problems))
     console.print(f"report: {home / 'report.html'}")
     console.print("everything adds up: sent = stored" if is_right else "the numbers do NOT add up")
     return 0 if is_right else 1
+
+
+def _sent_messages(file: Path) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
+    """Return the hashes of all messages that each exchange sent, and of those with market data."""
+    sent: dict[str, Counter[str]] = {}
+    data: dict[str, Counter[str]] = {}
+    with file.open(encoding="utf-8") as log:
+        for line in map(json.loads, log):
+            sent.setdefault(line["exchange"], Counter())[line["hash"]] += 1
+            if line["kind"] == "data":
+                data.setdefault(line["exchange"], Counter())[line["hash"]] += 1
+    return sent, data
+
+
+def _stored(lake: Lake, broker: Broker, exchange_sources: Sequence[Source], ended: datetime) -> Stored:
+    """Count what is stored of one exchange."""
+    exchange = exchange_sources[0].exchange
+    topics = {processed_topic(exchange.region, source.channel) for source in exchange_sources}
+
+    def rows(table: str, end: datetime | None = None) -> int:
+        return int(lake.scan(table, exchanges=[exchange.name], end=end).select(pl.len()).collect().item())
+
+    return Stored(
+        rows=sum(rows(source.channel.value) for source in exchange_sources),
+        live=sum(broker.end_offset(topic, exchange.partition) for topic in topics),
+        dead=rows("dead"),
+        gaps=rows("gap", ended),
+    )
+
+
+def _object_count(lake: Lake, exchange_sources: Sequence[Source]) -> int:
+    channels = [source.channel.value for source in exchange_sources]
+    tables = (*channels, *(f"raw_{channel}" for channel in channels), "dead", "gap")
+    return sum(len(lake.windows(table, exchange_sources[0].exchange.name)) for table in tables)
 
 
 def _latency(lake: Lake, exchange: str) -> Iterator[str]:
