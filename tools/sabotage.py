@@ -96,21 +96,21 @@ SABOTAGES = (
         "coin_platform/lake/lake.py",
         '(is_raw or is_same) and facts["rows"] < stored["rows"] and not self.replaces_smaller',
         "False",
-        ("tests/orchestration/test_growth.py",),
+        ("tests/orchestration/test_offsets.py",),
     ),
     Sabotage(
         *("D1", "a log is recognised by its name"),
         "coin_platform/orchestration/raw_facts.py",
         "return False  # by its name",
         "pass",
-        ("tests/orchestration/test_growth.py",),
+        ("tests/orchestration/test_offsets.py",),
     ),
     Sabotage(
         *("D1", "a log that ends before its stored records is a new log"),
         "coin_platform/orchestration/raw_facts.py",
         ">= self.span.stop",
         ">= 0",
-        ("tests/orchestration/test_growth.py",),
+        ("tests/orchestration/test_offsets.py",),
     ),
     Sabotage(
         *("D2", "only the owner writes a lake"),
@@ -124,7 +124,7 @@ SABOTAGES = (
         "coin_platform/lake/parquet.py",
         'if rows_hash != facts["content_hash"]:',
         "if not now:",
-        ("tests/orchestration/test_growth.py",),
+        ("tests/orchestration/test_damaged_windows.py",),
     ),
     Sabotage(
         *("S3", "a file is replaced as a whole"),

@@ -9,12 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import Channel, Region, Window
-from coin_platform.orchestration.materialise import (
-    RULES,
-    materialise_dead,
-    materialise_raw,
-    materialise_rows,
-)
+from coin_platform.orchestration.materialise import RULES, materialise_dead, materialise_raw, materialise_rows
 from coin_platform.orchestration.materialise_gaps import materialise_gaps
 from coin_platform.orchestration.partitions import window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics

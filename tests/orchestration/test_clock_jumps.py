@@ -26,7 +26,7 @@ YEAR_2036: Microseconds = 2_082_758_400 * SECOND
 UPBIT = EXCHANGES["upbit"]
 PAYLOAD = frames("upbit", "ticker")[0].payload
 MINUTES = 8
-EACH = 10 * SECOND  # between two records
+STEP = 10 * SECOND  # between two records
 
 
 class Platform:
@@ -35,7 +35,7 @@ class Platform:
     def __init__(self, folder: Path) -> None:
         self.true, self.error = BEGIN, 0
         self.settings = Settings(home=folder, exchanges=("upbit",), channels=(Channel.TICKER,))
-        [self.source] = [each for each in sources(UPBIT, self.settings) if each.channel is Channel.TICKER]
+        [self.source] = [source for source in sources(UPBIT, self.settings) if source.channel is Channel.TICKER]
         self.broker = LocalBroker(folder, clock=self.wall, monotonic=self.monotonic, retention_hours=24)
         self.clock = LogClock(self.wall, self.monotonic)
         self.number = 0
@@ -47,13 +47,13 @@ class Platform:
         return self.true / SECOND
 
     def collect(self, minutes: int) -> None:
-        for _ in range(minutes * MINUTE // EACH):
+        for _ in range(minutes * MINUTE // STEP):
             self.number += 1
             header = Header(Kind.SOCKET, 1, "c", self.number, self.wall())
             self.broker.append(self.source.topic, self.source.partition, header.pack(), PAYLOAD)
             self.broker.flush()
             self.now = self.clock.look(self.broker, [(self.source.topic, self.source.partition)])
-            self.true += EACH
+            self.true += STEP
 
     def process(self) -> int:
         Worker(UPBIT.region, [UPBIT], self.settings, self.broker, clock=self.wall).drain()
@@ -90,11 +90,12 @@ def test_D3_a_jump_of_the_clock_loses_misplaces_and_closes_nothing(platform: Pla
     platform.error = 0
     platform.collect(MINUTES - 5)
     counts = platform.counts()
-    each = MINUTE // EACH
+    per_minute = MINUTE // STEP
     if abs(error) > 2 * MINUTE:
-        assert counts == [each] * MINUTES
+        assert counts == [per_minute] * MINUTES
     else:  # a small step is followed, and no record is further from its window than that
-        assert sum(counts) == each * MINUTES and all(sum(counts[:n]) <= each * (n + 1) for n in range(MINUTES))
+        assert sum(counts) == per_minute * MINUTES
+        assert all(sum(counts[:number]) <= per_minute * (number + 1) for number in range(MINUTES))
     assert platform.process() == platform.number
     assert platform.broker.begin_offset(platform.source.topic, platform.source.partition) == 0
 
@@ -104,6 +105,6 @@ def test_D3_a_clock_that_runs_wrong_is_followed(platform: Platform, rate: float)
     for _ in range(MINUTES):
         platform.error = int((platform.true - BEGIN) * (rate - 1))
         platform.collect(1)
-    assert sum(platform.counts()) >= platform.number - 2 * MINUTE // EACH
+    assert sum(platform.counts()) >= platform.number - 2 * MINUTE // STEP
     assert all(count >= 1 for count in platform.counts()[:-1])
     assert platform.process() == platform.number

@@ -1,4 +1,4 @@
-"""The sensor that closes windows: one run for each closed window that is missing, none for an open one."""
+"""The sensor starts one run for each closed window that is missing, and none for an open one."""
 
 import json
 import logging
@@ -95,7 +95,7 @@ class Closing:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Give a function that moves what the sensors take for the present by some seconds."""
+    """Give a function that moves the wall clock of the sensors by a number of seconds."""
     real, moved = time.time, [0.0]
 
     def move(seconds: float) -> None:
@@ -146,12 +146,12 @@ def test_D8_windows_are_caught_up_as_far_as_the_log_reaches(
 ) -> None:
     monkeypatch.setattr(sensor_module, "MOST_RUNS", 60)
     region = Closing(instance, timedelta(hours=3))
-    made = list[str | None]()
+    keys = list[str | None]()
     while requests := region.requests():
-        made += [request.partition_key for request in requests]
+        keys += [request.partition_key for request in requests]
         for request in requests:
             region.run(request, DagsterRunStatus.SUCCESS)
-    assert made == [region.name(ago) for ago in range(180, 0, -1)]
+    assert keys == [region.name(ago) for ago in range(180, 0, -1)]
     assert region.tick() == []
     assert len(region.cursor) < 200, "what is done is a stretch of time, not a list"
 
@@ -299,7 +299,7 @@ def test_D10_a_window_is_tried_again_for_ever_after_longer_and_longer_waits(
     region = Closing(instance, timedelta(minutes=1))
     name = region.name(1)
     for wait in (10, 20, 40, 80, 160, 320, 640, 900, 900, 900):
-        [request] = [each for each in region.requests() if each.partition_key == name]
+        [request] = [request for request in region.requests() if request.partition_key == name]
         region.run(request, DagsterRunStatus.FAILURE)
         later(wait - 5)
         assert name not in region.tick()
@@ -330,7 +330,7 @@ def test_D10_a_run_with_a_foreign_attempt_is_the_first(instance: dg.DagsterInsta
     [request] = region.requests()
     instance.create_run_for_job(JOB, tags={**request.tags, ATTEMPT_TAG: "many"}, status=DagsterRunStatus.FAILURE)
     later(11)
-    [request] = [each for each in region.requests() if each.partition_key == region.name(1)]
+    [request] = [request for request in region.requests() if request.partition_key == region.name(1)]
     assert request.tags[ATTEMPT_TAG] == "2"
 
 

@@ -74,8 +74,8 @@ class Home:
         )
         result: Any = sensor(context)
         self.cursor = context.cursor or ""
-        wanted = set(map(key_of, self.windows))  # later ones hold nothing
-        return [each for each in getattr(result, "run_requests", None) or [] if each.partition_key in wanted]
+        keys = set(map(key_of, self.windows))  # later windows hold nothing
+        return [request for request in getattr(result, "run_requests", None) or [] if request.partition_key in keys]
 
     def run(self, request: dg.RunRequest, crash: Crash | None = None) -> None:
         """Make a window in a process of its own."""
@@ -106,21 +106,21 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """Give a home whose windows are all to be made, and which waits for no retry."""
+    """Give a home without any made window, in which retries begin at once."""
     monkeypatch.setattr(window_runs, "FIRST_RETRY_SECONDS", 0.0)
-    made = Home(tmp_path, monkeypatch)
-    with made.instance:
-        yield made
+    home = Home(tmp_path, monkeypatch)
+    with home.instance:
+        yield home
     load.cache_clear()
 
 
 def test_D9_after_kills_at_three_moments_all_windows_are_made_without_a_hand(home: Home, tmp_path: Path) -> None:
     chance = random.Random(20)
-    # What is stored is not stored again: of a window's 6 tables each attempt finds fewer to make.
+    # Each attempt has fewer of the window's 6 tables to make: stored tables are not stored again.
     moments = [Crash(chance.randint(1, 2), is_stored) for is_stored in (True, False, True)]
     asked = home.requests()
-    assert [each.partition_key for each in asked] == list(map(key_of, home.windows))
-    # Everything dies also while a run is about to begin: its process is there, its code is not loaded yet.
+    assert [request.partition_key for request in asked] == list(map(key_of, home.windows))
+    # One run dies while it is about to begin: its process is there, its code is not loaded yet.
     process = home.context.Process(target=time.sleep, args=(100,))
     process.start()
     gone = {PROCESS_TAG: identity(process.pid)}
@@ -139,7 +139,7 @@ def test_D9_after_kills_at_three_moments_all_windows_are_made_without_a_hand(hom
     lake = open_lake(Settings(lake_url=f"file:{tmp_path / 'undisturbed'}"))
     with dg.DagsterInstance.ephemeral() as instance:
         work = backfill.BackfillPlan([EXCHANGES["upbit"]], home.windows)
-        backfill.run_backfill(work, home.settings, Topics(), lake, instance, lambda made: None)
+        backfill.run_backfill(work, home.settings, Topics(), lake, instance, lambda tables: None)
     undisturbed = home.tables(lake)
     for place, rows in undisturbed.items():
         assert rows is not None and rows.equals(made[place])  # type: ignore[arg-type]  # then it is not equal

@@ -1,4 +1,4 @@
-"""Assets with mock resources: an in-memory log and lake, as users would test their own."""
+"""The tables of a window, made with a log and a lake in memory."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,11 +15,7 @@ from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Window
 from coin_platform.orchestration.assets import key, tables
-from coin_platform.orchestration.materialise import (
-    materialise_dead,
-    materialise_raw,
-    materialise_rows,
-)
+from coin_platform.orchestration.materialise import materialise_dead, materialise_raw, materialise_rows
 from coin_platform.orchestration.materialise_gaps import materialise_gaps
 from coin_platform.orchestration.partitions import key_of, window_of, windows
 from coin_platform.records import Checkpoint, Facts, Header, Transport
@@ -56,18 +52,19 @@ def platform() -> Iterator[tuple[Clock, MemoryBroker, Lake]]:
 
 def source(exchange: str, channel: Channel) -> Source:
     """Return the source of an exchange's channel."""
-    return next(found for found in sources(EXCHANGES[exchange], SETTINGS) if found.channel is channel)
+    feeds = sources(EXCHANGES[exchange], SETTINGS)
+    return next(feed for feed in feeds if feed.channel is channel)
 
 
 def append(broker: Broker, place: Source, stem: str, clock: Clock, *, middle: int | None = None) -> int:
-    """Log a recording, moving into the second window after `middle` frames; return how many frames."""
-    found = [frame.payload for frame in frames(place.exchange.name, stem)]
-    for number, payload in enumerate(found, 1):
+    """Log a recording; return how many frames. From frame `middle` on, the time is that of the second window."""
+    payloads = [frame.payload for frame in frames(place.exchange.name, stem)]
+    for number, payload in enumerate(payloads, 1):
         if number == middle:
             clock.time = SECOND.start
         header = Header(Kind.SOCKET, 1, "c", number, clock.time)
         broker.append(place.topic, place.partition, header.pack(), payload)
-    return len(found)
+    return len(payloads)
 
 
 def materialise(exchange: str, window: Window, **options: Any) -> dg.ExecuteInProcessResult:
@@ -293,7 +290,7 @@ def test_S6_frames_that_come_twice_are_declared_and_their_rows_stored_once(
 
 
 def candle(close: float) -> bytes:
-    """Make Bithumb's answer with one minute."""
+    """Return an answer of Bithumb with one candle."""
     prices = b'"opening_price":1,"high_price":9,"low_price":1,"trade_price":%r' % close
     volumes = b'"candle_acc_trade_price":5,"candle_acc_trade_volume":2'
     rest = b'"market":"KRW-BTC","candle_date_time_utc":"2026-11-01T23:59:00","timestamp":1793577560000,"unit":1'
@@ -411,14 +408,14 @@ def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
     clock.time = SECOND.start
     say(broker, place, Kind.OPENED, 0, SECOND.start + 19_000_000, "b")
     broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "b", 1, SECOND.start + 20_000_000).pack(), frame.payload)
-    found = []
+    results = []
     for window in (FIRST, SECOND):
         materialise_raw(place, window, broker, lake, SETTINGS)
-        found.append(materialise_gaps(upbit, [place], window, lake))
-    checks = [check for made in found for check in made.check_results or ()]
+        results.append(materialise_gaps(upbit, [place], window, lake))
+    checks = [check for result in results for check in result.check_results or ()]
     assert [(c.check_name, c.passed, c.severity) for c in checks] == [("no_gap", False, dg.AssetCheckSeverity.WARN)] * 2
     assert checks[0].description == "1 gaps: ticker of BTC-KRW (disconnect)"
-    assert [made.metadata["gap_seconds"] for made in found if made.metadata] == [10.0, 30.0]
+    assert [result.metadata["gap_seconds"] for result in results if result.metadata] == [10.0, 30.0]
     [row] = lake.scan("gap", start=START + timedelta(seconds=65)).collect().iter_rows(named=True)
     assert (row["from"], row["to"]) == (START + timedelta(seconds=50), START + timedelta(seconds=80))
     assert (row["exchange"], row["cause"], row["reason"]) == ("upbit", "disconnect", "connection reset")
@@ -432,7 +429,7 @@ def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
 
 
 def wants(broker: Broker, place: Source, kind: Kind, time: int, reason: str = "") -> None:
-    """Log what a feed wants."""
+    """Log which pairs a feed is asked for."""
     value = Facts(transport=Transport.NONE, pairs=["BTC-KRW", "ETH-KRW"], reason=reason).pack()
     broker.append(place.topic, place.partition, Header(kind, 1, "ticker-0w-1", 0, time).pack(), value)
 
@@ -448,11 +445,11 @@ def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_an
     clock.time = SECOND.start
     wants(broker, place, Kind.PAIRS, SECOND.start + 55_000_000, "HTTP 451")
     clock.time = third.stop + 10_000_000  # no record at all in the third window
-    found = []
+    results = []
     for window in (FIRST, SECOND, third):
         materialise_raw(place, window, broker, lake, SETTINGS)
-        found.append(materialise_gaps(upbit, [place], window, lake))
-    checks = [check for made in found for check in made.check_results or ()]
+        results.append(materialise_gaps(upbit, [place], window, lake))
+    checks = [check for result in results for check in result.check_results or ()]
     assert [(check.passed, check.severity) for check in checks] == [(False, dg.AssetCheckSeverity.WARN)] * 3
     gaps = "2 gaps: ticker of BTC-KRW (unreachable), ticker of ETH-KRW (unreachable)"
     assert checks[0].description == f"{gaps}; not served at all: ticker (unreachable)"
@@ -470,8 +467,8 @@ def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_an
     broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "a", 1, fourth.start + 11_000_000).pack(), frame.payload)
     clock.time = fourth.stop + 10_000_000
     materialise_raw(place, fourth, broker, lake, SETTINGS)
-    made = materialise_gaps(upbit, [place], fourth, lake)
-    [check] = made.check_results or ()
+    result = materialise_gaps(upbit, [place], fourth, lake)
+    [check] = result.check_results or ()
     assert not check.passed and "not served" not in (check.description or "")
     ends = {row["pair"]: row["to"] for row in lake.scan("gap").collect().iter_rows(named=True)}
     assert ends == {"BTC-KRW": START + timedelta(seconds=191), "ETH-KRW": None}
@@ -501,8 +498,8 @@ def test_F1_a_book_that_does_not_arrive_at_its_checkpoint_fails_a_check_that_nam
     header = Header(Kind.CHECKPOINT, 1, "c", count, clock.time)
     broker.append(place.topic, place.partition, header.pack(), facts)
     materialise_raw(place, FIRST, broker, lake, SETTINGS)
-    made = materialise_rows(place, FIRST, broker, lake)
-    [check] = [check for check in made.check_results or () if check.check_name == "checkpoint"]
+    result = materialise_rows(place, FIRST, broker, lake)
+    [check] = [check for check in result.check_results or () if check.check_name == "checkpoint"]
     assert not check.passed and check.description == "1 checkpoints not arrived at: ETH-USD"
 
 
@@ -516,8 +513,8 @@ def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(
     clock.time = SECOND.start
     append(broker, place, "ticker", clock)
     broker.trim(place.topic, 0, broker.offset_for_time(place.topic, 0, SECOND.start))
-    made = materialise_raw(place, SECOND, broker, lake, SETTINGS)
-    assert all(check.passed for check in made.check_results or ())
+    result = materialise_raw(place, SECOND, broker, lake, SETTINGS)
+    assert all(check.passed for check in result.check_results or ())
     fresh = Lake(MemoryStore(), MINUTE)  # one that has the second window only
     again = lake.read("raw_ticker", "upbit", SECOND)
     facts = lake.provenance("raw_ticker", "upbit", SECOND) or {}

@@ -112,12 +112,12 @@ class Deployment:
 
     def descendants(self) -> list[psutil.Process]:
         """Every process that runs with this deployment's home."""
-        found = []
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get("COIN_HOME") == str(self.home) and process.pid != os.getpid():
-                    found.append(process)
-        return [process for process in found if process.pid != self.processes["simulator"].pid]
+                    processes.append(process)
+        return [process for process in processes if process.pid != self.processes["simulator"].pid]
 
     def kill_all(self) -> None:
         for process in self.descendants():
@@ -165,12 +165,12 @@ class Deployment:
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    made = Deployment(tmp_path / "home")
+    deployment = Deployment(tmp_path / "home")
     try:
-        until(lambda: len(made.frames()) > 50, PATIENCE, name="the first frames")
-        yield made
+        until(lambda: len(deployment.frames()) > 50, PATIENCE, name="the first frames")
+        yield deployment
     finally:
-        made.end()
+        deployment.end()
 
 
 def test_A3_a_frozen_worker_is_replaced_and_ended(deployment: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""Pictures in the metadata: small, the same for the same rows, and of the right values."""
+"""Plots in the metadata are small, the same for the same rows, and show the right values."""
 
 import base64
 import io
@@ -30,17 +30,17 @@ def noise(channel: Channel, pairs: int, count: int = 600) -> pl.DataFrame:
     for base in BASES[:pairs]:
         for number in range(count):
             time, price = START + timedelta(seconds=60 * number / count), 118_000_000 * (1 + chance.random())
-            found = {"pair": f"{base}-KRW", "log_time": time, "open_time": time, "last": price, "close": price}
+            prices = {"pair": f"{base}-KRW", "log_time": time, "open_time": time, "last": price, "close": price}
             book = {"spread": chance.random(), "best_bid": 10.0, "best_ask": 10.0}
-            rows.append({**found, **book, "size": chance.random()})
+            rows.append({**prices, **book, "size": chance.random()})
     wanted = schema.CURATED[channel]
     return pl.DataFrame([{name: row.get(name) for name in wanted} for row in rows], schema=wanted)
 
 
 def image(channel: Channel, rows: pl.DataFrame) -> tuple[bytes, Image.Image]:
     """Return the PNG of a picture, and what it shows."""
-    [found] = plots(channel, rows, WINDOW).values()
-    start, _, encoded = str(found.value).partition(",")
+    [metadata] = plots(channel, rows, WINDOW).values()
+    start, _, encoded = str(metadata.value).partition(",")
     assert start == f"![{PLOTS[channel].name}](data:image/png;base64"
     data = base64.b64decode(encoded.removesuffix(")"), validate=True)
     return data, Image.open(io.BytesIO(data)).convert("RGB")

@@ -1,4 +1,4 @@
-"""Dagster's home stays small: old runs are forgotten, with all that belongs to them."""
+"""Dagster's home stays small: old runs are deleted with their events, files and output."""
 
 import shutil
 import time
@@ -27,8 +27,8 @@ YEAR_2036 = 2_082_758_400.0  # seconds since 1970
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("rule", asset="table")])
 def table() -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """A table that says something while it is made."""
-    print("said")
+    """A table that prints a line while it is made."""
+    print("a line")
     return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True, check_name="rule")])
 
 
@@ -43,8 +43,8 @@ TABLES = dg.Definitions(
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Give a Dagster that keeps all in files."""
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
-        yield made
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
 
 
 def make(instance: dg.DagsterInstance) -> str:
@@ -53,7 +53,7 @@ def make(instance: dg.DagsterInstance) -> str:
 
 
 def traces(home: Path, run_id: str) -> list[Path]:
-    """Return what lies on the disk of a run."""
+    """Return the files of a run."""
     return [path for path in home.rglob("*") if run_id in str(path)]
 
 

@@ -22,12 +22,7 @@ from coin_platform.orchestration.lease import (
 from coin_platform.orchestration.long_runs import collect_job, preprocess_job
 from coin_platform.orchestration.run_process import PROCESS_TAG
 from coin_platform.orchestration.stopwatch import Stopwatch
-from coin_platform.orchestration.watchdog import (
-    HANDOVER_SECONDS,
-    LONGEST_BACK_OFF_SECONDS,
-    SHORT_RUN_SECONDS,
-    watchdog,
-)
+from coin_platform.orchestration.watchdog import HANDOVER_SECONDS, LONGEST_BACK_OFF_SECONDS, SHORT_RUN_SECONDS, watchdog
 from tests.kit.dagster import ended_process, status_of
 
 HOUR = 3600.0
