@@ -1,4 +1,4 @@
-"""Logs as a collector would have written them."""
+"""Records as a collector would have logged them."""
 
 from coin_platform.model import Kind, Pair
 from coin_platform.records import Facts, Header, Record
