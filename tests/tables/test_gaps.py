@@ -475,3 +475,13 @@ def test_R3_an_answer_over_REST_on_the_new_connection_ends_what_it_covers() -> N
     assert feed.gaps[-1] == ("BTC-KRW", 20, 23, "disconnect", "rest")
     [again] = feed.close(25, "broken", "c")
     assert (again.start, again.stop) == (TIME + 25 * SECOND, None)
+
+
+def test_a_ledger_that_another_one_follows_ends_its_gaps() -> None:
+    feed = Feed()
+    feed.open(0)
+    feed.frame(1)
+    feed.close(2, "broken")
+    assert feed.ledger.lasting.keys() == {"BTC-KRW"}
+    feed.keep(feed.ledger.handed_over(TIME + 5 * SECOND))
+    assert feed.gaps == [("BTC-KRW", 2, 5, "disconnect", None)] and not feed.ledger.lasting
