@@ -187,9 +187,8 @@ class Shipper:
                     guest=self._is_guest,
                 )
                 with self._changed:
-                    self._spools = self._spools | {
-                        (topic, partition): spool
-                    }  # a new one, because other threads iterate over the former
+                    # A new dictionary, because other threads iterate over the former one.
+                    self._spools = self._spools | {(topic, partition): spool}
                     self._changed.notify_all()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"shipper {self._folder}", daemon=True)

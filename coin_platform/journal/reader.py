@@ -136,9 +136,9 @@ class JournalReader:
         with self._query() as db:
             db.execute("BEGIN")  # one view for all queries: the writer may trim meanwhile
             begin, end, _ = _bounds(db)
-            offset = begin + bisect_left(range(begin, end), time, key=lambda each: time_of(db, each))
+            first = begin + bisect_left(range(begin, end), time, key=lambda offset: time_of(db, offset))
             db.execute("COMMIT")
-            return offset
+            return first
 
     def _damage(self, text: str) -> DeliveryError:
         return DeliveryError(explain(self.path, sqlite3.DatabaseError(text)))
