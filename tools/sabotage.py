@@ -516,7 +516,7 @@ SABOTAGES = (
         *("F6", "time-outs use the monotonic clock"),
         "coin_platform/collect/connection.py",
         "exchange, at = self.route.exchange, moment.monotonic",
-        "exchange, at = self.route.exchange, moment.wall / SECOND",
+        "exchange, at = self.route.exchange, moment.wall / 1_000_000",
         ("tests/collect",),
     ),
     Sabotage(

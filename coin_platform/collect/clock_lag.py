@@ -38,6 +38,13 @@ class ClockLag:
         """Whether our clock seems wrong: it has jumped, or messages seem late or early by more than `TOLERANCE`."""
         return self._jumps.is_held or (self.lag is not None and abs(self.lag) > TOLERANCE)
 
+    def __str__(self) -> str:
+        if self._jumps.is_held:
+            return "our clock has jumped"
+        if self.lag is None:
+            return "our clock goes on steadily"
+        return f"our clock and the exchange's are {self.lag / SECOND:.1f} s apart"
+
 
 class _LastMessage(NamedTuple):
     """The last message of a pair."""

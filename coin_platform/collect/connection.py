@@ -22,7 +22,7 @@ from coin_platform.collect.session import Session
 from coin_platform.collect.websocket import Socket, TooCostly, open_socket
 from coin_platform.end_reasons import End, refused, silent, without_data
 from coin_platform.errors import OverBudget
-from coin_platform.model import SECOND, Instant, Kind, Pair, Refusal
+from coin_platform.model import Instant, Kind, Pair, Refusal
 from coin_platform.records import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -304,8 +304,7 @@ class Connection:
             self._tick_at = at
             self._perform(self.session.tick(moment))
         if self._recorder.has_new_doubt:
-            apart = (self.session.clock_lag.lag or 0) / SECOND
-            logger.warning("%s: our clock and the exchange's are %.1f s apart", self.route, apart)
+            logger.warning("%s: %s", self.route, self.session.clock_lag)
             self._log(Kind.PAIRS)
         if self._recorder.turned(moment):
             self._group.create_task(self._checkpoint(None))

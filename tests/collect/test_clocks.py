@@ -228,6 +228,7 @@ def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and_recon
     assert label_changes == [False, True, False, True, False, True, False]
     assert (opened, ended) == (1, [])
     assert min(times) < times[0] - HOUR // 2 and max(times) > times[0] + HOUR // 2  # as the wall clock said
+    assert "kraken ticker 0: our clock has jumped" in caplog.text
     assert re.search(r"kraken ticker 0: our clock and the exchange's are -?[56]\.\d s apart", caplog.text)
 
 
