@@ -1,4 +1,4 @@
-"""The epoch of a collector: a number that rises with every start, also on a clock that was set back."""
+"""Choose the epoch of a collector: a number that rises with every start, also on a clock that was set back."""
 
 import logging
 from collections.abc import Iterable
@@ -16,9 +16,10 @@ HOUR_MILLISECONDS = 3_600_000
 def next_epoch(broker: Broker, places: Iterable[Place], milliseconds: int) -> int:
     """Return the epoch of a collector that starts now and writes these partitions.
 
-    It is `milliseconds`, the time of day. Where a collector before had that epoch or a later one, because our clock
-    was set back or its clock was ahead, it is the next number: who reads the log takes a lower one for an older
-    collector and counts none of its gaps. A broker that does not answer is not asked further.
+    1. The epoch is `milliseconds`, the time of day.
+    2. If an earlier collector has this epoch or a later one, the epoch is the next number after it. Our clock was set
+       back then, or its clock was ahead. Readers of the log ignore the gaps of a collector with a lower epoch.
+    3. A broker that does not answer is not asked again.
     """
     newest = -1
     try:
@@ -34,9 +35,9 @@ def next_epoch(broker: Broker, places: Iterable[Place], milliseconds: int) -> in
 
 
 def _newest_epoch(broker: Broker, place: Place) -> int:
-    """Return the epoch of the last record of a partition; -1 where there is none of ours."""
+    """Return the epoch of the last record of a partition; -1 if it has none."""
     end = broker.end_offset(*place)
     if end > broker.begin_offset(*place):
-        with suppress(DecodeError, RetentionLoss):  # it is none of ours, or it was trimmed while we looked
+        with suppress(DecodeError, RetentionLoss):  # another program wrote the record, or it was trimmed just now
             return max((unpack(record.header).epoch for record in broker.read(*place, end - 1, end)), default=-1)
     return -1

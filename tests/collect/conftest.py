@@ -1,4 +1,4 @@
-"""What tests of the collector share: whom its connections trust."""
+"""Keep the trusted certificates of one test from the next."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from coin_platform import tls
 
 @pytest.fixture(autouse=True)
 def _trust_as_it_was() -> Iterator[None]:
-    """Make contexts anew, for they keep what SSL_CERT_FILE was when they were made."""
+    """Forget the TLS contexts: each keeps the SSL_CERT_FILE of the moment when it was made."""
     tls.trusting.cache_clear()
     yield
     tls.trusting.cache_clear()

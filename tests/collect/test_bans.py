@@ -1,4 +1,4 @@
-"""A rate limit, however an exchange tells it, holds for all that ask that exchange: requests, connects, messages."""
+"""A rate limit holds for requests, connects and messages, in whatever form an exchange states it."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ BAN_SECONDS = 1.0
 
 
 class Banning(Quick):
-    """A Kraken that says on its socket for how long it must not be asked."""
+    """Kraken that states a ban on its socket, with its seconds."""
 
     def read(self, frame: Frame) -> Iterator[Event]:
         if frame.payload.startswith(b'{"ban"'):
@@ -64,13 +64,13 @@ def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_p
 
 
 class Hasty:
-    """The limits of an exchange that allows all: only its bans hold."""
+    """The limits of an exchange that paces nothing, so that only its bans hold."""
 
     limits = Quick.limits
 
 
 class Watched(Rest):
-    """Remembers for how long nothing was to be asked."""
+    """A REST client that remembers its bans, in seconds."""
 
     bans: list[float]
 
@@ -80,7 +80,7 @@ class Watched(Rest):
 
 
 async def refused(name: str) -> None:
-    """Poll an exchange that answers in its own words, under HTTP 200, that it was asked too often."""
+    """Check that a poller obeys the rate limit of an exchange, stated in a body under HTTP 200."""
     kind = EXCHANGES[name]
     hasty: Exchange = type(name, (Hasty, type(kind)), {})()
     pairs = [Pair("BTC", kind.quote), Pair("ETH", kind.quote)]

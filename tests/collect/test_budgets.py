@@ -1,4 +1,4 @@
-"""What one peer may cost: bytes that wait for the disk, bytes that it leaves unread, and time."""
+"""The budgets of one peer: bytes that wait for the disk, bytes that it leaves unread, and time."""
 
 import asyncio
 import base64
@@ -183,7 +183,7 @@ def test_D17_a_message_larger_than_half_the_budget_ends_its_socket() -> None:
 
 @pytest.mark.long
 def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_collector(tmp_path: Path) -> None:
-    """As it happens: a journal on the disk, and messages that come faster than it is written."""
+    """Use a real journal, and messages that come faster than the disk takes them."""
     huge = b"x" * (15 << 20)
 
     async def flood(server: ServerConnection) -> None:
@@ -225,7 +225,7 @@ def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_c
 
 @contextlib.asynccontextmanager
 async def deaf(talk: Callable[[asyncio.StreamWriter], Awaitable[None]], *, reads: bool = False) -> AsyncIterator[str]:
-    """Serve sockets that greet as they should, then talk and never read, unless told; yield the address."""
+    """Serve sockets that accept the upgrade and then only talk. They read if `reads`. Yield the address."""
     tasks: set[asyncio.Task[Any]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -258,7 +258,7 @@ async def deaf(talk: Callable[[asyncio.StreamWriter], Awaitable[None]], *, reads
 
 
 async def pings(writer: asyncio.StreamWriter) -> None:
-    """Ping as fast as it goes."""
+    """Send pings without a pause."""
     burst = (b"\x89\x7d" + b"p" * 125) * 500
     while True:
         writer.write(burst)
@@ -266,7 +266,7 @@ async def pings(writer: asyncio.StreamWriter) -> None:
 
 
 def flood(frame: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
-    """Return a talk of one frame, again and again, in pieces as large as a network gives."""
+    """Return a talk that repeats one frame, in pieces as large as those of a network."""
 
     async def talk(writer: asyncio.StreamWriter) -> None:
         while True:
@@ -277,19 +277,19 @@ def flood(frame: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
 
 
 async def nothing(writer: asyncio.StreamWriter) -> None:
-    """Hold the connection."""
+    """Send nothing, and hold the connection."""
     await asyncio.Event().wait()
 
 
 class Alone(Quick):
-    """A Kraken that nothing stands in for."""
+    """Kraken without REST, so that nothing is polled."""
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
         return None
 
 
 class Chatty(Alone):
-    """One that wants a text as a ping, as often as can be; here each is far larger than any exchange's."""
+    """Kraken that asks for a text as a ping, at every look. The text is far larger than that of any exchange."""
 
     ping = "p" * (4 << 20)
     ping_every = 0.1
@@ -297,7 +297,7 @@ class Chatty(Alone):
 
 @contextlib.asynccontextmanager
 async def feeding(host: str, exchange: Exchange) -> AsyncIterator[tuple[Feed, MemoryBroker, asyncio.Event]]:
-    """Run a feed of books against a host; end it with the block, which must not take long."""
+    """Run a feed of books against a host until the block ends. Raises `TimeoutError` if its end takes 20 s."""
     broker, stop, rest = MemoryBroker(), asyncio.Event(), Rest(exchange)
     route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
     feed = Feed(route, [BTC], quick_access(route.exchange, rest, broker))

@@ -1,4 +1,4 @@
-"""What is told of old days says nothing of our clock; what has just happened does."""
+"""Only news says something about our clock. Old messages, with which an exchange greets, do not."""
 
 import msgspec
 import pytest
@@ -32,7 +32,7 @@ _VALUES = ("open", "high", "low", "close", "volume")
 
 
 class Market(type(EXCHANGES["kraken"])):  # type: ignore[misc]
-    """An exchange whose frames say what a test wants."""
+    """An exchange whose frames hold the events that a test puts into them."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -42,7 +42,7 @@ class Market(type(EXCHANGES["kraken"])):  # type: ignore[misc]
 
 
 class Line:
-    """A connection to it, and our clocks, which may be wrong."""
+    """A connection to that exchange, and our clocks, which may be wrong."""
 
     def __init__(self, channel: Channel, error: Microseconds = 0, *, has_deltas: bool = True) -> None:
         self.market, self.channel, self.error, self.seconds = Market(), channel, error, 0.0
@@ -77,7 +77,7 @@ class Line:
         self.session.received(frame, self.moment)
 
     def event(self, pair: Pair, age: float) -> Event:
-        """Return what happened `age` seconds ago."""
+        """Return an event that happened `age` seconds ago."""
         time = self.true - int(age * SECOND)
         match self.channel:
             case Channel.TICKER:
@@ -93,7 +93,7 @@ class Line:
                 return BookUpdate(pair=pair, exchange_time=time, is_snapshot=False, bids=bids, asks=asks)
 
     def happen(self, pair: Pair, age: float, after: float) -> None:
-        """Let time pass, and bring what happened `age` seconds before then."""
+        """Let time pass, and bring an event that happened `age` seconds before then."""
         self.seconds += after
         self.say(self.event(pair, age), after=0)
 

@@ -1,4 +1,4 @@
-"""The clocks of a connection: bytes, data, pairs, and our own against the exchange's."""
+"""The timers of a connection (silence, data, pairs), and our clock against the clock of the exchange."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from coin_platform.collect.session import FLOWING_CHANNELS, Session
 from coin_platform.end_reasons import End, silent, unheard, without_data
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
-from coin_platform.records import unpack_facts
+from coin_platform.records import Transport, unpack_facts
 from tests.kit.bench import BTC, ETH, Bench, bench
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import HEARTBEAT, TICKER, Quick, values
@@ -29,7 +29,7 @@ HOUR = 3600 * SECOND
 
 
 class Impatient(Quick):
-    """Kraken that is given up soon."""
+    """Kraken that is given up after a short silence."""
 
     silence_seconds = 40.0
     mute_seconds = 80.0
@@ -48,8 +48,9 @@ MANY = [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
 
 
 def reasons(it: Bench) -> list[str]:
-    """Return why the connections of a feed ended."""
-    return [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
+    """Return why the sockets of a feed ended."""
+    ends = [unpack_facts(value) for value in values(it.records(), Kind.CLOSED)]
+    return [facts.reason for facts in ends if facts.transport == Transport.SOCKET]
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
@@ -191,7 +192,7 @@ def quote(time: int, pair: str = "BTC/USD") -> str:
 
 
 async def quotes(it: Bench, count: int) -> None:
-    """Let the exchange, whose clock is right, say its prices many times."""
+    """Send many tickers with the right time."""
     before = it.feed.traffic.frames
     for _ in range(count):
         await it.fake.say(quote(now().wall))
@@ -200,7 +201,7 @@ async def quotes(it: Bench, count: int) -> None:
 
 
 def labels(it: Bench) -> list[bool]:
-    """Return what the records of our own say of the clock, each change once."""
+    """Return whether our own records call the clock suspect. Only changes are listed."""
     suspicions = [unpack_facts(value).clock_suspect for header, value in it.records() if not header.kind.is_frame]
     return [label for index, label in enumerate(suspicions) if index == 0 or label != suspicions[index - 1]]
 

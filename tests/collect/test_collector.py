@@ -1,4 +1,4 @@
-"""One region, against servers on loopback."""
+"""The collector of one region, against servers on loopback."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ TICKERS = raw_topic("ne", Channel.TICKER)
 
 
 class Two(Quick):
-    """At most two pairs a connection."""
+    """Kraken with at most two pairs on a connection."""
 
     limits = Limits(pairs_per_connection=2, messages_per_second=1000, connects_per_minute=60_000)
 

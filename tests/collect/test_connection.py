@@ -251,7 +251,7 @@ def test_a_server_that_goes_away_is_come_back_to() -> None:
 
 
 def kinds(broker: MemoryBroker) -> Iterator[tuple[int, Kind]]:
-    """Yield which connection, counted from 0, stored a record of which kind."""
+    """Yield the number of the connection, from 0, and the kind of each record."""
     names: list[str] = []
     for header, _ in records(broker):
         if header.connection not in names:
@@ -490,7 +490,7 @@ def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
 
 
 class Bridged(Quick):
-    """Kraken as if its snapshots came over REST."""
+    """Kraken whose snapshots come over REST."""
 
     is_bridged = True
 

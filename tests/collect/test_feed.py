@@ -1,4 +1,4 @@
-"""One feed, with sockets and without: when REST stands in."""
+"""A feed polls over REST while it has no live socket."""
 
 import asyncio
 import logging
@@ -46,7 +46,7 @@ class Bench:
 
     @property
     def state(self) -> tuple[str, str]:
-        """How the feed is and who carries it."""
+        """The state of the feed, and its transport."""
         return self.feed.status.state, self.feed.status.transport
 
 

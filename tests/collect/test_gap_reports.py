@@ -1,4 +1,4 @@
-"""The topic of the gaps: told when they begin and when they end, also over a restart of the collector."""
+"""Gaps are reported when they begin and when they end, also over a restart of the collector."""
 
 import asyncio
 import json
@@ -27,14 +27,14 @@ NEXT_YEAR = 1_800_000_000 * SECOND  # a whole minute
 
 
 def reported(broker: MemoryBroker) -> list[dict[str, Any]]:
-    """Return what the topic says."""
+    """Return the reports in the topic of the gaps."""
     partition = KRAKEN.gap_partition
     end = broker.end_offset(GAPS, partition)
     return [json.loads(record.value) for record in broker.read(GAPS, partition, 0, end)]
 
 
 def ended(broker: MemoryBroker) -> dict[tuple[str, str], tuple[str | None, bool]]:
-    """Return of each gap, as it was last told, by channel and cause: its pair, and whether it has an end."""
+    """Return the last report of each gap, by channel and cause: its pair, and whether it has ended."""
     return {(gap["channel"], gap["cause"]): (gap["pair"], gap["to"] is not None) for gap in reported(broker)}
 
 

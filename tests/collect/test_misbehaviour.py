@@ -1,4 +1,4 @@
-"""What exchanges and networks do to a socket: refuse, close, break off, say nonsense, say much."""
+"""Exchanges and networks refuse sockets, close them, break them off, and send nonsense or too much."""
 
 import asyncio
 import contextlib
@@ -247,7 +247,7 @@ def test_B13_a_burst_of_20000_frames_a_second_loses_nothing_and_is_made_up_for(s
 
 
 class Direct(Quick):
-    """Kraken at an address of the test's, as if it were the real one."""
+    """Kraken at an address that a test chooses."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -257,7 +257,7 @@ class Direct(Quick):
 
 
 async def trouble(url: str, attempts: int = 2) -> tuple[str, int]:
-    """Return what is said of an address that cannot be connected to, after some attempts, and how many there were."""
+    """Return the error of an address that cannot be connected to, and the number of reconnects."""
     stop, exchange = asyncio.Event(), Direct(url)
     rest = Rest(exchange)
     route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
@@ -318,7 +318,7 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an authority, and its certificates for localhost, an expired one, and one for another name."""
+    """Make an authority with three certificates: for localhost, an expired one, and one for another name."""
     authority = Authority(tmp_path_factory.mktemp("certificates"))
     authority.issue("good", "DNS:localhost")
     authority.issue("expired", "DNS:localhost", days=-1)
@@ -328,7 +328,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.asynccontextmanager
 async def secured(folder: Path, name: str) -> AsyncIterator[str]:
-    """Serve an exchange that says nothing with a certificate; yield its address."""
+    """Serve an exchange with a certificate. It sends nothing. Yield its address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
 

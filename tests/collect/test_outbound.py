@@ -33,7 +33,7 @@ from tests.kit.waiting import eventually
 
 
 class Direct(Quick):
-    """Kraken at an address of the test's, as if it were the real one."""
+    """Kraken at an address that a test chooses."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -52,7 +52,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextlib.asynccontextmanager
 async def exchange(authority: Authority) -> AsyncIterator[int]:
-    """Serve REST and a socket that says nothing, over TLS; yield the port."""
+    """Serve REST and a silent socket over TLS. Yield the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.folder / "exchange.pem", authority.folder / "exchange.key")
 
@@ -68,7 +68,7 @@ async def exchange(authority: Authority) -> AsyncIterator[int]:
 
 
 async def socket_state(url: str, outbound: Outbound) -> str:
-    """Return the state of a feed at an address, or what was said of the attempt that failed."""
+    """Return the state of a feed at an address, or the error of its attempt."""
     stop, kraken = asyncio.Event(), Direct(url)
     rest = Rest(kraken, outbound=outbound)
     route = Route(kraken, Channel.ORDERBOOK, 0, "t", 7, MINUTE, outbound=outbound)
@@ -83,7 +83,7 @@ async def socket_state(url: str, outbound: Outbound) -> str:
 
 
 async def rest_answer(url: str, outbound: Outbound) -> bytes | str:
-    """Return a REST answer, or what was said of its failure."""
+    """Return a REST answer, or the text of its error."""
     rest = Rest(Quick(), outbound=outbound)
     try:
         return await rest.get(url)

@@ -1,4 +1,4 @@
-"""Delays and budgets, with a clock of our own."""
+"""Delays between attempts and token buckets, on a clock that stands still."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""When what is asked for over REST, with time that is only a number."""
+"""The turns of pairs over REST, with time that is only a number."""
 
 import pytest
 from hypothesis import given
@@ -36,12 +36,12 @@ class Partial(Kraken):
 
 
 def at(seconds: float, jump: float = 0.0) -> Instant:
-    """Return a moment this long after the start; the wall clock may have jumped."""
+    """Return a moment so long after the start. `jump` moves the wall clock."""
     return Instant(START + round((seconds + jump) * SECOND), 100 + seconds)
 
 
 def asked(plan: PollPlan, start: float, stop: float, latency: float = 0.0) -> list[tuple[float, Pair]]:
-    """Return when which pair is asked for, if each answer takes `latency`."""
+    """Return the time and the pair of each request, if each answer takes `latency`."""
     requests: list[tuple[float, Pair]] = []
     time = start
     while True:

@@ -1,4 +1,4 @@
-"""Polling over REST, through httpx's own seam: what is asked when, and what is in the log of it."""
+"""Polling over REST, on a transport of httpx: the requests, and their records in the log."""
 
 import asyncio
 import contextlib
@@ -43,13 +43,13 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 class Brisk(Quick):
-    """A Kraken without candles on its socket."""
+    """Kraken without candles on its socket."""
 
     channels = frozenset(Channel) - {Channel.CANDLE}
 
 
 def fine(request: httpx.Request) -> httpx.Response:
-    """Answer whatever is asked for."""
+    """Answer every request well."""
     pair = request.url.params["pair"]
     return httpx.Response(200, content=depth(pair) if "Depth" in request.url.path else CANDLES)
 

@@ -1,4 +1,4 @@
-"""What a feed of trades or minutes asks for over REST after a hole."""
+"""A feed of trades or candles asks over REST for what it missed before a connection."""
 
 import asyncio
 import logging
@@ -98,7 +98,7 @@ def test_what_has_no_past_over_REST_is_not_asked_for(channel: Channel) -> None:
 
 
 class Refusing(Quick):
-    """A Kraken that says over REST, under HTTP 200, for how long it must not be asked; `final` is for good."""
+    """Kraken that refuses over REST under HTTP 200: `busy 1.5` bans for 1.5 s, `final` is for good."""
 
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         word, _, seconds = frame.payload.partition(b" ")
@@ -261,7 +261,7 @@ def test_B14_pages_that_repeat_are_out_of_order_or_empty_end_and_give_each_trade
     ]
 
     def page(*numbers: int) -> bytes:
-        """Return a page of some of the trades, and a cursor that leads back to itself."""
+        """Return a page with the trades of these numbers, and a cursor that leads to the same page."""
         listed = ",".join(str(rows[number]).replace("'", '"') for number in numbers)
         return f'{{"error":[],"result":{{"BTC/USD":[{listed}],"last":"0"}}}}'.encode()
 

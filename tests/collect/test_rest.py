@@ -1,4 +1,4 @@
-"""REST answers, through httpx's own seam."""
+"""REST answers, on a transport of httpx."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ URL = "https://api.kraken.com/0/public/Depth?pair=BTC/USD&count=500"
 
 
 def ask(answer: Callable[[httpx.Request], httpx.Response], times: int = 1) -> list[bytes | httpx.HTTPError]:
-    """Return what each of several requests gave, bytes or error."""
+    """Return the answer or the error of each of several requests."""
 
     async def scenario() -> list[bytes | httpx.HTTPError]:
         rest = Rest(Quick(), httpx.MockTransport(answer))
@@ -97,7 +97,7 @@ class Packed(httpx.AsyncByteStream):
 def fetch(
     stream: Packed, status: int = 200, *, answer_bytes: int = ANSWER_BYTES, **headers: str
 ) -> tuple[bytes | httpx.HTTPError, Rest]:
-    """Return what a request gave whose answer is this stream; headers are spelled with underscores."""
+    """Return the body or the error of a request whose answer is this stream. Header names have underscores."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
 
     async def scenario() -> tuple[bytes | httpx.HTTPError, Rest]:
@@ -114,7 +114,7 @@ def fetch(
 
 
 def bomb(unpacked: int) -> Iterator[bytes]:
-    """Yield a gzip stream of so many zeros, in pieces as large as a network gives."""
+    """Yield a gzip stream of so many zeros, in pieces as large as those of a network."""
     pack, packed = zlib.compressobj(9, wbits=31), bytearray()
     for _ in range(unpacked >> 20):
         packed += pack.compress(bytes(1 << 20))

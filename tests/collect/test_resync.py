@@ -1,4 +1,4 @@
-"""F2: one pair's way from a lost book to a right one, whatever comes when."""
+"""F2: a lost book becomes right again, in whatever order messages come."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ PAIRS = (A, B)
 
 
 class Resync(RuleBasedStateMachine):
-    """A session with two books against a model of what it may believe. `market` is what the exchange has said last."""
+    """A session with two books, against a model of the books it may trust. `market` is the exchange's last word."""
 
     exchange: type[Toy] = Toy
 
@@ -102,13 +102,13 @@ class Resync(RuleBasedStateMachine):
 
 
 class BridgedResync(Resync):
-    """The same with snapshots over REST, of which some are too old."""
+    """The same with snapshots over REST. Some of them are too old."""
 
     exchange = Bridged
 
     @rule(pair=st.sampled_from(PAIRS), age=st.integers(1, 5))
     def get_an_old_snapshot(self, pair: Pair, age: int) -> None:
-        """It is right only if everything that came after it was kept; a right book has nothing to learn from it."""
+        """Bring a snapshot. It makes a book right only if all later updates were kept. A right book ignores it."""
         number, known = self.market[pair] - age, self.heard[pair]
         self._hear(snapshot(pair, number), rest=pair)
         if known is None or number > known:
@@ -138,7 +138,7 @@ def bridged(name: str) -> tuple[Exchange, Pair]:
 
 
 def change(pair: Pair, first: int, last: int | None = None) -> BookUpdate:
-    """Return a change that spans these numbers; its price is its last number."""
+    """Return a change that spans these sequence numbers. Its price is its last number."""
     number = last or first
     return BookUpdate(
         pair=pair,
@@ -203,7 +203,7 @@ def test_B7_at_most_ten_thousand_updates_are_kept_and_what_fell_out_is_missed(na
 
 
 class Patient(Quick):
-    """Kraken as if its snapshots came over REST; moved clocks end no connection."""
+    """Kraken whose snapshots come over REST, and that may be silent for ever."""
 
     is_bridged = True
     silence_seconds = mute_seconds = 1e6

@@ -1,4 +1,4 @@
-"""What a connection means: refused pairs, books that nothing proves and quiet markets, on all exchanges and sockets."""
+"""Refused pairs, books that nothing proves, and quiet markets, on all exchanges and on sockets."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def at(seconds: float) -> Instant:
 
 
 class Talk:
-    """A session of an exchange that hears what a test says, instead of what the exchange's frames do."""
+    """A session of an exchange whose frames hold the events that a test puts into them."""
 
     def __init__(self, kind: Exchange, channel: Channel, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[Event] = []
@@ -62,7 +62,7 @@ class Talk:
         return self.session.received(self.frame, at(after))
 
     def asked(self, after: float) -> int:
-        """Return how many messages are sent because it is so late."""
+        """Return the number of messages that are sent because so much time has passed."""
         return sum(isinstance(action, Send) for action in self.session.tick(at(after)))
 
 

@@ -1,4 +1,4 @@
-"""What a session decides, with an exchange made for the purpose and time that is only a number."""
+"""The decisions of a session, with a toy exchange and time that is only a number."""
 
 from collections.abc import Iterator, Sequence
 
@@ -58,6 +58,7 @@ def test_a_new_connection_asks_for_everything() -> None:
 def test_only_differences_are_sent_while_it_is_open() -> None:
     session = Session(Toy(), Channel.TICKER, [A])
     assert session.follow([A, B], at(0)) == []  # not open yet
+    assert session.served == frozenset()
     assert session.opened(at(0)) == [Send("+A B")]
     assert session.follow([B, A], at(1)) == []
     assert session.follow([B, C], at(2)) == [Send("-A"), Send("+C")]
@@ -328,7 +329,7 @@ def test_what_the_exchange_was_asked_for_is_what_is_wanted(
     replaces: bool, start: list[Pair], changes: list[list[Pair]]
 ) -> None:
     class Either(Toy):
-        """Asks for all in one request, so that a replacing subscription is one message."""
+        """An exchange that asks for all pairs in one request, so that a replacing subscription is one message."""
 
         def _ask(self, sign: str, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
             if not (replaces and sign == "-"):
@@ -502,7 +503,7 @@ def test_R2_where_a_subscription_replaces_the_former_one_an_attempt_asks_for_all
 
 
 class Unproved(Toy):
-    """Changes have neither a number nor a checksum."""
+    """An exchange whose changes have neither a number nor a checksum."""
 
     proof = Proof.NONE
 

@@ -35,14 +35,14 @@ class Patient(Refusing):
 
 
 def guest() -> FaultyBroker:
-    """Return a broker beside process 1234, until a test ends that one."""
+    """Return a broker beside process 1234, until a test ends that process."""
     broker = FaultyBroker()
     broker.host_pid = 1234
     return broker
 
 
 def ending(broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> list[int]:
-    """Return whom the collector asks to end."""
+    """Return the processes that the collector asks to end."""
     asked: list[int] = []
 
     def kill(pid: int, number: int) -> None:
@@ -69,7 +69,7 @@ def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.M
 
 
 def own(broker: MemoryBroker) -> list[Any]:
-    """Return what the records of ours say that are no frames."""
+    """Return the facts in our own records."""
     return [unpack_facts(value) for header, value in records(broker, TICKERS) if not header.kind.is_frame]
 
 

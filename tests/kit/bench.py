@@ -1,4 +1,4 @@
-"""A feed of Kraken's, a fake Kraken on loopback, and what is stored of it."""
+"""A feed of Kraken, a fake Kraken on loopback, and the records of the feed."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ MINUTE = 60 * SECOND
 
 
 class Bench:
-    """A feed, what it talks to, and what it stored."""
+    """A feed, the fake exchange it talks to, its clock, and the broker with its records."""
 
     def __init__(
         self, fake: FakeKraken, feed: Feed, broker: MemoryBroker, clock: MovedClock, stop: asyncio.Event
@@ -40,7 +40,7 @@ class Bench:
         await eventually(lambda: payload.encode() in [value for _, value in self.records()])
 
     def records(self) -> list[tuple[Header, bytes]]:
-        """Return all that is stored."""
+        """Return all records of the feed."""
         return records(self.broker, self.feed.route.topic)
 
 
@@ -55,7 +55,7 @@ async def bench(
     lifetime: tuple[float, float] = (3600.0, 3600.0),
     ping_every: float | None = None,
 ) -> AsyncIterator[Bench]:
-    """Run a feed of these pairs, of books unless told, against a fake Kraken; stop it at the end."""
+    """Run a feed of these pairs against a fake Kraken until the block ends."""
     exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
     clock = clock or MovedClock()
     rest = Rest(exchange, transport)

@@ -1,4 +1,4 @@
-"""What collectors would log of simulated exchanges, in a fraction of the time: a clock that only the test moves."""
+"""Log simulated exchanges as collectors would, in a fraction of the time, on a clock that only the test moves."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ class Line:
             self._do(self._session.opened(moment))
 
     def step(self) -> None:
-        """Log what the exchange says after a step of the market, and what we say of it."""
+        """Log the messages of the exchange after a step of the market, and our checkpoints."""
         moment = self._clock()
         if self._is_polled:
             for pair in self._pairs:
@@ -119,7 +119,7 @@ class World:
             line.open()
 
     def run(self, steps: int, pace: Microseconds) -> None:
-        """Let the market move `steps` times, about `pace` apart, and log what is said; a few steps of it are missed."""
+        """Let the market move `steps` times, about `pace` apart, and log the messages. A few of them get lost."""
         for _ in range(steps):
             self.clock.time += round(pace * self._random.uniform(0.5, 1.5))
             self._market.step(self.clock.time)

@@ -1,4 +1,4 @@
-"""Kraken on loopback, from its recordings: it answers, keeps what it sent, and misbehaves when told to."""
+"""Kraken on loopback, from its recordings. It answers, remembers what it sent, and misbehaves on request."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ TRADES = recorded("rest_trades")[0].encode()
 
 
 class Quick(Kraken):
-    """Kraken as a test would like it: nothing is paced, nothing is said unasked."""
+    """Kraken that paces nothing, and to which no pings are sent."""
 
     limits = Limits(messages_per_second=1000, connects_per_minute=60_000, requests_per_second=1000)
     ping_every = 3600.0
@@ -61,7 +61,7 @@ class Refusing(Quick):
 
 
 class FakeKraken:
-    """What clients of a loopback server got, and how it should behave."""
+    """The state of a fake Kraken: what its clients got, and how it behaves."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -85,13 +85,13 @@ class FakeKraken:
         return f"127.0.0.1:{self.port}"
 
     async def say(self, text: str, which: int = -1) -> None:
-        """Send a message and remember it if it could be sent."""
+        """Send a message, and remember it if it was sent."""
         socket = self.sockets[which]
         await socket.send(text)
         self.sent[self._numbers[socket]].append(text.encode())
 
     async def push(self, symbol: str, texts: list[str], which: int = -1) -> None:
-        """Send recorded book messages as ones of `symbol`."""
+        """Send recorded book messages with another symbol."""
         for text in texts:
             await self.say(text.replace("BTC/USD", symbol), which)
 
@@ -100,7 +100,7 @@ class FakeKraken:
         return [heard["params"]["symbol"] for heard in self.heard if heard["method"] == method]  # type: ignore[index]
 
     async def fall(self) -> None:
-        """Break off all sockets, and accept none until `is_down` is taken back."""
+        """Break off all sockets, and accept none until a test resets `is_down`."""
         self.is_down = True
         for socket in self.sockets:
             socket.transport.abort()
@@ -181,14 +181,14 @@ async def fake_kraken(fake: FakeKraken | None = None) -> AsyncIterator[FakeKrake
 
 
 def records(broker: MemoryBroker, topic: str = BOOKS, partition: int = 1) -> list[tuple[Header, bytes]]:
-    """Return all that is stored of connections: what a feed wants is left out."""
+    """Return the records of connections and pollers, without those of what a feed wants."""
     stored = broker.read(topic, partition, 0, broker.end_offset(topic, partition))
     found = [(unpack(record.header), record.value) for record in stored]
     return [(header, value) for header, value in found if not WANTS.search(header.connection)]
 
 
 def frames(stored: list[tuple[Header, bytes]]) -> Iterator[tuple[Header, bytes]]:
-    """Yield the exchange's own words."""
+    """Yield the frames among these records."""
     return ((header, value) for header, value in stored if header.kind.is_frame)
 
 

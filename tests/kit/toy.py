@@ -1,4 +1,4 @@
-"""An exchange made for tests of the session, and a session with it whose time is only a number."""
+"""A toy exchange for tests of the session, and a session whose time is only a number."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +29,7 @@ START = 1_800_000_000 * SECOND
 
 
 class Toy(Exchange):
-    """An exchange that asks in plain words, two pairs a request, and whose frames say what the test put into them."""
+    """An exchange with requests of two pairs in plain words. Its frames hold the events that a test puts into them."""
 
     name = "toy"
     title = "Toy"
@@ -72,25 +72,25 @@ class Toy(Exchange):
         return f"{self.rest_url}/{pair.base}"
 
     def frame(self, *events: Event, rest: Pair | None = None) -> Frame:
-        """Return a frame that says this."""
+        """Return a frame that holds these events."""
         self.said.append(list(events))
         return raw(str(len(self.said) - 1), rest=rest)
 
 
 class Strict(Toy):
-    """One bad pair refuses the whole request."""
+    """An exchange that refuses a whole request for one bad pair."""
 
     refuses_whole_request = True
 
 
 class Bridged(Toy):
-    """Snapshots come over REST."""
+    """An exchange whose snapshots come over REST."""
 
     is_bridged = True
 
 
 class Whole(Toy):
-    """Every message is the whole book."""
+    """An exchange whose every message is the whole book."""
 
     has_deltas = False
 
@@ -110,23 +110,23 @@ def raw(payload: str, *, rest: Pair | None = None, name: str = "toy") -> Frame:
 
 
 def at(seconds: float) -> Instant:
-    """Return the instant this long after the start."""
+    """Return the instant so many seconds after the start."""
     return Instant(START + int(seconds * SECOND), 1000 + seconds)
 
 
 class Talk:
-    """A session that is open, and what it wants done."""
+    """An open session, and its first actions."""
 
     def __init__(self, exchange: Toy, *pairs: Pair, channel: Channel = Channel.ORDERBOOK) -> None:
         self.exchange, self.session = exchange, Session(exchange, channel, pairs, chance=lambda: 1.0)
         self.first = self.session.opened(at(0))
 
     def hear(self, *events: Event, after: float = 0.0, rest: Pair | None = None) -> list[Action]:
-        """Return what the session does about a frame that says this."""
+        """Return the actions of the session for a frame with these events."""
         return self.session.received(self.exchange.frame(*events, rest=rest), at(after))
 
     def tick(self, after: float) -> list[Action]:
-        """Return what the session does because it is so late."""
+        """Return the actions that are due so many seconds after the start."""
         return self.session.tick(at(after))
 
 

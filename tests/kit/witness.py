@@ -1,4 +1,4 @@
-"""`coin` with a witness: each frame that is read is written down at once, so that it is known what a kill costs."""
+"""Run `coin` with a witness: it writes down each frame that is read, so that a test knows what a kill costs."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def read(path: Path) -> dict[Read, Microseconds]:
 
 
 def watch(path: Path) -> None:
-    """Write down every frame: straight into the file, which survives the process."""
+    """Write down every frame that is read, at once and into a file, which survives the process."""
     file, take = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), Recorder.take
 
     def witnessed(recorder: Recorder, kind: Kind, payload: bytes, pair: Pair | None = None) -> tuple[Frame, Instant]:
