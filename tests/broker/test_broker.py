@@ -99,6 +99,16 @@ def everything(broker: Broker, topic: str, partition: int = 0) -> list[Record]:
 # The contract
 
 
+def test_a_flush_says_that_the_records_of_claimed_partitions_are_stored(broker: Broker, place: Place) -> None:
+    topic = place.fresh()
+    broker.claim(topic, 0)
+    assert broker.flush([(topic, 0)])
+    broker.append(topic, 0, "h", b"0")
+    broker.append(topic, 1, "h", b"1")
+    assert broker.flush([(topic, 0)]) and broker.end_offset(topic, 0) == 1
+    assert broker.flush() and broker.end_offset(topic, 1) == 1
+
+
 def test_a_partition_that_nobody_wrote_is_empty(broker: Broker, place: Place) -> None:
     topic = place.fresh()
     assert (broker.begin_offset(topic, 3), broker.end_offset(topic, 3), broker.offset_for_time(topic, 3, 1)) == (

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from coin_platform.model import Channel, Region
 from coin_platform.topic_names import GAPS, processed_topic, raw_topic
 from infra.stack import Kafka
 from tests.kit.topics import NOBODY, kafka_settings
+from tests.kit.waiting import until
 
 
 @pytest.mark.kafka
@@ -53,10 +53,7 @@ def test_S8_raw_frames_that_had_to_be_given_up_are_a_gap(tmp_path: Path) -> None
         for number in range(400):
             made.append(raw, okx.partition, "h", (b"%d" % number).ljust(10_000))
             made.append(processed_topic(Region.ASIA, Channel.TRADE), okx.partition, "h", b"x" * 10_000)
-        deadline = time.monotonic() + 20
-        while not spooled.end_offset(GAPS, okx.gap_partition):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: spooled.end_offset(GAPS, okx.gap_partition), name="a gap is told")
     [gap, *_] = (json.loads(record.value) for record in spooled.read(GAPS, okx.gap_partition, 0, 100))
     assert (gap["exchange"], gap["channel"], gap["pair"], gap["cause"]) == ("okx", "ticker", None, "spool_overflow")
     assert gap["from"] <= gap["to"] and gap["reason"].endswith("records given up before kafka took them: overflow")

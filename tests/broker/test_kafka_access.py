@@ -1,6 +1,5 @@
 """A real Kafka with TLS and users: every client of ours gets in, and who is refused is told why in one line."""
 
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +17,7 @@ from coin_platform.settings import Mechanism, Security, Settings
 from coin_platform.topic_names import raw_topic
 from infra.certificates import Authority
 from infra.stack import Kafka
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.kafka
 WRONG = "a-wrong-password"
@@ -150,10 +150,7 @@ def test_D21_records_wait_on_disk_while_the_login_is_refused_and_the_log_says_wh
     wrong = kafka_client.security(ours.model_copy(update={"kafka_password": SecretStr(WRONG)}))
     with closing(KafkaBroker(kafka_client.servers(ours), tmp_path / "spool", security=wrong, patience=0.2)) as broker:
         broker.append(topic, 0, "header", b"kept")
-        deadline = time.monotonic() + 30
-        while "COIN_KAFKA_PASSWORD" not in caplog.text:
-            assert time.monotonic() < deadline, caplog.text
-            time.sleep(0.05)
+        until(lambda: "COIN_KAFKA_PASSWORD" in caplog.text, 30, name="the log names the password")
     assert WRONG not in caplog.text
     right = kafka_client.security(ours)
     with closing(KafkaBroker(kafka_client.servers(ours), tmp_path / "spool", security=right)) as broker:
