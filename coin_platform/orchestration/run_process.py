@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 
 import dagster as dg
-import psutil
+from dagster._time import get_current_timestamp
 
+from coin_platform.clock import elapsed
 from coin_platform.orchestration.stopwatch import Stopwatch
 from coin_platform.runtime.processes import identity, is_alive
 
 PROCESS_TAG = "coin/process"  # the identity of the process that executes a run
 BOOT_SECONDS = 180.0  # in which a launched run must get a process; loading the code takes a minute on a busy machine
 LEFT_SECONDS = 20.0  # the same for a run that a killed process was about to launch; its daemon may still launch it
+
+_BEGAN = elapsed()  # when this process began, by a clock that nobody sets
 
 
 def note_process(instance: dg.DagsterInstance | None, run: dg.DagsterRun | None) -> None:
@@ -59,8 +62,12 @@ def _has_no_process(run: dg.DagsterRun) -> bool:
 
 
 def _is_left(record: dg.RunRecord) -> bool:
-    """Return whether a run has not changed since this process began, which starts the processes of runs."""
-    return record.update_timestamp.timestamp() < psutil.Process().create_time()
+    """Return whether a run has not changed since this process began, which starts the processes of runs.
+
+    Ages are compared. The time at which a process began, as the system tells it, moves with a clock that is set.
+    """
+    age = get_current_timestamp() - record.update_timestamp.timestamp()
+    return age > elapsed() - _BEGAN
 
 
 def _fail(instance: dg.DagsterInstance, record: dg.RunRecord, cause: str) -> None:

@@ -69,11 +69,11 @@ class Asia:
         with (log or self.home / f"{name}.log").open("ab") as file:
             self.processes[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=file)
 
-    def end(self, name: str) -> float:
+    def end(self, name: str, patience: float = 30) -> float:
         """End a process as its supervisor does; return how long that took. Raises `AssertionError` if not clean."""
         started = time.monotonic()
         self.processes[name].send_signal(signal.SIGTERM)
-        code = self.processes[name].wait(30)
+        code = self.processes[name].wait(patience)
         del self.processes[name]
         assert code == 0, f"{name} ended with {code}: {(self.home / f'{name}.log').read_text()[-2000:]}"
         return time.monotonic() - started
@@ -89,10 +89,10 @@ class Asia:
         """Return how many records there are."""
         return sum(self.broker.end_offsets([(each.topic, each.partition) for each in self.sources]).values())
 
-    def until_more(self) -> None:
+    def until_more(self, patience: float = 40) -> None:
         """Wait until every source has a new frame."""
         before = {source: self.broker.end_offset(source.topic, source.partition) for source in self.sources}
-        until(lambda: all(self._has_frame(source, start) for source, start in before.items()), 40)
+        until(lambda: all(self._has_frame(source, start) for source, start in before.items()), patience)
 
     def _has_frame(self, source: Source, start: int) -> bool:
         """Whether there is a frame from an offset on; the other records are ours."""

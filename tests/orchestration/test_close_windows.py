@@ -14,6 +14,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._core.storage.dagster_run import DagsterRun
 
 from coin_platform.broker import MemoryBroker
+from coin_platform.clock import elapsed
 from coin_platform.errors import DeliveryError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Kind, Region
@@ -271,7 +272,7 @@ def test_D9_a_run_that_a_killed_process_was_about_to_launch_frees_its_place_soon
     region = Closing(instance, timedelta(minutes=1), clock=lambda: moment)
     [request] = region.requests()
     dead = region.run(request, status)
-    monkeypatch.setattr("psutil.Process.create_time", lambda process: time.time() + 1)
+    monkeypatch.setattr("coin_platform.orchestration.run_process._BEGAN", elapsed() + 1)
     for _ in range(3):
         region.tick()
         assert region.status(dead) is status

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from dagster import DagsterRunStatus
 
+from coin_platform.clock import elapsed
 from coin_platform.model import Region
 from coin_platform.orchestration import stopwatch
 from coin_platform.orchestration.lease import (
@@ -119,9 +121,21 @@ def test_D9_a_long_run_that_was_about_to_be_launched_is_replaced_soon(
     monkeypatch.setattr(Stopwatch, "seconds", lambda stopwatch, mark: 21.0)
     run = instance.create_run_for_job(JOB, status=status)
     assert tick(JOB, instance) == []
-    monkeypatch.setattr("psutil.Process.create_time", lambda process: time.time() + 1)
+    monkeypatch.setattr("coin_platform.orchestration.run_process._BEGAN", elapsed() + 1)
     tick(JOB, instance)
     assert status_of(instance, run) is DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+def test_D3_a_run_that_starts_while_the_clock_jumps_has_its_time(
+    ahead: float, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stopwatch, "seconds", lambda stopwatch, mark: 21.0)
+    began = psutil.Process().create_time()
+    run = instance.create_run_for_job(JOB, status=DagsterRunStatus.STARTING)
+    monkeypatch.setattr("psutil.Process.create_time", lambda process: began + ahead)  # the system tells it so then
+    tick(JOB, instance)
+    assert status_of(instance, run) is DagsterRunStatus.STARTING
 
 
 def test_runs_that_fail_at_once_are_backed_off_from(instance: dg.DagsterInstance) -> None:
