@@ -21,9 +21,9 @@ from coin_platform.tables.dataframes import batch, raw_table, records, rows_tabl
 from coin_platform.tables.gap_table import Gaps
 from coin_platform.tables.transform import Transform
 from tests.kit.fuzz import mutations, recorded
+from tests.kit.landing import LandingPlace
 from tests.kit.log import TIME, conserves, log
-from tests.preprocess.test_lander import Place
-from tests.preprocess.test_worker import Log, source
+from tests.kit.raw_log import ConnectionLog, source_of
 
 BTC = Pair("BTC", "KRW")
 LONE = "\ud800"  # half of a pair of UTF-16, which no UTF-8 has
@@ -87,17 +87,17 @@ def test_D15_R1_a_value_that_does_not_fit_its_column_costs_one_frame_in_windows_
     monkeypatch: pytest.MonkeyPatch, channel: Channel, misfit: Any, column: str
 ) -> None:
     says(monkeypatch, {b"good": [GOOD[channel]], b"more": [GOOD[channel]], b"bad": [GOOD[channel], misfit]})
-    place = Place("upbit", channel)
+    place = LandingPlace("upbit", channel)
     place.log.append(b"bad")
     other = {Channel.TRADE: trade(id="2")}.get(channel, GOOD[channel])
     says(monkeypatch, {b"good": [GOOD[channel]], b"more": [other], b"bad": [other, misfit]})
     place.log.append(b"good", b"bad", b"more")
-    found = batch(place.log.source, place.log.raw())
-    rows = found.rows.select("offset", "index").rows()
-    assert found.dead["offset"].to_list() == [0, 2] and found.counts["frames_dead"] == 2
-    assert set(found.dead["error"]) == {"DecodeError"} and all(column in reason for reason in found.dead["reason"])
+    made = batch(place.log.source, place.log.records())
+    rows = made.rows.select("offset", "index").rows()
+    assert made.dead["offset"].to_list() == [0, 2] and made.counts["frames_dead"] == 2
+    assert set(made.dead["error"]) == {"DecodeError"} and all(column in reason for reason in made.dead["reason"])
     assert {offset for offset, _ in rows} <= {1, 3} and (3, 0) in rows, "the frame that follows is whole"
-    assert conserves(found)
+    assert conserves(made)
     place.log.run()
     assert [letter.offset for letter in place.log.letters] == [0, 2]
     assert {(record["offset"], record["index"]) for record in place.log.processed} >= set(rows)
@@ -110,8 +110,8 @@ def test_D15_R1_a_fault_of_ours_is_a_dead_letter_with_its_class_and_one_tracebac
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     channel = Channel.ORDERBOOK if broken == "apply" else Channel.TICKER
-    place = Place("upbit", channel)
-    kind, target = place.log.source.exchange, b"bad"
+    place = LandingPlace("upbit", channel)
+    exchange, target = place.log.source.exchange, b"bad"
     good = ticker() if channel is Channel.TICKER else book()
     bad = ticker(last="7") if channel is Channel.TICKER else book(bids=[Level(1.25, 1.0)])
     says(monkeypatch, {b"good": [good], target: [bad]})
@@ -125,9 +125,9 @@ def test_D15_R1_a_fault_of_ours_is_a_dead_letter_with_its_class_and_one_tracebac
         return call
 
     if broken == "decode":
-        monkeypatch.setattr(kind, "decode", failing(kind.decode, lambda frame: frame.payload == target))
+        monkeypatch.setattr(exchange, "decode", failing(exchange.decode, lambda frame: frame.payload == target))
     elif broken == "apply":
-        monkeypatch.setattr(kind, "apply", failing(kind.apply, lambda _, update: update.bids[0].price == 1.25))
+        monkeypatch.setattr(exchange, "apply", failing(exchange.apply, lambda _, update: update.bids[0].price == 1.25))
     elif broken == "values":
         _, values, reader = Transform._READERS[channel]
         wrapped = failing(values or tuple, lambda event: event.last == "7")
@@ -145,27 +145,27 @@ def test_D15_R1_a_fault_of_ours_is_a_dead_letter_with_its_class_and_one_tracebac
     }
     assert [record["offset"] for record in place.log.processed] == [0, 3]
     assert len([record for record in caplog.records if record.exc_info]) == 1, "one traceback for a class of errors"
-    found = batch(place.log.source, place.log.raw())
+    made = batch(place.log.source, place.log.records())
     place.work(place.landing())
     landed = place.scan().sort("offset")
     if broken == "encode":  # the tables need no JSON: nothing is lost there
-        assert found.rows["offset"].sort().to_list() == landed["offset"].to_list() == [0, 1, 2, 3]
+        assert made.rows["offset"].sort().to_list() == landed["offset"].to_list() == [0, 1, 2, 3]
         return
-    assert found.rows["offset"].sort().to_list() == landed["offset"].to_list() == [0, 3]
-    assert found.dead.select("offset", "error", "reason").rows() == [
+    assert made.rows["offset"].sort().to_list() == landed["offset"].to_list() == [0, 3]
+    assert made.dead.select("offset", "error", "reason").rows() == [
         (letter.offset, letter.error, letter.reason) for letter in letters
     ]
-    assert conserves(found)
+    assert conserves(made)
 
 
 def test_R1_what_is_told_in_a_dead_frame_counts_as_told_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     says(monkeypatch, {b"bad": [trade(id="1"), trade(id=LONE)], b"good": [trade(id="1")]})
-    found = batch(source("upbit", Channel.TRADE), log([b"bad", b"good"]))
-    assert found.rows.select("id", "offset").rows() == [("1", 1)]
+    made = batch(source_of("upbit", Channel.TRADE), log([b"bad", b"good"]))
+    assert made.rows.select("id", "offset").rows() == [("1", 1)]
     says(monkeypatch, {b"bad": [candle(), candle(open_time=INT64)], b"good": [candle()]})
-    found = batch(source("upbit", Channel.CANDLE), log([b"bad", b"good"]))
-    assert (found.rows["offset"].to_list(), found.counts["rows_replaced"]) == ([1], 0)
-    assert conserves(found)
+    made = batch(source_of("upbit", Channel.CANDLE), log([b"bad", b"good"]))
+    assert (made.rows["offset"].to_list(), made.counts["rows_replaced"]) == ([1], 0)
+    assert conserves(made)
 
 
 @pytest.mark.parametrize(
@@ -186,15 +186,15 @@ def test_R1_what_is_told_in_a_dead_frame_counts_as_told_nowhere(monkeypatch: pyt
     ],
 )
 def test_D15_R1_a_header_that_no_column_holds_is_a_dead_letter_and_stored_with_its_bytes(header: str) -> None:
-    place = source("upbit", Channel.TICKER)
+    place = source_of("upbit", Channel.TICKER)
     good = recorded("upbit")[0].payload
     whole = [*log([good]), Record(1, TIME + 1, header, b"?"), *log([b"", good], start=1)[1:]]
-    found = batch(place, whole)
-    assert found.dead.select("offset", "error", "number", "payload").rows() == [(1, "DecodeError", None, b"?")]
+    made = batch(place, whole)
+    assert made.dead.select("offset", "error", "number", "payload").rows() == [(1, "DecodeError", None, b"?")]
     raw = read_back(raw_table(whole))
     assert raw["kind"].to_list() == ["w", None, "w"] and raw["payload"][1] == b"?"
     again = batch(place, records(raw))
-    assert again.dead["offset"].to_list() == [1] and again.rows.equals(found.rows)
+    assert again.dead["offset"].to_list() == [1] and again.rows.equals(made.rows)
     gaps = Gaps(place, None)
     gaps.read(whole)
     assert gaps.table().is_empty()
@@ -207,7 +207,7 @@ def test_D15_R1_a_header_that_reads_like_ours_but_is_written_otherwise_keeps_its
 
 
 def test_R1_one_of_our_records_that_names_no_pair_costs_that_record_alone() -> None:
-    place, good = source("upbit", Channel.TICKER), recorded("upbit")[0].payload
+    place, good = source_of("upbit", Channel.TICKER), recorded("upbit")[0].payload
     value = Facts(pairs=["nonsense"]).pack()
     opened = Record(0, TIME, Header(Kind.OPENED, 1, "c", 0, TIME).pack(), value)
     whole = [opened, *log([good], start=1)]
@@ -220,7 +220,7 @@ def test_R1_one_of_our_records_that_names_no_pair_costs_that_record_alone() -> N
 def test_R1_a_fault_of_ours_while_a_gap_looks_for_what_fills_it_is_no_end_of_the_gaps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place = source("upbit", Channel.TRADE)
+    place = source_of("upbit", Channel.TRADE)
 
     def facts(kind: Kind, offset: int, reason: str = "") -> Record:
         value = Facts(pairs=[str(BTC)], reason=reason).pack()
@@ -238,15 +238,15 @@ def read_back(table: pl.DataFrame) -> pl.DataFrame:
     file = io.BytesIO()
     table.write_parquet(file)
     file.seek(0)
-    found = pl.read_parquet(file)
-    assert found.equals(table)
-    assert found.schema == table.schema
-    return found
+    stored = pl.read_parquet(file)
+    assert stored.equals(table)
+    assert stored.schema == table.schema
+    return stored
 
 
-def fuzzed(kind: Exchange, seed: int, count: int) -> Iterator[tuple[Channel, Record]]:
+def fuzzed(exchange: Exchange, seed: int, count: int) -> Iterator[tuple[Channel, Record]]:
     """Yield recorded frames as records, every second one changed in one way or several."""
-    numbers, chance, originals = dict.fromkeys(Channel, 0), random.Random(seed), recorded(kind.name)
+    numbers, chance, originals = dict.fromkeys(Channel, 0), random.Random(seed), recorded(exchange.name)
     changed = mutations(chance, originals)
     for offset in range(count):
         frame = next(changed) if offset % 2 else chance.choice(originals)
@@ -263,23 +263,23 @@ def fuzzed(kind: Exchange, seed: int, count: int) -> Iterator[tuple[Channel, Rec
 def test_D15_R1_whatever_decode_accepts_is_written_and_read_back_in_all_tables_and_records(
     exchange: str, count: int
 ) -> None:
-    kind, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode())
+    speaker, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode())
     logs: dict[Channel, list[Record]] = {channel: [] for channel in Channel}
-    for channel, record in fuzzed(kind, seed, count):
+    for channel, record in fuzzed(speaker, seed, count):
         logs[channel].append(record)
     accepted = 0
     for channel, whole in logs.items():
-        place = Source(kind, channel, "t", 0)
-        found = batch(place, whole)
-        faults = [dead for dead in found.transform.dead if dead.is_ours]
+        place = Source(speaker, channel, "t", 0)
+        made = batch(place, whole)
+        faults = [dead for dead in made.transform.dead if dead.is_ours]
         assert not faults, f"seed {seed}: {faults[0].error!r} for {faults[0].record.value[:200]!r}"
-        assert conserves(found)
-        read_back(found.rows)
-        read_back(found.dead)
+        assert conserves(made)
+        read_back(made.rows)
+        read_back(made.dead)
         raw = read_back(raw_table(whole))
         assert list(records(raw)) == whole
         gaps = Gaps(place, None)
-        gaps.read(whole, found.rows)
+        gaps.read(whole, made.rows)
         read_back(gaps.table())
         transform = Transform(place)
         for record in whole:
@@ -294,7 +294,7 @@ def test_D15_R1_whatever_decode_accepts_is_written_and_read_back_in_all_tables_a
 
 
 def test_R1_the_text_of_an_error_is_stored_whatever_it_quotes() -> None:
-    place = Log("upbit", Channel.TICKER)
+    place = ConnectionLog("upbit", Channel.TICKER)
     [record] = log([b"?"])
     transform = Transform(place.source)
     transform.feed(record)

@@ -142,10 +142,10 @@ def test_D13_of_two_hosts_one_preprocesses_and_no_record_is_doubled(korea: Korea
     # The first one freezes with results that are on its disk alone.
     korea.append(20)
     seconds["first"] += FRESH_SECONDS
-    [lane] = [lane for lane in one.partitions if lane.source == korea.source]
-    assert lane.work(korea.collector.end_offset(*lane.place)) == 20
-    first.shipper.spool(lane.out, 0).journal.flush()
-    assert not first.shipper.flush(0.2, [(lane.out, 0)])
+    [partition] = [partition for partition in one.partitions if partition.source == korea.source]
+    assert partition.work(korea.collector.end_offset(*partition.place)) == 20
+    first.shipper.spool(partition.out, 0).journal.flush()
+    assert not first.shipper.flush(0.2, [(partition.out, 0)])
     # The second one follows it, since it counts no more.
     with suppress(BrokerUnreachable):
         korea.worker(second)
@@ -194,8 +194,8 @@ def test_a_region_that_moves_from_worker_to_worker_by_hand_tells_every_row_once(
             with closing(korea.connect(who)) as second, pytest.raises(PartitionBusy, match="end that one first"):
                 korea.worker(second)  # of the same machine
             korea.append(7)
-            for lane in region.partitions:
-                lane.work(broker.end_offset(*lane.place))  # stored, but not committed
+            for partition in region.partitions:
+                partition.work(broker.end_offset(*partition.place))  # stored, but not committed
             broker.flush()
     with closing(korea.connect("other")) as broker:
         korea.worker(broker).drain()
@@ -286,7 +286,7 @@ def test_S1_ten_minutes_without_s3_stop_only_the_landing_and_lose_nothing(
         client, prefix = s3_client(proxy.endpoint), uuid.uuid4().hex
         store = S3Store(client, "lake", prefix, scan_options=options, single_writer=False, sleep=clock.sleep)
         lake = Lake(store, settings.window_length)
-        lander, lane = Lander(UPBIT.region, [UPBIT], settings, broker, lake), Partition(source, broker, settings)
+        lander, partition = Lander(UPBIT.region, [UPBIT], settings, broker, lake), Partition(source, broker, settings)
         number = refused = 0
 
         def second() -> None:
@@ -296,7 +296,7 @@ def test_S1_ten_minutes_without_s3_stop_only_the_landing_and_lose_nothing(
                 header = Header(Kind.SOCKET, 1, "c", number, time.time_ns() // 1000)
                 broker.append(source.topic, 0, header.pack(), GOOD[number % len(GOOD)])
             broker.flush()
-            lane.work(broker.end_offset(source.topic, 0))
+            partition.work(broker.end_offset(source.topic, 0))
             try:
                 lander.step(clock.time)
             except LakeError:
@@ -312,7 +312,7 @@ def test_S1_ten_minutes_without_s3_stop_only_the_landing_and_lose_nothing(
         while clock.time < away + 600:
             second()
         assert refused > 20 and lander.landings[0].position == before
-        assert lane.position == number, "processing goes on"
+        assert partition.position == number, "processing goes on"
         proxy.faults = []
         for _ in range(12):
             second()

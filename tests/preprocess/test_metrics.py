@@ -1,0 +1,69 @@
+"""The worker's metrics for Prometheus: served while it runs, and never a reason to fail."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from coin_platform.demo.processes import free_port
+from coin_platform.lake import Lake, MemoryStore
+from coin_platform.model import Channel
+from coin_platform.preprocess.worker import preprocess
+from coin_platform.settings import Settings
+from tests.kit.raw_log import SETTINGS, ConnectionLog
+
+
+def test_a_region_is_preprocessed_until_it_is_to_stop(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"batch_interval": 0.0, "metrics_port": free_port(0)})
+    log, lake = ConnectionLog("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
+    log.recorded("ticker")
+
+    async def work() -> str:
+        stop = asyncio.Event()
+        exchanges = [log.source.exchange]
+        working = asyncio.create_task(preprocess(log.region, exchanges, settings, log.broker, lake, stop))
+        while not log.processed:
+            await asyncio.sleep(0.01)
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{settings.metrics_port}/metrics")
+        stop.set()
+        await working
+        return answer.text
+
+    text = asyncio.run(work())
+    for name in ("coin_processed_records_total", "coin_lag_records", "coin_latency_seconds_bucket"):
+        assert f'{name}{{channel="ticker",exchange="upbit"' in text
+
+
+def test_D12_a_port_that_is_taken_costs_the_metrics_and_not_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    log, lake = ConnectionLog("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
+    log.recorded("ticker")
+
+    async def work(settings: Settings) -> None:
+        stop = asyncio.Event()
+        working = asyncio.create_task(preprocess(log.region, [log.source.exchange], settings, log.broker, lake, stop))
+        while not log.processed:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await working
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        asyncio.run(work(SETTINGS.model_copy(update={"batch_interval": 0.0, "metrics_port": port})))
+    [line] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith(f"no metrics: COIN_METRICS_PORT={port} cannot be listened on: ")
+
+
+def test_a_region_without_metrics_needs_no_port() -> None:
+    log = ConnectionLog("upbit", Channel.TICKER)
+
+    async def work() -> None:
+        stop, lake = asyncio.Event(), Lake(MemoryStore(), SETTINGS.window_length)
+        stop.set()
+        await preprocess(log.region, [log.source.exchange], SETTINGS, log.broker, lake, stop)
+
+    log.append(b"{half")
+    asyncio.run(work())
+    assert len(log.letters) == 1
