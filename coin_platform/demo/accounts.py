@@ -54,7 +54,7 @@ class Balance(NamedTuple):
     declared: int  # frames that a window counts as duplicates, as no market data, or as before their book
 
 
-class Stored(NamedTuple):
+class StoredCounts(NamedTuple):
     """What is stored of one exchange: rows, live records, dead letters, and gaps that began before the end."""
 
     rows: int
@@ -146,7 +146,7 @@ def _sent_messages(file: Path) -> tuple[dict[str, Counter[str]], dict[str, Count
     return sent, data
 
 
-def _stored(lake: Lake, broker: Broker, exchange_sources: Sequence[Source], ended: datetime) -> Stored:
+def _stored(lake: Lake, broker: Broker, exchange_sources: Sequence[Source], ended: datetime) -> StoredCounts:
     """Count what is stored of one exchange."""
     exchange = exchange_sources[0].exchange
     topics = {processed_topic(exchange.region, source.channel) for source in exchange_sources}
@@ -154,7 +154,7 @@ def _stored(lake: Lake, broker: Broker, exchange_sources: Sequence[Source], ende
     def rows(table: str, end: datetime | None = None) -> int:
         return int(lake.scan(table, exchanges=[exchange.name], end=end).select(pl.len()).collect().item())
 
-    return Stored(
+    return StoredCounts(
         rows=sum(rows(source.channel.value) for source in exchange_sources),
         live=sum(broker.end_offset(topic, exchange.partition) for topic in topics),
         dead=rows("dead"),

@@ -7,12 +7,12 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.simulator.venue import Venue
 
 
-def _find() -> dict[str, type[Venue]]:
+def _venues() -> dict[str, type[Venue]]:
     folder = Path(__file__).parent
     for name in EXCHANGES:
         if (folder / f"{name}.py").exists():
             importlib.import_module(f"{__name__}.{name}")
-    return {kind.name: kind for kind in Venue.__subclasses__()}
+    return {venue.name: venue for venue in Venue.__subclasses__()}
 
 
-VENUES: dict[str, type[Venue]] = _find()
+VENUES: dict[str, type[Venue]] = _venues()

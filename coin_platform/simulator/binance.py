@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from coin_platform.exchanges.binance import STREAM_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import DAY, MINUTE, Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, taker
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, taker
 
 # After tests/data/binance/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_trades}.jsonl and others.
 DATA = '{{"stream":"{stream}","data":{row}}}'
@@ -40,7 +40,7 @@ REST_CANDLE = (
     '[{begin},"{open}","{high}","{low}","{last}","{volume:.8f}",{end},"{value:.8f}",1,"0.00000000","0.00000000","0"]'
 )
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
-UNKNOWN = Answer('{"code":-1121,"msg":"Invalid symbol."}', 400)
+UNKNOWN_PAIR = RestAnswer('{"code":-1121,"msg":"Invalid symbol."}', 400)
 CHANNELS = {name: channel for channel, name in STREAM_NAMES.items()}
 
 
@@ -49,7 +49,7 @@ class Binance(Venue):
 
     name = "binance"
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
         method, answer = message["method"], {"id": message.get("id")}
         if method not in METHODS:
@@ -68,10 +68,10 @@ class Binance(Venue):
             elif method == "UNSUBSCRIBE":
                 self.unsubscribe(channel, listing)
 
-    def notice(self, time: Microseconds) -> Iterator[Out]:
+    def notice(self, time: Microseconds) -> Iterator[Message]:
         yield control(DATA.format(stream="!serverShutdown", row=compact({"e": "serverShutdown", "E": time // 1000})))
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         if is_first:
             return  # a subscription brings nothing but what comes next
         match channel:
@@ -87,27 +87,27 @@ class Binance(Venue):
                 rows = [_candle(CANDLE, listing, bar, self._head(listing, time)) for bar in bars]
         stream = f"{self.exchange.symbol(listing.pair).lower()}@{STREAM_NAMES[channel]}"
         for row in rows:
-            yield Out(DATA.format(stream=stream, row=row))
+            yield Message(DATA.format(stream=stream, row=row))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/api/v3/exchangeInfo":
             rows = [_market(symbol, listing) for symbol, listing in self.listings().items()]
-            return Answer(compact({"timezone": "UTC", "serverTime": time // 1000, "symbols": rows}))
+            return RestAnswer(compact({"timezone": "UTC", "serverTime": time // 1000, "symbols": rows}))
         listing = self.listing(query.get("symbol", ""))
         if listing is None:
-            return UNKNOWN
+            return UNKNOWN_PAIR
         count, head = int(query.get("limit", 500)), self._head(listing, time)
         match path:
             case "/api/v3/ticker/24hr":
-                return Answer(_ticker(REST_TICKER, listing, head))
+                return RestAnswer(_ticker(REST_TICKER, listing, head))
             case "/api/v3/depth":
                 levels = [(side, *level) for side in Side for level in listing.levels(side, count)]
-                return Answer(REST_BOOK.format(last=_number(listing, time), **_sides(listing, levels)))
+                return RestAnswer(REST_BOOK.format(last=_number(listing, time), **_sides(listing, levels)))
             case "/api/v3/trades":
                 texts = [_trade(REST_TRADE, listing, deal, head) for deal in [*listing.deals][-count:]]
             case _:
                 texts = [_candle(REST_CANDLE, listing, bar, head) for bar in [*listing.minutes][-count:]]
-        return Answer(f"[{','.join(texts)}]")
+        return RestAnswer(f"[{','.join(texts)}]")
 
     def _head(self, listing: Listing, time: Microseconds) -> dict[str, object]:
         return {"symbol": self.exchange.symbol(listing.pair), "ms": time // 1000, "id": listing.deals[-1].id}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from coin_platform.exchanges.bithumb import CHANNEL_NAMES, KST
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing, Market
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, short, taker
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, figures, short, taker
 
 # After tests/data/bithumb/{ticker,orderbook,trade,control,error,rest_*}.jsonl.
 SOCKET = '{{"type":"{type}","code":"{code}",{row},"stream_type":"{stream}"}}'
@@ -38,8 +38,8 @@ CANDLE = (
     '"candle_acc_trade_price":{value},"candle_acc_trade_volume":{volume},"unit":1'
 )
 UP = control('{"status":"UP"}')
-UNKNOWN = Answer('{"error":{"name":404,"message":"Code not found"}}')  # errors come with HTTP 200
-DEPTH, REST_DEPTH = 15, 30
+UNKNOWN_PAIR = RestAnswer('{"error":{"name":404,"message":"Code not found"}}')  # errors come with HTTP 200
+BOOK_LEVELS, REST_BOOK_LEVELS = 15, 30
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
@@ -53,7 +53,7 @@ class Bithumb(Venue):
         super().__init__(market, path)
         self._was_pinged = False
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         if text == "PING":
             self._was_pinged = True
             yield UP
@@ -64,38 +64,38 @@ class Bithumb(Venue):
                 if listing is not None:
                     yield from self.subscribe(CHANNELS[part["type"]], listing, time)
 
-    def idle(self, time: Microseconds) -> Iterator[Out]:
+    def idle(self, time: Microseconds) -> Iterator[Message]:
         if self._was_pinged and self.steps % 100 == 0:  # every 10 s from the first ping on
             yield UP
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         match channel:
             case Channel.TICKER:
                 row = _ticker(listing, time, is_rest=False)
             case Channel.ORDERBOOK:
-                row = _book(listing, DEPTH, stamp=time)  # in µs, unlike all others
+                row = _book(listing, BOOK_LEVELS, stamp=time)  # in µs, unlike all others
             case _:
                 row = _trade(TRADE, listing, listing.deals[-1], time)
         names = {"type": CHANNEL_NAMES[channel], "code": self.exchange.symbol(listing.pair)}
-        yield Out(SOCKET.format(**names, row=row, stream="SNAPSHOT" if is_first else "REALTIME"))
+        yield Message(SOCKET.format(**names, row=row, stream="SNAPSHOT" if is_first else "REALTIME"))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v1/market/all":
-            return Answer(compact([{"market": symbol} for symbol in self.listings()]))
+            return RestAnswer(compact([{"market": symbol} for symbol in self.listings()]))
         symbol, count = query.get("markets") or query.get("market", ""), int(query.get("count", 1))  # one at a time
         listing = self.listing(symbol)
         if listing is None:
-            return UNKNOWN
+            return UNKNOWN_PAIR
         match path:
             case "/v1/ticker":
                 rows = [_ticker(listing, time, is_rest=True)]
             case "/v1/orderbook":
-                rows = [_book(listing, REST_DEPTH, stamp=time // 1000)]
+                rows = [_book(listing, REST_BOOK_LEVELS, stamp=time // 1000)]
             case "/v1/trades/ticks":
                 rows = [_trade(REST_TRADE, listing, deal, time) for deal in [*reversed(listing.deals)][:count]]
             case _:
                 rows = [_candle(listing, bar, time) for bar in [*reversed(listing.minutes)][:count]]
-        return Answer(f"[{','.join(REST.format(code=symbol, row=row) for row in rows)}]")
+        return RestAnswer(f"[{','.join(REST.format(code=symbol, row=row) for row in rows)}]")
 
 
 def _ticker(listing: Listing, time: Microseconds, *, is_rest: bool) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from coin_platform.exchanges.bybit import CHANNEL_NAMES
 from coin_platform.model import Channel, Microseconds, Side
-from coin_platform.simulator.market import LEVELS, MINUTE, Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, quotes, short, taker
+from coin_platform.simulator.market import MINUTE, SIDE_LEVELS, Bar, Deal, Listing
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, figures, quotes, short, taker
 
 # After tests/data/bybit/{ticker,book_sequence_1,trade,candle,control,error,markets,rest_ticker,rest_orderbook}.jsonl.
 DATA = '{{"topic":"{topic}","ts":{ms},"type":"{type}",{row}}}'
@@ -29,8 +29,8 @@ CANDLE = (
     '"volume":"{volume}","turnover":"{value}","confirm":{closed},"timestamp":{ms}}}'
 )
 REST_CANDLE = '["{begin}","{open}","{high}","{low}","{last}","{volume}","{value}"]'
-CONNECTION = "d9avt8shteepr00gfc1g-4zd1x"
-MOST = 10  # topics a request
+CONNECTION_ID = "d9avt8shteepr00gfc1g-4zd1x"
+REQUEST_TOPICS = 10  # topics a request
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
@@ -39,13 +39,13 @@ class Bybit(Venue):
 
     name = "bybit"
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
         operation, found = message["op"], {topic: self._find(topic) for topic in message.get("args", [])}
         error = self._error(operation, found)
         said = error or {"ping": "pong"}.get(operation, operation)  # the answer to a ping is a "ping" that says "pong"
         number = {"req_id": message["req_id"]} if "req_id" in message else {}
-        answer = {"success": not error, "ret_msg": said, "conn_id": CONNECTION, **number, "op": operation}
+        answer = {"success": not error, "ret_msg": said, "conn_id": CONNECTION_ID, **number, "op": operation}
         yield control(compact(answer))
         for channel, listing in filter(None, () if error else found.values()):  # one bad topic spoils the others
             if operation == "subscribe":
@@ -59,8 +59,8 @@ class Bybit(Venue):
         return None if channel is None or listing is None else (channel, listing)
 
     def _error(self, operation: str, found: dict[str, tuple[Channel, Listing] | None]) -> str:
-        if len(found) > MOST:
-            return f"args size >{MOST}"
+        if len(found) > REQUEST_TOPICS:
+            return f"args size >{REQUEST_TOPICS}"
         for topic, what in found.items():
             if what is None:
                 return f"Invalid symbol :[{topic}]"
@@ -69,7 +69,7 @@ class Bybit(Venue):
                 return f"error:already subscribed,topic:{topic}"
         return ""
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         kind, rows = "snapshot", []
         match channel:
             case Channel.TICKER:
@@ -85,9 +85,9 @@ class Bybit(Venue):
                 rows = [f'"data":[{_candle(CANDLE, listing, bar, time)}]' for bar in bars]
         topic = f"{CHANNEL_NAMES[channel]}.{self.exchange.symbol(listing.pair)}"
         for row in rows:
-            yield Out(DATA.format(topic=topic, ms=time // 1000, type=kind, row=row))
+            yield Message(DATA.format(topic=topic, ms=time // 1000, type=kind, row=row))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v5/market/instruments-info":
             pairs = [listing.pair for listing in self.listings().values()]
             rows = [{"baseCoin": pair.base, "quoteCoin": pair.quote, "status": "Trading"} for pair in pairs]
@@ -111,8 +111,10 @@ class Bybit(Venue):
         return _answer(f'{{"category":"spot","list":[{",".join(texts)}]}}', time)
 
 
-def _answer(result: str, time: Microseconds, *, code: int = 0, reason: str = "OK") -> Answer:
-    return Answer(f'{{"retCode":{code},"retMsg":"{reason}","result":{result},"retExtInfo":{{}},"time":{time // 1000}}}')
+def _answer(result: str, time: Microseconds, *, code: int = 0, reason: str = "OK") -> RestAnswer:
+    return RestAnswer(
+        f'{{"retCode":{code},"retMsg":"{reason}","result":{result},"retExtInfo":{{}},"time":{time // 1000}}}'
+    )
 
 
 def _symbol(listing: Listing) -> str:
@@ -126,7 +128,7 @@ def _ticker(listing: Listing, *, with_quotes: bool) -> str:
     return TICKER.format(symbol=_symbol(listing), best=best, rate=bar.close / bar.open - 1, **figures(listing, bar))
 
 
-def _whole(listing: Listing, count: int = LEVELS) -> list[tuple[Side, int, float]]:
+def _whole(listing: Listing, count: int = SIDE_LEVELS) -> list[tuple[Side, int, float]]:
     return [(side, *level) for side in (Side.BUY, Side.SELL) for level in listing.levels(side, count)]
 
 

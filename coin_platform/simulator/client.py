@@ -1,4 +1,4 @@
-"""One client's socket: what waits to be sent, what was sent, and how it ends."""
+"""Serve one client: send it the market's messages, answer its requests, and note each message that was sent."""
 
 import asyncio
 import logging
@@ -13,15 +13,15 @@ from coin_platform.clock import wall
 from coin_platform.model import Microseconds
 from coin_platform.simulator.faults import Mischief
 from coin_platform.simulator.sent_log import SentLog, digest
-from coin_platform.simulator.venue import Out, Venue
+from coin_platform.simulator.venue import Message, Venue
 
 logger = logging.getLogger(__name__)
 
-OUTBOX = 2_000  # messages a slow reader may be behind before it is cut off
+OUTBOX_MESSAGES = 2_000  # that may wait for a slow reader before it is cut off: 50 s of four books
 
 
 class Client:
-    """One socket: what waits to be sent to it, and how far it has got."""
+    """One connection to a simulated exchange: its socket, the messages that wait, and how many were sent."""
 
     def __init__(
         self,
@@ -30,20 +30,20 @@ class Client:
         venue: Venue,
         mischief: Mischief,
         log: SentLog,
-        capacity: int = OUTBOX,
+        capacity: int = OUTBOX_MESSAGES,
     ) -> None:
         self.exchange = venue.name
         self._socket, self._venue, self._mischief, self._log = socket, venue, mischief, log
         self._names: dict[str, str | int] = {"exchange": venue.name, "connection": number, "path": venue.path}
-        self._outbox: deque[Out] = deque()
+        self._outbox: deque[Message] = deque()
         self._capacity = capacity
         self._wakeup = asyncio.Event()
-        self._code: int | None = None  # to close with
+        self._code: int | None = None  # to close with; None: the connection goes on
         self._sent = 0
         self._time: Microseconds = 0
 
     async def run(self) -> None:
-        """Talk until one side closes."""
+        """Serve the client until one side closes the socket. Then note the end."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send())
@@ -53,7 +53,7 @@ class Client:
             self._log.closed(**self._names, code=self._socket.close_code, sent=self._sent)
 
     def step(self, time: Microseconds) -> None:
-        """Say what the market's step at `time` means for this client: the same words, and time, as for all others."""
+        """Queue the messages that the market's step at `time` gives this client. All clients get the same time."""
         self._time = max(time, self._time)
         self._offer(self._mischief.step(self._venue.step(self._time)))
         if self._mischief.gives_notice():
@@ -62,7 +62,7 @@ class Client:
             self.end(1012)
 
     def end(self, code: int) -> None:
-        """Send nothing more, and close."""
+        """Close the socket with this code, and send nothing more."""
         self._code = self._code or code
         self._wakeup.set()
 
@@ -76,21 +76,21 @@ class Client:
         except ConnectionClosed:
             return
         except (ValueError, LookupError, TypeError) as error:
-            logger.warning("%s: not a request, %r", self._names, error)
+            logger.warning("%s: the message is not a request: %r", self._names, error)
             self.end(1008)
             await self._socket.wait_closed()
 
-    def _offer(self, outs: Iterable[Out]) -> None:
-        self._outbox.extend(outs)
+    def _offer(self, messages: Iterable[Message]) -> None:
+        self._outbox.extend(messages)
         self._wakeup.set()
         if len(self._outbox) > self._capacity:
-            logger.warning("%s: reads too slowly, cut off", self._names)
+            logger.warning("%s: the client reads too slowly and is cut off", self._names)
             self._outbox.clear()
             self.end(1008)
             self._socket.transport.abort()
 
     def _now(self) -> Microseconds:
-        # 1 ms or more after the last time, so that no two messages of a connection are equal
+        # The time rises by 1 ms or more. So no two messages of a connection are equal.
         self._time = max(wall(), self._time + 1000)
         return self._time
 
@@ -108,9 +108,9 @@ class Client:
         except ConnectionClosed:
             return
 
-    async def _hand_over(self, out: Out) -> None:
-        payload = out.payload.encode()
+    async def _hand_over(self, message: Message) -> None:
+        payload = message.payload.encode()
         self._sent += 1
-        self._log.sent(**self._names, number=self._sent, kind=out.kind, hash=digest(payload))
-        # an open socket takes it before anything else can happen; what is waited for is room for the next one
+        self._log.sent(**self._names, number=self._sent, kind=message.kind, hash=digest(payload))
+        # An open socket takes the payload before another task can run. The wait is only for room for the next payload.
         await self._socket.send(payload, text=not self._venue.is_binary)

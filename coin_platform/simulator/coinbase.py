@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from coin_platform.exchanges.coinbase import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
 from coin_platform.simulator.market import Deal, Listing, Market
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, rfc3339, short, taker
+from coin_platform.simulator.venue import (
+    Message,
+    RestAnswer,
+    Venue,
+    compact,
+    control,
+    prices,
+    quotes,
+    rfc3339,
+    short,
+    taker,
+)
 
 # After tests/data/coinbase/{ticker,orderbook,trade,candle,control,error,rest_ticker,rest_orderbook,rest_trades}.jsonl.
 TICKER = (
@@ -30,10 +41,10 @@ TRADE = (
 REST_TRADE = '{{"trade_id":{trade},"side":"{side}","size":"{size:.8f}","price":"{price}","time":"{time}"}}'
 HEARTBEAT = '{{"type":"heartbeat","last_trade_id":{trade},"product_id":"{id}","sequence":{sequence},"time":"{time}"}}'
 REFUSED = '{{"type":"error","message":"Failed to subscribe","reason":"{id} is not a valid product"}}'
-UNKNOWN = Answer('{"message":"NotFound"}', 404)
+UNKNOWN_PAIR = RestAnswer('{"message":"NotFound"}', 404)
 SIDES = {"asks": Side.SELL, "bids": Side.BUY}
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
-ANSWERED = CHANNEL_NAMES | {Channel.ORDERBOOK: "level2_50"}  # what a channel is called in the answers
+ANSWER_CHANNEL_NAMES = CHANNEL_NAMES | {Channel.ORDERBOOK: "level2_50"}  # what a channel is called in the answers
 
 
 class Coinbase(Venue):
@@ -45,7 +56,7 @@ class Coinbase(Venue):
         super().__init__(market, path)
         self._beating: dict[Pair, None] = {}  # the pairs of the channel `heartbeat`
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
         is_new = message["type"] == "subscribe"
         listings = {product: self.listing(product) for product in message["product_ids"]}
@@ -53,14 +64,14 @@ class Coinbase(Venue):
         if is_new and wrong:
             yield control(REFUSED.format(id=wrong[0]))
             return  # and none of the others is subscribed
-        firsts: list[Out] = []
+        firsts: list[Message] = []
         for listing in filter(None, listings.values()):
             for name in message["channels"]:
                 firsts += self._change(name, listing, time, is_new=is_new)
         yield control(self._subscriptions())
         yield from firsts
 
-    def _change(self, name: str, listing: Listing, time: Microseconds, *, is_new: bool) -> Iterator[Out]:
+    def _change(self, name: str, listing: Listing, time: Microseconds, *, is_new: bool) -> Iterator[Message]:
         if name == "heartbeat":
             self._beating.pop(listing.pair, None)
             if is_new:
@@ -73,55 +84,55 @@ class Coinbase(Venue):
     def _subscriptions(self) -> str:
         products: dict[str, list[str]] = {}
         for channel, pair in self.subscriptions:
-            products.setdefault(ANSWERED[channel], []).append(self.exchange.symbol(pair))
+            products.setdefault(ANSWER_CHANNEL_NAMES[channel], []).append(self.exchange.symbol(pair))
         if self._beating:
             products["heartbeat"] = [self.exchange.symbol(pair) for pair in self._beating]
         channels = [{"name": name, "product_ids": ids} for name, ids in products.items()]
         return compact({"type": "subscriptions", "channels": channels})
 
-    def idle(self, time: Microseconds) -> Iterator[Out]:
+    def idle(self, time: Microseconds) -> Iterator[Message]:
         for pair in self._beating:
             symbol = self.exchange.symbol(pair)
             yield control(HEARTBEAT.format(**_head(symbol, self._listings[symbol]), time=rfc3339(time)))
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         head, deal = _head(self.exchange.symbol(listing.pair), listing), listing.deals[-1]
         match channel:
             case Channel.TICKER:
-                yield Out(_ticker(TICKER, listing, head))
+                yield Message(_ticker(TICKER, listing, head))
             case Channel.TRADE:
-                yield Out(_trade(TRADE, listing, deal, head | {"type": "last_match" if is_first else "match"}))
+                yield Message(_trade(TRADE, listing, deal, head | {"type": "last_match" if is_first else "match"}))
             case _ if is_first:
                 sides = {name: compact(_levels(listing, side)) for name, side in SIDES.items()}
-                yield Out(BOOK.format(**head, **sides))
+                yield Message(BOOK.format(**head, **sides))
             case _:
                 changes = [[side, listing.price(ticks), f"{size:.8f}"] for side, ticks, size in listing.changes]
-                yield Out(CHANGES.format(**head, changes=compact(changes), time=rfc3339(time)))
+                yield Message(CHANGES.format(**head, changes=compact(changes), time=rfc3339(time)))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/products":
             rows = [{"id": symbol, "status": "online", "trading_disabled": False} for symbol in self.listings()]
-            return Answer(compact(rows))
+            return RestAnswer(compact(rows))
         _, _, symbol, kind = path.split("/")
         listing = self.listing(symbol)
         if listing is None:
-            return UNKNOWN
+            return UNKNOWN_PAIR
         head = _head(symbol, listing)
         match kind:
             case "ticker":
-                return Answer(_ticker(REST_TICKER, listing, head))
+                return RestAnswer(_ticker(REST_TICKER, listing, head))
             case "book":
                 sides = {name: compact([[*row, 1] for row in _levels(listing, side)]) for name, side in SIDES.items()}
-                return Answer(REST_BOOK.format(**head, **sides, time=rfc3339(time)))
+                return RestAnswer(REST_BOOK.format(**head, **sides, time=rfc3339(time)))
             case "trades":
                 texts = [_trade(REST_TRADE, listing, deal, head) for deal in reversed(listing.deals)]
-                return Answer(f"[{','.join(texts)}]")
+                return RestAnswer(f"[{','.join(texts)}]")
         number = listing.number
         bars = [
             [bar.start // SECOND, *map(number, (bar.low, bar.high, bar.open, bar.close)), bar.volume]
             for bar in reversed(listing.minutes)
         ]
-        return Answer(compact(bars))
+        return RestAnswer(compact(bars))
 
 
 def _head(symbol: str, listing: Listing) -> dict[str, object]:

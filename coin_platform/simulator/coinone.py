@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from coin_platform.exchanges.coinone import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, prices, quotes, short, taker
+from coin_platform.simulator.venue import (
+    Message,
+    RestAnswer,
+    Venue,
+    compact,
+    control,
+    figures,
+    prices,
+    quotes,
+    short,
+    taker,
+)
 
 # After tests/data/coinone/{ticker,orderbook,trade,candle,control,error,rest_*}.jsonl.
 DATA = '{{"response_type":"DATA","channel":"{channel}","data":{{{row}}}}}'
@@ -36,9 +47,11 @@ REST_CANDLE = (
 CONNECTED = '{"response_type":"CONNECTED","data":{"session_id":"6f3e1d0f-f9ab-f300-1567-0eb31af6d6ef"}}'
 PONG = control('{"response_type":"PONG"}')
 INVALID_TOPIC = control('{"response_type":"ERROR","error_code":160012,"message":"Invalid Topic"}')
-UNKNOWN = Answer('{"result":"error","error_code":"107","error_msg":"Parameter value is wrong"}')  # with HTTP 200
-DEPTH = 16
-STALE = 10 * SECOND  # the age of the first book after a subscription
+UNKNOWN_PAIR = RestAnswer(
+    '{"result":"error","error_code":"107","error_msg":"Parameter value is wrong"}'
+)  # with HTTP 200
+BOOK_LEVELS = 16
+FIRST_BOOK_AGE = 10 * SECOND  # the age of the first book after a subscription
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
@@ -47,10 +60,10 @@ class Coinone(Venue):
 
     name = "coinone"
 
-    def opened(self, time: Microseconds) -> Iterator[Out]:
+    def opened(self, time: Microseconds) -> Iterator[Message]:
         yield control(CONNECTED)
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
         request = message["request_type"]
         if request == "PING":
@@ -67,21 +80,21 @@ class Coinone(Venue):
         else:
             self.unsubscribe(channel, listing)
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         rows = []
         match channel:
             case Channel.TICKER:
                 rows = [_ticker(TICKER, listing, listing.day, time)]
             case Channel.ORDERBOOK:
-                rows = [_book(BOOK, listing, DEPTH, time, changed=time - STALE if is_first else time)]
+                rows = [_book(BOOK, listing, BOOK_LEVELS, time, changed=time - FIRST_BOOK_AGE if is_first else time)]
             case Channel.TRADE if not is_first:
                 rows = [f"{_topic(listing)},{_trade(listing, listing.deals[-1])}"]
             case Channel.CANDLE:
                 rows = [_candle(CANDLE, listing, bar, time) for bar in (listing.closed, listing.minutes[-1]) if bar]
         for row in rows:
-            yield Out(DATA.format(channel=CHANNEL_NAMES[channel], row=row))
+            yield Message(DATA.format(channel=CHANNEL_NAMES[channel], row=row))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         call, *symbol = path.removeprefix("/public/v2/").split("/")
         if call == "markets":
             state = {"maintenance_status": 0, "trade_status": 1}
@@ -90,13 +103,13 @@ class Coinone(Venue):
             return _answer(f'"markets":{compact(rows)}', time)
         listing = self.listing("/".join(symbol))
         if listing is None:
-            return UNKNOWN
+            return UNKNOWN_PAIR
         count = int(query.get("size", 200))
         match call:
             case "ticker_new":
                 return _answer(_ticker(REST_TICKER, listing, listing.rolling, time), time)
             case "orderbook":
-                return _answer(_book(REST_BOOK, listing, min(count, DEPTH), time, changed=time), time)
+                return _answer(_book(REST_BOOK, listing, min(count, BOOK_LEVELS), time, changed=time), time)
             case "trades":
                 texts = [f"{{{_trade(listing, deal)}}}" for deal in [*reversed(listing.deals)][:count]]
                 return _answer(f'{_topic(listing)},"transactions":[{",".join(texts)}]', time)
@@ -108,8 +121,8 @@ def _topic(listing: Listing) -> str:
     return TOPIC.format(quote=listing.pair.quote, base=listing.pair.base)
 
 
-def _answer(row: str, time: Microseconds) -> Answer:
-    return Answer(f'{{"result":"success","error_code":"0","server_time":{time // 1000},{row}}}')
+def _answer(row: str, time: Microseconds) -> RestAnswer:
+    return RestAnswer(f'{{"result":"success","error_code":"0","server_time":{time // 1000},{row}}}')
 
 
 def _ticker(template: str, listing: Listing, bar: Bar, time: Microseconds) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from coin_platform.exchanges.gateio import CHANNEL_NAMES, DEPTH
 from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, short
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, short
 
 # After tests/data/gateio/{ticker,book_sequence_5,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 DATA = '{{"time":{s},"time_ms":{ms},"channel":"{channel}","event":"update","result":{row}}}'
@@ -33,7 +33,7 @@ CANDLE = (
     '"w":{closed}}}'
 )
 REST_CANDLE = '["{begin}","{value}","{last}","{high}","{low}","{open}","{volume}","{closed}"]'
-CONNECTION = "86f3e47ebac290b8"
+CONNECTION_ID = "86f3e47ebac290b8"
 SIDES = {"bids": Side.BUY, "asks": Side.SELL}
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
@@ -43,9 +43,9 @@ class Gateio(Venue):
 
     name = "gateio"
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
-        head: dict[str, object] = {"time": time // SECOND, "time_ms": time // 1000, "conn_id": CONNECTION}
+        head: dict[str, object] = {"time": time // SECOND, "time_ms": time // 1000, "conn_id": CONNECTION_ID}
         if message["channel"] == "spot.ping":
             yield control(compact({**head, "channel": "spot.pong", "event": "", "result": None}))
             return
@@ -74,11 +74,11 @@ class Gateio(Venue):
                 return f"Alert sub {entry}"
         return None
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         symbol = self.exchange.symbol(listing.pair)
         match channel:
             case Channel.ORDERBOOK:
-                yield Out(_book(listing, symbol, time, is_whole=is_first))
+                yield Message(_book(listing, symbol, time, is_whole=is_first))
                 return
             case Channel.TICKER:
                 rows = [_ticker(TICKER, listing, symbol)]
@@ -88,17 +88,17 @@ class Gateio(Venue):
                 bars = filter(None, (listing.closed, listing.minutes[-1]))
                 rows = [_candle(CANDLE, listing, bar, symbol) for bar in bars]
         for row in rows:
-            yield Out(DATA.format(s=time // SECOND, ms=time // 1000, channel=CHANNEL_NAMES[channel], row=row))
+            yield Message(DATA.format(s=time // SECOND, ms=time // 1000, channel=CHANNEL_NAMES[channel], row=row))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/api/v4/spot/currency_pairs":
             rows = [{"id": symbol, "trade_status": "tradable"} for symbol in self.listings()]
-            return Answer(compact(rows))
+            return RestAnswer(compact(rows))
         symbol, count = query.get("currency_pair", ""), int(query.get("limit", 100))
         listing = self.listing(symbol)
         if listing is None:
             error = {"label": "INVALID_CURRENCY_PAIR", "message": f"Invalid currency pair {symbol}"}
-            return Answer(compact(error), 400)
+            return RestAnswer(compact(error), 400)
         match path:
             case "/api/v4/spot/tickers":
                 texts = [_ticker(REST_TICKER, listing, symbol)]
@@ -108,13 +108,13 @@ class Gateio(Venue):
                     name: [[short(listing.price(ticks)), short(size)] for ticks, size in listing.levels(side, count)]
                     for name, side in SIDES.items()
                 }
-                return Answer(compact({"id": listing.sequence, **times, **sides}))
+                return RestAnswer(compact({"id": listing.sequence, **times, **sides}))
             case "/api/v4/spot/trades":
                 deals = [*reversed(listing.deals)][:count]
                 texts = [_trade(REST_TRADE, listing, deal, symbol) for deal in deals]
             case _:
                 texts = [_candle(REST_CANDLE, listing, bar, symbol) for bar in [*listing.minutes][-count:]]
-        return Answer(f"[{','.join(texts)}]")
+        return RestAnswer(f"[{','.join(texts)}]")
 
 
 def _ticker(template: str, listing: Listing, symbol: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from coin_platform.exchanges.korbit import CHANNEL_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, figures, quotes, short, taker
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, figures, quotes, short, taker
 
 # After tests/data/korbit/{ticker,orderbook,trade,control,error,markets,rest_*}.jsonl.
 DATA = '{{"symbol":"{symbol}","timestamp":{ms},"type":"{type}"{snapshot},"data":{row}}}'
@@ -20,8 +20,8 @@ BOOK = '{{"timestamp":{ms},"asks":[{asks}],"bids":[{bids}]}}'
 LEVEL = '{{"price":"{}","qty":"{}"}}'
 TRADE = '{{"timestamp":{ms},"price":"{price}","qty":"{size}","isBuyerTaker":{is_buyer},"tradeId":{id}}}'
 CANDLE = '{{"timestamp":{begin},"open":"{open}","high":"{high}","low":"{low}","close":"{last}","volume":"{volume}"}}'
-UNKNOWN = Answer('{"success":false,"error":{"code":400,"message":"INVALID_CURRENCY_PAIR"}}', 400)
-DEPTH = 30
+UNKNOWN_PAIR = RestAnswer('{"success":false,"error":{"code":400,"message":"INVALID_CURRENCY_PAIR"}}', 400)
+BOOK_LEVELS = 30
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
@@ -30,7 +30,7 @@ class Korbit(Venue):
 
     name = "korbit"
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         for command in json.loads(text):
             number = {"requestId": command["requestId"]} if "requestId" in command else {}
             failure = self._failure(command)
@@ -51,7 +51,7 @@ class Korbit(Venue):
         unknown = [symbol for symbol in command["symbols"] if self.listing(symbol) is None]
         return {"code": "INVALID_SYMBOL", "message": f"The symbol does not exist ({unknown[0]})"} if unknown else None
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         match channel:
             case Channel.TICKER:
                 row = _ticker(listing)
@@ -60,15 +60,15 @@ class Korbit(Venue):
             case _:
                 row = f"[{_trade(listing, listing.deals[-1])}]"
         head = {"symbol": self.exchange.symbol(listing.pair), "type": CHANNEL_NAMES[channel], "ms": time // 1000}
-        yield Out(DATA.format(**head, snapshot=',"snapshot":true' if is_first else "", row=row))
+        yield Message(DATA.format(**head, snapshot=',"snapshot":true' if is_first else "", row=row))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v2/currencyPairs":
             return _answer(compact([{"symbol": symbol, "status": "launched"} for symbol in self.listings()]))
         symbol, count = query.get("symbol", ""), int(query.get("limit", 200))
         listing = self.listing(symbol)
         if listing is None:
-            return _answer("[]") if path == "/v2/tickers" else UNKNOWN
+            return _answer("[]") if path == "/v2/tickers" else UNKNOWN_PAIR
         match path:
             case "/v2/tickers":
                 return _answer(f"[{_ticker(listing, symbol)}]")
@@ -81,8 +81,8 @@ class Korbit(Venue):
         return _answer(f"[{','.join(texts)}]")
 
 
-def _answer(data: str) -> Answer:
-    return Answer(f'{{"success":true,"data":{data}}}')
+def _answer(data: str) -> RestAnswer:
+    return RestAnswer(f'{{"success":true,"data":{data}}}')
 
 
 def _ticker(listing: Listing, symbol: str = "") -> str:
@@ -101,7 +101,7 @@ def _ticker(listing: Listing, symbol: str = "") -> str:
 def _book(listing: Listing, time: Microseconds) -> str:
     sides = {
         name: ",".join(
-            LEVEL.format(short(listing.price(ticks)), short(size)) for ticks, size in listing.levels(side, DEPTH)
+            LEVEL.format(short(listing.price(ticks)), short(size)) for ticks, size in listing.levels(side, BOOK_LEVELS)
         )
         for name, side in (("asks", Side.SELL), ("bids", Side.BUY))
     }

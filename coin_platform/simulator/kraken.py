@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from coin_platform.exchanges.kraken import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
 from coin_platform.simulator.market import MINUTE, Bar, Listing, Market
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, rfc3339
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, rfc3339
 
 # After tests/data/kraken/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 STATUS = (
@@ -46,7 +46,7 @@ class Kraken(Venue):
         super().__init__(market, path)
         self._books: dict[Pair, tuple[int, dict[Side, dict[int, float]]]] = {}  # depth, and what the client holds
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
         stamps = {"time_in": rfc3339(time), "time_out": rfc3339(time + 68)}
         answer = {name: message[name] for name in ("method", "req_id") if name in message}
@@ -68,16 +68,16 @@ class Kraken(Venue):
                 self._books[listing.pair] = params.get("depth", 10), {}
             yield from self.subscribe(channel, listing, time)
 
-    def opened(self, time: Microseconds) -> Iterator[Out]:
+    def opened(self, time: Microseconds) -> Iterator[Message]:
         yield control(STATUS.format(system="online"))
 
-    def idle(self, time: Microseconds) -> Iterator[Out]:
+    def idle(self, time: Microseconds) -> Iterator[Message]:
         yield HEARTBEAT
 
-    def notice(self, time: Microseconds) -> Iterator[Out]:
+    def notice(self, time: Microseconds) -> Iterator[Message]:
         yield control(STATUS.format(system="maintenance"))
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         head = {"symbol": self.exchange.symbol(listing.pair), "type": "snapshot" if is_first else "update"}
         head["time"] = rfc3339(time)
         match channel:
@@ -85,26 +85,26 @@ class Kraken(Venue):
                 bar = listing.rolling
                 moved = {"change": listing.price(bar.close - bar.open), "percent": 100 * bar.close / bar.open - 100}
                 sums = {"volume": bar.volume, "vwap": _vwap(listing, bar)}
-                yield Out(TICKER.format(**head, **prices(listing, bar), **quotes(listing), **sums, **moved))
+                yield Message(TICKER.format(**head, **prices(listing, bar), **quotes(listing), **sums, **moved))
             case Channel.ORDERBOOK:
-                yield Out(BOOK.format(**head, **self._sides(listing), checksum=_checksum(listing)))
+                yield Message(BOOK.format(**head, **self._sides(listing), checksum=_checksum(listing)))
             case Channel.TRADE if not is_first:
                 deal = listing.deals[-1]
                 sold = {"price": listing.price(deal.ticks), "size": deal.size, "side": deal.side, "id": deal.id}
-                yield Out(TRADE.format(**head, **sold, traded=rfc3339(deal.time)))
+                yield Message(TRADE.format(**head, **sold, traded=rfc3339(deal.time)))
             case Channel.CANDLE:
                 for bar in filter(None, (listing.closed, listing.minutes[-1])):
                     times = {"begin": rfc3339(bar.start).replace("Z", "000Z"), "end": rfc3339(bar.start + MINUTE)}
                     sums = {"volume": bar.volume, "vwap": _vwap(listing, bar)}
-                    yield Out(CANDLE.format(**head, **prices(listing, bar), **sums, **times))
+                    yield Message(CANDLE.format(**head, **prices(listing, bar), **sums, **times))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/0/public/AssetPairs":
             return _answer({symbol: {"wsname": symbol, "status": "online"} for symbol in self.listings()})
         symbol = query.get("pair", "")
         listing = self.listing(symbol)
         if listing is None:
-            return Answer('{"error":["EQuery:Unknown asset pair"]}')
+            return RestAnswer('{"error":["EQuery:Unknown asset pair"]}')
         count, price, seconds = int(query.get("count", 100)), listing.price, time // SECOND
         match path:
             case "/0/public/Ticker":
@@ -154,8 +154,8 @@ def _rest_ticker(listing: Listing) -> dict[str, object]:
     }
 
 
-def _answer(result: dict[str, object]) -> Answer:
-    return Answer(compact({"error": [], "result": result}))
+def _answer(result: dict[str, object]) -> RestAnswer:
+    return RestAnswer(compact({"error": [], "result": result}))
 
 
 def _vwap(listing: Listing, bar: Bar) -> str:

@@ -1,4 +1,4 @@
-"""What every server of exchanges on loopback shares: its address, its paths, its answers."""
+"""Listen on loopback, split paths and build answers, for every server of simulated exchanges."""
 
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,9 +18,9 @@ async def listening(
     talk: Callable[[ServerConnection], Awaitable[None]],
     answer: Callable[[ServerConnection, Request], Response | None],
 ) -> AsyncIterator[None]:
-    """Serve sockets with `talk` and requests with `answer` on 127.0.0.1, then close all connections with 1001.
+    """Serve sockets with `talk` and requests with `answer` on 127.0.0.1. At the end close all connections with 1001.
 
-    Raises `SettingsError` when the port is taken.
+    Raises `SettingsError` if the port is in use.
     """
     try:
         async with serve(
@@ -41,18 +41,18 @@ async def listening(
 
 
 def split(path: str) -> tuple[str, str]:
-    """Cut `/kraken/v2` into the exchange and its own path."""
+    """Return the exchange and its own path: `/kraken/v2` gives `kraken` and `/v2`."""
     name, slash, rest = path.lstrip("/").partition("/")
     return name, slash + rest
 
 
 def is_upgrade(request: Request) -> bool:
-    """Whether a request is for a socket."""
+    """Return whether a request asks for a WebSocket."""
     return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def response(status: int, body: str | bytes, **more: str) -> Response:
-    """Return an HTTP answer; more headers are left out where they are empty."""
+    """Return an HTTP answer of JSON. `more` headers that are empty are left out."""
     payload = body.encode() if isinstance(body, str) else body
     headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(payload)), "Connection": "close"})
     for name, value in more.items():

@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 from coin_platform.model import SECOND, Microseconds, Pair, Side
 
-LEVELS = 120  # a side; more than the depth of most subscriptions, so that levels leave a book and come back
-NEAR = 20  # the best levels, where sizes change
-START = {"BTC": 84_000.0, "ETH": 3_100.0, "XRP": 2.4, "SOL": 140.0}  # USD
-WON = 1_400.0
-PREMIUM = 0.02
+SIDE_LEVELS = 120  # more than most subscriptions show, so that levels leave a book and come back
+MOVING_LEVELS = 20  # the best levels of a side, where sizes change
+START_PRICES_USD = {"BTC": 84_000.0, "ETH": 3_100.0, "XRP": 2.4, "SOL": 140.0}
+START_WON_PER_DOLLAR = 1_400.0
+MEAN_PREMIUM = 0.02  # how much more Korea pays than the rest, as a fraction
 MINUTE: Microseconds = 60 * SECOND
 DAY: Microseconds = 1440 * MINUTE
-KNOWN = 1 << 15  # numbers whose texts are kept: most are those of the step before
+CACHED_TEXTS = 1 << 15  # numbers whose texts are kept: most of them come again in the next step
 
 
 class Deal(NamedTuple):
-    """One trade; the price is in ticks, the side the taker's."""
+    """One trade. The price is in ticks, and the side is the taker's."""
 
     id: int
     ticks: int
@@ -32,7 +32,7 @@ class Deal(NamedTuple):
 
 @dataclass
 class Bar:
-    """What was traded in a stretch of time: prices in ticks, volumes in base and quote currency."""
+    """The trades in a stretch of time: prices in ticks, volume in base currency, value in quote currency."""
 
     start: Microseconds
     open: int
@@ -43,29 +43,29 @@ class Bar:
     value: float = 0.0
 
     def add(self, high: int, low: int, close: int, volume: float, value: float) -> None:
-        """Let a later trade, or a later bar, into this one."""
+        """Add a later trade or a later bar."""
         self.high, self.low, self.close = max(self.high, high), min(self.low, low), close
         self.volume, self.value = round(self.volume + volume, 6), round(self.value + value, 6)
 
 
 @dataclass
 class Listing:
-    """One pair on one exchange: its book on a grid of ticks, its trades, and what changed in the last step."""
+    """One pair on one exchange: its book on a grid of ticks, its trades, and the changes of the last step."""
 
     pair: Pair
     tick: Decimal
     bids: dict[int, float] = field(default_factory=dict)  # ticks -> size
     asks: dict[int, float] = field(default_factory=dict)
-    ranked: dict[Side, list[int]] = field(default_factory=dict)  # the ticks of both, best first
-    changes: list[tuple[Side, int, float]] = field(default_factory=list)  # BUY: bids; size 0: deleted
+    ranked: dict[Side, list[int]] = field(default_factory=dict)  # the ticks of each side, best first
+    changes: list[tuple[Side, int, float]] = field(default_factory=list)  # (side, ticks, size); size 0: deleted
     sequence: int = 1_000
     previous: int = 1_000  # the sequence before the last step
-    updates: int = 1_000  # rises by one with every step, where the sequence jumps
+    updates: int = 1_000  # rises by one with every step; the sequence jumps
     deals: deque[Deal] = field(default_factory=lambda: deque(maxlen=100))  # newest last
-    minutes: deque[Bar] = field(default_factory=lambda: deque(maxlen=1440))  # newest last, unfinished
+    minutes: deque[Bar] = field(default_factory=lambda: deque(maxlen=1440))  # of a day; the newest is last and goes on
     rolling: Bar = field(default_factory=lambda: Bar(0, 0, 0, 0, 0))  # the last 24 hours
     day: Bar = field(default_factory=lambda: Bar(0, 0, 0, 0, 0))  # since midnight UTC
-    prev_close: int = 0  # yesterday's
+    prev_close: int = 0  # of the day before, in ticks
     closed: Bar | None = None  # the minute that the last step ended
 
     def price(self, ticks: int) -> str:
@@ -73,23 +73,23 @@ class Listing:
         return _text(self.tick, ticks)
 
     def number(self, ticks: int) -> float:
-        """Return a price as a number."""
+        """Return a price in quote currency."""
         return _number(self.tick, ticks)
 
     def best(self) -> tuple[int, int]:
         """Return the best bid and ask, in ticks."""
         return self.ranked[Side.BUY][0], self.ranked[Side.SELL][0]
 
-    def levels(self, side: Side, count: int = LEVELS) -> list[tuple[int, float]]:
+    def levels(self, side: Side, count: int = SIDE_LEVELS) -> list[tuple[int, float]]:
         """Return a side's best levels, best first."""
         levels = self.bids if side is Side.BUY else self.asks
         return [(ticks, levels[ticks]) for ticks in self.ranked[side][:count]]
 
     def trade(self, deal: Deal) -> None:
-        """Let a trade happen: the statistics follow."""
+        """Add a trade to the statistics."""
         ticks, value = deal.ticks, deal.size * self.number(deal.ticks)
         self.closed = None
-        if not self.minutes:  # the first trade of all: give it a past
+        if not self.minutes:  # the first trade of all: invent the day before it
             self.minutes.append(Bar(deal.time - DAY, ticks, ticks, ticks, ticks, 1000.0, 1000 * self.number(ticks)))
             self.prev_close = ticks
         if deal.time // MINUTE > self.minutes[-1].start // MINUTE:
@@ -108,25 +108,25 @@ class Listing:
 
 
 class Market:
-    """All listings of all exchanges. `step` moves them; nothing here reads a clock."""
+    """The listings of all exchanges. `step` moves them. The market reads no clock."""
 
     def __init__(self, seed: int, listings: dict[str, tuple[Pair, ...]], time: Microseconds) -> None:
         self._random = random.Random(seed)
-        self._dollars = dict(START)
-        self._won, self.premium = WON, PREMIUM  # how much more Korea pays than the rest, as a fraction
+        self._dollars = dict(START_PRICES_USD)
+        self._won, self.premium = START_WON_PER_DOLLAR, MEAN_PREMIUM
         self.listings = {
             name: {pair: Listing(pair, _tick(self._mid(pair))) for pair in pairs} for name, pairs in listings.items()
         }
         self.step(time)
 
     def step(self, time: Microseconds) -> None:
-        """Let 100 ms pass; it is now `time`, which must not go back."""
+        """Let 100 ms of the market pass. It is now `time`, which must not go back."""
         draw = self._random.gauss
         common = draw(0, 1)
         for base in self._dollars:
             self._dollars[base] *= math.exp(1e-5 * (0.7 * common + 0.7 * draw(0, 1)))
         self._won *= math.exp(2e-6 * draw(0, 1))
-        self.premium += 1e-4 * (PREMIUM - self.premium) + 2e-5 * draw(0, 1)
+        self.premium += 1e-4 * (MEAN_PREMIUM - self.premium) + 2e-5 * draw(0, 1)
         for listings in self.listings.values():
             for listing in listings.values():
                 self._move(listing, time)
@@ -150,26 +150,26 @@ class Market:
         listing.trade(Deal(listing.sequence, ticks, round(chance.expovariate(20) + 1e-6, 6), side, time))
 
     def _refill(self, listing: Listing, side: Side, middle: int) -> None:
-        """Keep every tick near the middle filled, but for one hole; a few sizes change."""
+        """Put sizes on all ticks of a side near the middle except one, and change two of the best sizes."""
         levels, sign = (listing.bids, -1) if side is Side.BUY else (listing.asks, 1)
-        wanted = list(range(middle + sign, middle + sign * (LEVELS + 1), sign))
-        del wanted[self._random.randrange(1, NEAR)]
-        listing.ranked[side], kept = wanted, set(wanted)
+        filled = list(range(middle + sign, middle + sign * (SIDE_LEVELS + 1), sign))
+        del filled[self._random.randrange(1, MOVING_LEVELS)]
+        listing.ranked[side], kept = filled, set(filled)
         for ticks in sorted(levels.keys() - kept):
             del levels[ticks]
             listing.changes.append((side, ticks, 0.0))
         fresh = sorted(kept - levels.keys(), reverse=side is Side.BUY)
-        for ticks in dict.fromkeys([*fresh, *self._random.sample(wanted[:NEAR], 2)]):
+        for ticks in dict.fromkeys([*fresh, *self._random.sample(filled[:MOVING_LEVELS], 2)]):
             levels[ticks] = round(self._random.expovariate(2) + 1e-4, 6)
             listing.changes.append((side, ticks, levels[ticks]))
 
 
-@lru_cache(KNOWN)
+@lru_cache(CACHED_TEXTS)
 def _text(tick: Decimal, ticks: int) -> str:
     return f"{tick * ticks:f}"
 
 
-@lru_cache(KNOWN)
+@lru_cache(CACHED_TEXTS)
 def _number(tick: Decimal, ticks: int) -> float:
     return float(tick * ticks)
 

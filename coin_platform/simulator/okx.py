@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from coin_platform.exchanges.okx import CHANNEL_NAMES
 from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, quotes, short
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, short
 
 # After tests/data/okx/{ticker,book_sequence_4,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
 DATA = '{{"arg":{{"channel":"{channel}","instId":"{id}"}},"data":[{row}]}}'
@@ -30,8 +30,8 @@ NOTICE = control(
     '{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade. Please '
     'reconnect.","connId":"a4d3ae55"}'
 )
-UNKNOWN = '{"code":"51001","data":[],"msg":"Instrument ID, Instrument ID code, or Spread ID doesn\'t exist."}'
-KEEP_ALIVE = 600  # steps between two messages of a book that did not change
+UNKNOWN_PAIR = '{"code":"51001","data":[],"msg":"Instrument ID, Instrument ID code, or Spread ID doesn\'t exist."}'
+KEEP_ALIVE_STEPS = 600  # steps between two messages of a book that did not change
 
 
 class Okx(Venue):
@@ -39,7 +39,7 @@ class Okx(Venue):
 
     name = "okx"
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         if text == "ping":
             yield control("pong")
             return
@@ -57,22 +57,22 @@ class Okx(Venue):
             else:
                 self.unsubscribe(channel, listing)
 
-    def idle(self, time: Microseconds) -> Iterator[Out]:
-        for channel, pair in self.subscriptions if self.steps % KEEP_ALIVE == 0 else ():
+    def idle(self, time: Microseconds) -> Iterator[Message]:
+        for channel, pair in self.subscriptions if self.steps % KEEP_ALIVE_STEPS == 0 else ():
             listing = self._listings[self.exchange.symbol(pair)]
             if channel is Channel.ORDERBOOK:  # comes before this step's changes
                 last = {"sequence": listing.previous, "previous": listing.previous}
-                yield Out(self._book(BOOK, listing, [], time, action="update", **last))
+                yield Message(self._book(BOOK, listing, [], time, action="update", **last))
 
-    def notice(self, time: Microseconds) -> Iterator[Out]:
+    def notice(self, time: Microseconds) -> Iterator[Message]:
         yield NOTICE
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         if channel is Channel.ORDERBOOK:
             changes = _whole(listing) if is_first else listing.changes
             action, previous = ("snapshot", -1) if is_first else ("update", listing.previous)
             link = {"action": action, "sequence": listing.sequence, "previous": previous}
-            yield Out(self._book(BOOK, listing, changes, time, **link))
+            yield Message(self._book(BOOK, listing, changes, time, **link))
             return
         rows = [self._ticker(listing, time)] if channel is Channel.TICKER else []
         if channel is Channel.TRADE and not is_first:
@@ -80,14 +80,14 @@ class Okx(Venue):
         if channel is Channel.CANDLE:
             rows = [self._candle(listing, bar) for bar in (listing.closed, listing.minutes[-1]) if bar is not None]
         for row in rows:
-            yield Out(DATA.format(channel=CHANNEL_NAMES[channel], id=self.exchange.symbol(listing.pair), row=row))
+            yield Message(DATA.format(channel=CHANNEL_NAMES[channel], id=self.exchange.symbol(listing.pair), row=row))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/api/v5/public/instruments":
             return _answer([compact({"instId": symbol, "state": "live"}) for symbol in self.listings()])
         listing = self.listing(query.get("instId", ""))
         if listing is None:
-            return Answer(UNKNOWN)
+            return RestAnswer(UNKNOWN_PAIR)
         count = int(query.get("limit", 100))
         match path:
             case "/api/v5/market/ticker":
@@ -133,5 +133,5 @@ def _whole(listing: Listing) -> list[tuple[Side, int, float]]:
     return [(side, *level) for side in (Side.SELL, Side.BUY) for level in listing.levels(side)]
 
 
-def _answer(rows: list[str]) -> Answer:
-    return Answer(f'{{"code":"0","msg":"","data":[{",".join(rows)}]}}')
+def _answer(rows: list[str]) -> RestAnswer:
+    return RestAnswer(f'{{"code":"0","msg":"","data":[{",".join(rows)}]}}')

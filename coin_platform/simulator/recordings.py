@@ -1,7 +1,8 @@
-"""Recorded messages: one JSON object a line with source, recorded, transport, url and payload.
+"""Read and write recorded messages: one JSON object a line, with source, recorded, transport, url and payload.
 
-What we recorded ourselves also has epoch, connection, number and received_time (µs, UTC), REST answers their pair.
-Bytes that are no UTF-8 are in `payload_base64` instead.
+1. A message that we recorded also has epoch, connection, number and received_time (µs, UTC).
+2. A REST answer that we recorded also has its pair.
+3. A payload that is not UTF-8 stands in `payload_base64` instead of `payload`.
 """
 
 import base64
@@ -15,32 +16,29 @@ from urllib.parse import parse_qsl, urlsplit
 
 from coin_platform.errors import CoinPlatformError, RecordingError, UnknownPair
 from coin_platform.exchanges.base import Exchange, Source
-from coin_platform.model import (
-    Channel,
-    Frame,
-    Kind,
-    Microseconds,
-    Pair,
-)
+from coin_platform.model import Channel, Frame, Kind, Microseconds, Pair
 from coin_platform.records import Header, Record
 
-UNKNOWN: Microseconds = 4_102_444_800_000_000  # 2100: received later than anything that is recorded
+UNKNOWN_TIME: Microseconds = 4_102_444_800_000_000  # the year 2100: of a frame without a time, later than any other
 
 
 def channel_of(file: Path) -> Channel | None:
-    """Return the channel that a recording's name tells."""
-    names = (kind for kind in Channel if kind.value in file.stem)
-    return next(names, Channel.ORDERBOOK if "book" in file.stem else None)
+    """Return the channel that stands in the name of a recording, or None."""
+    named = (channel for channel in Channel if channel.value in file.stem)
+    return next(named, Channel.ORDERBOOK if "book" in file.stem else None)
 
 
 def read(exchange: Exchange, file: Path, channel: Channel | None = None) -> Iterator[tuple[int, Frame]]:
-    """Yield line numbers and frames; the file's name has the channel. Raises `RecordingError` with file and line."""
+    """Yield line numbers and frames. If no channel is given, the file's name tells it.
+
+    Raises `RecordingError` with file and line.
+    """
     for number, frame, _ in read_all(exchange, file, channel):
         yield number, frame
 
 
 def read_all(exchange: Exchange, file: Path, channel: Channel | None = None) -> Iterator[tuple[int, Frame, str]]:
-    """Yield line numbers, frames and the addresses they came from, as `read` does."""
+    """Yield line numbers, frames and the URLs of the frames. Raises `RecordingError` as `read` does."""
     channel = channel or channel_of(file) or Channel.ORDERBOOK
     try:
         with file.open(encoding="utf-8", newline="\n") as lines:
@@ -57,7 +55,7 @@ def line(source: Source, record: Record, header: Header) -> str:
     url = exchange.socket_url(channel)
     if header.kind is Kind.REST and header.pair is not None:
         url = exchange.request_url(channel, header.pair) or url
-    known = {
+    facts = {
         "source": f"{source.topic}[{source.partition}] offset {record.offset}",
         "recorded": datetime.fromtimestamp(header.received_time / 1e6, UTC).date().isoformat(),
         "transport": "rest" if header.kind is Kind.REST else "ws",
@@ -72,7 +70,7 @@ def line(source: Source, record: Record, header: Header) -> str:
         payload = {"payload": record.value.decode()}
     except UnicodeDecodeError:
         payload = {"payload_base64": base64.b64encode(record.value).decode()}
-    return json.dumps({**known, **payload}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({**facts, **payload}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _frame(exchange: Exchange, channel: Channel, file: Path, number: int, line: str) -> tuple[Frame, str]:
@@ -88,7 +86,7 @@ def _frame(exchange: Exchange, channel: Channel, file: Path, number: int, line: 
             channel=channel,
             connection=str(recorded.get("connection", file.stem)),
             number=int(recorded.get("number", number)),
-            received_time=int(recorded.get("received_time", UNKNOWN)),
+            received_time=int(recorded.get("received_time", UNKNOWN_TIME)),
             payload=_bytes(recorded, line),
             epoch=int(recorded.get("epoch", 0)),
             kind=kind,
@@ -100,7 +98,10 @@ def _frame(exchange: Exchange, channel: Channel, file: Path, number: int, line: 
 
 
 def _bytes(recorded: dict[str, Any], line: str) -> bytes:
-    """Return the exact bytes: a payload that is text is the message, a value had no floats and is written as it was."""
+    """Return the exact bytes of the message.
+
+    A payload that is a text is the message itself. Any other payload is cut out of the line, as it is written there.
+    """
     if "payload_base64" in recorded:
         return base64.b64decode(recorded["payload_base64"], validate=True)
     payload = recorded["payload"]
@@ -108,7 +109,7 @@ def _bytes(recorded: dict[str, Any], line: str) -> bytes:
 
 
 def _payload(line: str) -> str:
-    """Return the payload's own text: numbers keep the digits they have in the file."""
+    """Return the text of the payload as it stands in the line, so that numbers keep their digits."""
     decoder = json.JSONDecoder()
     start = line.index('"payload"') + len('"payload"')
     start += len(line[start:]) - len(line[start:].lstrip(" :"))
@@ -117,7 +118,7 @@ def _payload(line: str) -> str:
 
 
 def pair_of(exchange: Exchange, url: str) -> Pair | None:
-    """Return the pair that a REST address asks for, where one of its values is a symbol of the exchange."""
+    """Return the pair that a URL of REST asks for, or None if no part of the URL is a symbol of the exchange."""
     parts = urlsplit(url)
     values = [value for _, value in parse_qsl(parts.query)]
     path = [part for part in parts.path.split("/") if part]

@@ -1,4 +1,4 @@
-"""The log of what the simulated exchanges really sent: the checker compares it with what is stored."""
+"""Log the messages that simulated exchanges really sent, so that they can be compared with the stored ones."""
 
 import hashlib
 import time
@@ -11,17 +11,18 @@ import msgspec
 
 
 def digest(payload: bytes) -> str:
-    """Return the short hash by which the log of what was sent names a message."""
+    """Return the short hash that names a message in the log."""
     return hashlib.blake2b(payload, digest_size=8).hexdigest()
 
 
 class SentLog:
-    """What was really sent. Each line is on its way to the disk before its message is on its way to the client.
+    """The files `sent.jsonl` and `closed.jsonl` of a folder. A line is written before its message goes to the client.
 
-    `sent.jsonl` has a line `{time, exchange, connection, path, number, kind, hash}` for each message handed to an open
-    socket, `closed.jsonl` a line `{time, exchange, connection, path, code, sent}` for each connection that has ended;
-    times are UTC, in µs.
-    With code 1006 the last messages may have been lost on the way, with any other they were not.
+    1. `sent.jsonl` has a line `{time, exchange, connection, path, number, kind, hash}` for each message that an open
+       socket took.
+    2. `closed.jsonl` has a line `{time, exchange, connection, path, code, sent}` for each connection that has ended.
+       With code 1006 the last messages may be lost on the way. With any other code none is lost.
+    3. Times are UTC, in µs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,11 +31,11 @@ class SentLog:
         self._closed = (folder / "closed.jsonl").open("ab", buffering=0)
 
     def sent(self, **line: str | int) -> None:
-        """Note a message."""
+        """Write the line of a message."""
         self._sent.write(_line(line))
 
     def closed(self, **line: str | int | None) -> None:
-        """Note the end of a connection."""
+        """Write the line of a connection that has ended."""
         self._closed.write(_line(line))
 
     def __enter__(self) -> Self:
@@ -52,5 +53,5 @@ def _line(content: Mapping[str, str | int | None]) -> bytes:
 
 
 def open_log(folder: Path) -> SentLog:
-    """Open the log of what is sent, in a folder that is made if need be."""
+    """Open the log in a folder. Make the folder if it is missing."""
     return SentLog(folder)

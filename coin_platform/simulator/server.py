@@ -1,4 +1,4 @@
-"""One server on loopback for all simulated exchanges: `ws://127.0.0.1:PORT/<exchange>/…` and the same over HTTP."""
+"""Serve all simulated exchanges on one port of loopback: `ws://127.0.0.1:PORT/<exchange>/…`, and HTTP likewise."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from coin_platform.model import Channel, Microseconds, Pair
 from coin_platform.selection import wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.client import OUTBOX, Client
+from coin_platform.simulator.client import OUTBOX_MESSAGES, Client
 from coin_platform.simulator.faults import Faults, Mischief
 from coin_platform.simulator.loopback import is_upgrade, listening, response, split
 from coin_platform.simulator.market import Market
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Simulator:
-    """The simulated exchanges: one market, moved `rate` times a second, and what all their clients hear of it."""
+    """The simulated exchanges: one market that moves `rate` times a second, and the clients of all exchanges."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Simulator:
         names: tuple[str, ...] = (),
         *,
         rate: float = 10.0,
-        outbox: int = OUTBOX,
+        outbox: int = OUTBOX_MESSAGES,
         witness: Callable[[Market, Microseconds], None] | None = None,
     ) -> None:
-        """Serve these exchanges, or all; `witness` sees the market after each step, before anybody hears of it."""
+        """Serve these exchanges, or all. `witness` sees the market after each step, before any client hears of it."""
         self._names = names or tuple(VENUES)
         pairs = {name: wanted_pairs(EXCHANGES[name], settings.model_copy(update={"pairs": ()})) for name in self._names}
         self.market = Market(seed, pairs, wall())
@@ -56,7 +56,7 @@ class Simulator:
         self._clients: set[Client] = set()
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
-        """Serve until `stop`, then close all connections with 1001. Raises `SettingsError` when the port is taken."""
+        """Serve until `stop`, then close all connections with 1001. Raises `SettingsError` if the port is in use."""
         async with listening(self._port, self._serve, self._http):
             logger.info("simulated exchanges on 127.0.0.1:%d: %s", self._port, " ".join(self._names))
             if ready is not None:
@@ -66,7 +66,7 @@ class Simulator:
                 client.end(1001)
 
     def disconnect(self, exchange: str, code: int = 1001) -> None:
-        """End the connections that an exchange has now."""
+        """Close the open connections of an exchange with this code."""
         for client in self._clients:
             if client.exchange == exchange:
                 client.end(code)
@@ -120,10 +120,10 @@ class Simulator:
         return response(answer.status, answer.body)
 
     def _misbehave(self, query: dict[str, str]) -> Response:
-        """Set faults as `/_faults?exchange=okx&drop=0.01` says (of all exchanges, if it names none), and list them."""
-        chosen = [query.pop("exchange")] if "exchange" in query else list(self._names)
+        """Set faults as in `/_faults?exchange=okx&drop=0.01`, and list them. Without `exchange`, set them for all."""
+        names = [query.pop("exchange")] if "exchange" in query else list(self._names)
         try:
-            for name in chosen:
+            for name in names:
                 self.faults[name].change(query)
         except (KeyError, msgspec.ValidationError) as error:
             return response(HTTPStatus.BAD_REQUEST, f"{error}")
@@ -131,7 +131,7 @@ class Simulator:
 
 
 def _paths(exchange: Exchange, *, is_socket: bool) -> re.Pattern[str]:
-    """Return a pattern of the paths that the real adapter uses: what it does not use is not simulated."""
+    """Return a pattern of the paths that the real adapter uses. No other path is simulated."""
     pair = Pair("BASE", exchange.quote)  # some paths name the pair
     urls = [exchange.socket_url(channel) if is_socket else exchange.request_url(channel, pair) for channel in Channel]
     paths = {urlsplit(url).path for url in (*urls, None if is_socket else exchange.markets_url()) if url}

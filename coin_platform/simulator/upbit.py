@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from coin_platform.exchanges.upbit import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Side
-from coin_platform.simulator.market import KNOWN, Bar, Deal, Listing
-from coin_platform.simulator.venue import Answer, Out, Venue, compact, control, prices, taker
+from coin_platform.simulator.market import CACHED_TEXTS, Bar, Deal, Listing
+from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, taker
 
 # After tests/data/upbit/{ticker,orderbook,trade,candle,control,error}.jsonl; REST names the code `market`.
 TICKER = (
@@ -35,8 +35,8 @@ CANDLE = (
     '"candle_acc_trade_price":{value:.8f},"timestamp":{ms},"stream_type":"{stream}"}}'
 )
 UP = control('{"status":"UP"}')
-UNKNOWN = Answer('{"error":{"name":404,"message":"Code not found"}}', 404)
-DEPTH = 30
+UNKNOWN_PAIR = RestAnswer('{"error":{"name":404,"message":"Code not found"}}', 404)
+BOOK_LEVELS = 30
 
 
 class Upbit(Venue):
@@ -45,7 +45,7 @@ class Upbit(Venue):
     name = "upbit"
     is_binary = True
 
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         if text == "PING":
             yield UP
             return
@@ -56,24 +56,24 @@ class Upbit(Venue):
                 if listing is not None:
                     yield from self.subscribe(channels[part["type"]], listing, time)
 
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         head = {"key": "code", "stream": "SNAPSHOT" if is_first else "REALTIME", "ms": time // 1000}
         if channel is Channel.CANDLE:
             for bar in (listing.closed, listing.minutes[-1]):
                 if bar is not None:
-                    yield Out(self._candle(listing, bar, **head))
+                    yield Message(self._candle(listing, bar, **head))
         elif channel is Channel.TRADE:
-            yield Out(self._trade(listing, listing.deals[-1], **head))
+            yield Message(self._trade(listing, listing.deals[-1], **head))
         else:
-            yield Out((self._ticker if channel is Channel.TICKER else self._book)(listing, **head))
+            yield Message((self._ticker if channel is Channel.TICKER else self._book)(listing, **head))
 
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v1/market/all":
-            return Answer(compact([{"market": symbol} for symbol in self.listings()]))
+            return RestAnswer(compact([{"market": symbol} for symbol in self.listings()]))
         found = [self.listing(code) for code in (query.get("markets") or query.get("market", "")).split(",")]
         listings = [listing for listing in found if listing is not None]
         if len(listings) < len(found):
-            return UNKNOWN  # one unknown market fails the whole call
+            return UNKNOWN_PAIR  # one unknown market fails the whole call
         head, count = {"key": "market", "stream": "SNAPSHOT", "ms": time // 1000}, int(query.get("count", 1))
         match path:
             case "/v1/ticker":
@@ -85,7 +85,7 @@ class Upbit(Venue):
                 rows = [self._trade(listings[0], deal, **head | {"ms": deal.time // 1000}) for deal in deals]
             case _:
                 rows = [self._candle(listings[0], bar, **head) for bar in [*reversed(listings[0].minutes)][:count]]
-        return Answer(f"[{','.join(rows)}]")
+        return RestAnswer(f"[{','.join(rows)}]")
 
     def _ticker(self, listing: Listing, **head: object) -> str:
         deal, last, before = listing.deals[-1], listing.day.close, listing.prev_close
@@ -107,7 +107,7 @@ class Upbit(Venue):
         )
 
     def _book(self, listing: Listing, **head: object) -> str:
-        asks, bids = listing.levels(Side.SELL, DEPTH), listing.levels(Side.BUY, DEPTH)
+        asks, bids = listing.levels(Side.SELL, BOOK_LEVELS), listing.levels(Side.BUY, BOOK_LEVELS)
         units = [
             UNIT.format(_java(listing.price(ask)), _java(listing.price(bid)), ask_size, bid_size)
             for (ask, ask_size), (bid, bid_size) in zip(asks, bids, strict=True)
@@ -133,7 +133,7 @@ class Upbit(Venue):
         return CANDLE.format(code=self.exchange.symbol(listing.pair), utc=utc, **prices(listing, bar), **sums, **head)
 
 
-@lru_cache(KNOWN)
+@lru_cache(CACHED_TEXTS)
 def _java(text: str) -> str:
     """Write a number as Java's doubles are written: 1.16539E8 from ten million on."""
     number = Decimal(text)

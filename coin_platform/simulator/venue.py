@@ -1,4 +1,4 @@
-"""What a simulated exchange is: one connection's side of the protocol, without I/O."""
+"""Define what a simulated exchange is: the exchange's side of one connection, without I/O."""
 
 import json
 from abc import ABC, abstractmethod
@@ -11,38 +11,38 @@ from typing import ClassVar, NamedTuple
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
-from coin_platform.simulator.market import KNOWN, Bar, Listing, Market
+from coin_platform.simulator.market import CACHED_TEXTS, Bar, Listing, Market
 
 
-class Kind(StrEnum):
-    """What a message to the client is."""
+class MessageKind(StrEnum):
+    """The kinds of messages to a client, as sent.jsonl writes them."""
 
     DATA = "data"
     CONTROL = "control"
     BAD = "bad"  # malformed on purpose
 
 
-class Out(NamedTuple):
+class Message(NamedTuple):
     """A message to the client."""
 
     payload: str
-    kind: Kind = Kind.DATA
+    kind: MessageKind = MessageKind.DATA
 
 
-class Answer(NamedTuple):
-    """An answer to a REST request."""
+class RestAnswer(NamedTuple):
+    """An answer to a REST request, and its HTTP status."""
 
     body: str
     status: int = 200
 
 
-def control(payload: str) -> Out:
+def control(payload: str) -> Message:
     """Return a message without market data."""
-    return Out(payload, Kind.CONTROL)
+    return Message(payload, MessageKind.CONTROL)
 
 
 class Venue(ABC):
-    """One connection to a simulated exchange. `time` is always now, UTC, and rises by 1 ms or more."""
+    """The exchange's side of one connection. `time` is always now, UTC, and rises by 1 ms or more from call to call."""
 
     name: ClassVar[str]
     is_binary: ClassVar[bool] = False
@@ -50,33 +50,33 @@ class Venue(ABC):
     def __init__(self, market: Market, path: str = "") -> None:
         self.exchange: Exchange = EXCHANGES[self.name]
         self.path = path
-        self.refused = ""  # a symbol that is not known, though it is listed
+        self.refused = ""  # this symbol is refused although it is listed
         self.steps = 0
         self.subscriptions: dict[tuple[Channel, Pair], None] = {}
-        self._listings = {self.exchange.symbol(pair): item for pair, item in market.listings[self.name].items()}
+        self._listings = {self.exchange.symbol(pair): listing for pair, listing in market.listings[self.name].items()}
 
     @abstractmethod
-    def received(self, text: str, time: Microseconds) -> Iterator[Out]:
-        """Answer a message of the client."""
+    def received(self, text: str, time: Microseconds) -> Iterator[Message]:
+        """Yield the answers to a message of the client."""
 
     @abstractmethod
-    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Out]:
-        """Say what a channel says of one pair now; `is_first` after a subscription."""
+    def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
+        """Yield the messages of a channel about one pair now. The first ones follow a subscription."""
 
-    def opened(self, time: Microseconds) -> Iterator[Out]:
-        """Greet a new client."""
+    def opened(self, time: Microseconds) -> Iterator[Message]:
+        """Yield the greetings to a new client."""
         return iter(())
 
-    def idle(self, time: Microseconds) -> Iterator[Out]:
-        """Send what comes about once a second, whatever the market does."""
+    def idle(self, time: Microseconds) -> Iterator[Message]:
+        """Yield the messages that come about once a second, whatever the market does."""
         return iter(())
 
-    def notice(self, time: Microseconds) -> Iterator[Out]:
-        """Announce that the connection will be closed, where the exchange does so."""
+    def notice(self, time: Microseconds) -> Iterator[Message]:
+        """Yield the announcement that the connection will be closed. Most exchanges send none."""
         return iter(())
 
-    def step(self, time: Microseconds) -> Iterator[Out]:
-        """Send what the last step of the market gives the subscribed pairs."""
+    def step(self, time: Microseconds) -> Iterator[Message]:
+        """Yield the messages that the last step of the market gives for the subscribed pairs."""
         self.steps += 1
         if self.steps % 10 == 0:
             yield from self.idle(time)
@@ -86,19 +86,19 @@ class Venue(ABC):
                 yield from self.data(channel, listing, time, is_first=False)
 
     @abstractmethod
-    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> Answer:
-        """Answer a REST request to one of the paths that the real adapter uses."""
+    def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
+        """Return the answer to a REST request for one of the paths that the real adapter uses."""
 
     def listing(self, symbol: str) -> Listing | None:
-        """Return a pair's listing by the exchange's own symbol."""
+        """Return the listing of a symbol, or None if the exchange does not know the symbol."""
         return None if symbol == self.refused else self._listings.get(symbol)
 
     def listings(self) -> dict[str, Listing]:
-        """Return all listings by the exchange's own symbol."""
-        return {symbol: item for symbol, item in self._listings.items() if symbol != self.refused}
+        """Return all listings by the exchange's own symbols."""
+        return {symbol: listing for symbol, listing in self._listings.items() if symbol != self.refused}
 
-    def subscribe(self, channel: Channel, listing: Listing, time: Microseconds) -> Iterator[Out]:
-        """Begin a pair's channel with what a subscriber hears first."""
+    def subscribe(self, channel: Channel, listing: Listing, time: Microseconds) -> Iterator[Message]:
+        """Begin a pair's channel, and yield the first messages to its subscriber."""
         self.subscriptions[channel, listing.pair] = None
         yield from self.data(channel, listing, time, is_first=True)
 
@@ -121,11 +121,11 @@ def quotes(listing: Listing) -> dict[str, str | float]:
 
 
 def taker(side: Side, buy: str, sell: str) -> str:
-    """Choose between an exchange's words for a taker who buys and one who sells."""
+    """Return the exchange's word for the side of the taker."""
     return buy if side is Side.BUY else sell
 
 
-@lru_cache(KNOWN)
+@lru_cache(CACHED_TEXTS)
 def short(value: str | float) -> str:
     """Write a number without the zeros at its end: 64010, 0.875077."""
     text = f"{value:.6f}" if isinstance(value, float) else value

@@ -21,7 +21,7 @@ from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.faults import Faults, Mischief
 from coin_platform.simulator.market import Market
-from coin_platform.simulator.venue import Out
+from coin_platform.simulator.venue import Message
 
 FAULTS = Faults(drop=0.002, repeat=0.002, swap=0.002, bad=0.002)
 
@@ -81,9 +81,9 @@ class Line:
         for checkpoint in self._session.checkpoints(None if self._recorder.turned(self._clock()) else fresh):
             self._recorder.log(Kind.CHECKPOINT, self._pairs, checkpoint)
 
-    def _hear(self, outs: Iterable[Out]) -> None:
-        for out in list(outs):
-            frame, moment = self._recorder.take(Kind.SOCKET, out.payload.encode())
+    def _hear(self, messages: Iterable[Message]) -> None:
+        for message in list(messages):
+            frame, moment = self._recorder.take(Kind.SOCKET, message.payload.encode())
             self._do(self._session.received(frame, moment))
 
     def _do(self, actions: Iterable[Action]) -> None:

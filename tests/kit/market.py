@@ -12,7 +12,7 @@ from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.market import Market
-from coin_platform.simulator.venue import Out, Venue
+from coin_platform.simulator.venue import Message, Venue
 
 
 class Feed:
@@ -40,8 +40,8 @@ class Feed:
             for _ in range(5):
                 self._market.step(self.time)
             for source in self.sources:
-                for out in self._said(source):
-                    self.append(source, out.payload.encode())
+                for message in self._said(source):
+                    self.append(source, message.payload.encode())
             self.broker.flush()  # a record's time is that of its commit
 
     def append(self, source: Source, payload: bytes) -> None:
@@ -51,7 +51,7 @@ class Feed:
         header = Header(Kind.SOCKET, 1, f"{source.exchange.name}-{source.channel}-0", number, received)
         self.broker.append(source.topic, source.partition, header.pack(), payload)
 
-    def _said(self, source: Source) -> Iterator[Out]:
+    def _said(self, source: Source) -> Iterator[Message]:
         venue = self._venues.get(source)
         if venue is not None:
             yield from venue.step(self.time)

@@ -28,7 +28,7 @@ from coin_platform.model import (
 )
 from coin_platform.simulator.market import MINUTE
 from coin_platform.simulator.server import Simulator
-from coin_platform.simulator.venue import Answer, Kind, Out
+from coin_platform.simulator.venue import Message, MessageKind, RestAnswer
 from tests.kit.recordings import frames, say
 from tests.kit.sequences import sides
 from tests.simulator.test_server import Talk, levels, pair_of, plain, served
@@ -50,9 +50,9 @@ def recorded(name: str, stem: str, index: int) -> Json:
     return json.loads(frames(name, stem)[index].payload)
 
 
-def told(outs: list[Out]) -> list[Json]:
+def told(messages: list[Message]) -> list[Json]:
     """Return messages as JSON."""
-    return [json.loads(out.payload) for out in outs]
+    return [json.loads(message.payload) for message in messages]
 
 
 def said(talk: Talk, request: Json) -> list[Json]:
@@ -60,14 +60,14 @@ def said(talk: Talk, request: Json) -> list[Json]:
     return told(list(talk.venue.received(json.dumps(request), talk.time)))
 
 
-def events(talk: Talk, outs: list[Out]) -> list[Event]:
+def events(talk: Talk, messages: list[Message]) -> list[Event]:
     """Return what messages say to the real adapter."""
-    return [event for out in outs for event in talk.decode(out)]
+    return [event for message in messages for event in talk.decode(message)]
 
 
-def answer(talk: Talk, channel: Channel, pair: Pair) -> Answer:
+def answer(talk: Talk, channel: Channel, pair: Pair) -> RestAnswer:
     """Ask over REST as the real adapter does."""
-    parts = urlsplit(talk.kind.request_url(channel, pair) or "")
+    parts = urlsplit(talk.exchange.request_url(channel, pair) or "")
     return talk.venue.rest(parts.path, dict(parse_qsl(parts.query)), talk.time)
 
 
@@ -88,8 +88,8 @@ def answer(talk: Talk, channel: Channel, pair: Pair) -> Answer:
 def test_data_have_the_form_of_the_recorded_ones(name: str, channel: Channel, stem: str, index: int) -> None:
     talk = Talk(name, channel)
     talk.ask()
-    outs = [out for _ in range(10) for out in talk.step() if out.kind is Kind.DATA]
-    assert form(told(outs)[-1]) == form(recorded(name, stem, index))
+    messages = [message for _ in range(10) for message in talk.step() if message.kind is MessageKind.DATA]
+    assert form(told(messages)[-1]) == form(recorded(name, stem, index))
 
 
 def test_binance_no_longer_sends_the_orders_of_a_trade() -> None:
@@ -149,10 +149,10 @@ def test_gateio_leaves_out_a_side_without_changes() -> None:
     talk = Talk("gateio")
     talk.ask()
     talk.listing.changes[:] = [(Side.BUY, talk.listing.best()[0], 1.5)]
-    [out] = talk.venue.step(talk.time)
-    result = json.loads(out.payload)["result"]
+    [message] = talk.venue.step(talk.time)
+    result = json.loads(message.payload)["result"]
     assert len(result["b"]) == 1 and "a" not in result
-    [update] = talk.decode(out)
+    [update] = talk.decode(message)
     assert isinstance(update, BookUpdate) and (update.bids[0].size, update.asks) == (1.5, [])
 
 
@@ -204,7 +204,7 @@ def test_binance_numbers_its_books_before_within_and_after_the_newest_change_and
         places.add((whole.last_sequence > before, whole.last_sequence < after))
         for update in (*events(talk, early), whole, *events(talk, talk.step() + talk.step())):
             if isinstance(update, BookUpdate):
-                talk.kind.apply(talk.book, update)  # a gap would raise
+                talk.exchange.apply(talk.book, update)  # a gap would raise
         assert plain(talk.book.bids.top(50)) == levels(talk.listing, Side.BUY, 50)
         assert plain(talk.book.asks.top(50)) == levels(talk.listing, Side.SELL, 50)
     assert places >= {(False, True), (True, True), (True, False)}
@@ -212,9 +212,9 @@ def test_binance_numbers_its_books_before_within_and_after_the_newest_change_and
 
 def test_a_book_of_binance_may_be_fetched_later_than_the_first_changes() -> None:
     talk = Talk("binance")
-    early = talk.ask() + [out for _ in range(5) for out in talk.step()]
+    early = talk.ask() + [message for _ in range(5) for message in talk.step()]
     waiting = [event for event in events(talk, early) if isinstance(event, BookUpdate)]
-    assert [talk.kind.apply(talk.book, update) for update in waiting] == [Applied.WAITING] * 5
+    assert [talk.exchange.apply(talk.book, update) for update in waiting] == [Applied.WAITING] * 5
     talk.fetch()
     assert talk.book.sequence == talk.listing.sequence
     assert plain(talk.book.bids.top(100)) == levels(talk.listing, Side.BUY, 100)
@@ -226,7 +226,7 @@ def test_a_book_of_binance_that_is_fetched_too_early_does_not_fit() -> None:
     [whole] = talk.get(Channel.ORDERBOOK, talk.pair)
     assert isinstance(whole, BookUpdate)
     talk.step()  # not heard
-    talk.kind.apply(talk.book, whole)
+    talk.exchange.apply(talk.book, whole)
     with pytest.raises(SequenceGap):
         talk.take(talk.step())
 
@@ -261,7 +261,7 @@ def test_coinbase_lists_all_that_is_subscribed_after_each_request() -> None:
 def test_coinbase_beats_every_second_for_each_pair() -> None:
     talk = Talk("coinbase", mute=True)
     talk.ask(BTC_USD, ETH_USD)
-    beats = told([out for _ in range(30) for out in talk.step()])
+    beats = told([message for _ in range(30) for message in talk.step()])
     assert [beat["product_id"] for beat in beats] == ["BTC-USD", "ETH-USD"] * 3
     assert form(beats[0]) == form(recorded("coinbase", "control", 5))
     assert talk.decode_as(json.dumps(beats[0]), frames("coinbase", "control")[5].kind) == [Control(name="heartbeat")]

@@ -24,25 +24,25 @@ from coin_platform.model import (
 )
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.market import Market
-from coin_platform.simulator.venue import Answer, Out
+from coin_platform.simulator.venue import Message, RestAnswer
 from tests.simulator.test_server import STEP, TIME, Talk
 
 NOPE = Pair("NOPE", "KRW")
 
 
-def raw(outs: list[Out]) -> list[dict[str, Any]]:
+def raw(messages: list[Message]) -> list[dict[str, Any]]:
     """Return messages as they are on the wire."""
-    return [json.loads(out.payload) for out in outs]
+    return [json.loads(message.payload) for message in messages]
 
 
-def events(talk: Talk, outs: list[Out]) -> list[Event]:
+def events(talk: Talk, messages: list[Message]) -> list[Event]:
     """Return what messages say to the real adapter."""
-    return [event for out in outs for event in talk.decode(out)]
+    return [event for message in messages for event in talk.decode(message)]
 
 
-def rest(talk: Talk, channel: Channel, pair: Pair | None = None) -> Answer:
+def rest(talk: Talk, channel: Channel, pair: Pair | None = None) -> RestAnswer:
     """Return the answer to a REST request as it is on the wire."""
-    parts = urlsplit(talk.kind.request_url(channel, pair or talk.pair) or "")
+    parts = urlsplit(talk.exchange.request_url(channel, pair or talk.pair) or "")
     return talk.venue.rest(parts.path, dict(parse_qsl(parts.query)), talk.time)
 
 
@@ -79,9 +79,9 @@ def test_bithumb_cuts_sizes_so_that_a_small_level_seems_empty() -> None:
 
 def test_bithumb_says_that_it_is_up_every_ten_seconds_once_it_was_pinged() -> None:
     talk = Talk("bithumb")
-    assert [out for _ in range(200) for out in talk.step()] == []
+    assert [message for _ in range(200) for message in talk.step()] == []
     talk.question()
-    assert events(talk, [out for _ in range(200) for out in talk.step()]) == [Control(name="pong")] * 2
+    assert events(talk, [message for _ in range(200) for message in talk.step()]) == [Control(name="pong")] * 2
 
 
 def test_bithumb_numbers_a_trade_differently_on_rest_and_both_beyond_doubles() -> None:
@@ -99,7 +99,7 @@ def test_bithumb_numbers_a_trade_differently_on_rest_and_both_beyond_doubles() -
 @pytest.mark.parametrize("channel", Channel)
 def test_bithumb_answers_an_unknown_market_with_an_error_and_http_200(channel: Channel) -> None:
     talk = Talk("bithumb", channel)
-    assert rest(talk, channel, NOPE) == Answer('{"error":{"name":404,"message":"Code not found"}}', 200)
+    assert rest(talk, channel, NOPE) == RestAnswer('{"error":{"name":404,"message":"Code not found"}}', 200)
 
 
 def test_coinone_confirms_an_unknown_pair_and_then_refuses_what_it_does_not_name() -> None:
@@ -191,8 +191,8 @@ def test_only_the_first_message_of_korbit_says_that_it_is_a_snapshot(channel: Ch
 
 def test_korbit_lists_no_ticker_of_an_unknown_symbol_and_refuses_its_book() -> None:
     talk = Talk("korbit")
-    refusal = Answer('{"success":false,"error":{"code":400,"message":"INVALID_CURRENCY_PAIR"}}', 400)
-    assert rest(talk, Channel.TICKER, NOPE) == Answer('{"success":true,"data":[]}')
+    refusal = RestAnswer('{"success":false,"error":{"code":400,"message":"INVALID_CURRENCY_PAIR"}}', 400)
+    assert rest(talk, Channel.TICKER, NOPE) == RestAnswer('{"success":true,"data":[]}')
     assert [rest(talk, channel, NOPE) for channel in (Channel.ORDERBOOK, Channel.TRADE, Channel.CANDLE)] == [
         refusal
     ] * 3
@@ -208,7 +208,7 @@ def test_bybit_numbers_each_change_of_a_book_one_higher_on_all_connections() -> 
         assert change["type"] == "delta"
         numbers.append(change["data"]["u"])
         if step == 9:
-            [request] = talk.kind.subscribe(Channel.ORDERBOOK, [talk.pair], id=1, time=0)
+            [request] = talk.exchange.subscribe(Channel.ORDERBOOK, [talk.pair], id=1, time=0)
             later = raw(list(other.received(request.payload, talk.time)))[1]
     assert numbers == list(range(first["data"]["u"] + 1, first["data"]["u"] + 21))
     assert later["data"]["u"] == numbers[9]
@@ -246,7 +246,7 @@ def test_bybit_refuses_what_is_subscribed_already_and_goes_on_sending_it() -> No
     talk.ask()
     reason = "error:already subscribed,topic:kline.1.BTCUSDT"
     assert events(talk, talk.ask(id=2)) == [Refused(pair=talk.pair, request=2, reason=reason)]
-    assert len([out for _ in range(10) for out in talk.step()]) == 1
+    assert len([message for _ in range(10) for message in talk.step()]) == 1
 
 
 def test_bybit_answers_a_ping_with_a_ping_that_says_pong() -> None:

@@ -40,10 +40,10 @@ from coin_platform.model import (
 from coin_platform.model import Kind as RecordKind
 from coin_platform.settings import Mode, Settings
 from coin_platform.simulator import VENUES
-from coin_platform.simulator.faults import LATER, Faults, Mischief
-from coin_platform.simulator.market import DAY, LEVELS, MINUTE, Listing, Market
+from coin_platform.simulator.faults import NOTICE_STEPS, Faults, Mischief
+from coin_platform.simulator.market import DAY, MINUTE, SIDE_LEVELS, Listing, Market
 from coin_platform.simulator.server import Simulator, digest, open_log
-from coin_platform.simulator.venue import Kind, Out, Venue
+from coin_platform.simulator.venue import Message, MessageKind, Venue
 
 TIME = 1_795_478_400_000_000
 STEP = SECOND // 10
@@ -75,44 +75,44 @@ class Talk:
     """One client of one simulated exchange, without sockets: what it asks, and what it is told."""
 
     def __init__(self, name: str, channel: Channel = Channel.ORDERBOOK, seed: int = 7, **faults: Any) -> None:
-        self.name, self.channel, self.kind, self.pair = name, channel, EXCHANGES[name], pair_of(name)
+        self.name, self.channel, self.exchange, self.pair = name, channel, EXCHANGES[name], pair_of(name)
         self.time = TIME
         self.market = Market(seed, {name: (self.pair, pair_of(name, "ETH"))}, TIME)
-        self.venue: Venue = VENUES[name](self.market, urlsplit(self.kind.socket_url(channel)).path)
+        self.venue: Venue = VENUES[name](self.market, urlsplit(self.exchange.socket_url(channel)).path)
         self.mischief = Mischief(Faults(**faults), "seed")
         self.venue.refused = self.mischief.faults.refuse
-        self.book = self.kind.book()
+        self.book = self.exchange.book()
 
     @property
     def listing(self) -> Listing:
         """The market's own view of the pair."""
         return self.market.listings[self.name][self.pair]
 
-    def ask(self, *pairs: Pair, id: int = 1) -> list[Out]:
+    def ask(self, *pairs: Pair, id: int = 1) -> list[Message]:
         """Subscribe as the real adapter does."""
-        requests = self.kind.subscribe(self.channel, pairs or (self.pair,), id=id, time=self.time)
-        return [out for request in requests for out in self.venue.received(request.payload, self.time)]
+        requests = self.exchange.subscribe(self.channel, pairs or (self.pair,), id=id, time=self.time)
+        return [message for request in requests for message in self.venue.received(request.payload, self.time)]
 
-    def leave(self) -> list[Out]:
+    def leave(self) -> list[Message]:
         """Unsubscribe as the real adapter does."""
-        requests = self.kind.unsubscribe(self.channel, (self.pair,), id=9, time=self.time)
-        return [out for request in requests for out in self.venue.received(request.payload, self.time)]
+        requests = self.exchange.unsubscribe(self.channel, (self.pair,), id=9, time=self.time)
+        return [message for request in requests for message in self.venue.received(request.payload, self.time)]
 
-    def question(self) -> list[Out]:
+    def question(self) -> list[Message]:
         """Ping; where the real adapter does not, unsubscribe, or subscribe again: there is one answer."""
-        if self.kind.ping is not None:
-            return list(self.venue.received(self.kind.ping, self.time))
+        if self.exchange.ping is not None:
+            return list(self.venue.received(self.exchange.ping, self.time))
         return self.leave() or self.ask()
 
-    def step(self) -> list[Out]:
+    def step(self) -> list[Message]:
         """Let 100 ms pass."""
         self.time += STEP
         self.market.step(self.time)
         return list(self.mischief.step(self.venue.step(self.time)))
 
-    def decode(self, out: Out) -> list[Event]:
+    def decode(self, message: Message) -> list[Event]:
         """Return what a message says to the real adapter."""
-        return self.decode_as(out.payload, RecordKind.SOCKET)
+        return self.decode_as(message.payload, RecordKind.SOCKET)
 
     def decode_as(self, payload: str, kind: RecordKind) -> list[Event]:
         """Return what a message or an answer says to the real adapter."""
@@ -126,26 +126,26 @@ class Talk:
             kind=kind,
             pair=self.pair if kind is RecordKind.REST else None,
         )
-        return self.kind.decode(frame)
+        return self.exchange.decode(frame)
 
-    def take(self, outs: list[Out]) -> None:
+    def take(self, messages: list[Message]) -> None:
         """Follow the book as the real session does."""
-        for event in (event for out in outs for event in self.decode(out)):
+        for event in (event for message in messages for event in self.decode(message)):
             if isinstance(event, Subscribed) and event.depth:
                 self.book.depth = event.depth
-            if isinstance(event, BookUpdate) and self.kind.apply(self.book, event) is Applied.WAITING:
+            if isinstance(event, BookUpdate) and self.exchange.apply(self.book, event) is Applied.WAITING:
                 self.fetch()
 
     def fetch(self) -> None:
         """Get the whole book over REST, if it does not come over the socket."""
-        if self.kind.is_bridged:
+        if self.exchange.is_bridged:
             for event in self.get(self.channel, self.pair):
                 assert isinstance(event, BookUpdate)
-                self.kind.apply(self.book, event)
+                self.exchange.apply(self.book, event)
 
     def get(self, channel: Channel, pair: Pair) -> list[Event]:
         """Return what the answer to a REST request says."""
-        parts = urlsplit(self.kind.request_url(channel, pair) or "")
+        parts = urlsplit(self.exchange.request_url(channel, pair) or "")
         answer = self.venue.rest(parts.path, dict(parse_qsl(parts.query)), self.time)
         return self.decode_as(answer.body, RecordKind.REST)
 
@@ -170,28 +170,28 @@ def plain(found: list[Level]) -> list[Level]:
 @pytest.mark.no_cover  # much work, all of it covered by small tests
 def test_books_hold_over_two_thousand_steps(name: str) -> None:
     talk = Talk(name)
-    outs, digits = [*talk.ask(), *talk.step()], DIGITS.get(name, 6)
+    messages, digits = [*talk.ask(), *talk.step()], DIGITS.get(name, 6)
     for step in range(2000):
-        talk.take(outs)  # a gap or a wrong checksum would raise
+        talk.take(messages)  # a gap or a wrong checksum would raise
         depth = len(talk.book.bids.levels) if step % 20 == 0 else 5
         assert depth >= (DEPTH.get(name, 30) if step % 20 == 0 else 5)
         assert plain(talk.book.bids.top(depth)) == levels(talk.listing, Side.BUY, depth, digits)
         assert plain(talk.book.asks.top(depth)) == levels(talk.listing, Side.SELL, depth, digits)
         assert not talk.book.is_crossed
-        outs = talk.step()
+        messages = talk.step()
 
 
-@pytest.mark.parametrize("depth", [depth for depth in DEPTHS if depth < LEVELS])
+@pytest.mark.parametrize("depth", [depth for depth in DEPTHS if depth < SIDE_LEVELS])
 def test_kraken_never_deletes_what_falls_out_of_the_depth(depth: int) -> None:
     talk, fell_out = Talk("kraken"), 0
     params = {"channel": "book", "symbol": ["BTC/USD"], "depth": depth}
     talk.take(list(talk.venue.received(json.dumps({"method": "subscribe", "params": params}), TIME)))
     for _ in range(300):
         before = talk.book.snapshot(talk.pair)
-        outs = talk.step()
-        [update] = [event for out in outs for event in talk.decode(out) if isinstance(event, BookUpdate)]
+        messages = talk.step()
+        [update] = [event for message in messages for event in talk.decode(message) if isinstance(event, BookUpdate)]
         deleted = {level.price for level in update.bids + update.asks if not level.size}
-        talk.take(outs)
+        talk.take(messages)
         assert plain(talk.book.bids.top(depth)) == levels(talk.listing, Side.BUY, depth)
         assert plain(talk.book.asks.top(depth)) == levels(talk.listing, Side.SELL, depth)
         assert len(talk.book.bids.levels) == len(talk.book.asks.levels) == depth
@@ -204,7 +204,9 @@ def test_tickers_say_what_the_market_says(name: str) -> None:
     talk = Talk(name, Channel.TICKER)
     talk.ask()
     for _ in range(50):
-        [event] = [event for out in talk.step() if out.kind is Kind.DATA for event in talk.decode(out)]
+        [event] = [
+            event for message in talk.step() if message.kind is MessageKind.DATA for event in talk.decode(message)
+        ]
         listing, number = talk.listing, talk.listing.number
         assert isinstance(event, Ticker)
         assert (event.pair, event.exchange_time) == (talk.pair, talk.time)
@@ -233,7 +235,7 @@ def test_each_trade_is_told_once(name: str) -> None:
     talk.ask()
     told: list[Trade] = []
     for _ in range(40):
-        for event in (event for out in talk.step() for event in talk.decode(out)):
+        for event in (event for message in talk.step() for event in talk.decode(message)):
             if isinstance(event, Trade):
                 told.append(event)
     happened = [
@@ -250,7 +252,7 @@ def test_the_last_candle_of_a_minute_is_the_minute(name: str) -> None:
     talk.ask()
     told: dict[int, Candle] = {}
     for _ in range(1300):
-        for event in (event for out in talk.step() for event in talk.decode(out)):
+        for event in (event for message in talk.step() for event in talk.decode(message)):
             if isinstance(event, Candle):
                 told[event.open_time] = event
     number = talk.listing.number
@@ -266,7 +268,7 @@ def test_the_same_seed_sends_the_same_bytes_and_another_does_not(name: str) -> N
     said = []
     for seed in (3, 3, 4):
         talk = Talk(name, seed=seed, drop=0.1, bad=0.2)
-        said.append([*talk.ask(), *(out for _ in range(50) for out in talk.step())])
+        said.append([*talk.ask(), *(message for _ in range(50) for message in talk.step())])
     assert said[0] == said[1] != said[2]
 
 
@@ -276,20 +278,20 @@ def test_the_same_seed_sends_the_same_bytes_and_another_does_not(name: str) -> N
 )
 def test_no_two_data_messages_are_equal(name: str, channel: Channel) -> None:
     talk = Talk(name, channel)
-    outs = talk.ask(*talk.market.listings[name])
+    messages = talk.ask(*talk.market.listings[name])
     for _ in range(620 if channel is Channel.CANDLE else 60):
-        outs += talk.step()
-    payloads = [out.payload for out in outs if out.kind is Kind.DATA]
+        messages += talk.step()
+    payloads = [message.payload for message in messages if message.kind is MessageKind.DATA]
     assert len(payloads) == len(set(payloads)) >= 120
 
 
 def test_an_unknown_pair_is_answered_as_the_exchange_does(name: str) -> None:
     talk = Talk(name, Channel.TICKER, refuse=EXCHANGES[name].symbol(pair_of(name, "ETH")))
-    pairs = (Pair("NOPE", talk.kind.quote), pair_of(name, "ETH"), talk.pair)
-    asked = [talk.ask(pair) for pair in pairs] if talk.kind.refuses_whole_request else [talk.ask(*pairs)]
-    events = [event for out in [*chain(*asked), *talk.step()] for event in talk.decode(out)]
+    pairs = (Pair("NOPE", talk.exchange.quote), pair_of(name, "ETH"), talk.pair)
+    asked = [talk.ask(pair) for pair in pairs] if talk.exchange.refuses_whole_request else [talk.ask(*pairs)]
+    events = [event for message in [*chain(*asked), *talk.step()] for event in talk.decode(message)]
     assert {event.pair for event in events if isinstance(event, Ticker)} == {talk.pair}
-    is_silent = talk.kind.replaces_subscription or name in SILENT
+    is_silent = talk.exchange.replaces_subscription or name in SILENT
     assert sum(isinstance(event, Refused) for event in events) == (0 if is_silent else 2)
 
 
@@ -304,16 +306,16 @@ def test_okx_refuses_candles_on_the_public_socket() -> None:
 
 def test_pings_are_answered_and_unsubscribing_ends_the_data(name: str) -> None:
     talk = Talk(name, Channel.TICKER)
-    if talk.kind.ping is not None:
-        [answer] = talk.venue.received(talk.kind.ping, TIME)
+    if talk.exchange.ping is not None:
+        [answer] = talk.venue.received(talk.exchange.ping, TIME)
         assert talk.decode(answer) == [Control(name=PONGS.get(name, "pong"))]
     talk.ask(talk.pair, pair_of(name, "ETH"))
-    if talk.kind.replaces_subscription:
+    if talk.exchange.replaces_subscription:
         talk.ask(pair_of(name, "ETH"))
     else:
         left = LEFT.get(name, [Control(name="unsubscribe")])
-        assert [event for out in talk.leave() for event in talk.decode(out)] == left
-    events = [event for out in talk.step() for event in talk.decode(out)]
+        assert [event for message in talk.leave() for event in talk.decode(message)] == left
+    events = [event for message in talk.step() for event in talk.decode(message)]
     assert {event.pair for event in events if isinstance(event, Ticker)} == {pair_of(name, "ETH")}
 
 
@@ -323,7 +325,7 @@ def test_a_second_subscription_begins_with_a_snapshot(name: str) -> None:
     for _ in range(20):
         talk.step()  # not heard
     talk.leave()
-    if talk.kind.is_bridged:
+    if talk.exchange.is_bridged:
         talk.book.invalidate()  # no snapshot comes over the socket
     talk.take(talk.ask())
     for _ in range(20):
@@ -337,9 +339,9 @@ def test_okx_keeps_a_book_alive_with_an_empty_change() -> None:
     talk.venue.steps = 590
     empty = 0
     for _ in range(620):
-        outs = talk.step()
-        empty += sum('"asks":[],"bids":[]' in out.payload for out in outs)
-        talk.take(outs)
+        messages = talk.step()
+        empty += sum('"asks":[],"bids":[]' in message.payload for message in messages)
+        talk.take(messages)
     assert empty == 2
 
 
@@ -376,10 +378,10 @@ def test_rest_answers_say_what_the_market_says(name: str, channel: Channel) -> N
 
 def test_rest_lists_the_markets_and_knows_no_others(name: str) -> None:
     talk = Talk(name, Channel.TICKER)
-    parts = urlsplit(talk.kind.markets_url() or "")
+    parts = urlsplit(talk.exchange.markets_url() or "")
     answer = talk.venue.rest(parts.path, dict(parse_qsl(parts.query)), TIME)
-    assert set(talk.kind.read_markets(answer.body.encode())) == set(talk.market.listings[name])
-    assert [type(event) for event in talk.get(Channel.TICKER, Pair("NOPE", talk.kind.quote))] == [Refused]
+    assert set(talk.exchange.read_markets(answer.body.encode())) == set(talk.market.listings[name])
+    assert [type(event) for event in talk.get(Channel.TICKER, Pair("NOPE", talk.exchange.quote))] == [Refused]
 
 
 NOTICED = {
@@ -407,7 +409,7 @@ def test_a_dropped_message_is_not_sent_and_a_repeated_one_twice(name: str) -> No
         talk = Talk(name, Channel.TICKER)
         talk.ask()
         talk.mischief.faults.change({fault: "1"})
-        counts = [sum(out.kind is Kind.DATA for out in talk.step()) for _ in range(5)]
+        counts = [sum(message.kind is MessageKind.DATA for message in talk.step()) for _ in range(5)]
         assert counts == [factor] * 5
 
 
@@ -424,31 +426,31 @@ def test_malformed_messages_are_extra_and_never_decode(name: str) -> None:
     talk.take(talk.ask())
     bad = 0
     for _ in range(100):
-        for out in talk.step():
-            if out.kind is Kind.BAD:
+        for message in talk.step():
+            if message.kind is MessageKind.BAD:
                 bad += 1
                 with pytest.raises(DecodeError):
-                    talk.decode(out)
+                    talk.decode(message)
             else:
-                talk.take([out])  # nothing is missing
+                talk.take([message])  # nothing is missing
     assert bad > 20
 
 
 def test_a_mute_exchange_answers_and_a_silent_one_does_not(name: str) -> None:
     talk = Talk(name, mute=True)
-    assert {out.kind for out in talk.mischief.answers(talk.ask())} <= {Kind.CONTROL}
-    assert {out.kind for _ in range(30) for out in talk.step()} <= {Kind.CONTROL}
+    assert {message.kind for message in talk.mischief.answers(talk.ask())} <= {MessageKind.CONTROL}
+    assert {message.kind for _ in range(30) for message in talk.step()} <= {MessageKind.CONTROL}
     assert len(list(talk.mischief.answers(talk.question()))) == 1
     talk.mischief.faults.silent = True
-    assert [out for _ in range(30) for out in talk.step()] == []
+    assert [message for _ in range(30) for message in talk.step()] == []
     assert list(talk.mischief.answers(talk.question())) == []
 
 
 def test_maintenance_is_announced_once_and_then_the_connection_ends(name: str) -> None:
     talk = Talk(name, notice=True)
     assert [talk.mischief.gives_notice() for _ in range(3)] == [True, False, False]
-    assert [talk.mischief.ends() for _ in range(LATER + 1)] == [False] * LATER + [True]
-    events = [event for out in talk.venue.notice(TIME) for event in talk.decode(out)]
+    assert [talk.mischief.ends() for _ in range(NOTICE_STEPS + 1)] == [False] * NOTICE_STEPS + [True]
+    events = [event for message in talk.venue.notice(TIME) for event in talk.decode(message)]
     wanted_types: dict[str, list[type]] = {"okx": [Notice], "kraken": [Control], "upbit": [], "binance": [Notice]}
     assert [type(event) for event in events] == wanted_types.get(name, [type(event) for event in events])
 
