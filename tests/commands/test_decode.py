@@ -1,4 +1,4 @@
-"""Recorded messages, as `coin decode` shows them."""
+"""Names of the events that `coin decode` shows."""
 
 from coin_platform.commands.decode import event_name
 from coin_platform.model import Control
