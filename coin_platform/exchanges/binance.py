@@ -1,4 +1,7 @@
-"""Binance spot: what we send, and what its messages mean. https://github.com/binance/binance-spot-api-docs"""
+"""Binance spot: what we send, and what its messages mean.
+
+Source: https://github.com/binance/binance-spot-api-docs
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bithumb spot: what we send, and what its messages mean. https://apidocs.bithumb.com/reference"""
+"""Bithumb spot: what we send, and what its messages mean.
+
+Source: https://apidocs.bithumb.com/reference
+"""
 
 from __future__ import annotations
 

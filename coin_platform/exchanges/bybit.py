@@ -1,4 +1,7 @@
-"""Bybit spot, API v5: what we send, and what its messages mean. https://bybit-exchange.github.io/docs/v5/intro"""
+"""Bybit spot, API v5: what we send, and what its messages mean.
+
+Source: https://bybit-exchange.github.io/docs/v5/intro
+"""
 
 from __future__ import annotations
 

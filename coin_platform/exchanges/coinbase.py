@@ -1,4 +1,7 @@
-"""Coinbase Exchange: what we send, and what its messages mean. https://docs.cdp.coinbase.com/exchange/websocket-feed"""
+"""Coinbase Exchange: what we send, and what its messages mean.
+
+Source: https://docs.cdp.coinbase.com/exchange/websocket-feed
+"""
 
 from __future__ import annotations
 

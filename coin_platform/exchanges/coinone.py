@@ -1,4 +1,7 @@
-"""Coinone spot: what we send, and what its messages mean. https://docs.coinone.co.kr/reference/public-websocket-ticker"""
+"""Coinone spot: what we send, and what its messages mean.
+
+Source: https://docs.coinone.co.kr/reference/public-websocket-ticker
+"""
 
 from __future__ import annotations
 

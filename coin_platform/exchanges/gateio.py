@@ -1,4 +1,7 @@
-"""Gate.io spot, API v4: what we send, and what its messages mean. https://www.gate.com/docs/developers/apiv4/ws/en/"""
+"""Gate.io spot, API v4: what we send, and what its messages mean.
+
+Source: https://www.gate.com/docs/developers/apiv4/ws/en/
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Korbit spot, API v2: what we send, and what its messages mean. https://docs.digitalx.miraeasset.com/index_en.html"""
+"""Korbit spot, API v2: what we send, and what its messages mean.
+
+Source: https://docs.digitalx.miraeasset.com/index_en.html
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Kraken spot, WebSocket v2: what we send, and what its messages mean. https://docs.kraken.com/exchange/api-reference"""
+"""Kraken spot, WebSocket v2: what we send, and what its messages mean.
+
+Source: https://docs.kraken.com/exchange/api-reference
+"""
 
 from __future__ import annotations
 

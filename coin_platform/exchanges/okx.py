@@ -1,4 +1,7 @@
-"""OKX spot, API v5: what we send, and what its messages mean. https://www.okx.com/docs-v5/en/"""
+"""OKX spot, API v5: what we send, and what its messages mean.
+
+Source: https://www.okx.com/docs-v5/en/
+"""
 
 from __future__ import annotations
 

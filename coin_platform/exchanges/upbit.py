@@ -1,4 +1,7 @@
-"""Upbit spot: what we send, and what its messages mean. https://docs.upbit.com/kr/reference/websocket-guide"""
+"""Upbit spot: what we send, and what its messages mean.
+
+Source: https://docs.upbit.com/kr/reference/websocket-guide
+"""
 
 from __future__ import annotations
 
