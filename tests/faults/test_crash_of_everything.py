@@ -77,11 +77,13 @@ class Deployment:
         if services:
             kafka_topics.create(self.settings)
             self.broker = KafkaBroker(kafka_client.servers(self.settings), home / "reader")
-        self.sources: list[Source] = [each for kind in EXCHANGES.values() for each in sources(kind, self.settings)]
+        self.sources: list[Source] = [
+            source for exchange in EXCHANGES.values() for source in sources(exchange, self.settings)
+        ]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Run `coin up`; that it is refused for a moment by what is left of the one before is waited for by itself."""
+        """Run `coin up`. While processes of the one before are left it is refused, and it waits for that by itself."""
         with (self.home / "up.log").open("ab") as log:
             command = [sys.executable, "-W", "ignore", "-m", "coin_platform", "up"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.home, start_new_session=True)
@@ -105,33 +107,33 @@ class Deployment:
 
     def processes(self) -> list[psutil.Process]:
         """Return every process that runs with this home."""
-        found = []
+        own_processes = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 is_ours = process.pid != os.getpid() and process.environ().get("COIN_HOME") == str(self.home)
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    own_processes.append(process)
+        return own_processes
 
     def windows(self, until: int) -> dict[Source, set[Window]]:
-        """Return the windows that each source's log wants, up to a time: all from the first record on."""
-        found = {}
+        """Return the windows that each source's log asks for: all from its first record until a time."""
+        windows = {}
         for source in self.sources:
             first = next(self.broker.read(source.topic, source.partition, 0, 1)).time // MINUTE * MINUTE
-            found[source] = {Window(start, start + MINUTE) for start in range(first, until, MINUTE)}
-        return found
+            windows[source] = {Window(start, start + MINUTE) for start in range(first, until, MINUTE)}
+        return windows
 
-    def missing(self, wanted: dict[Source, set[Window]]) -> int:
+    def missing(self, windows_of_source: dict[Source, set[Window]]) -> int:
         """Return how many windows of tables are not in the lake."""
         lake, count = open_lake(self.settings), 0
-        for source, windows in wanted.items():
+        for source, windows in windows_of_source.items():
             for table in (f"raw_{source.channel}", source.channel.value, "dead", "gap"):
                 count += len(windows - set(lake.windows(table, source.exchange.name)))
         return count
 
 
 def is_in_gap(gaps: Sequence[Gap], time: Microseconds) -> bool:
-    """Whether one of the gaps says that something is missing at a time."""
+    """Return whether one of the gaps covers a time."""
     return any(gap.start - SECOND <= time and (gap.stop is None or time <= gap.stop + SECOND) for gap in gaps)
 
 
@@ -160,11 +162,13 @@ def test_D9_D11_after_twenty_crashes_of_everything_all_windows_are_made_without_
             deployment.kill_all(chance)
     deployment.start()
     started = time.monotonic()
-    until(lambda: all(deployment.broker.end_offset(each.topic, each.partition) for each in deployment.sources), 300)
-    wanted = deployment.windows(int(time.time() // 60 + 1) * MINUTE)
-    assert all(wanted.values())
-    fewest, moved = deployment.missing(wanted), time.monotonic()
-    while missing := deployment.missing(wanted):
+    until(
+        lambda: all(deployment.broker.end_offset(source.topic, source.partition) for source in deployment.sources), 300
+    )
+    expected = deployment.windows(int(time.time() // 60 + 1) * MINUTE)
+    assert all(expected.values())
+    fewest, moved = deployment.missing(expected), time.monotonic()
+    while missing := deployment.missing(expected):
         if missing < fewest:
             fewest, moved = missing, time.monotonic()
         assert time.monotonic() - moved < STANDSTILL_SECONDS, f"{missing} windows of tables are missing"
@@ -177,28 +181,34 @@ def test_D9_D11_after_twenty_crashes_of_everything_all_windows_are_made_without_
     for source in deployment.sources:
         name, channel = source.exchange.name, source.channel
         raw, table, gaps = (
-            pl.concat(rows for window in sorted(wanted[source]) if (rows := lake.read(kind, name, window)) is not None)
-            for kind in (f"raw_{channel}", channel.value, "gap")
+            pl.concat(
+                rows for window in sorted(expected[source]) if (rows := lake.read(table_name, name, window)) is not None
+            )
+            for table_name in (f"raw_{channel}", channel.value, "gap")
         )
         assert raw["offset"].to_list() == list(range(raw.height)), f"{source}: each record once, none left out"
         log = deployment.broker.read(source.topic, source.partition, 0, raw.height)
-        newest = latest("gap", gaps.lazy()).collect()  # each gap as it was told last
-        theirs = [gap for gap in gaps_from(name, newest) if gap.channel is channel]
-        recorded[name] += theirs
-        assert Accounts(source, log, table, theirs).without == [], f"{source}: frames without a row or a reason"
+        newest = latest("gap", gaps.lazy()).collect()  # each gap as its last row has it
+        own_gaps = [gap for gap in gaps_from(name, newest) if gap.channel is channel]
+        recorded[name] += own_gaps
+        assert Accounts(source, log, table, own_gaps).unexplained == [], f"{source}: frames without a row or a reason"
         assert table.height > 0
     for exchange in EXCHANGES.values():
-        found = [source for source in deployment.sources if source.exchange is exchange]
+        own_sources = [source for source in deployment.sources if source.exchange is exchange]
         sent = sent_from(deployment.home / "data/simulator", exchange.name)
-        records = once(stored_from(deployment.broker, found))
-        stored = Counter(each.hash for each in records if each.hash and each.kind is Kind.SOCKET)
-        sent_hashes = Counter(each.hash for each in sent)
+        records = once(stored_from(deployment.broker, own_sources))
+        stored = Counter(record.hash for record in records if record.hash and record.kind is Kind.SOCKET)
+        sent_hashes = Counter(message.hash for message in sent)
         assert not stored - sent_hashes, f"{exchange.name}: stored twice, or never sent"
         lost = sent_hashes - stored
-        silent = [each for each in sent if each.kind == "data" and each.hash in lost]
-        unsaid = [each for each in silent if not is_in_gap(recorded[exchange.name], each.time)]
-        assert unsaid == [], f"{exchange.name}: lost, and no gap says so"
+        lost_messages = [message for message in sent if message.kind == "data" and message.hash in lost]
+        unreported = [message for message in lost_messages if not is_in_gap(recorded[exchange.name], message.time)]
+        assert unreported == [], f"{exchange.name}: lost, and no gap says so"
     home = deployment.home / "dagster_home"
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        late = [each for each in failed_windows(instance, deployment.settings) if each.window in wanted[found[0]]]
+        late = [
+            failed
+            for failed in failed_windows(instance, deployment.settings)
+            if failed.window in expected[own_sources[0]]
+        ]
     assert late == [], "no window waits for a hand"

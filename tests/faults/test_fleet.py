@@ -18,7 +18,7 @@ STEP = SECOND // 10
 
 
 def life(start: float, level: float, a_minute: float) -> Life:
-    """A process that holds `level` MiB at first and gains some every minute, measured every 5 s for 10 minutes."""
+    """Return a process that holds `level` MiB at first and gains `a_minute` MiB, measured every 5 s for 10 minutes."""
     samples = [Sample(start + at, int((level + a_minute * at / 60) * MIB), 10 + at // 60) for at in range(0, 600, 5)]
     return Life(start, samples)
 
@@ -26,10 +26,10 @@ def life(start: float, level: float, a_minute: float) -> Life:
 def test_memory_that_grows_is_seen_and_only_once_a_process_has_settled() -> None:
     grown = life(0, 100, 0.2)
     early = Life(0, [*life(0, 50, 30).samples[:12], *grown.samples[12:]])  # 30 MiB more in the first minute
-    [found] = settled([early], 60)
-    assert slope(found) == pytest.approx(2.0, abs=0.01)
+    [samples] = settled([early], 60)
+    assert slope(samples) == pytest.approx(2.0, abs=0.01)
     assert slope(life(0, 100, 0.0).samples) == 0
-    batches = [each._replace(memory=each.memory + (index % 3) * 9 * MIB) for index, each in enumerate(found)]
+    batches = [sample._replace(memory=sample.memory + (index % 3) * 9 * MIB) for index, sample in enumerate(samples)]
     assert slope(batches) == pytest.approx(2.0, abs=0.1), "what comes and goes is no growth"
     assert list(settled([grown], 590)) == [], "too few to say anything"
 
@@ -58,10 +58,10 @@ def test_a_book_that_the_market_never_had_is_untrue(name: str) -> None:
         truth.see(market, TIME + step * STEP)
         tops.append(_top(market.listings[name][pair], TIME + step * STEP))
     for top in tops:
-        assert truth.was(name, str(pair), top, top.time + STEP // 2)
-    assert not truth.was(name, str(pair), tops[0]._replace(time=tops[2].time), tops[2].time), "older than it says"
-    assert not truth.was(name, str(pair), tops[0]._replace(prices=0), tops[0].time)
-    is_seen = truth.was(name, str(pair), tops[1]._replace(sizes=0), tops[1].time)
+        assert truth.had(name, str(pair), top, top.time + STEP // 2)
+    assert not truth.had(name, str(pair), tops[0]._replace(time=tops[2].time), tops[2].time), "older than it says"
+    assert not truth.had(name, str(pair), tops[0]._replace(prices=0), tops[0].time)
+    is_seen = truth.had(name, str(pair), tops[1]._replace(sizes=0), tops[1].time)
     assert is_seen is not EXCHANGES[name].has_deltas
 
 

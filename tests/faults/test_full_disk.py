@@ -15,6 +15,7 @@ from coin_platform.broker.spool import losses, waiting
 from infra.stack import Kafka, free_ports
 from tests.kit.delivery import stored
 from tests.kit.topics import fresh_topic
+from tests.kit.waiting import slowness_of_this_machine
 
 MIB = 1 << 20
 
@@ -71,10 +72,10 @@ def test_S8_A16_a_full_disk_stops_nobody_and_what_it_costs_is_recorded(kafka: Ka
     with tiny_disk(spool) if disk == "tmpfs" else nullcontext():
         done = run(SPOOL, f"127.0.0.1:{nobody}", spool, topic, MIB if disk == "file size" else 0, most)
         assert done.returncode == 0, done.stderr
-        said = json.loads(done.stdout)
-        assert said["slowest"] < 0.2, "who appends never waits"
+        report = json.loads(done.stdout)
+        assert report["slowest"] < 0.2 * slowness_of_this_machine(), "an append never waits"
         assert f"{topic}[0]: journal {spool}" in done.stderr
-        assert "free space on that disk" in said["error"]
+        assert "free space on that disk" in report["error"]
         lost = list(losses(spool))
         [(_, left)] = waiting(spool).items()
         assert {loss.cause for loss in lost} == {"disk_full"}

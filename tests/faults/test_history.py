@@ -1,4 +1,4 @@
-"""The history checker: it is content with what is right, and finds each of the six wrongs."""
+"""The history checker accepts a right history, and finds each of the six faults."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ LAG = 2_000  # µs from sent to received
 BOOK = Pair("BTC", "USDT")
 
 
-def told(count: int, connection: int = 1, at: int = 0) -> list[Sent]:
-    """Ten messages a second from `at` seconds on."""
+def messages_sent(count: int, connection: int = 1, at: int = 0) -> list[Sent]:
+    """Return ten messages a second from `at` seconds on."""
     return [
         Sent("okx", connection, number, T + at * SECOND + number * SECOND // 10, f"{connection}/{number}")
         for number in range(1, count + 1)
@@ -23,7 +23,7 @@ def told(count: int, connection: int = 1, at: int = 0) -> list[Sent]:
 
 
 def kept(messages: Sequence[Sent], name: str = "ticker-0-a", epoch: int = 1) -> list[Stored]:
-    """What a perfect collector stores of them."""
+    """Return the records that a perfect collector stores of messages."""
     return [
         Stored("okx", Channel.TICKER, epoch, name, number, message.time + LAG, message.hash)
         for number, message in enumerate(messages, 1)
@@ -31,62 +31,67 @@ def kept(messages: Sequence[Sent], name: str = "ticker-0-a", epoch: int = 1) -> 
 
 
 def gap(start: float, stop: float | None, *, pair: Pair | None = None, channel: Channel = Channel.TICKER) -> Gap:
-    at = [None if each is None else T + int(each * SECOND) for each in (start, stop)]
+    at = [None if seconds is None else T + int(seconds * SECOND) for seconds in (start, stop)]
     assert at[0] is not None
     return Gap(exchange="okx", channel=channel, pair=pair, start=at[0], stop=at[1], cause="disconnect")
 
 
-def wrong(found: Findings) -> dict[str, int]:
-    return {name: count for name, count in found.counts.items() if count}
+def wrong(findings: Findings) -> dict[str, int]:
+    return {name: count for name, count in findings.counts.items() if count}
 
 
 def test_what_is_right_leaves_nothing_to_find() -> None:
-    messages = told(20)
+    messages = messages_sent(20)
     frames = kept(messages)
     rows = [Row(frame.identity, index) for frame in frames for index in range(2)]
     assert check(messages, frames, rows=rows).counts == CLEAN
 
 
 def test_a_heartbeat_that_every_connection_hears_belongs_to_its_own() -> None:
-    messages = [message._replace(hash="pong") if message.number % 2 else message for message in told(10) + told(10, 2)]
+    messages = [
+        message._replace(hash="pong") if message.number % 2 else message
+        for message in messages_sent(10) + messages_sent(10, 2)
+    ]
     frames = kept(messages[:10], "ticker-0-a") + kept(messages[10:], "ticker-1-b")
     assert check(messages, frames).counts == CLEAN
 
 
 def test_what_is_asked_over_rest_is_not_looked_for_among_what_was_sent() -> None:
-    messages = told(3)
+    messages = messages_sent(3)
     answer = Stored("okx", Channel.TICKER, 1, "ticker-0r-b", 1, T, "never sent", Kind.REST)
     assert check(messages, [*kept(messages), answer]).counts == CLEAN
     assert wrong(check(messages, [*kept(messages), answer, answer])) == {"double": 1}
 
 
 def test_lost_is_what_was_sent_but_not_stored_and_no_gap_says_so() -> None:
-    messages = told(20)
+    messages = messages_sent(20)
     frames = kept(messages[:9] + messages[12:])
-    found = check(messages, frames)
-    assert [message.number for message in found.lost] == [10, 11, 12]
-    assert [(hole.start, hole.stop) for hole in found.unreported] == [(messages[8].time + LAG, messages[12].time + LAG)]
+    findings = check(messages, frames)
+    assert [message.number for message in findings.lost] == [10, 11, 12]
+    assert [(hole.start, hole.stop) for hole in findings.unreported] == [
+        (messages[8].time + LAG, messages[12].time + LAG)
+    ]
     assert check(messages, frames, gaps=[gap(0.9, 1.3)]).counts == CLEAN
     elsewhere = check(messages, frames, gaps=[gap(0.9, 1.3, channel=Channel.TRADE)])
     assert wrong(elsewhere) == {"lost": 3, "unreported": 1, "overreported": 1}
 
 
 def test_lost_is_all_of_a_connection_of_which_nothing_is_stored() -> None:
-    first, second = told(5), told(3, 2, at=2)
-    found = check(first + second, kept(first))
-    assert found.lost == second
+    first, second = messages_sent(5), messages_sent(3, 2, at=2)
+    findings = check(first + second, kept(first))
+    assert findings.lost == second
 
 
 def test_lost_is_market_data_that_is_in_no_table() -> None:
-    messages = [message._replace(kind="control") if message.number == 1 else message for message in told(5)]
+    messages = [message._replace(kind="control") if message.number == 1 else message for message in messages_sent(5)]
     frames = kept(messages)
-    found = check(messages, frames, rows=[Row(frame.identity) for frame in frames[2:]])
-    assert found.lost == [messages[1]]
+    findings = check(messages, frames, rows=[Row(frame.identity) for frame in frames[2:]])
+    assert findings.lost == [messages[1]]
     assert check(messages, frames, rows=[Row(frame.identity) for frame in frames[1:]]).counts == CLEAN
 
 
 def test_phantom_is_what_is_stored_but_was_never_sent() -> None:
-    messages = told(5)
+    messages = messages_sent(5)
     frames = kept(messages)
     other = frames[2]._replace(hash="another text", number=6)
     assert check(messages, [*frames, other]).phantom == [other]
@@ -97,7 +102,7 @@ def test_phantom_is_what_is_stored_but_was_never_sent() -> None:
 
 
 def test_double_is_a_frame_or_a_row_that_is_there_again() -> None:
-    messages = told(5)
+    messages = messages_sent(5)
     frames = kept(messages)
     repeated = [*frames[:3], *frames[1:]]
     assert check(messages, repeated).double == frames[1:3]
@@ -110,7 +115,7 @@ def test_double_is_a_frame_or_a_row_that_is_there_again() -> None:
 
 
 def test_reordered_is_what_is_stored_after_what_was_sent_later() -> None:
-    messages = told(5)
+    messages = messages_sent(5)
     frames = kept(messages)
     late = [frames[0], frames[2], frames[1], *frames[3:]]
     assert check(messages, late).reordered == [frames[1]]
@@ -119,7 +124,7 @@ def test_reordered_is_what_is_stored_after_what_was_sent_later() -> None:
 
 
 def test_unreported_is_an_outage_that_the_ledger_does_not_have() -> None:
-    first, second = told(10), told(10, 2, at=90)
+    first, second = messages_sent(10), messages_sent(10, 2, at=90)
     frames = kept(first) + kept(second, "ticker-0-b", epoch=2)
     [hole] = check(first + second, frames).unreported
     assert (hole.start - T, hole.stop) == (SECOND + LAG, second[0].time + LAG)
@@ -129,7 +134,7 @@ def test_unreported_is_an_outage_that_the_ledger_does_not_have() -> None:
 
 
 def test_a_hole_with_two_causes_is_two_gaps_that_adjoin() -> None:
-    first, second = told(10), told(10, 2, at=90)
+    first, second = messages_sent(10), messages_sent(10, 2, at=90)
     frames = kept(first) + kept(second, "ticker-0-b", epoch=2)
     assert check(first + second, frames, gaps=[gap(1.5, 40), gap(40, 90.5)]).counts == CLEAN
     assert wrong(check(first + second, frames, gaps=[gap(1.5, 40), gap(41, 90.5)])) == {
@@ -139,7 +144,7 @@ def test_a_hole_with_two_causes_is_two_gaps_that_adjoin() -> None:
 
 
 def test_an_outage_may_be_said_to_begin_when_it_was_noticed() -> None:
-    first, second = told(10), told(10, 2, at=90)
+    first, second = messages_sent(10), messages_sent(10, 2, at=90)
     closed = kept(first)[-1]._replace(time=T + 16 * SECOND, hash=None, kind=Kind.CLOSED)
     frames = [*kept(first), closed, *kept(second, "ticker-0-b")]
     for start in (1, 16):
@@ -148,26 +153,26 @@ def test_an_outage_may_be_said_to_begin_when_it_was_noticed() -> None:
 
 
 def test_a_successor_that_speaks_before_its_predecessor_ends_leaves_no_hole() -> None:
-    first, second = told(20), told(20, 2, at=1)
+    first, second = messages_sent(20), messages_sent(20, 2, at=1)
     assert check(first + second, kept(first) + kept(second, "ticker-0-b")).counts == CLEAN
     shards = kept(first) + kept(second, "ticker-1-b")
     assert check(first + second, shards).counts == CLEAN
 
 
 def test_what_was_lost_at_the_end_must_be_in_the_ledger_and_a_plain_end_may() -> None:
-    messages = told(10)
+    messages = messages_sent(10)
     assert check(messages, kept(messages), gaps=[gap(1, None)]).counts == CLEAN
     assert wrong(check(messages, kept(messages[:8]))) == {"lost": 2, "unreported": 1}
     assert check(messages, kept(messages[:8]), gaps=[gap(0.8, None)]).counts == CLEAN
 
 
 def test_overreported_is_a_gap_without_a_hole() -> None:
-    messages = told(50)
+    messages = messages_sent(50)
     assert check(messages, kept(messages), gaps=[gap(2, 3)]).overreported == [gap(2, 3)]
 
 
 def test_a_hole_that_was_made_on_purpose_must_be_reported_for_its_pair() -> None:
-    messages = told(50)
+    messages = messages_sent(50)
     made = Hole("okx", Channel.TICKER, BOOK, T + 2 * SECOND, T + 2 * SECOND, T + 4 * SECOND)
     assert check(messages, kept(messages), made=[made]).unreported == [made]
     assert check(messages, kept(messages), made=[made], gaps=[gap(2, 4, pair=BOOK)]).counts == CLEAN
@@ -177,15 +182,15 @@ def test_a_hole_that_was_made_on_purpose_must_be_reported_for_its_pair() -> None
 
 @given(st.sets(st.integers(0, 29)), st.integers(1, 3))
 def test_of_any_history_exactly_what_was_taken_out_is_lost(missing: set[int], hashes: int) -> None:
-    messages = [message._replace(hash=f"{message.number // hashes}") for message in told(30)]
+    messages = [message._replace(hash=f"{message.number // hashes}") for message in messages_sent(30)]
     frames = kept([message for at, message in enumerate(messages) if at not in missing])
-    found = check(messages, frames)
-    assert len(found.lost) == len(missing)
-    assert (found.phantom, found.double, found.reordered) == ([], [], [])
+    findings = check(messages, frames)
+    assert len(findings.lost) == len(missing)
+    assert (findings.phantom, findings.double, findings.reordered) == ([], [], [])
 
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_the_findings_are_counted_by_name(name: str) -> None:
-    found = Findings([], [], [], [], [], [])
-    getattr(found, name).append("x")
-    assert found.counts == CLEAN | {name: 1}
+    findings = Findings([], [], [], [], [], [])
+    getattr(findings, name).append("x")
+    assert findings.counts == CLEAN | {name: 1}

@@ -89,7 +89,7 @@ def accepts(port: int) -> bool:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seconds", [60, 600])
 def test_K1_A4_an_outage_at_full_load_keeps_to_its_bounds(kafka: Kafka, tmp_path: Path, seconds: int) -> None:
-    topic, told = fresh_topic(kafka), f"after {seconds} s without broker at {RATE:,} records/s of {SIZE} B"
+    topic, condition = fresh_topic(kafka), f"after {seconds} s without broker at {RATE:,} records/s of {SIZE} B"
     with (
         closing(KafkaBroker([kafka.address], tmp_path / "witness", patience=1)) as witness,
         writing(kafka, tmp_path / "spool", topic) as writer,
@@ -98,9 +98,9 @@ def test_K1_A4_an_outage_at_full_load_keeps_to_its_bounds(kafka: Kafka, tmp_path
         memory = writer.memory
         try:
             kafka.stop()
-            gone = time.monotonic()
+            stopped = time.monotonic()
             peak = memory
-            while time.monotonic() - gone < seconds:
+            while time.monotonic() - stopped < seconds:
                 time.sleep(0.5)
                 peak = max(peak, writer.memory)
             away = writer.state()
@@ -125,10 +125,10 @@ def test_K1_A4_an_outage_at_full_load_keeps_to_its_bounds(kafka: Kafka, tmp_path
         end = writer.end()
         assert end.waiting == 0
         assert first_seen(stored(witness, topic)) == list(range(end.appended))
-    figure("K1", f"memory grew by {told}", round((peak - memory) / MIB), "MiB")
-    figure("K1", f"first acknowledgement {told}", round(acknowledged, 2), "s")
-    figure("K1", f"of the live rate sent while draining {told}", round(backlog / drained / RATE + 1, 1), "times")
-    figure("K1", f"slowest append {told}", round(1_000 * end.slowest), "ms")
+    figure("K1", f"memory grew by {condition}", round((peak - memory) / MIB), "MiB")
+    figure("K1", f"first acknowledgement {condition}", round(acknowledged, 2), "s")
+    figure("K1", f"of the live rate sent while draining {condition}", round(backlog / drained / RATE + 1, 1), "times")
+    figure("K1", f"slowest append {condition}", round(1_000 * end.slowest), "ms")
     assert peak - memory <= 256 * MIB
     assert acknowledged <= 3 * slowness
     assert (backlog / drained + RATE >= 2 * RATE) or (backlog + RATE * drained) / busy >= 2 * RATE, (

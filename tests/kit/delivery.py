@@ -1,6 +1,6 @@
-"""A writer of numbered records, and what arrived of them: for tests of delivery.
+"""Writes numbered records, and reads which of them have arrived.
 
-`python -m tests.kit.delivery SERVERS SPOOL TOPIC RATE SIZE` is such a writer in a process of its own.
+`python -m tests.kit.delivery SERVERS SPOOL TOPIC RATE SIZE` writes in a process of its own.
 """
 
 import random
@@ -16,11 +16,11 @@ from typing import Self
 from coin_platform.broker import Broker
 from coin_platform.broker.kafka import KafkaBroker
 
-_BEAT = 0.01
+_PAUSE_SECONDS = 0.01  # between two batches
 
 
 def first_seen(numbers: Sequence[int]) -> list[int]:
-    """Return what is left when repetitions are dropped as a transform drops them: by a number that does not rise."""
+    """Return the numbers without repetitions. Like a transform, drop a number that does not rise."""
     reached, kept = -1, []
     for number in numbers:
         if number > reached:
@@ -38,7 +38,7 @@ def stored(broker: Broker, topic: str, partition: int = 0) -> list[int]:
 class Writer:
     """Appends `rate` records a second of about `size` bytes, numbered from 0, until the end of its block.
 
-    They are as hard to compress as random hex digits: to half.
+    Their values are random hex digits, which a compression halves.
     """
 
     def __init__(self, broker: Broker, topic: str, *, rate: float = 1_000, size: int = 500, partition: int = 0) -> None:
@@ -65,7 +65,7 @@ class Writer:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            while not self._is_over.wait(_BEAT):
+            while not self._is_over.wait(_PAUSE_SECONDS):
                 due = int((time.monotonic() - started) * self._rate)
                 while self.appended < due and not self._is_over.is_set():
                     before = time.monotonic()
@@ -73,12 +73,12 @@ class Writer:
                     self._broker.append(*self._place, "h", text)
                     self.slowest = max(self.slowest, time.monotonic() - before)
                     self.appended += 1
-        except Exception as error:  # the block that wrote tells
+        except Exception as error:  # raised where the block ends
             self._failure = error
 
 
 def main() -> None:
-    """Write until stdin ends; print how much was appended and how much waits whenever a line comes."""
+    """Write until stdin ends. For each line, print counts of appended and waiting records, and the slowest append."""
     servers, spool, topic, rate, size = sys.argv[1:]
     with closing(KafkaBroker(servers.split(","), Path(spool))) as broker:
         with Writer(broker, topic, rate=float(rate), size=int(size)) as writer:

@@ -1,4 +1,4 @@
-"""The ten simulated exchanges in a thread, misbehaving at our word; what their markets really were is remembered."""
+"""Runs the ten simulated exchanges in a thread. A test sets their faults; the books of their markets are kept."""
 
 import asyncio
 import threading
@@ -17,11 +17,11 @@ from coin_platform.simulator.sent_log import SentLog
 from coin_platform.simulator.server import Simulator
 from coin_platform.tables.schema import LEVELS
 
-_TRUNCATED: Microseconds = SECOND // 1000  # exchanges that say milliseconds say less than the time was
+_TRUNCATED: Microseconds = SECOND // 1000  # at most, that an exchange with times in milliseconds cuts off
 
 
 class Top(NamedTuple):
-    """What stands for the best levels of a pair's book: hashes of the prices, and of the sizes."""
+    """The best levels of a pair's book at a time, as hashes of their prices and of their sizes."""
 
     time: Microseconds
     prices: int
@@ -35,28 +35,29 @@ class Truth:
         self._tops: defaultdict[tuple[str, str], list[Top]] = defaultdict(list)
 
     def of(self, exchange: str) -> Self:
-        """Return what is known of one exchange."""
+        """Return the books of one exchange."""
         part = type(self)()
         part._tops.update({place: tops for place, tops in self._tops.items() if place[0] == exchange})
         return part
 
     def see(self, market: Market, time: Microseconds) -> None:
-        """Remember the books of now."""
+        """Keep the books of now."""
         for exchange, listings in market.listings.items():
             for pair, listing in listings.items():
                 self._tops[exchange, str(pair)].append(_top(listing, time))
 
-    def was(self, exchange: str, pair: str, top: Top, received: Microseconds) -> bool:
-        """Whether a book was so at the time that the exchange says.
+    def had(self, exchange: str, pair: str, top: Top, received: Microseconds) -> bool:
+        """Return whether the market had a book at the time that the exchange gives.
 
-        Where each message is a whole book its prices are enough, for some exchanges cut sizes short, at any time until
-        it was received, for Coinone first says one that is older than its words.
+        1. Of an exchange with changes, prices and sizes must be right at that time.
+        2. Of an exchange that sends whole books, only prices are compared, because some cut sizes short. They may be
+           right at any time until the book was received, because Coinone's first book is older than its time says.
         """
         tops, is_whole = self._tops[exchange, pair], not EXCHANGES[exchange].has_deltas
-        first = bisect_right(tops, top.time + _TRUNCATED, key=lambda each: each.time)
-        last = bisect_right(tops, received, key=lambda each: each.time) if is_whole else first
+        first = bisect_right(tops, top.time + _TRUNCATED, key=lambda known: known.time)
+        last = bisect_right(tops, received, key=lambda known: known.time) if is_whole else first
         compared = 2 if is_whole else 3
-        return any(each[1:compared] == top[1:compared] for each in tops[max(0, first - 2) : last])
+        return any(known[1:compared] == top[1:compared] for known in tops[max(0, first - 2) : last])
 
 
 def top_of(time: Microseconds, prices: Iterable[float], sizes: Iterable[float]) -> Top:
@@ -70,7 +71,7 @@ def _top(listing: Listing, time: Microseconds) -> Top:
 
 
 class _CountingLog(SentLog):
-    """A log of what was sent that knows how much that is."""
+    """A log of sent messages that counts them."""
 
     count = 0
 
@@ -92,11 +93,11 @@ class Exchanges:
 
     @property
     def sent(self) -> int:
-        """How many messages were handed to open sockets."""
+        """The number of messages that were written to open sockets."""
         return self._log.count
 
     def fault(self, exchange: str, **fields: object) -> None:
-        """Change what an exchange does wrong, at once."""
+        """Set faults of an exchange at once."""
         self._loop.call_soon_threadsafe(self._simulator.faults[exchange].change, fields)
 
     def disconnect(self, exchange: str) -> None:

@@ -1,4 +1,4 @@
-"""Collectors and workers as processes: each is started again when it ends, as the watchdog does it, and measured."""
+"""Runs collectors and workers as processes. Starts each again when it ends, and measures its memory and files."""
 
 import os
 import signal
@@ -16,17 +16,17 @@ from typing import NamedTuple, Self
 
 import psutil
 
-_BEAT = 0.25  # seconds between two looks at who has ended
-_SAMPLE = 5.0  # seconds between two measurements
-_FEW = 6  # of them
-_MINUTE = 10  # of them, or it was none
-_LINE = 1_000  # bytes of a log's last line that are told
-_PATIENCE = 40.0  # seconds in which a process must end that was asked to
+_LOOK_SECONDS = 0.25  # between two looks for processes that have ended
+_SAMPLE_SECONDS = 5.0  # between two measurements
+_MEDIAN_SAMPLES = 6  # of which a median is taken: half a minute
+_MINUTE_SAMPLES = 10  # at least, of a minute that counts
+_LAST_LINE_BYTES = 1_000  # of a log's last line, at most
+_END_SECONDS = 40.0  # in which a process must end after it was asked to
 MIB = 1 << 20
 
 
 class Sample(NamedTuple):
-    """What a process holds at a moment of the monotonic clock."""
+    """The memory and the files of a process at a moment of the monotonic clock."""
 
     time: float
     memory: int  # bytes of its own: resident, without the pages of files that the system can take back
@@ -41,20 +41,20 @@ class Life(NamedTuple):
 
 
 class End(NamedTuple):
-    """How one process of a member came to its end."""
+    """The end of one process of a member."""
 
     code: int
-    is_wanted: bool  # by somebody here
+    is_intended: bool  # the fleet or a test ended it
     words: str  # the last line of the log
 
     @property
     def is_accident(self) -> bool:
-        """Whether nobody wanted that end, or it was not clean."""
-        return not self.is_wanted or self.code not in (0, -signal.SIGKILL)
+        """Whether the end was not intended, or was not clean."""
+        return not self.is_intended or self.code not in (0, -signal.SIGKILL)
 
 
 class Member:
-    """One long run: the process that does it now, and those before."""
+    """One long run: its process of now, and its earlier processes."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self.lives = name, list[Life]()
@@ -65,7 +65,7 @@ class Member:
         self._leaving: subprocess.Popen[bytes] | None = None  # while another one takes over
 
     def start(self, *more: str) -> None:
-        """Start a process; `more` follows its command."""
+        """Start a process. The words `more` follow its command."""
         command = [sys.executable, *self._command, *more]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -74,43 +74,43 @@ class Member:
         self.lives.append(Life(time.monotonic(), []))
 
     def hand_over(self) -> None:
-        """Start a process that takes over from the one of now, and then asks that one to end."""
+        """Start a process that takes over from the process of now, and then asks that process to end."""
         assert self._leaving is None
         self._leaving = self._process
         self.start("--take-over")
 
     def send(self, number: signal.Signals) -> None:
-        """Send the process of now a signal, if there is one."""
+        """Send the process of now a signal, if it still runs."""
         assert self._process is not None
         self._is_doomed = self._is_doomed or number in (signal.SIGKILL, signal.SIGTERM)
         if self._process.poll() is None:
             self._process.send_signal(number)
 
     def end(self) -> None:
-        """Want it no more: SIGTERM."""
+        """Ask the process to end with SIGTERM, and do not start it again."""
         self.is_wanted = False
         self.send(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Return when it has ended for good, in the end by force."""
+        """Wait until the process has ended. Kill it if it takes too long."""
         assert self._process is not None
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._note(self._process.returncode, is_wanted=self._is_doomed)
+        self._note(self._process.returncode, is_intended=self._is_doomed)
         if self._leaving is not None:
-            self._note(self._leaving.wait(_PATIENCE), is_wanted=True)
+            self._note(self._leaving.wait(_END_SECONDS), is_intended=True)
 
     def beat(self) -> None:
-        """Start it again if it has ended but is wanted."""
+        """Start the process again if it has ended but is still wanted."""
         assert self._process is not None
         if self._leaving is not None and self._leaving.poll() is not None:
-            self._note(self._leaving.returncode, is_wanted=True)
+            self._note(self._leaving.returncode, is_intended=True)
             self._leaving = None
         if self.is_wanted and self._process.poll() is not None:
-            self._note(self._process.returncode, is_wanted=self._is_doomed)
+            self._note(self._process.returncode, is_intended=self._is_doomed)
             self._is_doomed = False
             self.start()
 
@@ -122,15 +122,15 @@ class Member:
             memory = process.memory_info()
             self.lives[-1].samples.append(Sample(time.monotonic(), memory.rss - memory.shared, process.num_fds()))
 
-    def _note(self, code: int, *, is_wanted: bool) -> None:
+    def _note(self, code: int, *, is_intended: bool) -> None:
         with self._log.open("rb") as log:
-            log.seek(-min(_LINE, self._log.stat().st_size), os.SEEK_END)
+            log.seek(-min(_LAST_LINE_BYTES, self._log.stat().st_size), os.SEEK_END)
             words = log.read().decode(errors="replace").strip().rpartition("\n")[2]
-        self.ends.append(End(code, is_wanted, words))
+        self.ends.append(End(code, is_intended, words))
 
 
 class Fleet:
-    """All members, with a thread that looks after them."""
+    """All members, and the thread that starts them again and measures them."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = {member.name: member for member in members}
@@ -151,25 +151,25 @@ class Fleet:
         self.end(*self.members)
 
     def end(self, *names: str) -> None:
-        """End members for good, all at once."""
-        left = [self.members[name] for name in names if self.members[name].is_wanted]
-        for member in left:
+        """End members for good, all at the same time."""
+        running = [self.members[name] for name in names if self.members[name].is_wanted]
+        for member in running:
             member.end()
-        for member in left:
+        for member in running:
             member.wait()
 
     @property
     def accidents(self) -> list[str]:
-        """The ends of processes that nobody wanted, or that were not clean."""
+        """The ends of processes that were not intended or not clean."""
         ends = [(member.name, end) for member in self.members.values() for end in member.ends]
         return [f"{name} ended with {end.code}: {end.words}" for name, end in ends if end.is_accident]
 
     def _run(self) -> None:
         measured = 0.0
-        while not self._is_over.wait(_BEAT):
+        while not self._is_over.wait(_LOOK_SECONDS):
             for member in self.members.values():
                 member.beat()
-            if time.monotonic() - measured >= _SAMPLE:
+            if time.monotonic() - measured >= _SAMPLE_SECONDS:
                 measured = time.monotonic()
                 for member in self.members.values():
                     member.measure()
@@ -182,28 +182,29 @@ def member(name: str, arguments: Sequence[str], environment: Mapping[str, str], 
 
 
 def settled(lives: Iterable[Life], settling: float) -> Iterator[list[Sample]]:
-    """Yield what each process was measured to hold from `settling` seconds after its start on, if that was for long."""
+    """Yield the samples of each process from `settling` seconds after its start on, if there are enough of them."""
     for life in lives:
         samples = [sample for sample in life.samples if sample.time - life.started >= settling]
-        if len(samples) >= 2 * _FEW:
+        if len(samples) >= 2 * _MEDIAN_SAMPLES:
             yield samples
 
 
 def slope(samples: Sequence[Sample]) -> float:
     """Return by how many MiB in 10 minutes a process's memory grows: least squares over the least of each minute.
 
-    What is held above that is a batch on its way, some MiB for a second; what is never given up lies below.
+    Memory above the least of a minute belongs to a batch on its way, some MiB for a second. A leak raises the least.
     """
     minutes: defaultdict[int, list[float]] = defaultdict(list)
     for at, memory, _ in samples:
         minutes[int((at - samples[0].time) // 60)].append(memory / MIB)
-    whole = {minute: min(held) for minute, held in minutes.items() if len(held) >= _MINUTE}
+    whole = {minute: min(held) for minute, held in minutes.items() if len(held) >= _MINUTE_SAMPLES}
     return 10 * statistics.linear_regression(list(whole), list(whole.values())).slope
 
 
 def gain(samples: Sequence[Sample], held: Callable[[Sample], float]) -> float:
-    """Return how much more of something a process holds at its end than at first, by the medians of half a minute."""
-    first, last = ([held(sample) for sample in some] for some in (samples[:_FEW], samples[-_FEW:]))
+    """Return how much more a process holds at its end than at first, by the medians of half a minute."""
+    spans = (samples[:_MEDIAN_SAMPLES], samples[-_MEDIAN_SAMPLES:])
+    first, last = ([held(sample) for sample in span] for span in spans)
     return statistics.median(last) - statistics.median(first)
 
 
@@ -212,7 +213,7 @@ def write_samples(members: Iterable[Member], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         file.write("member,process,seconds,memory_mib,files\n")
-        for each in members:
-            for number, life in enumerate(each.lives):
+        for member in members:
+            for number, life in enumerate(member.lives):
                 for at, memory, files in life.samples:
-                    file.write(f"{each.name},{number},{at - life.started:.0f},{memory / MIB:.2f},{files}\n")
+                    file.write(f"{member.name},{number},{at - life.started:.0f},{memory / MIB:.2f},{files}\n")

@@ -1,4 +1,4 @@
-"""Everything at once, for as long as you like: ten exchanges, collectors, workers, Kafka, S3, and random faults."""
+"""Runs ten simulated exchanges, collectors, workers, Kafka and S3 together, and makes random faults."""
 
 import itertools
 import random
@@ -29,44 +29,44 @@ from tests.kit.exchanges import Exchanges
 from tests.kit.fleet import Fleet, member
 
 
-class Spoil(NamedTuple):
-    """What exchanges may do wrong."""
+class Disturbance(NamedTuple):
+    """A fault of an exchange, and the exchanges that may have it."""
 
-    among: tuple[str, ...]
+    exchanges: tuple[str, ...]
     seconds: float
     fields: dict[str, Any]  # of the simulator's faults
     cut: bool = False  # all its connections end first
 
 
-PROGRESS = 10.0  # seconds between two lines
-QUIET = 20.0  # seconds before the end without a new fault
-DRAIN = 120.0  # seconds in which all must arrive at the end
-LAST = 50  # second of a minute at which a soak ends: soon after, its last window is closed
-PROMPT = ("kraken", "coinbase")  # whose silence is noticed within 15 s
-PROVED = ("okx", "bybit", "gateio", "binance", "kraken")  # who says which book messages there are
-UNEASY = {  # what an exchange does wrong: which of them, for how many seconds, how
-    "close": Spoil(tuple(VENUES), 4.0, {"close": True}, cut=True),
-    "refuse": Spoil(tuple(VENUES), 5.0, {"status": 429, "retry_after": "4"}, cut=True),
-    "silence": Spoil(PROMPT, 18.0, {"silent": True}),
-    "drop": Spoil(PROVED, 8.0, {"drop": 0.02}),
-    "swap": Spoil(PROVED, 8.0, {"swap": 0.02}),
+PROGRESS_SECONDS = 10.0  # between two lines
+QUIET_SECONDS = 20.0  # before the end, without a new fault
+DRAIN_SECONDS = 120.0  # in which all records must arrive at the end
+LAST_SECOND = 50  # of a minute, at which a soak ends, so that its last window closes soon after
+PROMPT_EXCHANGES = ("kraken", "coinbase")  # whose silence is noticed within 15 s
+PROVED_EXCHANGES = ("okx", "bybit", "gateio", "binance", "kraken")  # whose book messages prove that none is missing
+DISTURBANCES = {
+    "close": Disturbance(tuple(VENUES), 4.0, {"close": True}, cut=True),
+    "refuse": Disturbance(tuple(VENUES), 5.0, {"status": 429, "retry_after": "4"}, cut=True),
+    "silence": Disturbance(PROMPT_EXCHANGES, 18.0, {"silent": True}),
+    "drop": Disturbance(PROVED_EXCHANGES, 8.0, {"drop": 0.02}),
+    "swap": Disturbance(PROVED_EXCHANGES, 8.0, {"swap": 0.02}),
 }
-FAULTS = ("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake", *UNEASY)
+FAULTS = ("collector", "worker", "deploy", "restart", "freeze", "kafka", "lake", *DISTURBANCES)
 
 
 class Plan(NamedTuple):
-    """What a soak is to be."""
+    """The settings of a soak."""
 
     minutes: float
     seed: int
     rate: float  # steps of the market a second
     every: float  # seconds between two faults
-    faults: tuple[str, ...]  # some of `FAULTS`; none: no faults
-    all_first: bool = False  # begin with all that each exchange can do wrong, one after the other: 206 s
+    faults: tuple[str, ...]  # names among `FAULTS`; if empty, no faults are made
+    all_first: bool = False  # begin with all faults of all exchanges, one after the other: 206 s
 
 
 class Event(NamedTuple):
-    """A fault that was made, of an exchange, a member of the fleet, or a service; times are UTC, µs."""
+    """A fault of an exchange, a member of the fleet, or a service. Times are UTC, µs."""
 
     fault: str
     victim: str
@@ -78,7 +78,7 @@ class Event(NamedTuple):
 
 
 class Soak:
-    """One run, with all it keeps in `home`."""
+    """One run. All its files are in the folder `home`."""
 
     def __init__(self, plan: Plan, home: Path) -> None:
         self.plan, self.home = plan, home
@@ -109,13 +109,13 @@ class Soak:
             "freeze": lambda: self._signal("", signal.SIGSTOP, signal.SIGCONT),
             "kafka": lambda: self._away(self.kafka),
             "lake": lambda: self._away(self.lake),
-            **{name: partial(self._uneasy, spoil) for name, spoil in UNEASY.items()},
+            **{name: partial(self._disturb_one, disturbance) for name, disturbance in DISTURBANCES.items()},
         }
 
     def run(self) -> None:
-        """Start all, let faults happen, heal, and wait until all that was sent is where it belongs.
+        """Start everything, make faults, and wait until all that was sent is stored where it belongs.
 
-        The services are left running: `close` ends them.
+        The services keep running until `close`.
         """
         for service in (self.kafka, self.lake):
             service.launch()
@@ -139,22 +139,22 @@ class Soak:
 
     def _let_happen(self) -> None:
         self.started = time.time()
-        end = round((self.started + 60 * self.plan.minutes - LAST) / 60) * 60 + LAST
+        end = round((self.started + 60 * self.plan.minutes - LAST_SECOND) / 60) * 60 + LAST_SECOND
         if self.plan.all_first:
-            known = {name: UNEASY[name] for name in self.plan.faults if name in UNEASY}
-            every = [(name, exchange) for name, spoil in known.items() for exchange in spoil.among]
-            for name, exchange in self._random.sample(every, len(every)):
-                self._make(name, exchange, self._spoil(known[name], exchange))
+            chosen = {name: DISTURBANCES[name] for name in self.plan.faults if name in DISTURBANCES}
+            pairs = [(name, exchange) for name, disturbance in chosen.items() for exchange in disturbance.exchanges]
+            for name, exchange in self._random.sample(pairs, len(pairs)):
+                self._make(name, exchange, self._disturb(chosen[name], exchange))
         for due in itertools.count(1 + int((time.time() - self.started) / self.plan.every)):
             quiet = min(end, self.started + due * self.plan.every)
             time.sleep(max(0.0, quiet - time.time()))
-            if time.time() > end - QUIET:
+            if time.time() > end - QUIET_SECONDS:
                 break
             self._happen()
         time.sleep(max(0.0, end - time.time()))
 
     def _happen(self) -> None:
-        """Make the next fault: all once, in random order, before any comes again."""
+        """Make the next fault. Each comes once, in random order, before any comes again."""
         if not self.plan.faults:
             return
         self._deck = self._deck or self._random.sample(self.plan.faults, len(self.plan.faults))
@@ -168,8 +168,8 @@ class Soak:
         self.events.append(Event(fault, victim, start, wall()))
         self._under_way = ""
 
-    def _signal(self, among: str, *numbers: signal.Signals) -> tuple[str, Iterator[float]]:
-        name = self._random.choice(sorted(name for name in self.fleet.members if name.startswith(among)))
+    def _signal(self, prefix: str, *numbers: signal.Signals) -> tuple[str, Iterator[float]]:
+        name = self._random.choice(sorted(name for name in self.fleet.members if name.startswith(prefix)))
 
         def steps() -> Iterator[float]:
             for number in numbers:
@@ -195,35 +195,36 @@ class Soak:
 
         return service.name, steps()
 
-    def _uneasy(self, spoil: Spoil) -> tuple[str, Iterator[float]]:
-        exchange = self._random.choice(spoil.among)
-        return exchange, self._spoil(spoil, exchange)
+    def _disturb_one(self, disturbance: Disturbance) -> tuple[str, Iterator[float]]:
+        exchange = self._random.choice(disturbance.exchanges)
+        return exchange, self._disturb(disturbance, exchange)
 
-    def _spoil(self, spoil: Spoil, exchange: str) -> Iterator[float]:
-        self.exchanges.fault(exchange, **spoil.fields)
-        if spoil.cut:
+    def _disturb(self, disturbance: Disturbance, exchange: str) -> Iterator[float]:
+        self.exchanges.fault(exchange, **disturbance.fields)
+        if disturbance.cut:
             self.exchanges.disconnect(exchange)
-        yield spoil.seconds
-        self.exchanges.fault(exchange, **{name: type(value)() for name, value in spoil.fields.items()})
+        yield disturbance.seconds
+        self.exchanges.fault(exchange, **{name: type(value)() for name, value in disturbance.fields.items()})
 
     def _drain(self) -> None:
-        """End collectors, then workers once they have all that was collected."""
+        """End the collectors, and end the workers once they have processed all that was collected."""
         start, self._under_way = wall(), "end"
         self.seconds = time.time() - self.started
         work = {
-            name: [each for each in self.fleet.members if each.startswith(name)] for name in ("collect", "preprocess")
+            name: [member for member in self.fleet.members if member.startswith(name)]
+            for name in ("collect", "preprocess")
         }
         self.fleet.end(*work["collect"])
-        deadline = time.monotonic() + DRAIN
+        deadline = time.monotonic() + DRAIN_SECONDS
         with closing(self.broker()) as broker:
             while left := self._spooled() + self._behind(broker):
-                assert time.monotonic() < deadline, f"{left} records have not arrived {DRAIN:g} s after the end"
+                assert time.monotonic() < deadline, f"{left} records have not arrived {DRAIN_SECONDS:g} s after the end"
                 time.sleep(0.5)
         self.fleet.end(*work["preprocess"])
         self.events.append(Event("end", "", start, wall()))
 
     def broker(self) -> KafkaBroker:
-        """Return a way to the topics."""
+        """Return a broker of the topics."""
         return KafkaBroker(kafka_client.servers(self.settings), self.home / "witness")
 
     def _spooled(self) -> int:
@@ -232,20 +233,22 @@ class Soak:
     def _behind(self, broker: KafkaBroker) -> int:
         """Return how many raw records no worker has committed yet."""
         ends = broker.end_offsets([(source.topic, source.partition) for source in self.sources])
-        groups = {(each.topic, each.partition): group(each.exchange.region, each.channel) for each in self.sources}
+        groups = {
+            (source.topic, source.partition): group(source.exchange.region, source.channel) for source in self.sources
+        }
         return sum(end - (broker.committed(groups[place], *place) or 0) for place, end in ends.items())
 
     def _progress(self) -> None:
-        """Print how it goes, until it is over."""
+        """Print a line of progress from time to time, until the soak is over."""
         before = 0
         with closing(self.broker()) as broker:
-            while not self._is_over.wait(PROGRESS):
+            while not self._is_over.wait(PROGRESS_SECONDS):
                 sent, stored, behind = self.exchanges.sent, "?", "?"
                 with suppress(BrokerUnreachable):
                     places = [(source.topic, source.partition) for source in self.sources]
                     stored, behind = f"{sum(broker.end_offsets(places).values()):,}", f"{self._behind(broker):,}"
                 print(
-                    f"{time.time() - self.started:5.0f} s: {sent:,} sent, {(sent - before) / PROGRESS:,.0f}/s; "
+                    f"{time.time() - self.started:5.0f} s: {sent:,} sent, {(sent - before) / PROGRESS_SECONDS:,.0f}/s; "
                     f"{stored} stored, {self._spooled():,} in spools, {behind} not processed; {self._under_way}",
                     flush=True,
                 )

@@ -1,4 +1,4 @@
-"""What a soak left behind, against what the exchanges' own log and market say: one exchange after the other."""
+"""Judges what a soak has left behind: compares it with the log and the market of each simulated exchange."""
 
 import json
 import os
@@ -35,29 +35,33 @@ from tests.kit.history import Findings, Hole, Row, check, once
 from tests.kit.soak import Event, Soak
 from tests.kit.stored_history import gaps_from, sent_from, stored_from
 
-HEALING: Microseconds = 45 * SECOND  # from a fault's end until its last gap has begun: silence is noticed after 40 s
+HEALING: Microseconds = (
+    45 * SECOND
+)  # from a fault's end until its last gap begins, because silence is noticed after 40 s
 
 Place: TypeAlias = tuple[int, int]  # offset and index
 
 
 class Verdict(NamedTuple):
-    """What is wrong with one exchange: all lists empty is right."""
+    """The faults of one exchange. If all lists are empty, the platform has kept its promises."""
 
     findings: Findings
-    unaccounted: list[str]  # frames that are in no row, without a reason
-    unsaved: list[str]  # messages that never reached the log, though nobody was killed
-    untrue: list[str]  # books that the market never had
-    unlike: list[str]  # processed records that differ from the tables
-    baseless: list[str]  # gaps that no fault explains
-    killed: tuple[Microseconds, ...]  # when messages were sent that a kill cost
-    books: int  # that were compared
-    repeated: int  # processed records that came again
+    unaccounted: list[str]  # frames without a row and without a reason
+    unlogged: list[str]  # messages that never reached the log, though no process was killed
+    wrong_books: list[str]  # books that the market never had
+    differences: list[str]  # between processed records and tables
+    unexplained_gaps: list[str]  # gaps that no fault explains
+    killed: tuple[Microseconds, ...]  # the times at which messages were sent that a kill cost
+    books: int  # the number of books that were compared
+    repeated: int  # the number of processed records that came again
 
     @property
-    def wrongs(self) -> dict[str, object]:
-        """What there is of it, by name, the first few of each."""
+    def faults(self) -> dict[str, object]:
+        """The number of faults of each list that is not empty, and the first three."""
         lists = {**self.findings._asdict(), **self._asdict()}
-        return {name: (len(found), found[:3]) for name, found in lists.items() if isinstance(found, list) and found}
+        return {
+            name: (len(faults), faults[:3]) for name, faults in lists.items() if isinstance(faults, list) and faults
+        }
 
 
 class _Part(NamedTuple):
@@ -65,20 +69,20 @@ class _Part(NamedTuple):
 
     rows: list[Row]
     unaccounted: list[str]
-    untrue: list[str]
-    unlike: list[str]
-    made: list[Hole]
-    times: list[list[Microseconds]]  # when rows of each pair were received
+    wrong_books: list[str]
+    differences: list[str]
+    holes: list[Hole]  # that the exchange made on purpose
+    times: list[list[Microseconds]]  # the times at which rows of each pair were received
     books: int
     repeated: int
 
 
 def make_tables(soak: Soak) -> list[str]:
-    """Make the tables of all windows, by the command for it in two processes; return what it complains of."""
+    """Make the tables of all windows with `coin lake backfill` in two processes, and return its complaints."""
     names = list(dict.fromkeys(source.exchange.name for source in soak.sources))
     closed = (time.time() // 60 + 1) * 60  # the end of the last window
     time.sleep(closed + soak.settings.grace.total_seconds() + 0.5 - time.time())
-    start, end = (f"{each:%Y-%m-%dT%H:%M}" for each in (soak.settings.start, datetime.fromtimestamp(closed, UTC)))
+    start, end = (f"{moment:%Y-%m-%dT%H:%M}" for moment in (soak.settings.start, datetime.fromtimestamp(closed, UTC)))
     environment = {**os.environ, **soak.environment}
     halves = []
     for part in (names[::2], names[1::2]):
@@ -97,7 +101,7 @@ def make_tables(soak: Soak) -> list[str]:
 
 
 class Evidence(NamedTuple):
-    """What a soak knows of one exchange, for a process of its own."""
+    """All that a soak knows of one exchange. It is passed to another process."""
 
     exchange: str
     settings: Settings
@@ -108,7 +112,7 @@ class Evidence(NamedTuple):
 
 
 def judge(soak: Soak) -> dict[str, Verdict]:
-    """Judge all exchanges, each in a process of its own, as many side by side as there are cores."""
+    """Judge all exchanges. Each has a process of its own, and as many run at the same time as there are cores."""
     own = partial(Evidence, settings=soak.settings, home=soak.home, sent=soak.exchanges.folder, events=soak.events)
     evidence = [own(exchange=name, truth=soak.exchanges.truth.of(name)) for name in EXCHANGES]
     with ProcessPoolExecutor(mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
@@ -123,11 +127,11 @@ def _judge(evidence: Evidence) -> Verdict:
 
 
 def _compare(evidence: Evidence, exchange: Exchange, broker: Broker) -> Verdict:
-    lake, found = open_lake(evidence.settings), list(sources(exchange, evidence.settings))
+    lake, own_sources = open_lake(evidence.settings), list(sources(exchange, evidence.settings))
     gaps = list(gaps_from(exchange.name, lake.scan("gap", exchanges=[exchange.name]).collect()))
     dead = _read(lake, "dead", exchange)
-    parts = {source.channel: _part(source, evidence, broker, lake, gaps) for source in found}
-    sent, stored = sent_from(evidence.sent, exchange.name), once(stored_from(broker, found))
+    parts = {source.channel: _part(source, evidence, broker, lake, gaps) for source in own_sources}
+    sent, stored = sent_from(evidence.sent, exchange.name), once(stored_from(broker, own_sources))
 
     def served(_: str, channel: Channel, time: Microseconds) -> Microseconds:
         return max((_next(times, time) or time for times in parts[channel].times), default=time)
@@ -137,22 +141,26 @@ def _compare(evidence: Evidence, exchange: Exchange, broker: Broker) -> Verdict:
         stored,
         gaps=gaps,
         rows=[row for part in parts.values() for row in part.rows],
-        made=[hole for part in parts.values() for hole in part.made],
+        made=[hole for part in parts.values() for hole in part.holes],
         tolerance=TOLERANCE,
         served=served,
     )
-    missing = Counter(each.hash for each in sent) - Counter(each.hash for each in stored if each.hash)
-    unstored = [each for each in sent if each.kind == "data" and each.hash in missing]  # pongs are all the same
-    killed = [each for each in unstored if any(_is_killed(gap, each.time) for gap in gaps)]
+    missing = Counter(message.hash for message in sent) - Counter(record.hash for record in stored if record.hash)
+    unstored = [
+        message for message in sent if message.kind == "data" and message.hash in missing
+    ]  # all pongs are equal
+    killed = [message for message in unstored if any(_is_killed(gap, message.time) for gap in gaps)]
     return Verdict(
         findings=findings,
         unaccounted=[line for part in parts.values() for line in part.unaccounted]
         + [f"dead: {reason}" for reason in dead["reason"]],
-        unsaved=[str(each) for each in unstored if each not in killed],
-        untrue=[line for part in parts.values() for line in part.untrue],
-        unlike=[line for part in parts.values() for line in part.unlike],
-        baseless=[str(gap) for gap in gaps if not any(_explains(event, gap, exchange) for event in evidence.events)],
-        killed=tuple(each.time for each in killed),
+        unlogged=[str(message) for message in unstored if message not in killed],
+        wrong_books=[line for part in parts.values() for line in part.wrong_books],
+        differences=[line for part in parts.values() for line in part.differences],
+        unexplained_gaps=[
+            str(gap) for gap in gaps if not any(_explains(event, gap, exchange) for event in evidence.events)
+        ],
+        killed=tuple(message.time for message in killed),
         books=sum(part.books for part in parts.values()),
         repeated=sum(part.repeated for part in parts.values()),
     )
@@ -160,19 +168,19 @@ def _compare(evidence: Evidence, exchange: Exchange, broker: Broker) -> Verdict:
 
 def _part(source: Source, evidence: Evidence, broker: Broker, lake: Lake, gaps: Iterable[Gap]) -> _Part:
     exchange, channel = source.exchange, source.channel
-    table, theirs = _read(lake, channel.value, exchange), [gap for gap in gaps if gap.channel is channel]
+    table, own_gaps = _read(lake, channel.value, exchange), [gap for gap in gaps if gap.channel is channel]
     records = list(broker.read(source.topic, source.partition, 0, broker.end_offset(source.topic, source.partition)))
-    accounts = Accounts(source, records, table, theirs)
+    accounts = Accounts(source, records, table, own_gaps)
     times = _times(table)
     polled = [] if channel in exchange.channels else list(_holes_of_polls(source, records))
-    untrue, books = _untrue(evidence.truth, exchange, table) if channel is Channel.ORDERBOOK else ([], 0)
-    unlike, repeated = _unlike(source, broker, table, records, evidence.settings.window_length)
+    wrong_books, books = _wrong_books(evidence.truth, exchange, table) if channel is Channel.ORDERBOOK else ([], 0)
+    differences, repeated = _differences(source, broker, table, records, evidence.settings.window_length)
     return _Part(
         rows=accounts.rows,
-        unaccounted=accounts.without,
-        untrue=untrue,
-        unlike=unlike,
-        made=[*polled, *_holes_of_books(theirs, times if is_book(source) else {})],
+        unaccounted=accounts.unexplained,
+        wrong_books=wrong_books,
+        differences=differences,
+        holes=[*polled, *_holes_of_books(own_gaps, times if is_book(source) else {})],
         times=list(times.values()),
         books=books,
         repeated=repeated,
@@ -180,26 +188,26 @@ def _part(source: Source, evidence: Evidence, broker: Broker, lake: Lake, gaps: 
 
 
 def _read(lake: Lake, table: str, exchange: Exchange) -> pl.DataFrame:
-    """Return what the windows hold, without what has only landed."""
+    """Return the rows of all windows, without those that have only landed."""
     windows = lake.windows(table, exchange.name)
     return pl.concat([rows for window in windows if (rows := lake.read(table, exchange.name, window)) is not None])
 
 
-def _untrue(truth: Truth, exchange: Exchange, table: pl.DataFrame) -> tuple[list[str], int]:
-    """Compare each stored book that says its time with the market; return the wrong ones, and how many there are."""
+def _wrong_books(truth: Truth, exchange: Exchange, table: pl.DataFrame) -> tuple[list[str], int]:
+    """Compare each stored book that has a time with the market. Return the wrong books, and how many were compared."""
     times = pl.col("exchange_time", "received_time").to_physical()
     levels = ("bid_prices", "ask_prices", "bid_sizes", "ask_sizes")
     rows = table.drop_nulls("exchange_time").select("offset", "pair", times, *levels)
     wrong = [
         f"{pair} offset {offset}"
         for offset, pair, time, received, bids, asks, bid_sizes, ask_sizes in rows.iter_rows()
-        if not truth.was(exchange.name, pair, top_of(time, [*bids, *asks], [*bid_sizes, *ask_sizes]), received)
+        if not truth.had(exchange.name, pair, top_of(time, [*bids, *asks], [*bid_sizes, *ask_sizes]), received)
     ]
     return wrong, rows.height
 
 
 def _times(table: pl.DataFrame) -> dict[str, list[Microseconds]]:
-    """Return when rows of each pair were received, but not over REST while its stream was away."""
+    """Return the times at which rows of each pair were received over sockets."""
     streamed = table.filter(~pl.col("connection").str.contains(r"^\w+-\d+r-"))
     parts = streamed.sort("received_time").group_by("pair").agg(pl.col("received_time").to_physical())
     return {pair: list(times) for pair, times in parts.iter_rows()}
@@ -211,7 +219,7 @@ def _next(times: Sequence[Microseconds], time: Microseconds) -> Microseconds | N
 
 
 def _holes_of_books(gaps: Iterable[Gap], times: Mapping[str, Sequence[Microseconds]]) -> Iterator[Hole]:
-    """Yield the stretches without rows at which gaps of a pair begin: of a book of changes they are the holes."""
+    """Yield the stretches without rows at which gaps of a pair begin. For a book of changes these are the holes."""
     for gap in gaps:
         rows = times.get(str(gap.pair), ())
         at = bisect_right(rows, gap.start)
@@ -221,9 +229,9 @@ def _holes_of_books(gaps: Iterable[Gap], times: Mapping[str, Sequence[Microsecon
 
 
 def _holes_of_polls(source: Source, records: Iterable[Record]) -> Iterator[Hole]:
-    """Yield the stretches between two lives of what is only asked over REST, which no log of sent messages tells.
+    """Yield the stretches between two lives of a feed that is only polled over REST. No log of sent messages has them.
 
-    Who takes over asks beside the other for a while.
+    A collector that takes over polls beside the other one for a while.
     """
     lives: dict[str, list[Header]] = {}
     for header in (unpack(record.header) for record in records):
@@ -241,39 +249,39 @@ def _holes_of_polls(source: Source, records: Iterable[Record]) -> Iterator[Hole]
     yield Hole(source.exchange.name, source.channel, None, last, end, None, is_end=True)
 
 
-def _unlike(
+def _differences(
     source: Source, broker: Broker, table: pl.DataFrame, records: Sequence[Record], window: Microseconds
 ) -> tuple[list[str], int]:
-    """Compare processed records with the table; return the differences, and how many came again."""
+    """Compare processed records with the table. Return the differences, and how many records came again."""
     topic = processed_topic(source.exchange.region, source.channel)
     end = broker.end_offset(topic, source.partition)
-    said = [json.loads(record.value) for record in broker.read(topic, source.partition, 0, end)]
-    places = {(each["offset"], each["index"]) for each in said}
+    processed = [json.loads(record.value) for record in broker.read(topic, source.partition, 0, end)]
+    places = {(body["offset"], body["index"]) for body in processed}
     rows = set(table.select("offset", "index").iter_rows())
-    again = len(said) - len(places)
+    repeated = len(processed) - len(places)
     if source.channel is Channel.CANDLE:
         times = {record.offset: record.time // window for record in records}
         newest: dict[tuple[int, str, str], Place] = {}
-        for each in sorted(said, key=lambda each: (each["offset"], each["index"])):
-            minute = (times[each["offset"]], f"{each['coin_symbol']}-{each['quote']}", each["open_time"])
-            newest[minute] = (each["offset"], each["index"])
+        for body in sorted(processed, key=lambda body: (body["offset"], body["index"])):
+            minute = (times[body["offset"]], f"{body['coin_symbol']}-{body['quote']}", body["open_time"])
+            newest[minute] = (body["offset"], body["index"])
         places = set(newest.values())
     letters = broker.end_offset(dead_letter_topic(source.topic), source.partition)
-    found = [f"{source.channel}: {letters} dead letters"] if letters else []
+    differences = [f"{source.channel}: {letters} dead letters"] if letters else []
     if places != rows:
         counts = f"{len(places - rows)} only processed, {len(rows - places)} only in the table"
-        found.append(f"{source.channel}: {counts}, first {sorted(places ^ rows)[:3]}")
-    return found, again
+        differences.append(f"{source.channel}: {counts}, first {sorted(places ^ rows)[:3]}")
+    return differences, repeated
 
 
 def _is_killed(gap: Gap, time: Microseconds) -> bool:
-    """Whether something was sent while a killed process was not there to store it."""
+    """Return whether a message of this time was sent while no process was there to store it, after a kill."""
     is_over = gap.stop is not None and time > gap.stop + TOLERANCE
     return gap.cause == Cause.KILLED and gap.start - TOLERANCE <= time and not is_over
 
 
 def _explains(event: Event, gap: Gap, exchange: Exchange) -> bool:
-    """Whether a gap may come of a fault."""
+    """Return whether a fault may have caused a gap."""
     is_about = event.victim in ("", exchange.name, f"collect-{exchange.region}")
-    is_later = gap.stop is None or gap.stop >= event.start - TOLERANCE  # what is polled was heard before the fault
+    is_later = gap.stop is None or gap.stop >= event.start - TOLERANCE  # a polled feed was heard before the fault
     return is_about and is_later and gap.start <= event.stop + HEALING
