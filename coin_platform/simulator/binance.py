@@ -1,4 +1,4 @@
-"""Binance's side: streams that are acknowledged whether they exist or not; whole books only over REST."""
+"""Simulate Binance: every stream is acknowledged, even if it does not exist. Whole books come over REST only."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import DAY, MINUTE, Bar, Deal, Listing
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, taker
 
-# After tests/data/binance/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_trades}.jsonl and others.
+# Templates after the recordings in tests/data/binance.
 DATA = '{{"stream":"{stream}","data":{row}}}'
 TICKER = (
     '{{"e":"24hrTicker","E":{ms},"s":"{symbol}","p":"{change}","P":"{percent:.3f}","w":"{average}","x":"{open}",'
@@ -59,10 +59,10 @@ class Binance(Venue):
             return
         yield control(compact({"result": None, **answer}))
         for stream in message["params"]:
-            symbol, _, kind = stream.partition("@")
-            listing, channel = self.listing(symbol.upper()), CHANNELS.get(kind)
+            symbol, _, stream_name = stream.partition("@")
+            listing, channel = self.listing(symbol.upper()), CHANNELS.get(stream_name)
             if listing is None or channel is None or stream != stream.lower():
-                continue  # acknowledged, and silent for ever
+                continue  # the stream is acknowledged, but it never sends anything
             if method == "SUBSCRIBE":
                 yield from self.subscribe(channel, listing, time)
             elif method == "UNSUBSCRIBE":
@@ -73,7 +73,7 @@ class Binance(Venue):
 
     def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
         if is_first:
-            return  # a subscription brings nothing but what comes next
+            return  # a subscription begins with the next change
         match channel:
             case Channel.TICKER:
                 rows = [_ticker(TICKER, listing, self._head(listing, time))]
@@ -144,15 +144,20 @@ def _prices(listing: Listing, bar: Bar) -> dict[str, str]:
 
 
 def _sides(listing: Listing, levels: list[tuple[Side, int, float]]) -> dict[str, str]:
-    """Write levels with eight digits behind the point, best first."""
+    """Write levels with eight decimal places, best first."""
     names = {"bids": Side.BUY, "asks": Side.SELL}
     texts = {
-        name: [[f"{listing.number(ticks):.8f}", f"{size:.8f}"] for which, ticks, size in levels if which is side]
+        name: [
+            [f"{listing.number(ticks):.8f}", f"{size:.8f}"] for level_side, ticks, size in levels if level_side is side
+        ]
         for name, side in names.items()
     }
     return {name: compact(rows) for name, rows in texts.items()}
 
 
 def _number(listing: Listing, time: Microseconds) -> int:
-    """Number a whole book: as of before, within or after the newest change, which sets sizes and may come again."""
+    """Return a number for a whole book: before, within or after the newest change.
+
+    A change sets sizes, so the book stays right if the change comes again.
+    """
     return listing.previous + time // 1000 % (listing.sequence - listing.previous + 1)

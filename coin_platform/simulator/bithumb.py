@@ -1,4 +1,4 @@
-"""Bithumb's side: Upbit's language without candles, with sizes cut to four digits and times in three units."""
+"""Simulate Bithumb: Upbit's protocol without candles, with sizes cut to four digits and times in three units."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing, Market
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, figures, short, taker
 
-# After tests/data/bithumb/{ticker,orderbook,trade,control,error,rest_*}.jsonl.
+# Templates after the recordings in tests/data/bithumb.
 SOCKET = '{{"type":"{type}","code":"{code}",{row},"stream_type":"{stream}"}}'
 REST = '{{"market":"{code}",{row}}}'
 TICKER = (
@@ -38,7 +38,7 @@ CANDLE = (
     '"candle_acc_trade_price":{value},"candle_acc_trade_volume":{volume},"unit":1'
 )
 UP = control('{"status":"UP"}')
-UNKNOWN_PAIR = RestAnswer('{"error":{"name":404,"message":"Code not found"}}')  # errors come with HTTP 200
+UNKNOWN_PAIR = RestAnswer('{"error":{"name":404,"message":"Code not found"}}')  # Bithumb sends errors with HTTP 200
 BOOK_LEVELS, REST_BOOK_LEVELS = 15, 30
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
@@ -58,14 +58,14 @@ class Bithumb(Venue):
             self._was_pinged = True
             yield UP
             return
-        self.subscriptions.clear()  # a request replaces the one before
+        self.subscriptions.clear()  # a request replaces the request before
         for part in json.loads(text):
             for listing in map(self.listing, dict.fromkeys(part.get("codes", []))):
                 if listing is not None:
                     yield from self.subscribe(CHANNELS[part["type"]], listing, time)
 
     def idle(self, time: Microseconds) -> Iterator[Message]:
-        if self._was_pinged and self.steps % 100 == 0:  # every 10 s from the first ping on
+        if self._was_pinged and self.steps % 100 == 0:  # every 10 s after the first ping
             yield UP
 
     def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
@@ -73,7 +73,7 @@ class Bithumb(Venue):
             case Channel.TICKER:
                 row = _ticker(listing, time, is_rest=False)
             case Channel.ORDERBOOK:
-                row = _book(listing, BOOK_LEVELS, stamp=time)  # in µs, unlike all others
+                row = _book(listing, BOOK_LEVELS, stamp=time)  # µs; all other times are in ms
             case _:
                 row = _trade(TRADE, listing, listing.deals[-1], time)
         names = {"type": CHANNEL_NAMES[channel], "code": self.exchange.symbol(listing.pair)}
@@ -82,7 +82,10 @@ class Bithumb(Venue):
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v1/market/all":
             return RestAnswer(compact([{"market": symbol} for symbol in self.listings()]))
-        symbol, count = query.get("markets") or query.get("market", ""), int(query.get("count", 1))  # one at a time
+        symbol, count = (
+            query.get("markets") or query.get("market", ""),
+            int(query.get("count", 1)),
+        )  # one market a request
         listing = self.listing(symbol)
         if listing is None:
             return UNKNOWN_PAIR
@@ -100,7 +103,7 @@ class Bithumb(Venue):
 
 def _ticker(listing: Listing, time: Microseconds, *, is_rest: bool) -> str:
     deal, last, before = listing.deals[-1], listing.day.close, listing.prev_close
-    # The socket writes the date in KST, REST in UTC; but then REST's time stamps are 9 h ahead.
+    # The socket writes the date in KST, and REST writes it in UTC. But the time stamps of REST are 9 h ahead.
     shown, ahead = (0, KST) if is_rest else (KST, 0)
     return TICKER.format(
         **figures(listing, listing.day),
@@ -140,7 +143,7 @@ def _candle(listing: Listing, bar: Bar, time: Microseconds) -> str:
 
 
 def _cut(size: float) -> str:
-    """Write a size with the four digits that Bithumb shows: a small one becomes 0.0000."""
+    """Write a size with the four digits that Bithumb shows. A small size becomes 0.0000."""
     return f"{size:.6f}"[:-2]
 
 

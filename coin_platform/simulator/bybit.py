@@ -1,4 +1,4 @@
-"""Bybit's side: one acknowledgement a request, which one bad topic spoils; books whose changes are counted."""
+"""Simulate Bybit: one answer a request, refused as a whole for one bad topic. The changes of books are counted."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import MINUTE, SIDE_LEVELS, Bar, Deal, Listing
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, figures, quotes, short, taker
 
-# After tests/data/bybit/{ticker,book_sequence_1,trade,candle,control,error,markets,rest_ticker,rest_orderbook}.jsonl.
+# Templates after the recordings in tests/data/bybit.
 DATA = '{{"topic":"{topic}","ts":{ms},"type":"{type}",{row}}}'
 TICKER = (
     '{{"symbol":"{symbol}",{best}"lastPrice":"{last}","highPrice24h":"{high}","lowPrice24h":"{low}",'
@@ -30,7 +30,7 @@ CANDLE = (
 )
 REST_CANDLE = '["{begin}","{open}","{high}","{low}","{last}","{volume}","{value}"]'
 CONNECTION_ID = "d9avt8shteepr00gfc1g-4zd1x"
-REQUEST_TOPICS = 10  # topics a request
+REQUEST_TOPICS = 10  # at most in one request
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
@@ -41,13 +41,15 @@ class Bybit(Venue):
 
     def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
-        operation, found = message["op"], {topic: self._find(topic) for topic in message.get("args", [])}
-        error = self._error(operation, found)
-        said = error or {"ping": "pong"}.get(operation, operation)  # the answer to a ping is a "ping" that says "pong"
+        operation, topics = message["op"], {topic: self._find(topic) for topic in message.get("args", [])}
+        error = self._error(operation, topics)
+        text = error or {"ping": "pong"}.get(operation, operation)  # the answer to a ping has "op":"ping" and "pong"
         number = {"req_id": message["req_id"]} if "req_id" in message else {}
-        answer = {"success": not error, "ret_msg": said, "conn_id": CONNECTION_ID, **number, "op": operation}
+        answer = {"success": not error, "ret_msg": text, "conn_id": CONNECTION_ID, **number, "op": operation}
         yield control(compact(answer))
-        for channel, listing in filter(None, () if error else found.values()):  # one bad topic spoils the others
+        for channel, listing in filter(
+            None, () if error else topics.values()
+        ):  # one bad topic spoils the whole request
             if operation == "subscribe":
                 yield from self.subscribe(channel, listing, time)
             else:
@@ -58,24 +60,25 @@ class Bybit(Venue):
         channel, listing = CHANNELS.get(name), self.listing(symbol)
         return None if channel is None or listing is None else (channel, listing)
 
-    def _error(self, operation: str, found: dict[str, tuple[Channel, Listing] | None]) -> str:
-        if len(found) > REQUEST_TOPICS:
+    def _error(self, operation: str, topics: dict[str, tuple[Channel, Listing] | None]) -> str:
+        if len(topics) > REQUEST_TOPICS:
             return f"args size >{REQUEST_TOPICS}"
-        for topic, what in found.items():
-            if what is None:
+        for topic, named in topics.items():
+            if named is None:
                 return f"Invalid symbol :[{topic}]"
-            channel, listing = what
+            channel, listing = named
             if operation == "subscribe" and (channel, listing.pair) in self.subscriptions:
                 return f"error:already subscribed,topic:{topic}"
         return ""
 
     def data(self, channel: Channel, listing: Listing, time: Microseconds, *, is_first: bool) -> Iterator[Message]:
-        kind, rows = "snapshot", []
+        update_type, rows = "snapshot", []
         match channel:
             case Channel.TICKER:
                 rows = [f'"cs":{listing.sequence},"data":{_ticker(listing, with_quotes=False)}']
             case Channel.ORDERBOOK:
-                kind, changes = (kind, _whole(listing)) if is_first else ("delta", listing.changes)
+                changes = _whole(listing) if is_first else listing.changes
+                update_type = "snapshot" if is_first else "delta"
                 book = {**_book(listing, changes), "u": listing.updates, "seq": listing.sequence}
                 rows = [f'"data":{compact(book)},"cts":{time // 1000}']
             case Channel.TRADE if not is_first:
@@ -85,7 +88,7 @@ class Bybit(Venue):
                 rows = [f'"data":[{_candle(CANDLE, listing, bar, time)}]' for bar in bars]
         topic = f"{CHANNEL_NAMES[channel]}.{self.exchange.symbol(listing.pair)}"
         for row in rows:
-            yield Message(DATA.format(topic=topic, ms=time // 1000, type=kind, row=row))
+            yield Message(DATA.format(topic=topic, ms=time // 1000, type=update_type, row=row))
 
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v5/market/instruments-info":
@@ -100,7 +103,7 @@ class Bybit(Venue):
             case "/v5/market/tickers":
                 texts = [_ticker(listing, with_quotes=True)]
             case "/v5/market/orderbook":
-                # counted in a stream of 1000 levels: no bridge to the one of the socket
+                # These numbers count a stream of 1000 levels. They do not fit the numbers of the socket.
                 counted = {"u": listing.updates // 2, "seq": listing.sequence}
                 book = {**_book(listing, _whole(listing, count)), "ts": time // 1000, **counted, "cts": time // 1000}
                 return _answer(compact(book), time)
@@ -124,7 +127,7 @@ def _symbol(listing: Listing) -> str:
 def _ticker(listing: Listing, *, with_quotes: bool) -> str:
     bar = listing.rolling
     quoted = {name: short(value) for name, value in quotes(listing).items()}
-    best = REST_QUOTES.format(**quoted) if with_quotes else ""  # only REST tells them
+    best = REST_QUOTES.format(**quoted) if with_quotes else ""  # the socket sends none
     return TICKER.format(symbol=_symbol(listing), best=best, rate=bar.close / bar.open - 1, **figures(listing, bar))
 
 

@@ -1,4 +1,4 @@
-"""Coinbase's side: each answer lists all that is subscribed, heartbeats come every second, books bear no numbers."""
+"""Simulate Coinbase: each answer lists all subscriptions, heartbeats come every second, books have no numbers."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from coin_platform.simulator.venue import (
     taker,
 )
 
-# After tests/data/coinbase/{ticker,orderbook,trade,candle,control,error,rest_ticker,rest_orderbook,rest_trades}.jsonl.
+# Templates after the recordings in tests/data/coinbase.
 TICKER = (
     '{{"type":"ticker","sequence":{sequence},"product_id":"{id}","price":"{last}","open_24h":"{open}",'
     '"volume_24h":"{volume:.8f}","low_24h":"{low}","high_24h":"{high}","volume_30d":"{month:.8f}","best_bid":"{bid}",'
@@ -44,7 +44,7 @@ REFUSED = '{{"type":"error","message":"Failed to subscribe","reason":"{id} is no
 UNKNOWN_PAIR = RestAnswer('{"message":"NotFound"}', 404)
 SIDES = {"asks": Side.SELL, "bids": Side.BUY}
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
-ANSWER_CHANNEL_NAMES = CHANNEL_NAMES | {Channel.ORDERBOOK: "level2_50"}  # what a channel is called in the answers
+ANSWER_CHANNEL_NAMES = CHANNEL_NAMES | {Channel.ORDERBOOK: "level2_50"}  # the names of channels in answers
 
 
 class Coinbase(Venue):
@@ -63,13 +63,13 @@ class Coinbase(Venue):
         wrong = [product for product, listing in listings.items() if listing is None]
         if is_new and wrong:
             yield control(REFUSED.format(id=wrong[0]))
-            return  # and none of the others is subscribed
-        firsts: list[Message] = []
+            return  # Coinbase refuses the whole request
+        first_messages: list[Message] = []
         for listing in filter(None, listings.values()):
             for name in message["channels"]:
-                firsts += self._change(name, listing, time, is_new=is_new)
+                first_messages += self._change(name, listing, time, is_new=is_new)
         yield control(self._subscriptions())
-        yield from firsts
+        yield from first_messages
 
     def _change(self, name: str, listing: Listing, time: Microseconds, *, is_new: bool) -> Iterator[Message]:
         if name == "heartbeat":
@@ -113,12 +113,12 @@ class Coinbase(Venue):
         if path == "/products":
             rows = [{"id": symbol, "status": "online", "trading_disabled": False} for symbol in self.listings()]
             return RestAnswer(compact(rows))
-        _, _, symbol, kind = path.split("/")
+        _, _, symbol, call = path.split("/")
         listing = self.listing(symbol)
         if listing is None:
             return UNKNOWN_PAIR
         head = _head(symbol, listing)
-        match kind:
+        match call:
             case "ticker":
                 return RestAnswer(_ticker(REST_TICKER, listing, head))
             case "book":

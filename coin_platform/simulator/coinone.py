@@ -1,4 +1,4 @@
-"""Coinone's side: one request a pair, confirmed before it is looked at; whole books with the worst ask first."""
+"""Simulate Coinone: one request a pair, confirmed even if the pair is unknown. Books are whole, worst ask first."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from coin_platform.simulator.venue import (
     taker,
 )
 
-# After tests/data/coinone/{ticker,orderbook,trade,candle,control,error,rest_*}.jsonl.
+# Templates after the recordings in tests/data/coinone.
 DATA = '{{"response_type":"DATA","channel":"{channel}","data":{{{row}}}}}'
 TOPIC = '"quote_currency":"{quote}","target_currency":"{base}"'
 TICKER = (
@@ -51,7 +51,7 @@ UNKNOWN_PAIR = RestAnswer(
     '{"result":"error","error_code":"107","error_msg":"Parameter value is wrong"}'
 )  # with HTTP 200
 BOOK_LEVELS = 16
-FIRST_BOOK_AGE = 10 * SECOND  # the age of the first book after a subscription
+FIRST_BOOK_AGE = 10 * SECOND  # µs; the age of the first book after a subscription
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
 
@@ -70,7 +70,7 @@ class Coinone(Venue):
             yield PONG
             return
         topic, channel = message["topic"], CHANNELS[message["channel"]]
-        # also what does not exist is confirmed
+        # Coinone confirms a request before it checks the pair.
         yield control(compact({"response_type": f"{request}D", "channel": message["channel"], "data": topic}))
         listing = self.listing(f"{topic['quote_currency']}/{topic['target_currency']}")
         if listing is None:
@@ -126,7 +126,7 @@ def _answer(row: str, time: Microseconds) -> RestAnswer:
 
 
 def _ticker(template: str, listing: Listing, bar: Bar, time: Microseconds) -> str:
-    """Write a ticker: on the socket prices are the day's, on REST those of 24 hours; its volumes are of 24 hours."""
+    """Write a ticker. Prices are of the day on the socket, and of 24 hours on REST. Volumes are always of 24 hours."""
     sums = {"volume": listing.rolling.volume, "value": listing.rolling.value}
     texts = {**prices(listing, bar), **quotes(listing), **sums, "prev": listing.price(listing.prev_close)}
     fields = {name: short(value) for name, value in texts.items()}
@@ -146,7 +146,7 @@ def _book(template: str, listing: Listing, depth: int, time: Microseconds, *, ch
 
 
 def _trade(listing: Listing, deal: Deal) -> str:
-    is_sold = taker(deal.side, "false", "true")  # as the documentation reads the field, not its name
+    is_sold = taker(deal.side, "false", "true")  # after the documentation; the field's name says the opposite
     sold = {"price": short(listing.price(deal.ticks)), "size": short(deal.size), "is_sold": is_sold}
     return TRADE.format(ms=deal.time // 1000, id=deal.id % 1000, **sold)
 

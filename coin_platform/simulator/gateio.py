@@ -1,4 +1,4 @@
-"""Gate.io's side: one acknowledgement a request, which one bad pair spoils; a whole book, then numbered changes."""
+"""Simulate Gate.io: one answer a request, refused as a whole for one bad pair. Whole books, then numbered changes."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, short
 
-# After tests/data/gateio/{ticker,book_sequence_5,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
+# Templates after the recordings in tests/data/gateio.
 DATA = '{{"time":{s},"time_ms":{ms},"channel":"{channel}","event":"update","result":{row}}}'
 TICKER = (
     '{{"currency_pair":"{symbol}","last":"{last}","lowest_ask":"{ask}","highest_bid":"{bid}",'
@@ -52,22 +52,22 @@ class Gateio(Venue):
         head |= {name: message[name] for name in ("id", "channel", "event", "payload") if name in message}
         channel, is_new = CHANNELS.get(message["channel"]), message["event"] == "subscribe"
         entries = message["payload"][1:] if channel is Channel.CANDLE else message["payload"]
-        found = {entry: self.listing(entry.removeprefix("ob.").partition(".")[0]) for entry in entries}
-        error = self._error(message["channel"], found) if is_new else None
+        listings = {entry: self.listing(entry.removeprefix("ob.").partition(".")[0]) for entry in entries}
+        error = self._error(message["channel"], listings) if is_new else None
         if channel is None or error is not None:
             reason = error or f"Unknown channel {message['channel']}"
             fault = {"error": {"code": 2, "message": reason}, "result": {"status": "fail"}}
-            yield control(compact({**head, **fault}))  # and none of the others is subscribed
+            yield control(compact({**head, **fault}))  # Gate.io refuses the whole request
             return
-        for listing in filter(None, found.values()):
+        for listing in filter(None, listings.values()):
             if is_new:
-                yield from self.subscribe(channel, listing, time)  # a whole book comes before the answer
+                yield from self.subscribe(channel, listing, time)  # whole books come before the answer
             else:
                 self.unsubscribe(channel, listing)
         yield control(compact({**head, "result": {"status": "success"}}))
 
-    def _error(self, name: str, found: dict[str, Listing | None]) -> str | None:
-        for entry, listing in found.items():
+    def _error(self, name: str, listings: dict[str, Listing | None]) -> str | None:
+        for entry, listing in listings.items():
             if listing is None:
                 return f"unknown currency pair: {entry}"
             if name == CHANNEL_NAMES[Channel.ORDERBOOK] and (Channel.ORDERBOOK, listing.pair) in self.subscriptions:
@@ -139,7 +139,7 @@ def _book(listing: Listing, symbol: str, time: Microseconds, *, is_whole: bool) 
 
 
 def _levels(listing: Listing, levels: Iterable[tuple[Side, int, float]], side: Side) -> list[list[str]]:
-    return [[short(listing.price(ticks)), short(size)] for which, ticks, size in levels if which is side]
+    return [[short(listing.price(ticks)), short(size)] for level_side, ticks, size in levels if level_side is side]
 
 
 def _trade(template: str, listing: Listing, deal: Deal, symbol: str) -> str:

@@ -1,4 +1,4 @@
-"""Korbit's side: arrays of commands, answered where they carry a number or fail; whole books; no candles streamed."""
+"""Simulate Korbit: arrays of commands, answered if they have a number or fail. Books are whole, candles REST only."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, figures, quotes, short, taker
 
-# After tests/data/korbit/{ticker,orderbook,trade,control,error,markets,rest_*}.jsonl.
+# Templates after the recordings in tests/data/korbit.
 DATA = '{{"symbol":"{symbol}","timestamp":{ms},"type":"{type}"{snapshot},"data":{row}}}'
 TICKER = (
     '{{{symbol}"open":"{open}","high":"{high}","low":"{low}","close":"{last}","prevClose":"{open}",'
@@ -35,7 +35,7 @@ class Korbit(Venue):
             number = {"requestId": command["requestId"]} if "requestId" in command else {}
             failure = self._failure(command)
             if failure:
-                yield control(compact({**number, "status": "fail", **failure}))  # none of the symbols is subscribed
+                yield control(compact({**number, "status": "fail", **failure}))  # Korbit refuses the whole command
                 continue
             if number:
                 yield control(compact({"status": "success", **number}))

@@ -1,4 +1,4 @@
-"""Kraken's side: one acknowledgement a symbol, a heartbeat every second, books with a checksum over their own text."""
+"""Simulate Kraken: one answer a symbol, a heartbeat every second, and books with a checksum over their text."""
 
 import json
 import zlib
@@ -9,7 +9,7 @@ from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
 from coin_platform.simulator.market import MINUTE, Bar, Listing, Market
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, rfc3339
 
-# After tests/data/kraken/{ticker,book_sequence_1,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
+# Templates after the recordings in tests/data/kraken.
 STATUS = (
     '{{"channel":"status","type":"update","data":[{{"version":"2.0.10","system":"{system}","api_version":"v2",'
     '"connection_id":18125794168470749634,"upcoming_maintenance":[],"emergency":[]}}]}}'
@@ -44,7 +44,7 @@ class Kraken(Venue):
 
     def __init__(self, market: Market, path: str = "") -> None:
         super().__init__(market, path)
-        self._books: dict[Pair, tuple[int, dict[Side, dict[int, float]]]] = {}  # depth, and what the client holds
+        self._books: dict[Pair, tuple[int, dict[Side, dict[int, float]]]] = {}  # depth, and the client's sizes
 
     def received(self, text: str, time: Microseconds) -> Iterator[Message]:
         message = json.loads(text)
@@ -129,7 +129,7 @@ class Kraken(Venue):
         return _answer({symbol: rows, "last": seconds})
 
     def _sides(self, listing: Listing) -> dict[str, str]:
-        """Say what changed within the client's depth. A level that falls out of it is not deleted, only forgotten."""
+        """Write the changes within the client's depth. A level that leaves the depth is forgotten, but not deleted."""
         depth, held = self._books[listing.pair]
         texts = {}
         for name, side, all_levels in (("bids", Side.BUY, listing.bids), ("asks", Side.SELL, listing.asks)):

@@ -1,4 +1,4 @@
-"""OKX's side: one acknowledgement an arg, a snapshot, then changes that name their predecessor."""
+"""Simulate OKX: one answer an arg. Books are a snapshot, then changes that name the number of the change before."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from coin_platform.model import Channel, Microseconds, Side
 from coin_platform.simulator.market import Bar, Deal, Listing
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, quotes, short
 
-# After tests/data/okx/{ticker,book_sequence_4,trade,candle,control,error,rest_ticker,rest_orderbook}.jsonl.
+# Templates after the recordings in tests/data/okx.
 DATA = '{{"arg":{{"channel":"{channel}","instId":"{id}"}},"data":[{row}]}}'
 TICKER = (
     '{{"instType":"SPOT","instId":"{id}","last":"{last}","lastSz":"{size}","askPx":"{ask}","askSz":"{ask_size}",'
@@ -31,7 +31,7 @@ NOTICE = control(
     'reconnect.","connId":"a4d3ae55"}'
 )
 UNKNOWN_PAIR = '{"code":"51001","data":[],"msg":"Instrument ID, Instrument ID code, or Spread ID doesn\'t exist."}'
-KEEP_ALIVE_STEPS = 600  # steps between two messages of a book that did not change
+KEEP_ALIVE_STEPS = 600  # between two empty changes of a book: a minute at 10 steps a second
 
 
 class Okx(Venue):
@@ -46,7 +46,7 @@ class Okx(Venue):
         message = json.loads(text)
         for arg in message["args"]:
             listing, names = self.listing(arg["instId"]), {"channel": arg["channel"], "id": arg["instId"]}
-            channel = next((kind for kind, name in CHANNEL_NAMES.items() if name == arg["channel"]), None)
+            channel = next((channel for channel, name in CHANNEL_NAMES.items() if name == arg["channel"]), None)
             is_business = channel in (Channel.TRADE, Channel.CANDLE)
             if listing is None or channel is None or is_business is not self.path.endswith("/business"):
                 yield control(ERROR.format(**names))
@@ -60,7 +60,7 @@ class Okx(Venue):
     def idle(self, time: Microseconds) -> Iterator[Message]:
         for channel, pair in self.subscriptions if self.steps % KEEP_ALIVE_STEPS == 0 else ():
             listing = self._listings[self.exchange.symbol(pair)]
-            if channel is Channel.ORDERBOOK:  # comes before this step's changes
+            if channel is Channel.ORDERBOOK:  # before the changes of this step
                 last = {"sequence": listing.previous, "previous": listing.previous}
                 yield Message(self._book(BOOK, listing, [], time, action="update", **last))
 

@@ -1,4 +1,4 @@
-"""Upbit's side: whole books in binary frames, no acknowledgements, unknown codes are ignored without a word."""
+"""Simulate Upbit: whole books in binary frames. Requests are not acknowledged, and unknown codes are ignored."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from coin_platform.model import SECOND, Channel, Microseconds, Side
 from coin_platform.simulator.market import CACHED_TEXTS, Bar, Deal, Listing
 from coin_platform.simulator.venue import Message, RestAnswer, Venue, compact, control, prices, taker
 
-# After tests/data/upbit/{ticker,orderbook,trade,candle,control,error}.jsonl; REST names the code `market`.
+# Templates after the recordings in tests/data/upbit. REST names the code `market`.
 TICKER = (
     '{{"type":"ticker","{key}":"{code}","opening_price":{open},"high_price":{high},"low_price":{low},'
     '"trade_price":{last},"prev_closing_price":{prev},"change":"{change}","signed_change_price":{by},'
@@ -50,7 +50,7 @@ class Upbit(Venue):
             yield UP
             return
         channels = {name: channel for channel, name in CHANNEL_NAMES.items()}
-        self.subscriptions.clear()  # a request replaces the one before
+        self.subscriptions.clear()  # a request replaces the request before
         for part in json.loads(text):
             for listing in map(self.listing, dict.fromkeys(part.get("codes", []))):
                 if listing is not None:
@@ -70,9 +70,9 @@ class Upbit(Venue):
     def rest(self, path: str, query: dict[str, str], time: Microseconds) -> RestAnswer:
         if path == "/v1/market/all":
             return RestAnswer(compact([{"market": symbol} for symbol in self.listings()]))
-        found = [self.listing(code) for code in (query.get("markets") or query.get("market", "")).split(",")]
-        listings = [listing for listing in found if listing is not None]
-        if len(listings) < len(found):
+        named = [self.listing(code) for code in (query.get("markets") or query.get("market", "")).split(",")]
+        listings = [listing for listing in named if listing is not None]
+        if len(listings) < len(named):
             return UNKNOWN_PAIR  # one unknown market fails the whole call
         head, count = {"key": "market", "stream": "SNAPSHOT", "ms": time // 1000}, int(query.get("count", 1))
         match path:
@@ -135,7 +135,7 @@ class Upbit(Venue):
 
 @lru_cache(CACHED_TEXTS)
 def _java(text: str) -> str:
-    """Write a number as Java's doubles are written: 1.16539E8 from ten million on."""
+    """Write a number as Java writes doubles: 116539000 as 1.16539E8, and so from ten million on."""
     number = Decimal(text)
     exponent = number.adjusted()
     return f"{number.normalize().scaleb(-exponent):f}E{exponent}" if exponent >= 7 else f"{number.normalize():f}"
