@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -30,25 +29,53 @@ from tests.kit.recordings import DATA, frames
 from tests.kit.waiting import eventually
 
 START = 1_795_478_400 * SECOND
-CHANNELS = [(name, channel) for name, kind in EXCHANGES.items() for channel in sorted(kind.channels)]
+CHANNELS = [(name, channel) for name, adapter in EXCHANGES.items() for channel in sorted(adapter.channels)]
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[SentLog]:
-    """The log of what was sent."""
+    """The log of sent messages."""
     with open_log(tmp_path / "log") as log:
         yield log
 
 
-def replayed(folder: Path, log: SentLog, *, speed: float = 1.0, loop: bool = False) -> Replay:
+class ReplayClock:
+    """The clock of a replay. Each wait for a frame passes at once, but only as many waits as the test allows."""
+
+    def __init__(self, waits: int = 1_000_000) -> None:
+        self.passed = 0.0
+        self.waits: list[float] = []
+        self._allowed = asyncio.Semaphore(waits)
+
+    def __call__(self) -> float:
+        return self.passed
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the time pass."""
+        due = self.passed + seconds
+        await self._allowed.acquire()
+        self.waits.append(seconds)
+        self.passed = max(self.passed, due)
+        await asyncio.sleep(0)
+
+    def allow(self, waits: int) -> None:
+        """Allow so many more waits."""
+        for _ in range(waits):
+            self._allowed.release()
+
+
+def replayed(
+    folder: Path, log: SentLog, clock: ReplayClock | None = None, *, speed: float = 1.0, loop: bool = False
+) -> Replay:
     """Return the replay of a folder, on a free port."""
     settings = Settings(exchanges_mode=Mode.SIMULATED, simulator_port=free_port(0))
-    return Replay(settings, folder, log, speed=speed, loop=loop)
+    clock = clock or ReplayClock()
+    return Replay(settings, folder, log, speed=speed, loop=loop, monotonic=clock, sleep=clock.sleep)
 
 
 @contextlib.asynccontextmanager
 async def serving(replay: Replay) -> AsyncIterator[str]:
-    """Serve until the block ends; give the host."""
+    """Serve until the block ends. Yield host and port."""
     stop, ready = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(replay.run(stop, ready))
@@ -60,8 +87,8 @@ async def serving(replay: Replay) -> AsyncIterator[str]:
 
 
 def record(folder: Path, exchange: str, channel: Channel, payloads: Sequence[bytes], every: float = 1.0) -> None:
-    """Capture frames that came so many seconds one after the other."""
-    source = next(found for found in sources(EXCHANGES[exchange], Settings()) if found.channel is channel)
+    """Capture frames that came `every` seconds."""
+    source = next(source for source in sources(EXCHANGES[exchange], Settings()) if source.channel is channel)
     broker = MemoryBroker()
     for number, payload in enumerate(payloads, 1):
         header = Header(Kind.SOCKET, 1, "c", number, START + int(number * every * SECOND))
@@ -71,38 +98,40 @@ def record(folder: Path, exchange: str, channel: Channel, payloads: Sequence[byt
 
 
 def subscription(exchange: str, channel: Channel) -> str:
-    """Return what a client says to hear of BTC."""
-    kind = EXCHANGES[exchange]
-    return next(kind.subscribe(channel, [Pair("BTC", kind.quote)], id=1, time=START)).payload
+    """Return the request of a client that subscribes to BTC."""
+    adapter = EXCHANGES[exchange]
+    return next(adapter.subscribe(channel, [Pair("BTC", adapter.quote)], id=1, time=START)).payload
 
 
 def sent(folder: Path) -> Counter[tuple[str, str]]:
-    """Return the hashes of what was sent, by exchange."""
+    """Count the exchanges and hashes of all messages that were sent."""
     lines = (folder / "log/sent.jsonl").read_text(encoding="utf-8").splitlines()
     return Counter((line["exchange"], line["hash"]) for line in map(json.loads, lines))
 
 
 @pytest.mark.parametrize(("exchange", "channel"), CHANNELS)
 def test_what_a_subscription_asks_for_is_known_by_its_words(exchange: str, channel: Channel) -> None:
-    kind = EXCHANGES[exchange]
-    pairs = [Pair(base, kind.quote) for base in ("BTC", "ETH", "XRP", "SOL", "USDT")]
-    requests = list(kind.subscribe(channel, pairs, id=77, time=START + 123_456))
+    adapter = EXCHANGES[exchange]
+    pairs = [Pair(base, adapter.quote) for base in ("BTC", "ETH", "XRP", "SOL", "USDT")]
+    requests = list(adapter.subscribe(channel, pairs, id=77, time=START + 123_456))
     assert requests
-    assert {frozenset(asked_for(kind, request.payload)) for request in requests} == {frozenset({channel})}
-    assert kind.ping is None or asked_for(kind, kind.ping) == set()
+    assert {frozenset(asked_for(adapter, request.payload)) for request in requests} == {frozenset({channel})}
+    assert adapter.ping is None or asked_for(adapter, adapter.ping) == set()
 
 
 def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_path: Path, log: SentLog) -> None:
-    said = {
+    captured = {
         ("okx", Channel.ORDERBOOK): [frame.payload for frame in frames("okx", "book_sequence_1")],
         ("okx", Channel.TICKER): [frame.payload for frame in frames("okx", "ticker")] * 7,
         ("bybit", Channel.TRADE): [b"\xff\x00 no text", b'{"cut', *(f.payload for f in frames("bybit", "trade"))],
     }
-    for (exchange, channel), payloads in said.items():
+    for (exchange, channel), payloads in captured.items():
         record(tmp_path, exchange, channel, payloads)
 
-    async def scenario() -> tuple[MemoryBroker, float]:
-        replay, broker = replayed(tmp_path, log, speed=50.0), MemoryBroker()
+    clock = ReplayClock()
+
+    async def scenario() -> MemoryBroker:
+        replay, broker = replayed(tmp_path, log, clock, speed=50.0), MemoryBroker()
         channels = (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)
         settings = Settings(
             exchanges_mode=Mode.SIMULATED, simulator_port=replay.port, exchanges=("okx", "bybit"), channels=channels
@@ -111,69 +140,72 @@ def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_p
         async with asyncio.TaskGroup() as group:
             served = group.create_task(replay.run(asyncio.Event(), ready))
             await ready.wait()
-            started = time.monotonic()
             group.create_task(Collector(Region.ASIA, settings, broker).run(stop))
             await served
-            lasted = time.monotonic() - started
             stop.set()
-        return broker, lasted
+        return broker
 
-    broker, lasted = asyncio.run(scenario())
-    for (exchange, channel), payloads in said.items():
+    broker = asyncio.run(scenario())
+    for (exchange, channel), payloads in captured.items():
         topic, partition = raw_topic("asia", channel), EXCHANGES[exchange].partition
         records = list(broker.read(topic, partition, 0, broker.end_offset(topic, partition)))
         stored = [record.value for record in records if unpack(record.header).kind is Kind.SOCKET]
         assert stored == payloads, f"{exchange} {channel}"
-    assert sent(tmp_path) == Counter((name, digest(load)) for (name, _), loads in said.items() for load in loads)
-    span = max(map(len, said.values())) - 1  # a second each
-    assert span / 50 <= lasted < span / 50 + 5
+    assert sent(tmp_path) == Counter((name, digest(load)) for (name, _), loads in captured.items() for load in loads)
+    frame_count = max(map(len, captured.values()))
+    assert clock.passed >= (frame_count - 1) / 50 - 1e-6
+    assert max(clock.waits) <= 1 / 50 + 1e-6  # the frames came a second apart
 
 
 def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1", b"2"], every=10)
     record(tmp_path, "kraken", Channel.TRADE, [b"3"], every=40)  # 30 s after the first ticker
 
-    async def scenario() -> float:
-        async with serving(replayed(tmp_path, log, speed=100.0)) as host:
+    clock = ReplayClock()
+
+    async def scenario() -> None:
+        async with serving(replayed(tmp_path, log, clock, speed=100.0)) as host:
             url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TRADE), "kraken", host)
             async with connect(url) as socket:
-                started = time.monotonic()
                 await socket.send(subscription("kraken", Channel.TRADE))
                 assert await socket.recv() == "3"
-                return time.monotonic() - started
 
-    assert 0.3 <= asyncio.run(scenario()) < 2
+    asyncio.run(scenario())
+    assert clock.waits == [pytest.approx(0.3)]
 
 
 def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log: SentLog) -> None:
     (tmp_path / "upbit").symlink_to(DATA / "upbit")
     payloads = [frame.payload for frame in frames("upbit", "ticker")]
 
-    async def scenario() -> float:
-        async with serving(replayed(tmp_path, log, speed=5.0)) as host:
+    clock = ReplayClock()
+
+    async def scenario() -> None:
+        async with serving(replayed(tmp_path, log, clock, speed=5.0)) as host:
             url = simulated_url(EXCHANGES["upbit"].socket_url(Channel.TICKER), "upbit", host)
             async with connect(url) as socket:
-                started = time.monotonic()
                 await socket.send(subscription("upbit", Channel.TICKER))
                 assert [await socket.recv(decode=False) for _ in payloads] == payloads
-                return time.monotonic() - started
 
-    lasted = asyncio.run(scenario())
-    assert len(payloads) / 50 <= lasted < len(payloads) / 50 + 1
+    asyncio.run(scenario())
+    assert clock.waits == [pytest.approx(1 / 50)] * len(payloads)
 
 
 def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, log: SentLog) -> None:
     payloads = [f"{number}".encode() for number in range(6)]
     record(tmp_path, "kraken", Channel.TICKER, payloads, every=1)
 
+    clock = ReplayClock(waits=0)
+
     async def listen(url: str, frames: int) -> list[bytes]:
         async with connect(url) as socket:
+            clock.allow(frames)
             await socket.send(subscription("kraken", Channel.TICKER))
             await socket.send('{"method":"ping"}')
             return [await socket.recv(decode=False) for _ in range(frames)]
 
     async def scenario() -> list[bytes]:
-        async with serving(replayed(tmp_path, log, speed=5.0)) as host:
+        async with serving(replayed(tmp_path, log, clock)) as host:
             url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", host)
             return [*await listen(url, 2), *await listen(url, 3), *await listen(url, 1)]
 
@@ -186,8 +218,13 @@ def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, lo
 def test_a_loop_begins_again_at_the_end(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1", b"2"], every=0.01)
 
+    clock = ReplayClock(waits=5)
+
     async def scenario() -> list[str | bytes]:
-        async with serving(replayed(tmp_path, log, loop=True)) as host, connect(f"ws://{host}/kraken/v2") as socket:
+        async with (
+            serving(replayed(tmp_path, log, clock, loop=True)) as host,
+            connect(f"ws://{host}/kraken/v2") as socket,
+        ):
             await socket.send(subscription("kraken", Channel.TICKER))
             return [await socket.recv() for _ in range(5)]
 
@@ -232,7 +269,7 @@ def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: SentLog) 
             assert await socket.recv() == "1"
             await eventually(lambda: [track.over.is_set() for track in replay.tracks] == [True, False])
             assert not served.done()
-            await socket.send(subscription("kraken", Channel.TRADE))  # one connection may hear both
+            await socket.send(subscription("kraken", Channel.TRADE))  # one connection may hear both channels
             assert await socket.recv() == "2"
             await socket.wait_closed()
             assert socket.close_code == 1001
