@@ -8,20 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import SECOND, BookUpdate, Channel, Kind, Pair, Window
 from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
-from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.records import Checkpoint, Facts, Header, Record
-from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables.dataframes import last_numbers, raw_table
 from coin_platform.tables.frame_numbers import ANY_COLLECTOR_MEMORY, OWN_COLLECTOR_MEMORY, LastNumbers
-from coin_platform.topic_names import processed_topic
 from tests.kit.log import TIME
+from tests.kit.raw_log import RawLog
 from tests.kit.recordings import frames
 
 MINUTE = 60 * SECOND
@@ -30,46 +26,31 @@ SETTINGS = Settings(window="1m")
 C = (1, "c")
 
 
-class World:
-    """One partition of a log whose clock moves, its windows in a lake, and a worker that is killed now and then."""
+class NumberedLog(RawLog):
+    """A raw partition whose frames have the numbers that a test gives, and its windows in a lake."""
 
     def __init__(self, exchange: str, channel: Channel) -> None:
-        self.source: Source = next(
-            found for found in sources(EXCHANGES[exchange], SETTINGS) if found.channel is channel
-        )
-        self.time = START
-        self.broker = MemoryBroker(clock=lambda: self.time)
+        super().__init__(exchange, channel, SETTINGS, START)
         self.lake = Lake(MemoryStore(), MINUTE)
 
-    def log(self, *numbers: int, payload: bytes | None = None, epoch: int = 1, name: str = "c") -> None:
+    def append(self, *numbers: int, payload: bytes | None = None, epoch: int = 1, name: str = "c") -> None:
         """Log frames of these numbers, each with a message of its own."""
         for number in numbers:
             self.time += 1000
             text = payload or trade(epoch * 1000 + number)
-            header = Header(Kind.SOCKET, epoch, name, number, START)
-            self.broker.append(self.source.topic, self.source.partition, header.pack(), text)
+            self.store(Header(Kind.SOCKET, epoch, name, number, START), text)
 
     def wait(self, seconds: float) -> None:
         self.time += int(seconds * SECOND)
 
     def own(self, kind: Kind, number: int, facts: Facts) -> None:
         self.time += 1000
-        header = Header(kind, 1, "c", number, START)
-        self.broker.append(self.source.topic, self.source.partition, header.pack(), facts.pack())
-
-    def work(self) -> None:
-        """Process what waits, by a worker that begins now and is gone afterwards."""
-        lane = Partition(self.source, self.broker, SETTINGS, clock=lambda: self.time)
-        while lane.work(self.broker.end_offset(*lane.place)):
-            lane.settle()
-            commit([lane], self.broker)
+        self.store(Header(kind, 1, "c", number, START), facts.pack())
 
     @property
     def live(self) -> list[int]:
         """The raw offsets of the processed records."""
-        topic, partition = processed_topic(self.source.exchange.region, self.source.channel), self.source.partition
-        records = self.broker.read(topic, partition, 0, self.broker.end_offset(topic, partition))
-        return [json.loads(record.value)["offset"] for record in records]
+        return [record["offset"] for record in self.processed]
 
     def windows(self, *left_out: int) -> Iterator[tuple[list[int], dict[str, Any]]]:
         """Yield the raw offsets of the rows of each window, and what its footer says."""
@@ -98,112 +79,112 @@ def trade(id: int) -> bytes:
 
 @pytest.mark.parametrize("seconds", [31, 400, pytest.param(7200, marks=pytest.mark.long)])
 def test_D4_frames_that_are_sent_again_after_an_outage_are_stored_once_live_and_in_windows(seconds: int) -> None:
-    world = World("binance", Channel.TRADE)
-    world.wait(40)
-    world.log(*range(1, 11))
-    world.work()
-    world.wait(seconds)
-    world.log(*range(5, 11), 11)
-    world.work()
-    wanted = [*range(10), 16]
-    assert world.live == wanted
-    windows = list(world.windows())
-    assert [offset for offsets, _ in windows for offset in offsets] == wanted
+    log = NumberedLog("binance", Channel.TRADE)
+    log.wait(40)
+    log.append(*range(1, 11))
+    log.run()
+    log.wait(seconds)
+    log.append(*range(5, 11), 11)
+    log.run()
+    expected = [*range(10), 16]
+    assert log.live == expected
+    windows = list(log.windows())
+    assert [offset for offsets, _ in windows for offset in offsets] == expected
     assert sum(facts["frames_duplicate"] for _, facts in windows) == 6
     assert sum(facts["missing"] for _, facts in windows) == 0
 
 
 def test_D4_frames_sent_again_while_other_connections_of_their_collector_went_on_are_stored_once() -> None:
-    world = World("binance", Channel.TRADE)
-    world.log(1, 2, 3)
+    log = NumberedLog("binance", Channel.TRADE)
+    log.append(1, 2, 3)
     for minute in range(2):
-        world.wait(59)
+        log.wait(59)
         for number in range(300 * minute + 1, 300 * minute + 301):
-            world.log(number, name="d", payload=trade(10_000 + number))
-    world.work()
-    world.log(2, 3, 4)
-    world.work()
-    wanted = [*range(603), 605]
-    assert world.live == wanted == world.tabled()
+            log.append(number, name="d", payload=trade(10_000 + number))
+    log.run()
+    log.append(2, 3, 4)
+    log.run()
+    expected = [*range(603), 605]
+    assert log.live == expected == log.tabled()
 
 
 def test_D4_frames_of_a_collector_that_comes_back_after_hours_are_stored_once_while_another_one_collects() -> None:
-    world = World("binance", Channel.TRADE)
-    lane = Partition(world.source, world.broker, SETTINGS, clock=lambda: world.time)
-    world.log(1, 2, 3)
+    log = NumberedLog("binance", Channel.TRADE)
+    partition = log.partition()
+    log.append(1, 2, 3)
     for number in range(1, 15):
-        world.wait(59)
-        world.log(number, epoch=2, name="d")
-    world.log(1, 2, 3, 4)
-    while lane.work(world.broker.end_offset(*lane.place)):
-        lane.settle()
-    wanted = [*range(17), 20]
-    assert world.live == wanted == world.tabled()
+        log.wait(59)
+        log.append(number, epoch=2, name="d")
+    log.append(1, 2, 3, 4)
+    while partition.work(log.broker.end_offset(*partition.place)):
+        partition.settle()
+    expected = [*range(17), 20]
+    assert log.live == expected == log.tabled()
 
 
 @pytest.mark.parametrize("hours", [22, pytest.param(1, marks=pytest.mark.long)])
 def test_D4_a_worker_that_begins_knows_what_the_collectors_before_sent_last(hours: int) -> None:
-    world = World("binance", Channel.TRADE)
+    log = NumberedLog("binance", Channel.TRADE)
     first, second, third = (START // 1000 + seconds * 1000 for seconds in (0, 1800, 3000))
-    world.log(1, 2, epoch=first, payload=trade(1))
-    world.time = second * 1000 - 300 * SECOND
-    world.log(3, epoch=first, payload=trade(2))
-    world.time = second * 1000
-    world.log(*range(1, 300), epoch=second, name="d", payload=trade(3))
-    world.time = third * 1000
-    world.broker.append(world.source.topic, world.source.partition, "foreign", b"?")
-    world.log(*range(1, 300), epoch=third, name="e", payload=trade(4))
-    world.wait(hours * 3600)
-    world.log(*range(300, 1000), epoch=third, name="e", payload=trade(5))
-    world.work()
-    world.log(3, epoch=first, payload=trade(6))
-    world.log(299, epoch=second, name="d", payload=trade(7))
-    world.log(999, 1000, epoch=third, name="e", payload=trade(8))
-    end = world.broker.end_offset(world.source.topic, world.source.partition)
-    world.work()
-    assert [offset for offset in world.live if offset >= end - 4] == [end - 1]
-    world.broker.append(world.source.topic, world.source.partition, "foreign", b"?")
-    world.work()
-    world.log(1000, epoch=third, name="e", payload=trade(9))
-    world.work()  # begins behind a foreign record
-    assert world.live[-1] == end - 1
+    log.append(1, 2, epoch=first, payload=trade(1))
+    log.time = second * 1000 - 300 * SECOND
+    log.append(3, epoch=first, payload=trade(2))
+    log.time = second * 1000
+    log.append(*range(1, 300), epoch=second, name="d", payload=trade(3))
+    log.time = third * 1000
+    log.broker.append(log.source.topic, log.source.partition, "foreign", b"?")
+    log.append(*range(1, 300), epoch=third, name="e", payload=trade(4))
+    log.wait(hours * 3600)
+    log.append(*range(300, 1000), epoch=third, name="e", payload=trade(5))
+    log.run()
+    log.append(3, epoch=first, payload=trade(6))
+    log.append(299, epoch=second, name="d", payload=trade(7))
+    log.append(999, 1000, epoch=third, name="e", payload=trade(8))
+    end = log.broker.end_offset(log.source.topic, log.source.partition)
+    log.run()
+    assert [offset for offset in log.live if offset >= end - 4] == [end - 1]
+    log.broker.append(log.source.topic, log.source.partition, "foreign", b"?")
+    log.run()
+    log.append(1000, epoch=third, name="e", payload=trade(9))
+    log.run()  # begins behind a foreign record
+    assert log.live[-1] == end - 1
 
 
 def test_D4_without_the_window_before_or_its_numbers_the_records_just_before_tell_them() -> None:
-    world = World("binance", Channel.TRADE)
-    world.wait(50)
-    world.log(1, 2, 3)
-    world.wait(12)
-    world.log(2, 3, 4)
-    assert [offsets for offsets, _ in world.windows(0)] == [[5]]
-    world = World("binance", Channel.TRADE)
-    world.wait(50)
-    world.log(1, 2, 3)
+    log = NumberedLog("binance", Channel.TRADE)
+    log.wait(50)
+    log.append(1, 2, 3)
+    log.wait(12)
+    log.append(2, 3, 4)
+    assert [offsets for offsets, _ in log.windows(0)] == [[5]]
+    log = NumberedLog("binance", Channel.TRADE)
+    log.wait(50)
+    log.append(1, 2, 3)
     first = Window(START, START + MINUTE)
-    world.wait(12)
-    world.log(2, 3, 4)
-    list(world.windows())
-    raw = world.lake.read("raw_trade", "binance", first)
-    facts = world.lake.provenance("raw_trade", "binance", first)
+    log.wait(12)
+    log.append(2, 3, 4)
+    list(log.windows())
+    raw = log.lake.read("raw_trade", "binance", first)
+    facts = log.lake.provenance("raw_trade", "binance", first)
     assert raw is not None and facts is not None
     old = {name: facts[name] for name in ("topic", "partition", "start_offset", "stop_offset", "frames")}
-    world.lake.commit("raw_trade", "binance", first, raw, old)  # as earlier versions did
-    materialise_rows(world.source, Window(first.stop, first.stop + MINUTE), world.broker, world.lake)
-    rows = world.lake.read("trade", "binance", Window(first.stop, first.stop + MINUTE))
+    log.lake.commit("raw_trade", "binance", first, raw, old)  # as earlier versions did
+    materialise_rows(log.source, Window(first.stop, first.stop + MINUTE), log.broker, log.lake)
+    rows = log.lake.read("trade", "binance", Window(first.stop, first.stop + MINUTE))
     assert rows is not None and rows["offset"].to_list() == [5]
 
 
 def test_D4_a_hole_in_the_numbers_is_seen_across_the_end_of_a_window() -> None:
-    world = World("binance", Channel.TRADE)
-    world.log(1, 2)
-    world.wait(100)
-    world.log(5)
-    assert [facts["missing"] for _, facts in world.windows()] == [0, 2]
+    log = NumberedLog("binance", Channel.TRADE)
+    log.append(1, 2)
+    log.wait(100)
+    log.append(5)
+    assert [facts["missing"] for _, facts in log.windows()] == [0, 2]
 
 
 def test_D4_books_whose_changes_have_no_number_are_not_changed_by_frames_that_are_sent_again() -> None:
     kind = EXCHANGES["coinbase"]
-    world = World("coinbase", Channel.ORDERBOOK)
+    log = NumberedLog("coinbase", Channel.ORDERBOOK)
     said = [frame for frame in frames("coinbase", "book_sequence_1") if frame.kind is Kind.SOCKET][:60]
     book, pair = kind.book(), Pair("", "")
     for event in (event for frame in said[:50] for event in kind.decode(frame)):
@@ -212,21 +193,21 @@ def test_D4_books_whose_changes_have_no_number_are_not_changed_by_frames_that_ar
             kind.apply(book, event)
     facts = Facts(pairs=[str(pair)], book=Checkpoint.of(book.snapshot(pair)))
 
-    def log(*numbers: int) -> None:
+    def append(*numbers: int) -> None:
         for number in numbers:
-            world.log(number, payload=said[number - 1].payload)
+            log.append(number, payload=said[number - 1].payload)
 
-    log(*range(1, 51))
-    world.wait(20)
-    world.own(Kind.CHECKPOINT, 50, facts)  # all that the next window reads of the time before it
-    world.wait(45)
-    world.work()
-    log(*range(41, 61))
-    world.work()
-    windows = list(world.windows())
+    append(*range(1, 51))
+    log.wait(20)
+    log.own(Kind.CHECKPOINT, 50, facts)  # all that the next window reads of the time before it
+    log.wait(45)
+    log.run()
+    append(*range(41, 61))
+    log.run()
+    windows = list(log.windows())
     assert [facts["faults"] for _, facts in windows] == [0, 0]
     offsets = [offset for found, _ in windows for offset in found]
-    assert offsets == world.live and not set(range(51, 61)) & set(offsets) and set(offsets) & set(range(61, 71))
+    assert offsets == log.live and not set(range(51, 61)) & set(offsets) and set(offsets) & set(range(61, 71))
 
 
 def test_D4_what_a_window_hands_on_is_bounded() -> None:

@@ -15,58 +15,50 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Exchange, Source
+from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import FolderStore, Lake, MemoryStore
 from coin_platform.model import SECOND, Channel, Kind, Microseconds, Pair, Side, Trade, Window
 from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
 from coin_platform.preprocess import lookback
 from coin_platform.preprocess.lander import Lander
-from coin_platform.preprocess.partition import Partition, commit
-from coin_platform.records import Header, Record
-from coin_platform.selection import sources
+from coin_platform.preprocess.partition import commit
+from coin_platform.records import Header
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.market import Deal, Market
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.known_trades import TRADE_MEMORY, KnownTrades
 from coin_platform.tables.transform import Transform
-from coin_platform.topic_names import group, processed_topic
+from coin_platform.topic_names import group
+from tests.kit.raw_log import RawLog
 
 MINUTE: Microseconds = 60 * SECOND
 START = 1_795_478_400 * SECOND
 SETTINGS = Settings(window=timedelta(minutes=1), grace=timedelta(), landing_min_interval=0.0)
 
 
-def source(exchange: str) -> Source:
-    """Return where an exchange's trades are."""
-    return next(found for found in sources(EXCHANGES[exchange], SETTINGS) if found.channel is Channel.TRADE)
-
-
-class Log:
-    """A raw partition of trades, in which the test tells the time: seconds after `START`."""
+class TradeLog(RawLog):
+    """A raw partition of trades, in which the test sets `moment`: seconds after `START`."""
 
     def __init__(self, exchange: str) -> None:
-        self.source, self.moment, self.numbers = source(exchange), 0.0, Counter[str]()
-        self.broker = MemoryBroker(clock=lambda: self.time)
+        super().__init__(exchange, Channel.TRADE, SETTINGS, START)
+        self.numbers = Counter[str]()
 
     @property
-    def time(self) -> Microseconds:
-        """The log's time."""
-        return START + round(self.moment * SECOND)
+    def moment(self) -> float:
+        """The log's time, in seconds after `START`."""
+        return (self.time - START) / SECOND
+
+    @moment.setter
+    def moment(self, seconds: float) -> None:
+        self.time = START + round(seconds * SECOND)
 
     def say(self, payload: bytes, connection: str = "c", rest: Pair | None = None) -> None:
         """Log what a connection brought, or what REST answered for a pair."""
         self.numbers[connection] += 1
         kind = Kind.SOCKET if rest is None else Kind.REST
-        header = Header(kind, 1, connection, self.numbers[connection], self.time, rest)
-        self.broker.append(self.source.topic, self.source.partition, header.pack(), payload)
-
-    def records(self) -> list[Record]:
-        """Return all of it."""
-        place = (self.source.topic, self.source.partition)
-        return list(self.broker.read(*place, 0, self.broker.end_offset(*place)))
+        self.store(Header(kind, 1, connection, self.numbers[connection], self.time, rest), payload)
 
     def live(self) -> list[tuple[int, int]]:
         """Return offset and index of what a worker makes of it."""
@@ -190,12 +182,12 @@ WORDS = [Words(), OkxWords(), BithumbWords()]
 EACH = pytest.mark.parametrize("words", WORDS, ids=lambda words: words.exchange)
 
 
-def story(words: Words) -> tuple[Log, list[Told]]:
+def story(words: Words) -> tuple[TradeLog, list[Told]]:
     """Log four windows: trades, none, then a reconnect whose page reaches back over both, and a greeting."""
-    log, trades = Log(words.exchange), [Told(0, id, 5.0 + 0.01 * (id // 3)) for id in range(3, 9)]
-    for some in (trades[:3], trades[3:]):
+    log, trades = TradeLog(words.exchange), [Told(0, id, 5.0 + 0.01 * (id // 3)) for id in range(3, 9)]
+    for half in (trades[:3], trades[3:]):
         log.moment = 6.0
-        for payload in words.socket(some):
+        for payload in words.socket(half):
             log.say(payload)
     log.moment, others = 100.0, [Told(1, 3, 99.5)]
     log.say(words.socket(others)[0])
@@ -211,7 +203,7 @@ def story(words: Words) -> tuple[Log, list[Told]]:
 
 def volume(words: Words, trades: Iterable[Told]) -> float:
     """Return what was traded."""
-    return sum((each.id + 1) // 2 if words.exchange == "bithumb" else each.id for each in trades)
+    return sum((trade.id + 1) // 2 if words.exchange == "bithumb" else trade.id for trade in trades)
 
 
 @EACH
@@ -232,35 +224,31 @@ def test_R5_a_worker_that_begins_anew_knows_the_trades_of_the_hour_before(
 ) -> None:
     monkeypatch.setattr(lookback, "TAIL_RECORDS", 1)
     log, trades = story(words)
-    place = (log.source.topic, log.source.partition)
-    for stop in range(1, log.broker.end_offset(*place) + 1):
-        lane = Partition(log.source, log.broker, SETTINGS, clock=lambda: log.time)
-        assert lane.work(stop) == 1
-        lane.settle()
-        commit([lane], log.broker)
-    out = (processed_topic(log.source.exchange.region, Channel.TRADE), log.source.partition)
-    found = [json.loads(record.value) for record in log.broker.read(*out, 0, log.broker.end_offset(*out))]
-    assert [(record["offset"], record["index"]) for record in found] == log.live()
-    assert math.fsum(record["size"] for record in found) == volume(words, trades)
+    for stop in range(1, log.end + 1):
+        partition = log.partition()
+        assert partition.work(stop) == 1
+        partition.settle()
+        commit([partition], log.broker)
+    assert [(record["offset"], record["index"]) for record in log.processed] == log.live()
+    assert math.fsum(record["size"] for record in log.processed) == volume(words, trades)
 
 
 def test_R5_a_lander_that_begins_anew_stores_no_trade_of_the_hour_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookback, "TAIL_RECORDS", 1)
     words = Words()
     log, _ = story(words)
-    kind, place = log.source.exchange, (log.source.topic, log.source.partition)
-    before = log.broker.end_offset(*place) - 5  # the page and what came after it
-    log.broker.commit(f"Landing_{group(kind.region, Channel.TRADE)}", *place, before)
+    exchange, before = log.source.exchange, log.end - 5  # the page and what came after it
+    log.broker.commit(f"Landing_{group(exchange.region, Channel.TRADE)}", *log.place, before)
     log.say(words.socket([Told(0, 10, 185.0)])[0])
     lake = Lake(MemoryStore(), MINUTE)
-    lander = Lander(kind.region, [kind], SETTINGS, log.broker, lake)
+    lander = Lander(exchange.region, [exchange], SETTINGS, log.broker, lake)
     for moment in (0.0, 20.0):
         lander.step(moment)
     assert places(lake.scan("trade").collect()) == [(before, 0), (before + 5, 0)]
 
 
 def test_R5_how_far_a_worker_that_begins_looks_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    words, log = Words(), Log("binance")
+    words, log = Words(), TradeLog("binance")
     for number, moment in enumerate((0.0, 100.0, 7000.0, 7100.0, 7200.0), 3):
         log.moment = moment
         log.say(words.socket([Told(0, number, moment)])[0])
@@ -283,7 +271,7 @@ def test_R5_how_far_a_worker_that_begins_looks_back_is_bounded(monkeypatch: pyte
 def test_R5_a_worker_that_begins_in_a_long_window_knows_it_whole_and_looks_no_further(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words, log, day = Words(), Log("binance"), 1440 * MINUTE
+    words, log, day = Words(), TradeLog("binance"), 1440 * MINUTE
     day_begin = -(START % day) / SECOND + 86_400  # seconds after `START`
     for number, hours in enumerate((-2, 1, 5), 3):
         log.moment = day_begin + hours * 3600
@@ -340,7 +328,7 @@ def test_R5_S6_many_stories_give_the_same_rows_live_and_in_the_tables(
 
 def assert_one_row_a_trade(words: Words, trades_per_answer: int, steps: list[Step]) -> None:
     """Let the steps happen: each trade that was told is one row, live and in the tables."""
-    log, told = Log(words.exchange), set[Told]()
+    log, told = TradeLog(words.exchange), set[Told]()
     happened: tuple[list[Told], list[Told]] = ([], [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(log.source.exchange), "trades_per_answer", trades_per_answer)
@@ -372,7 +360,7 @@ def assert_one_row_a_trade(words: Words, trades_per_answer: int, steps: list[Ste
 def test_R5_a_reconnect_over_three_windows_adds_what_is_missing_and_no_trade_twice(name: str) -> None:
     """In each exchange's own words: a socket, silence, then the greeting of another socket and the REST page."""
     kind, pair = EXCHANGES[name], Pair("BTC", EXCHANGES[name].quote)
-    log, market = Log(name), Market(7, {name: (pair,)}, START)
+    log, market = TradeLog(name), Market(7, {name: (pair,)}, START)
     path, deals = urlsplit(kind.socket_url(Channel.TRADE)).path, dict[int, Deal]()
     venue, connection = VENUES[name](market, path), "a"
     for step in range(1, 240, 2):
