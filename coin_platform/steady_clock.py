@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 
 MAX_STEP: Microseconds = 120 * SECOND  # a larger step is a jump; time servers set a clock by less
 JUMP_CONFIRM_SECONDS = 600.0  # a jump must last so long to be followed: most wrong clocks are set right before
+READING_SECONDS, READINGS = 0.01, 10  # both clocks are read within this time, or read again so often
 
 
 class JumpFilter:
@@ -88,8 +89,18 @@ class SteadyClock(JumpFilter):
         self._wall, self.monotonic = wall, monotonic
 
     def __call__(self) -> Microseconds:
-        """Return the time now."""
-        return self.step(self._wall(), self.monotonic())
+        """Return the time now.
+
+        Both clocks are read at one moment. Where this process had to wait between the two readings, which takes seconds
+        on a busy machine, they are read again: that wait would be the error of a time that is held.
+        """
+        before = self.monotonic()
+        for _ in range(READINGS):
+            wall, after = self._wall(), self.monotonic()
+            if after - before <= READING_SECONDS:
+                break
+            before = after
+        return self.step(wall, after)
 
     @property
     def is_settled(self) -> bool:

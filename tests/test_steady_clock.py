@@ -84,6 +84,30 @@ def test_a_quiet_clock_says_nothing(clocks: Clocks, caplog: pytest.LogCaptureFix
     assert f"time goes on from {BEGIN + 10**20} µs" in caplog.text
 
 
+def test_D3_a_process_that_had_to_wait_between_the_two_clocks_holds_the_right_time(clocks: Clocks) -> None:
+    waits = [8, 0, 0, 0]
+
+    def wall() -> int:
+        time = clocks.wall()
+        clocks.true += waits.pop(0) * SECOND if waits else 0
+        return time
+
+    clock = SteadyClock(wall, clocks.monotonic, is_quiet=True)
+    clock()
+    clocks.error = HOUR
+    clocks.true += SECOND
+    assert clock() == clocks.true and clock.is_held
+
+
+def test_D3_a_machine_on_which_every_reading_takes_long_goes_on(clocks: Clocks) -> None:
+    def wall() -> int:
+        clocks.true += SECOND
+        return clocks.wall()
+
+    clock = SteadyClock(wall, clocks.monotonic, is_quiet=True)
+    assert clock() == clocks.true
+
+
 @given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(-DAY, DAY)), max_size=30))
 def test_D3_time_is_never_more_than_minutes_ahead_of_the_last_reading_unless_that_has_lasted(
     steps: list[tuple[int, int]],

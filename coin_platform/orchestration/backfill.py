@@ -1,5 +1,6 @@
 """Makes the tables of many windows in one process: the same assets as in the UI, one after the other, in one run."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
@@ -11,8 +12,9 @@ from coin_platform.broker import Broker
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake
-from coin_platform.model import Window
+from coin_platform.model import Microseconds, Window
 from coin_platform.orchestration import assets
+from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import has_records, is_closed
 from coin_platform.orchestration.partitions import grace_length, key_of
 from coin_platform.orchestration.raw_facts import raw_table_name
@@ -117,6 +119,10 @@ class _Backfill:
         self._lake, self._broker = lake, broker
         self._resources = {"topics": topics, "lake": _opened(lake)}
         self._sources = {exchange.name: list(sources(exchange, settings)) for exchange in plan.exchanges}
+        self._clocks = {name: LogClock() for name in self._sources}
+        for name in self._sources:
+            with contextlib.suppress(CoinPlatformError):  # the window that needs this log is reported as failed
+                self._log_time(name)  # the next look knows which records came since
         self._assets = {
             exchange.name: _with_upstream(list(assets.tables(exchange, settings)), plan.tables)
             for exchange in plan.exchanges
@@ -152,9 +158,15 @@ class _Backfill:
         is_logged = any(has_records(self._broker, feed, window) for feed in feeds)
         if not is_logged and all(self._lake.provenance(raw_table_name(feed), name, window) is None for feed in feeds):
             return TableOutcome.NOTHING
-        if not all(is_closed(self._broker, feed, window, self._grace) for feed in feeds):
+        now = self._log_time(name)
+        if not all(is_closed(self._broker, feed, window, self._grace, now) for feed in feeds):
             return TableOutcome.OPEN
         return None
+
+    def _log_time(self, name: str) -> Microseconds:
+        """Return the time by the clock that stamps the records of an exchange: ours may be ahead."""
+        places = [(source.topic, source.partition) for source in self._sources[name]]
+        return self._clocks[name].look(self._broker, places)
 
     def _table(
         self, context: dg.OpExecutionContext, asset: dg.AssetsDefinition, name: str, window: Window

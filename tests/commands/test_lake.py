@@ -237,6 +237,24 @@ def test_an_open_window_is_named_and_not_made(platform: Platform) -> None:
     assert sha256(platform.lake) == {}
 
 
+def test_D3_a_window_that_is_open_by_the_clock_of_its_log_is_not_made_though_ours_is_ahead(platform: Platform) -> None:
+    reports: list[backfill.TableReport] = []
+
+    def tell(made: list[backfill.TableReport]) -> None:
+        reports.extend(made)
+        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"))  # the collector goes on
+
+    platform.time = wall() - 60 * MINUTE
+    current = platform.time // MINUTE * MINUTE
+    for platform.time in (current - MINUTE, current):
+        platform.log("upbit", Channel.TICKER, recorded("upbit", "ticker"))
+    windows = [Window(start, start + MINUTE) for start in (current - MINUTE, current)]
+    plan = backfill.BackfillPlan([EXCHANGES["upbit"]], windows, ["raw_ticker"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        backfill.run_backfill(plan, platform.settings, Topics(), platform.opened(), instance, tell)
+    assert [made.outcome for made in reports] == [backfill.TableOutcome.WRITTEN, backfill.TableOutcome.OPEN]
+
+
 def test_only_the_chosen_table_and_the_tables_it_is_made_of_are_made(platform: Platform) -> None:
     two_windows(platform)
     made = platform.coin("lake", "backfill", *RANGE, "--exchange", "okx", "--table", "ticker")
