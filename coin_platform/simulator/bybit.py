@@ -43,13 +43,13 @@ class Bybit(Venue):
         message = json.loads(text)
         operation, topics = message["op"], {topic: self._find(topic) for topic in message.get("args", [])}
         error = self._error(operation, topics)
-        text = error or {"ping": "pong"}.get(operation, operation)  # the answer to a ping has "op":"ping" and "pong"
+        answer_text = error or ("pong" if operation == "ping" else operation)
         number = {"req_id": message["req_id"]} if "req_id" in message else {}
-        answer = {"success": not error, "ret_msg": text, "conn_id": CONNECTION_ID, **number, "op": operation}
+        answer = {"success": not error, "ret_msg": answer_text, "conn_id": CONNECTION_ID, **number, "op": operation}
         yield control(compact(answer))
-        for channel, listing in filter(
-            None, () if error else topics.values()
-        ):  # one bad topic spoils the whole request
+        if error:
+            return  # one bad topic spoils the whole request
+        for channel, listing in filter(None, topics.values()):
             if operation == "subscribe":
                 yield from self.subscribe(channel, listing, time)
             else:

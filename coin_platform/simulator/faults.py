@@ -73,7 +73,7 @@ class Mischief:
         return False
 
     def _spoil(self, message: Message) -> Iterator[Message]:
-        # Each message takes four numbers, whatever the faults are. So one fault does not move another.
+        # Each message takes four random numbers, even without faults. So a fault does not change where others strike.
         faults, draws = self.faults, [self._random.random() for _ in range(4)]
         if draws[0] < faults.drop:
             return

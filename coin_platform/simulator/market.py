@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from coin_platform.model import SECOND, Microseconds, Pair, Side
 
-SIDE_LEVELS = 120  # more than most subscriptions show, so that levels leave a book and come back
+SIDE_LEVELS = 120  # more than most subscriptions show. So levels leave a client's book and come back.
 MOVING_LEVELS = 20  # the best levels of a side, where sizes change
 START_PRICES_USD = {"BTC": 84_000.0, "ETH": 3_100.0, "XRP": 2.4, "SOL": 140.0}
 START_WON_PER_DOLLAR = 1_400.0

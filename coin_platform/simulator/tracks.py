@@ -24,7 +24,7 @@ class Track:
 
     def __init__(self, exchange: Exchange, channel: Channel) -> None:
         self.total = 0
-        self.first_time: Microseconds | None = None  # when the first frame came, if it is known
+        self.first_time: Microseconds | None = None  # of the first frame; None: not recorded
         self.over = asyncio.Event()  # all frames were sent
         self._exchange, self._channel = exchange, channel
         self._files: list[Path] = []

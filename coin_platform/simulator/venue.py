@@ -68,7 +68,7 @@ class Venue(ABC):
         return iter(())
 
     def idle(self, time: Microseconds) -> Iterator[Message]:
-        """Yield the messages that come about once a second, whatever the market does."""
+        """Yield the messages that come about once a second, even if the market stands still."""
         return iter(())
 
     def notice(self, time: Microseconds) -> Iterator[Message]:
