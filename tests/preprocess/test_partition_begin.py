@@ -2,7 +2,7 @@
 
 import pytest
 
-from coin_platform.errors import DecodeError
+from coin_platform.errors import BrokerUnreachable, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel
 from coin_platform.preprocess.lookback import TAIL_RECORDS
@@ -198,3 +198,14 @@ def test_K4_a_partition_that_moves_is_left_alone(caplog: pytest.LogCaptureFixtur
         log.work(partition)
     partition.watch(3 * STUCK_SECONDS, log.end)
     assert partition.position == log.end and not caplog.records
+
+
+def test_a_partition_begins_only_when_the_results_of_an_earlier_worker_are_stored() -> None:
+    log, broker = faulty_log()
+    log.append(GOOD)
+    broker.is_behind = True
+    with pytest.raises(BrokerUnreachable, match="wait"):
+        log.partition()
+    broker.is_behind = False
+    log.run()
+    assert [record["offset"] for record in log.processed] == [0]

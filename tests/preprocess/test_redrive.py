@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coin_platform.errors import DecodeError, PartitionBusy
+from coin_platform.errors import BrokerUnreachable, DecodeError, PartitionBusy
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel
 from coin_platform.preprocess.redrive import TRIED, redrive, request
@@ -138,3 +138,15 @@ def test_D25_a_letter_with_a_number_that_no_column_holds_is_none(name: str, valu
 def test_what_is_no_dead_letter_is_said_to_be_none() -> None:
     with pytest.raises(DecodeError, match="not a dead letter"):
         dead_letters.unpack(b"{}")
+
+
+def test_letters_are_tried_only_when_the_results_of_an_earlier_process_are_stored() -> None:
+    log, broker = faulty_log()
+    log.append(b"{half")
+    log.run()
+    broker.is_behind = True
+    with pytest.raises(BrokerUnreachable, match="results of an earlier process still wait for kafka"):
+        request(log.source, broker)
+    assert broker.committed(TRIED, dead_letter_topic(log.source.topic), 0) is None
+    broker.is_behind = False
+    assert request(log.source, broker) == (0, 1)
