@@ -1,5 +1,6 @@
-"""`python -m benchmarks [NAME …]`: measure, print a table, write reports/bench.json; 1 if something is too slow."""
+"""`python -m benchmarks [PART …]`: measure, write reports/bench.json. Exit with 1 if a figure fails."""
 
+import argparse
 import json
 import platform
 import sys
@@ -26,20 +27,17 @@ PARTS: dict[str, Callable[[Path], Iterator[Outcome]]] = {
 
 
 def main(names: list[str]) -> int:
-    """Run the named parts, by default all."""
-    if unknown := [name for name in names if name not in PARTS]:
-        print(f"{unknown[0]}: there is no such part; there are {', '.join(PARTS)}", file=sys.stderr)
-        return 2
+    """Run the named parts, by default all, and return the exit code."""
     outcomes: list[Outcome] = []
     for name in names or PARTS:
         with tempfile.TemporaryDirectory(prefix="coin-bench-") as folder:
             for outcome in PARTS[name](Path(folder)):
                 outcomes.append(outcome)
                 print(_line(outcome), file=sys.stderr)
-    table = Table("id", "what", "seen", "must", "", "")
+    table = Table("id", "what", "value", "must", "", "")
     for outcome in outcomes:
-        seen = f"{outcome.value:.3g} {outcome.unit}"
-        table.add_row(outcome.id, outcome.what, seen, _must(outcome), "" if outcome.passed else "FAILS", outcome.note)
+        value = f"{outcome.value:.3g} {outcome.unit}"
+        table.add_row(outcome.id, outcome.what, value, _must(outcome), "" if outcome.passed else "FAILS", outcome.note)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     REPORT.parent.mkdir(exist_ok=True)
     machine = {"python": platform.python_version(), "machine": platform.machine()}
@@ -57,4 +55,9 @@ def _line(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write reports/bench.json.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; by default all")
+    parts = parser.parse_args().parts
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"{unknown[0]}: there is no such part; there are {', '.join(PARTS)}")
+    sys.exit(main(parts))

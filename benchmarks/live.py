@@ -1,4 +1,4 @@
-"""P12 and P13: what the worker does with each message, and the books it keeps."""
+"""P12 and P13: the time of the worker for each message, and for each change of a book."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +17,13 @@ from tests.kit.recordings import events
 
 COUNT = 10_000
 RECORDED = {"coinbase": "book_sequence_1", "kraken": "book_sequence_2", "okx": "book_sequence_1"}
-FEW = 5  # levels a message, above which keeping the best price is worth less
+FEW_LEVELS = 5  # of a message: with more of them, it is worth less to keep the best price
 
 Tops: TypeAlias = list[tuple[float | None, float | None]]
 
 
 def run(folder: Path) -> Iterator[Outcome]:
-    """Measure; `folder` is not needed."""
+    """Measure. `folder` is not used."""
     yield _processed()
     yield from (_replayed(exchange, stem) for exchange, stem in RECORDED.items())
 
@@ -38,9 +38,9 @@ def _processed() -> Outcome:
         ]
 
     decode = msgspec.json.decode
-    wanted = [decode(value) for value in seeds.processed(source, records)]
-    found = [{name: body[name] for name in wanted[0]} for body in map(decode, ours())]
-    same(found, wanted, "P12")
+    expected = [decode(value) for value in seeds.processed(source, records)]
+    results = [{name: body[name] for name in expected[0]} for body in map(decode, ours())]
+    same(results, expected, "P12")
     taken = in_turns({"ours": ours, "seeds": lambda: seeds.processed(source, records)})
     each = 1e6 / len(records)
     note = f"{taken['ours'] * each:.1f} against {taken['seeds'] * each:.1f} µs a message"
@@ -48,7 +48,7 @@ def _processed() -> Outcome:
 
 
 def _replayed(exchange: str, stem: str) -> Outcome:
-    """Replay recorded changes ten times: the tops after each message."""
+    """Replay recorded changes ten times, with the best prices after each message."""
     updates = [event for event in events(exchange, stem) if isinstance(event, BookUpdate)]
     first = next(at for at, update in enumerate(updates) if update.is_snapshot)
     pair = updates[first].pair
@@ -67,7 +67,7 @@ def _replayed(exchange: str, stem: str) -> Outcome:
     levels = sum(len(update.bids) + len(update.asks) for update in updates[1:]) / max(1, len(updates) - 1)
     note = f"{taken['ours'] * each:.1f} µs a message of {levels:.1f} levels"
     what = f"{exchange}'s recorded book, against max() per message"
-    must = 5 if levels < FEW else None
+    must = 5 if levels < FEW_LEVELS else None
     return Outcome("P13", what, taken["maximum"] / taken["ours"], must=must, note=note)
 
 

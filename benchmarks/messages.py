@@ -1,4 +1,4 @@
-"""What exchanges say, in any amount: values vary, so that neither compression nor the branch predictor is flattered."""
+"""Makes any number of messages of exchanges. Values vary, or compression and branch prediction would be too good."""
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.exchanges import EXCHANGES
@@ -15,8 +15,8 @@ from tests.kit.hour import Clock, World
 START = 1_790_000_000 * SECOND
 
 
-def said(exchange: str, channel: Channel, count: int) -> tuple[Source, list[Record]]:
-    """Return a partition and `count` records or some more of a simulated exchange in it, ten steps a second."""
+def records_of(exchange: str, channel: Channel, count: int) -> tuple[Source, list[Record]]:
+    """Return a partition with at least `count` records of a simulated exchange, which makes ten steps a second."""
     settings, clock = Settings(exchanges=(exchange,), channels=(channel,)), Clock(START)
     broker = MemoryBroker(clock=lambda: clock.time)
     world = World([exchange], broker, clock, settings, faults=Faults())
@@ -27,17 +27,17 @@ def said(exchange: str, channel: Channel, count: int) -> tuple[Source, list[Reco
 
 
 def data(exchange: str, channel: Channel, count: int, mark: bytes) -> tuple[Source, list[Record]]:
-    """Return only the socket frames that have `mark` in them, numbered anew."""
-    source, found = said(exchange, channel, count)
-    frames = [record for record in found if record.header.startswith(f"{Kind.SOCKET},") and mark in record.value]
+    """Return only the socket frames that contain `mark`, with new offsets."""
+    source, records = records_of(exchange, channel, count)
+    frames = [record for record in records if record.header.startswith(f"{Kind.SOCKET},") and mark in record.value]
     return source, [record._replace(offset=offset) for offset, record in enumerate(frames)]
 
 
 def books(exchange: str, count: int) -> tuple[Source, list[Record]]:
     """Return `count` whole books."""
-    settings, kind, time = Settings(exchanges=(exchange,)), EXCHANGES[exchange], START
-    [source] = [found for found in sources(kind, settings) if found.channel is Channel.ORDERBOOK]
-    market = Market(7, {exchange: wanted_pairs(kind, settings)}, time)
+    settings, spot, time = Settings(exchanges=(exchange,)), EXCHANGES[exchange], START
+    [source] = [source for source in sources(spot, settings) if source.channel is Channel.ORDERBOOK]
+    market = Market(7, {exchange: wanted_pairs(spot, settings)}, time)
     venue = VENUES[exchange](market)
     records: list[Record] = []
     while len(records) < count:

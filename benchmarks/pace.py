@@ -1,4 +1,4 @@
-"""The worker at a paced load, beside a collector: does it keep up, how old do records get, how large does it grow."""
+"""W1 and W2: the speed of the worker, and at a paced load its delay, its CPU time and its memory."""
 
 import multiprocessing
 import os
@@ -35,45 +35,45 @@ SECONDS = 40
 COUNT = 60_000  # different frames; then the same again, on other connections
 NAMES = ("okx", "bybit", "gateio")
 
-Said = list[tuple[int, Record]]  # which source, and what it said
+NumberedRecords = list[tuple[int, Record]]  # the number of the source, and its record
 
 
 def run(folder: Path) -> Iterator[Outcome]:
     """Measure in `folder`."""
     settings = Settings(home=folder, exchanges=NAMES)
-    said = _said(settings)
-    yield from _flat_out(folder, said)
-    yield from _paced(folder, said)
+    records = _records(settings)
+    yield from _flat_out(folder, records)
+    yield from _paced(folder, records)
 
 
 def _places(settings: Settings) -> list[Source]:
     return [source for name in NAMES for source in sources(EXCHANGES[name], settings)]
 
 
-def _said(settings: Settings) -> Said:
+def _records(settings: Settings) -> NumberedRecords:
     """Return frames and checkpoints of all channels of the region, in the order in which they came."""
     clock = Clock(time.time_ns() // 1000 - 3600 * SECOND)
     broker = MemoryBroker(clock=lambda: clock.time)
     world = World(NAMES, broker, clock, settings, faults=Faults())
     while sum(broker.end_offset(source.topic, source.partition) for source in world.sources) < COUNT:
         world.run(50, SECOND // 10)
-    found = [
+    records = [
         (record.time, at, record)
         for at, source in enumerate(world.sources)
         for record in broker.read(source.topic, source.partition, 0, 1 << 40)
     ]
-    return [(at, record) for _, at, record in sorted(found)]
+    return [(at, record) for _, at, record in sorted(records)]
 
 
-class _Tapes:
-    """Writes what was said as a collector does: each frame is stored, then its session looks at it."""
+class _Recording:
+    """Writes records as a collector does. Each frame is stored, then its session reads it."""
 
     def __init__(self, broker: LocalBroker, settings: Settings) -> None:
         self._broker, self._places = broker, _places(settings)
         self._settings, self._lap, self._sessions = settings, -1, dict[int, Session]()
 
     def write(self, lap: int, at: int, record: Record) -> None:
-        """Write one record of a lap; each lap is a new connection."""
+        """Write one record of a lap. Each lap is a new connection."""
         if lap != self._lap:
             self._lap, self._sessions = lap, {}
         source, moment, header = self._places[at], now(), unpack(record.header)
@@ -88,50 +88,51 @@ class _Tapes:
                 pass
 
 
-def _flat_out(folder: Path, said: Said) -> Iterator[Outcome]:
-    """How fast a backlog is processed, alone."""
+def _flat_out(folder: Path, records: NumberedRecords) -> Iterator[Outcome]:
+    """Measure how fast the worker alone processes a backlog."""
     settings = Settings(home=folder / "backlog", exchanges=NAMES)
     with closing(LocalBroker(folder / "backlog")) as broker:
         places = _places(settings)
-        for at, record in said:
+        for at, record in records:
             broker.append(places[at].topic, places[at].partition, record.header, record.value)
         broker.flush()
         worker = Worker(REGION, list(dict.fromkeys(place.exchange for place in places)), settings, broker)
         begun, cpu = time.perf_counter(), time.process_time()
         worker.drain()
         taken, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    note = f"{1e6 * cpu / len(said):.0f} CPU-µs a frame, {sum(len(r.value) for _, r in said) / len(said):.0f} B each"
-    yield Outcome("W1", "worker, a backlog of all channels", len(said) / taken, "frames/s", note=note)
+    size = sum(len(record.value) for _, record in records) / len(records)
+    note = f"{1e6 * cpu / len(records):.0f} CPU-µs a frame, {size:.0f} B each"
+    yield Outcome("W1", "worker, a backlog of all channels", len(records) / taken, "frames/s", note=note)
 
 
 class Load(NamedTuple):
-    """What the collector's process tells at its end."""
+    """The figures that the collector's process gives at its end."""
 
     frames: int
     seconds: float
     cpu: float
 
 
-def _collect(folder: Path, said: Said, ready: Event, told: "multiprocessing.SimpleQueue[Load]") -> None:
+def _collect(folder: Path, records: NumberedRecords, ready: Event, loads: "multiprocessing.SimpleQueue[Load]") -> None:
     settings = Settings(home=folder, exchanges=NAMES)
     with closing(LocalBroker(settings.path(settings.journal_dir))) as broker:
-        tapes = _Tapes(broker, settings)
+        recording = _Recording(broker, settings)
         ready.wait(60)
         begun, cpu = time.perf_counter(), time.process_time()
         for number in range(RATE * SECONDS):
-            lap, at = divmod(number, len(said))
-            tapes.write(lap, *said[at])
+            lap, at = divmod(number, len(records))
+            recording.write(lap, *records[at])
             if not number % 50 and (ahead := begun + number / RATE - time.perf_counter()) > 0:
                 time.sleep(ahead)
         broker.flush()
-        told.put(Load(RATE * SECONDS, time.perf_counter() - begun, time.process_time() - cpu))
+        loads.put(Load(RATE * SECONDS, time.perf_counter() - begun, time.process_time() - cpu))
 
 
-def _paced(folder: Path, said: Said) -> Iterator[Outcome]:
-    """`coin preprocess`, with landing objects, while a collector's work goes on in a process beside it."""
+def _paced(folder: Path, records: NumberedRecords) -> Iterator[Outcome]:
+    """Measure `coin preprocess`, with landing objects, while a collector works in another process."""
     context = multiprocessing.get_context("spawn")
-    ready, told = context.Event(), context.SimpleQueue()
-    collector = context.Process(target=_collect, args=(folder, said, ready, told))
+    ready, loads = context.Event(), context.SimpleQueue()
+    collector = context.Process(target=_collect, args=(folder, records, ready, loads))
     log = folder / "worker.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COIN_")}
     environment |= {"COIN_HOME": str(folder), "COIN_EXCHANGES": ",".join(NAMES)}
@@ -140,14 +141,14 @@ def _paced(folder: Path, said: Said) -> Iterator[Outcome]:
         worker = subprocess.Popen(command, env=environment, stderr=errors)
     try:
         collector.start()
-        time.sleep(5)  # both are there
+        time.sleep(5)  # both have started
         ready.set()
         process, sizes = psutil.Process(worker.pid), list[float]()
         before, begun = process.cpu_times(), time.monotonic()
-        while told.empty() and time.monotonic() - begun < 4 * SECONDS:
+        while loads.empty() and time.monotonic() - begun < 4 * SECONDS:
             sizes.append(process.memory_info().rss / (1 << 20))
             time.sleep(0.5)
-        load, after = told.get(), process.cpu_times()
+        load, after = loads.get(), process.cpu_times()
         collector.join(30)
         behind = _drained(folder)
     finally:
@@ -180,7 +181,7 @@ def _paced(folder: Path, said: Said) -> Iterator[Outcome]:
 
 
 def _drained(folder: Path) -> float:
-    """Return the seconds until all is committed."""
+    """Return the seconds until all records are committed."""
     settings, begun = Settings(home=folder, exchanges=NAMES), time.monotonic()
     with closing(LocalBroker(settings.path(settings.journal_dir))) as broker:
         for source in _places(settings):

@@ -1,4 +1,4 @@
-"""P21: a worker's round on Kafka, with a few records of each partition: one prefetch, or a read for each."""
+"""P21: the reads of a worker's round on Kafka, with one prefetch, against one read for each partition."""
 
 import statistics
 import sys

@@ -1,6 +1,6 @@
-"""The way that the platform's forerunners went: `json.loads`, pydantic models of `Decimal`, rows as dicts.
+"""The way of the platform's forerunners: `json.loads`, pydantic models of `Decimal`, and rows as dicts.
 
-They check what the platform checks (numbers in bounds, times that can be), give the same columns, and no more.
+It makes the same checks as the platform (numbers in bounds, possible times) and the same columns, and no more.
 """
 
 import json

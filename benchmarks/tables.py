@@ -21,7 +21,7 @@ HOUR = 3600 * SECOND
 
 
 def run(folder: Path) -> Iterator[Outcome]:
-    """Measure; `folder` is not needed."""
+    """Measure. `folder` is not used."""
     source, records = data("okx", Channel.TICKER, COUNT, b'"data"')
     yield _tickers(source, records)
     yield from _malformed(source, records)
@@ -31,7 +31,7 @@ def run(folder: Path) -> Iterator[Outcome]:
 
 
 def _cut(source: Source, records: list[Record]) -> tuple[Source, list[Record]]:
-    """Leave 50 levels a side."""
+    """Return the books with at most 50 levels a side."""
     bodies = [json.loads(record.value) for record in records]
     for body in bodies:
         body["data"].update(b=body["data"]["b"][:50], a=body["data"]["a"][:50])
@@ -51,25 +51,25 @@ def _tickers(source: Source, records: list[Record]) -> Outcome:
 
 
 def _same_table(ours: pl.DataFrame, theirs: pl.DataFrame) -> None:
-    wanted = ours.select(seeds.TICKER).with_columns(pl.col(pl.Datetime).to_physical())
-    found = theirs.select(seeds.TICKER).cast(dict(wanted.schema))  # type: ignore[arg-type]
+    expected = ours.select(seeds.TICKER).with_columns(pl.col(pl.Datetime).to_physical())
+    results = theirs.select(seeds.TICKER).cast(dict(expected.schema))  # type: ignore[arg-type]
     exact = [name for name in seeds.TICKER if not name.startswith("change")]
-    same(wanted.select(exact).equals(found.select(exact)), True, "P1")
-    off = (wanted["change_rate_24h"] - found["change_rate_24h"]).abs().max()
-    same(isinstance(off, float) and off < 1e-12, True, "P1, the rate")
+    same(expected.select(exact).equals(results.select(exact)), True, "P1")
+    difference = (expected["change_rate_24h"] - results["change_rate_24h"]).abs().max()
+    same(isinstance(difference, float) and difference < 1e-12, True, "P1, the rate")
 
 
 def _malformed(source: Source, records: list[Record]) -> Iterator[Outcome]:
-    """Every 1000th, every 10th message is cut in half."""
+    """Measure with every 1000th, and with every 10th, message cut in half."""
     for every, must in ((1000, 1.1), (10, 1.3)):
         bad = [
             record._replace(value=record.value[: len(record.value) // 2]) if not record.offset % every else record
             for record in records
         ]
-        found = batch(source, bad)
-        wanted = [record.offset for record in records if not record.offset % every]
-        same(found.dead["offset"].to_list(), wanted, "P4, the dead")
-        same(found.rows.height, len(records) - len(wanted), "P4, the living")
+        made = batch(source, bad)
+        dead = [record.offset for record in records if not record.offset % every]
+        same(made.dead["offset"].to_list(), dead, "P4, the dead frames")
+        same(made.rows.height, len(records) - len(dead), "P4, the rows")
         taken = in_turns({"clean": lambda: batch(source, records), "bad": lambda bad=bad: batch(source, bad)})  # type: ignore[misc]
         yield Outcome(
             "P4",
@@ -81,7 +81,7 @@ def _malformed(source: Source, records: list[Record]) -> Iterator[Outcome]:
 
 
 def _stored(source: Source, records: list[Record]) -> Outcome:
-    """With the identity and place of every row."""
+    """Measure the stored size of tickers, with the identity and the place of every row."""
     rows, size = batch(source, records).rows, sum(len(record.value) for record in records)
     lake, start = Lake(MemoryStore(), HOUR), START // HOUR * HOUR
     made = lake.commit("ticker", "okx", Window(start, start + HOUR), rows, {})

@@ -30,7 +30,7 @@ def run(folder: Path) -> Iterator[Outcome]:
 
 
 def _share(folder: Path, writers: Sequence[WriterThread]) -> float:
-    """Append `RECORDS_PER_SECOND` for some seconds; return the share of a core that this took."""
+    """Append `RECORDS_PER_SECOND` for `SECONDS`, and return the share of a core that this took."""
     paths = [folder / f"{number}.db" for number in range(JOURNALS)]
     with ExitStack() as stack:
         journals = [

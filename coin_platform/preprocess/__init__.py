@@ -1,1 +1,1 @@
-"""From frames to rows: pure functions that the live worker and the assets share."""
+"""The live worker: from raw topics to processed topics, dead letters and landing objects."""

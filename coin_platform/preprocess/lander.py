@@ -39,11 +39,12 @@ MOST_BYTES = 16 << 20  # of the raw records of one object, for the same reason
 SLICE_RECORDS = 200  # whose rows are Python objects at once, because Python keeps the memory of its peak
 PART_ROWS = 50  # at least, of one table of handed rows
 LONGEST_WAIT_SECONDS = 10.0  # that rows wait for more rows
-BEAT_SECONDS, PAUSE_SECONDS = 0.25, 5.0  # seconds between two looks, and after the lake refused
+LOOK_SECONDS = 0.25  # between two looks for objects that are due
+PAUSE_SECONDS = 5.0  # to wait when the lake or the broker does not answer
 TIDY_SECONDS = 300.0  # between two looks for objects whose windows are committed
 SURVEY_SECONDS = 3600.0  # between two listings of the lake, which find the objects of other processes
-LOOKS_AT_ONCE = 1_000  # objects that one survey opens
-KEPT_SECONDS = 3600.0  # that an object outlives the commit of its window, because readers may hold its name
+SURVEY_OBJECTS = 1_000  # that one survey opens at most, so that it does not delay landing for long
+LANDING_KEEP_SECONDS = 3600.0  # that an object outlives the commit of its window, because readers may hold its name
 
 
 class LandedWindows(NamedTuple):
@@ -63,7 +64,7 @@ class PartitionLanding:
         self._broker, self._lake, self._window = broker, lake, settings.window_length
         self._size, self._pause = settings.batch_records(source.channel), settings.landing_min_interval
         self._group = f"Landing_{group(source.exchange.region, source.channel)}"
-        self._last: float | None = None  # when the last object was stored
+        self._last: float | None = None  # the moment at which the last object was stored
         self._waiting_since: float | None = None
         self._transform: Transform | None = None  # it was fed all records before `position`; None: it is to be made
         self.handoff: Handoff | None = None  # from the worker of this process, if it has one
@@ -196,10 +197,9 @@ class Lander:
         ]
         # The first offsets of the objects that are to be removed. With long windows there are tens of thousands.
         self._objects: defaultdict[LandedWindows, array[int]] = defaultdict(lambda: array("q"))
-        self._committed: dict[
-            tuple[str, str, Microseconds], float
-        ] = {}  # when each window was first seen to be committed
-        self._surveyed: float | None = None  # when the lake was listed last
+        # For each window, the moment at which it was first seen to be committed.
+        self._committed: dict[tuple[str, str, Microseconds], float] = {}
+        self._surveyed: float | None = None  # the moment of the last listing of the lake
 
     def follow(self, partitions: Iterable[Partition]) -> None:
         """Take over the rows of the worker's partitions."""
@@ -210,7 +210,7 @@ class Lander:
     def run(self, stop: threading.Event) -> None:
         """Land until `stop`. Wait while the lake or the broker is away."""
         tidied = time.monotonic()
-        while not stop.wait(BEAT_SECONDS):
+        while not stop.wait(LOOK_SECONDS):
             try:
                 self.step(time.monotonic())
                 if time.monotonic() - tidied >= TIDY_SECONDS:
@@ -231,7 +231,7 @@ class Lander:
                 self._objects[landed].append(first)
 
     def tidy(self, moment: float) -> None:
-        """Remove the objects whose windows have all been committed for `KEPT_SECONDS`. Raises `LakeError`.
+        """Remove the objects whose windows have all been committed for `LANDING_KEEP_SECONDS`. Raises `LakeError`.
 
         After a start that hour begins anew. So an object may live longer, never shorter.
         """
@@ -239,15 +239,15 @@ class Lander:
             self._survey(moment)
         self._see_commits(moment)
         for landed, offsets in list(self._objects.items()):
-            since = [self._committed.get((landed.table, landed.exchange, start)) for start in landed.starts]
-            if all(known is not None and moment - known >= KEPT_SECONDS for known in since):
+            moments = [self._committed.get((landed.table, landed.exchange, start)) for start in landed.starts]
+            if all(seen is not None and moment - seen >= LANDING_KEEP_SECONDS for seen in moments):
                 for first in offsets:  # after a failure all are deleted once more
                     self._lake.landing.delete(key_of(landed.common, first))
                 del self._objects[landed]
 
     def _survey(self, moment: float) -> None:
         """Find the objects of our exchanges that another process stored. Raises `LakeError`."""
-        looks = LOOKS_AT_ONCE
+        left = SURVEY_OBJECTS
         known = {key_of(landed.common, first) for landed, offsets in self._objects.items() for first in offsets}
         for table in dict.fromkeys(landing.source.channel.value for landing in self.landings):
             ours = {landing.source.exchange.name for landing in self.landings if landing.source.channel.value == table}
@@ -255,8 +255,8 @@ class Lander:
                 for key in keys if exchange in ours else ():
                     if key in known:
                         continue
-                    looks -= 1
-                    if looks < 0:
+                    left -= 1
+                    if left < 0:
                         return  # the next survey goes on
                     if (times := self._lake.landing.times(key)) is not None:
                         common, first = parted(key)

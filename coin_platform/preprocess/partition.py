@@ -29,7 +29,7 @@ from coin_platform.tables.rows import Entry, Row
 from coin_platform.topic_names import group
 
 logger = logging.getLogger(__name__)
-MOST_RECORDS = 1_000  # of one partition in one round, so that no partition waits long for another one
+MOST_RECORDS = 1_000  # of one partition in one round, so that no partition waits long for another
 MOST_BYTES = 8 << 20  # of the values of a round, which bounds memory; one record may be larger
 STUCK_SECONDS = 60.0  # a partition that grows but makes no progress for so long is begun anew
 REGISTRY.register(LATENCIES)
@@ -67,9 +67,8 @@ class Partition:
         self._times: list[Times] = []  # of records whose results are not known to be stored
         self._waiting_since: float | None = None
         self._logged_faults: set[str] = set()  # error classes of our own faults that were logged
-        self._stalled: tuple[int, float] | None = (
-            None  # the position while records wait, and since when it has not moved
-        )
+        # The position while records wait, and the moment since which it has not moved.
+        self._stalled: tuple[int, float] | None = None
         self.open()
 
     def open(self) -> None:
@@ -87,9 +86,7 @@ class Partition:
         if not is_same or committed > end:
             position = end if written is not NOWHERE else begin
             logger.error("%s: made anew since offset %d, goes on at %d", self, committed, position)
-            broker.commit(
-                self.group, *self.place, position
-            )  # without this the old position would count again after a crash
+            broker.commit(self.group, *self.place, position)  # or the old position would count again after a crash
         elif 0 < committed < begin:
             logger.error("%s: offsets %d to %d were trimmed before they were processed", self, committed, begin)
         self._transform = prepared(source, broker, position, self._window)

@@ -24,7 +24,7 @@ from coin_platform.topic_names import dead_letter_topic, processed_topic
 logger = logging.getLogger(__name__)
 
 REQUESTED = "Redrive"  # group: letters before its position are to be tried again
-TRIED = "Redriven"  # group: letters before its position have been
+TRIED = "Redriven"  # group: letters before its position have been tried again
 BEGUN = "Redriving"  # group: 1 more than the processed topic's end when the try under way began; 0: none is
 PATIENCE_SECONDS = 30.0  # that a running worker has for a request
 _LOOK_SECONDS = 0.2  # between two looks whether the worker is done
@@ -102,7 +102,7 @@ def redrive(source: Source, broker: Broker, clock: Callable[[], Microseconds] = 
     failed += len(requested.foreign)
     if requested.remark:
         logger.error("%s", requested.remark)
-    broker.own(own, is_patient=False)  # what took long is sent only then
+    broker.own(own, is_patient=False)  # after a long try the ownership is checked before anything is sent
     broker.flush(source.outputs)
     broker.commit(TRIED, topic, partition, stop)
     broker.commit(BEGUN, out, partition, 0)

@@ -30,7 +30,7 @@ IDLE_SECONDS = 0.05  # to wait when no partition has a batch
 UNSTORED_RECORDS = 2_000  # whose results may be on their way at once, which bounds memory while the worker is behind
 PAUSE_SECONDS = 1.0  # to wait when the broker does not answer
 PROBE_SECONDS = 10.0  # without an answer, until each topic is asked on its own
-COMMIT_SECONDS = 1.0  # between two commits; results that a crash repeats are left out by their place
+COMMIT_SECONDS = 1.0  # between two commits; after a crash so much is processed again and left out by its place
 WATCH_SECONDS = 5.0  # between two looks at the partitions
 SURVEY_SECONDS = 60.0  # between two looks for partitions that have come or gone
 PROGRESS_SECONDS = 10.0  # between two lines of progress
@@ -61,7 +61,7 @@ class Worker:
         self._topics = list(dict.fromkeys(partition.source.topic for partition in self.partitions))
         self._vanished: set[str] = set()
         self._unknown: set[Place] = set()
-        self._committed = self._watched = self._surveyed = self._reported = 0.0  # when
+        self._committed = self._watched = self._surveyed = self._reported = 0.0  # moments of the last time
         self._done = 0  # records since the last line of progress
         self._failing_since: float | None = None
 
@@ -147,14 +147,20 @@ class Worker:
                     partition.open()
             self._vanished.discard(topic)
             logger.warning("%s: is back", topic)
-        next_one = 1 + max(exchange.partition for exchange in EXCHANGES.values() if exchange.region is self._region)
+        next_partition = 1 + max(
+            exchange.partition for exchange in EXCHANGES.values() if exchange.region is self._region
+        )
         for topic in self._topics:
-            if topic not in self._vanished and (topic, next_one) not in self._unknown and self._holds(topic, next_one):
-                self._unknown.add((topic, next_one))
+            if (
+                topic not in self._vanished
+                and (topic, next_partition) not in self._unknown
+                and self._holds(topic, next_partition)
+            ):
+                self._unknown.add((topic, next_partition))
                 logger.error(
                     "%s[%d]: has records, but no exchange that this code knows: they are not processed; is it older "
                     "than the collector's?",
-                    *(topic, next_one),
+                    *(topic, next_partition),
                 )
 
     def probe(self, stop: threading.Event) -> None:

@@ -20,7 +20,7 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-class Log:
+class ClockedJournal:
     """A journal, written record by record on clocks that are moved by hand."""
 
     def __init__(self, path: Path, clocks: Clocks, hours: float | None = None) -> None:
@@ -59,14 +59,14 @@ class Log:
 
 
 @pytest.fixture
-def log(tmp_path: Path, clocks: Clocks) -> Iterator[Log]:
-    log = Log(tmp_path / "t" / "0.db", clocks, hours=24)
+def log(tmp_path: Path, clocks: Clocks) -> Iterator[ClockedJournal]:
+    log = ClockedJournal(tmp_path / "t" / "0.db", clocks, hours=24)
     with closing(log):
         yield log
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_D3_no_record_is_stamped_by_a_clock_that_has_jumped(log: Log, clocks: Clocks, jump: int) -> None:
+def test_D3_no_record_is_stamped_by_a_clock_that_has_jumped(log: ClockedJournal, clocks: Clocks, jump: int) -> None:
     log.append(3)
     begun = clocks.true
     clocks.error = jump
@@ -78,7 +78,9 @@ def test_D3_no_record_is_stamped_by_a_clock_that_has_jumped(log: Log, clocks: Cl
 
 
 @pytest.mark.parametrize("jump", [HOUR, 25 * HOUR, YEAR_2036 - BEGIN])
-def test_D3_no_record_is_trimmed_because_of_a_jump_also_of_one_that_lasts(log: Log, clocks: Clocks, jump: int) -> None:
+def test_D3_no_record_is_trimmed_because_of_a_jump_also_of_one_that_lasts(
+    log: ClockedJournal, clocks: Clocks, jump: int
+) -> None:
     log.append(5)
     clocks.error = jump
     log.append(30)
@@ -90,7 +92,7 @@ def test_D3_no_record_is_trimmed_because_of_a_jump_also_of_one_that_lasts(log: L
     assert 0 < log.reader.begin_offset() < 30
 
 
-def test_D3_the_time_in_which_nobody_wrote_makes_no_record_older(log: Log, clocks: Clocks) -> None:
+def test_D3_the_time_in_which_nobody_wrote_makes_no_record_older(log: ClockedJournal, clocks: Clocks) -> None:
     log.append(5)
     log.journal.close()
     clocks.true += 3 * DAY
@@ -104,7 +106,7 @@ def test_D3_the_time_in_which_nobody_wrote_makes_no_record_older(log: Log, clock
 
 
 def test_D3_a_start_with_a_clock_that_is_a_day_ahead_deletes_nothing_and_is_mended(
-    log: Log, clocks: Clocks, caplog: pytest.LogCaptureFixture
+    log: ClockedJournal, clocks: Clocks, caplog: pytest.LogCaptureFixture
 ) -> None:
     log.append(5)
     clocks.error = 25 * HOUR
@@ -129,7 +131,7 @@ def test_D3_a_journal_that_a_clock_of_2036_has_spoilt_holds_no_later_record_ther
         for _ in range(count):
             journal.append("h", b"value")
     clocks.error = 0
-    log = Log(path, clocks)
+    log = ClockedJournal(path, clocks)
     first = log.append(1)[0]
     assert first >= YEAR_2036  # it may be ours that is wrong
     clocks.true += int(JUMP_CONFIRM_SECONDS) * SECOND
@@ -141,7 +143,7 @@ def test_D3_a_journal_that_a_clock_of_2036_has_spoilt_holds_no_later_record_ther
     log.journal.close()
 
 
-def test_D3_a_clock_that_was_behind_for_a_moment_spoils_nothing(log: Log, clocks: Clocks) -> None:
+def test_D3_a_clock_that_was_behind_for_a_moment_spoils_nothing(log: ClockedJournal, clocks: Clocks) -> None:
     log.append(3)
     clocks.error = -20 * 365 * DAY  # as after a start without a battery
     log.restart()
@@ -153,7 +155,9 @@ def test_D3_a_clock_that_was_behind_for_a_moment_spoils_nothing(log: Log, clocks
     assert log.times()[-1] == clocks.true - 60 * SECOND
 
 
-def test_D3_after_a_clock_that_was_an_hour_ahead_times_go_on_slowly_and_never_back(log: Log, clocks: Clocks) -> None:
+def test_D3_after_a_clock_that_was_an_hour_ahead_times_go_on_slowly_and_never_back(
+    log: ClockedJournal, clocks: Clocks
+) -> None:
     clocks.error = HOUR
     log.append(5)
     clocks.error = 0

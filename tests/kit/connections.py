@@ -23,7 +23,7 @@ FIRST = 1_777_000_020_000  # ms; a whole minute
 MINUTE = 60 * SECOND
 
 
-class Log:
+class PartitionRecords:
     """A partition that connections write to, a millisecond apart unless told otherwise."""
 
     def __init__(self, *pairs: str, transport: str = "ws") -> None:

@@ -9,7 +9,7 @@ import pytest
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Window
 from coin_platform.preprocess import lander
-from coin_platform.preprocess.lander import KEPT_SECONDS
+from coin_platform.preprocess.lander import LANDING_KEEP_SECONDS
 from coin_platform.tables.dataframes import batch
 from tests.kit.landing import LENGTH, LandingPlace
 from tests.kit.recordings import frames
@@ -21,20 +21,20 @@ def test_objects_go_an_hour_after_their_window_was_committed() -> None:
     landing = place.lander()
     place.work(landing.landings[0], 0.0)
     landing.tidy(0.0)
-    landing.tidy(KEPT_SECONDS * 2)  # not committed yet
+    landing.tidy(LANDING_KEEP_SECONDS * 2)  # not committed yet
     assert list(place.store.list("landing/"))
     place.commit(len(place.log.records()))
     landing.step(0.0)  # nothing waits
-    landing.tidy(KEPT_SECONDS * 2)
-    landing.tidy(KEPT_SECONDS * 3 - 1)
+    landing.tidy(LANDING_KEEP_SECONDS * 2)
+    landing.tidy(LANDING_KEEP_SECONDS * 3 - 1)
     restarted = place.lander()
-    restarted.tidy(KEPT_SECONDS * 3)
-    restarted.tidy(KEPT_SECONDS * 4 - 1)  # it knows of the commit since it started
+    restarted.tidy(LANDING_KEEP_SECONDS * 3)
+    restarted.tidy(LANDING_KEEP_SECONDS * 4 - 1)  # it knows of the commit since it started
     assert list(place.store.list("landing/"))
-    landing.tidy(KEPT_SECONDS * 3)
+    landing.tidy(LANDING_KEEP_SECONDS * 3)
     assert not list(place.store.list("landing/"))
     assert place.scan().height == len(batch(place.log.source, place.log.records()).rows)
-    restarted.tidy(KEPT_SECONDS * 4)
+    restarted.tidy(LANDING_KEEP_SECONDS * 4)
 
 
 def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
@@ -46,18 +46,18 @@ def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
     landing = place.lander()
     place.work(landing.landings[0], 0.0)
     source, [first, last] = place.log.source, place.log.records()
-    for moment, record in ((0.0, last), (3 * KEPT_SECONDS, first)):
+    for moment, record in ((0.0, last), (3 * LANDING_KEEP_SECONDS, first)):
         start = record.time // LENGTH * LENGTH
         place.lake.commit("ticker", "upbit", Window(start, start + LENGTH), batch(source, [record]).rows, {})
         landing.tidy(moment)
-        landing.tidy(moment + KEPT_SECONDS - 1)
+        landing.tidy(moment + LANDING_KEEP_SECONDS - 1)
         assert list(place.store.list("landing/"))
-    landing.tidy(4 * KEPT_SECONDS)
+    landing.tidy(4 * LANDING_KEEP_SECONDS)
     assert not list(place.store.list("landing/"))
 
 
 def test_a_look_opens_no_more_objects_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lander, "LOOKS_AT_ONCE", 1)
+    monkeypatch.setattr(lander, "SURVEY_OBJECTS", 1)
     place = LandingPlace()
     landing = place.lander()
     for _ in range(3):
@@ -83,10 +83,10 @@ def test_a_lander_knows_its_own_objects_without_listing_or_opening_any(monkeypat
     place.commit(len(place.log.records()))
     landing.tidy(2.0)
     assert list(place.store.list("landing/"))
-    monkeypatch.setattr(lander, "SURVEY_SECONDS", 2 * KEPT_SECONDS)
-    landing.tidy(2.0 + KEPT_SECONDS)
+    monkeypatch.setattr(lander, "SURVEY_SECONDS", 2 * LANDING_KEEP_SECONDS)
+    landing.tidy(2.0 + LANDING_KEEP_SECONDS)
     assert not list(place.store.list("landing/"))
-    landing.tidy(3.0 + KEPT_SECONDS)
+    landing.tidy(3.0 + LANDING_KEEP_SECONDS)
     assert not landing._objects and not landing._committed
 
 
@@ -123,7 +123,7 @@ def test_D25_damaged_and_foreign_landing_objects_are_named_once_in_a_look_and_th
     assert [array.tolist() for array in landing._objects.values()] == [[0]], "the good one will be removed one day"
     place.commit(1)
     landing.tidy(lander.SURVEY_SECONDS)
-    landing.tidy(lander.SURVEY_SECONDS + KEPT_SECONDS)
+    landing.tidy(lander.SURVEY_SECONDS + LANDING_KEEP_SECONDS)
     assert good not in set(place.store.list("landing/"))
     stop.set()
     landing.run(stop)
@@ -158,7 +158,7 @@ def test_a_lander_looks_for_what_can_go_now_and_then(monkeypatch: pytest.MonkeyP
 def test_a_lander_lands_tidies_and_outlives_a_lake_that_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lander, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(lander, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(lander, "PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(lander, "TIDY_SECONDS", 0.0)
     place = LandingPlace()

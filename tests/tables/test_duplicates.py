@@ -26,7 +26,7 @@ from tests.kit.connections import (
     UPBIT,
     UPBIT_BOOKS,
     UPBIT_TRADES,
-    Log,
+    PartitionRecords,
     book,
     candle,
     nameless,
@@ -41,7 +41,7 @@ from tests.kit.recordings import frames
 
 
 def test_a_ticker_that_two_connections_bring_is_one_row() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.say("a", ticker(1))  # 1: before there is another
     log.open("b")
@@ -57,7 +57,7 @@ def test_a_ticker_that_two_connections_bring_is_one_row() -> None:
 
 
 def test_the_same_bytes_twice_on_one_connection_are_two_events() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.open("b")
     log.say("a", ticker(1), ticker(1))  # 2, 3
@@ -67,14 +67,14 @@ def test_the_same_bytes_twice_on_one_connection_are_two_events() -> None:
 
 
 def test_without_an_overlap_the_same_bytes_are_another_event() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.say("a", ticker(1))
     log.close("a")
     log.open("b")
     log.say("b", ticker(1))
     assert log.rows(UPBIT) == [1, 4]
-    log = Log()
+    log = PartitionRecords()
     log.open("a", "BTC-KRW")
     log.open("b", "ETH-KRW")  # another shard
     log.say("a", ticker(1))
@@ -83,7 +83,7 @@ def test_without_an_overlap_the_same_bytes_are_another_event() -> None:
 
 
 def test_of_what_came_before_a_connection_was_opened_it_can_repeat_the_newest_only() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.open("b")
     log.say("a", ticker(1), ticker(2))  # 2, 3
@@ -97,7 +97,7 @@ def test_of_what_came_before_a_connection_was_opened_it_can_repeat_the_newest_on
     log.own(Kind.OPENED, "f", Facts(pairs=["ETH-KRW"]))
     log.say("f", ticker(2))  # 15: what was told last is not of its pair
     assert log.rows(UPBIT) == [2, 3, 6, 7, 13, 15]
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.say("a", ticker(1))
     log.wait(LEAD / SECOND)
@@ -107,7 +107,7 @@ def test_of_what_came_before_a_connection_was_opened_it_can_repeat_the_newest_on
 
 
 def test_three_connections_bring_one_row() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     for name in "abc":
         log.open(name)
     for name in "abc":
@@ -119,7 +119,7 @@ def test_three_connections_bring_one_row() -> None:
 
 
 def test_pairs_that_change_begin_and_end_an_overlap() -> None:
-    log = Log()
+    log = PartitionRecords()
     log.open("a", "BTC-KRW")
     log.open("b", "ETH-KRW")
     log.own(Kind.PAIRS, "b", Facts(pairs=["ETH-KRW", "BTC-KRW"]))
@@ -133,7 +133,7 @@ def test_pairs_that_change_begin_and_end_an_overlap() -> None:
 
 
 def test_bytes_are_remembered_for_as_long_as_a_window_reads_back_and_no_longer_than_connections_overlap() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.open("b")
     log.say("a", ticker(1), ticker(2))
@@ -161,28 +161,28 @@ def test_bytes_are_remembered_for_as_long_as_a_window_reads_back_and_no_longer_t
 
 
 def test_a_connection_whose_begin_lies_before_what_is_fed_overlaps_from_its_first_frame() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.say("a", ticker(1))
     log.say("b", ticker(7), ticker(2))
     log.say("a", ticker(2))
     assert log.rows(UPBIT) == [0, 1, 2]
     result = batch(UPBIT, log.records, 1)  # of a window whose lead holds the first record: all of it is remembered
     assert offsets(result) == [1, 2]
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.say("a", ticker(1))
     log.say("b", ticker(1))
     assert offsets(batch(UPBIT, log.records, 1)) == []
 
 
 def test_a_trade_goes_by_its_id_and_without_one_by_its_bytes() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.open("b")
     log.say("a", trade(1))
     log.say("b", trade(1), trade(2))
     log.say("a", trade(2), trade(2))
     assert log.rows(BINANCE_TRADES) == [2, 4]
-    log = Log("BTC-KRW", transport="rest")
+    log = PartitionRecords("BTC-KRW", transport="rest")
     krw = Pair("BTC", "KRW")
     log.open("a")
     log.open("b")
@@ -194,7 +194,7 @@ def test_a_trade_goes_by_its_id_and_without_one_by_its_bytes() -> None:
 
 
 def test_a_candle_goes_by_its_bytes_and_what_replaces_it_is_counted_by_window() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.open("b")
     log.say("a", candle(1), candle(2))
@@ -210,7 +210,7 @@ def test_a_candle_goes_by_its_bytes_and_what_replaces_it_is_counted_by_window() 
 
 
 def test_a_whole_book_goes_by_its_bytes() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.open("b")
     log.say("a", whole(1))
@@ -220,7 +220,7 @@ def test_a_whole_book_goes_by_its_bytes() -> None:
 
 
 def test_a_change_that_another_connection_has_told_gives_no_row_and_still_goes_into_the_book() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.say("a", snapshot(10), book(11))  # 1, 2
     log.open("b")
@@ -238,7 +238,7 @@ def test_a_change_that_another_connection_has_told_gives_no_row_and_still_goes_i
 
 
 def test_a_successor_that_is_ahead_takes_no_row_from_what_lies_between() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.say("a", snapshot(10))
     log.open("b")
@@ -251,7 +251,7 @@ def test_a_successor_that_is_ahead_takes_no_row_from_what_lies_between() -> None
 
 
 def test_what_one_connection_lost_the_other_tells() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.open("b")
     log.say("a", snapshot(10), book(11))  # 2, 3
@@ -266,7 +266,7 @@ def test_what_one_connection_lost_the_other_tells() -> None:
 
 
 def test_B8_numbers_that_begin_anew_on_both_connections_are_told_once() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.open("b")
     log.say("a", snapshot(900), book(901))
@@ -279,7 +279,7 @@ def test_B8_numbers_that_begin_anew_on_both_connections_are_told_once() -> None:
 
 
 def test_a_snapshot_that_is_asked_for_again_is_a_row_also_when_nothing_has_changed() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     log.open("a")
     log.say("a", snapshot(10), snapshot(10))
     log.close("a")
@@ -289,7 +289,7 @@ def test_a_snapshot_that_is_asked_for_again_is_a_row_also_when_nothing_has_chang
 
 
 def test_a_book_that_starts_from_a_checkpoint_counts_as_told() -> None:
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     checkpoint = Checkpoint(pair="BTC-USDT", sequence=10, bids=[], asks=[])
     log.own(Kind.CHECKPOINT, "a", Facts(pairs=["BTC-USDT"], book=checkpoint))
     log.open("b")
@@ -301,7 +301,7 @@ def test_a_book_that_starts_from_a_checkpoint_counts_as_told() -> None:
 def test_a_book_over_REST_has_other_numbers_than_the_socket_s_unless_it_bridges_them() -> None:
     levels: dict[str, list[list[str]]] = {"bids": [["100", "1"]], "asks": [["101", "1"]]}
     change = {"e": "depthUpdate", "E": FIRST, "s": "BTCUSDT", "b": [["100", "2"]], "a": []}
-    log = Log("BTC-USDT")
+    log = PartitionRecords("BTC-USDT")
     for name, last in (("a", 10), ("b", 11)):
         log.open(name)
         log.answer(name, json.dumps({"lastUpdateId": last, **levels}).encode(), Pair("BTC", "USDT"))
@@ -310,7 +310,7 @@ def test_a_book_over_REST_has_other_numbers_than_the_socket_s_unless_it_bridges_
     assert log.rows(BINANCE_BOOKS) == [1, 2, 6]  # b's whole book is of the sequence that a has told, its change older
     answer = next(frame for frame in frames("gateio", "rest_orderbook") if b'"id"' in frame.payload)
     assert answer.pair is not None
-    log = Log(str(answer.pair))
+    log = PartitionRecords(str(answer.pair))
     log.open("p")
     log.open("q")
     log.answer("p", answer.payload, answer.pair)
@@ -322,7 +322,7 @@ def test_a_book_over_REST_has_other_numbers_than_the_socket_s_unless_it_bridges_
 def test_changes_without_a_number_go_by_their_bytes_where_the_book_of_the_other_is_right() -> None:
     said = [frame.payload for frame in frames("kraken", "book_sequence_1")[1:18]]
     head, changes = said[:2], [payload for payload in said if b'"type":"update"' in payload]
-    log = Log("BTC-USD")
+    log = PartitionRecords("BTC-USD")
     for name in "ab":
         log.open(name)
         log.say(name, *head)
@@ -338,7 +338,7 @@ def test_changes_without_a_number_go_by_their_bytes_where_the_book_of_the_other_
 
 
 def test_L3_frames_of_an_older_epoch_are_rows_only_where_their_event_is_not_there_yet() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a", epoch=1)
     log.say("a", ticker(1), epoch=1)  # 1
     log.open("b", epoch=2)
@@ -350,7 +350,7 @@ def test_L3_frames_of_an_older_epoch_are_rows_only_where_their_event_is_not_ther
 
 
 def test_L4_two_leaders_at_once_give_the_rows_of_one() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a", epoch=1)
     log.open("b", epoch=2)
     for number in range(60):
@@ -363,7 +363,7 @@ def test_L4_two_leaders_at_once_give_the_rows_of_one() -> None:
 
 
 def test_a_connection_of_an_older_epoch_that_is_silent_is_over() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a", epoch=1)  # its end was never logged: the collector was killed
     log.say("a", ticker(1), epoch=1)
     log.open("b", epoch=2)
@@ -380,7 +380,7 @@ def test_a_connection_of_an_older_epoch_that_is_silent_is_over() -> None:
 
 
 def test_a_frame_behind_the_end_of_its_connection_opens_it_again() -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.close("a")
     log.wait(LEAD / SECOND + 1)
@@ -396,7 +396,7 @@ def test_F5_a_rotation_across_a_boundary_gives_no_row_twice_in_the_tables(*, is_
     begin = TIME // MINUTE * MINUTE
     windows = [Window(begin + n * MINUTE, begin + (n + 1) * MINUTE) for n in range(2)]
     for source, event in ((UPBIT, ticker), (BINANCE_TRADES, trade), (UPBIT_BOOKS, whole), (BYBIT, book)):
-        log = Log("BTC-USDT", "BTC-KRW")
+        log = PartitionRecords("BTC-USDT", "BTC-KRW")
         log.time = begin + MINUTE - 2 * SECOND
         for name in "ab":
             log.open(name)

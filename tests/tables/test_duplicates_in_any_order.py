@@ -20,7 +20,7 @@ from tests.kit.connections import (
     BYBIT,
     UPBIT,
     UPBIT_BOOKS,
-    Log,
+    PartitionRecords,
     book,
     candle,
     snapshot,
@@ -58,9 +58,9 @@ class Rotation(NamedTuple):
     order: list[bool]  # whose turn it is: the successor's?
     pauses: list[int]  # ms
 
-    def log(self, case: Case) -> Log:
+    def log(self, case: Case) -> PartitionRecords:
         """Write it down."""
-        log = Log(case.pair)
+        log = PartitionRecords(case.pair)
         pauses = iter([*self.pauses, *[1] * 100])
         log.open("a")
         if case.first:
@@ -155,7 +155,7 @@ def test_S6_live_and_windows_agree_wherever_the_boundary_lies_in_an_overlap(
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from("ab"), max_size=16), st.lists(st.integers(0, 2), min_size=8, max_size=8))
 def test_repeated_bytes_are_as_many_rows_as_the_connection_that_brought_most(order: list[str], said: list[int]) -> None:
-    log = Log("BTC-KRW")
+    log = PartitionRecords("BTC-KRW")
     log.open("a")
     log.open("b")
     lines = {name: iter(said) for name in "ab"}

@@ -27,7 +27,7 @@ def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(TIME / 1e6 + seconds, UTC)
 
 
-class Log:
+class ConnectionRecords:
     """Records of one connection, one a second."""
 
     def __init__(self, pair: str) -> None:
@@ -45,9 +45,9 @@ class Log:
         self.add(kind, Facts(pairs=[self.pair], reason=reason).pack())
 
 
-def broken_book() -> Log:
+def broken_book() -> ConnectionRecords:
     """A book that begins, loses a message, and begins again."""
-    log = Log("BTC-USDT")
+    log = ConnectionRecords("BTC-USDT")
     log.facts(Kind.OPENED)
     found = [frame.payload for frame in frames("bybit", "book_sequence_1")]
     for payload in (*found[:1], *found[2:4], *found[:1]):
@@ -71,7 +71,7 @@ def test_S8_a_lost_book_message_is_a_gap_from_the_last_row_to_the_next() -> None
 
 
 def test_other_faults_have_causes_of_their_own() -> None:
-    place, log = source("kraken", Channel.ORDERBOOK), Log("BTC-USD")
+    place, log = source("kraken", Channel.ORDERBOOK), ConnectionRecords("BTC-USD")
     log.facts(Kind.OPENED)
     for _ in range(4):
         log.add(Kind.SOCKET, b"{}")
@@ -83,7 +83,7 @@ def test_other_faults_have_causes_of_their_own() -> None:
 
 
 def test_records_that_are_none_of_ours_are_left_to_the_dead_letters() -> None:
-    place, log = source("upbit", Channel.TICKER), Log("BTC-KRW")
+    place, log = source("upbit", Channel.TICKER), ConnectionRecords("BTC-KRW")
     log.facts(Kind.OPENED)
     log.records.append(Record(1, TIME, "no header of ours", b""))
     log.add(Kind.CHECKPOINT, b"not facts")
@@ -100,7 +100,7 @@ def test_records_that_are_none_of_ours_are_left_to_the_dead_letters() -> None:
 
 
 def test_D1_a_log_that_began_anew_is_a_gap_from_what_was_stored_to_its_first_record() -> None:
-    place, log = source("upbit", Channel.TICKER), Log("BTC-KRW")
+    place, log = source("upbit", Channel.TICKER), ConnectionRecords("BTC-KRW")
     log.facts(Kind.OPENED)
     gaps = Gaps(place, None)
     gaps.began_anew(500, TIME - SECOND, log.records[0])
