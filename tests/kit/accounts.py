@@ -31,6 +31,9 @@ class Accounts:
         self._source, self._gaps = source, gaps
         self._with_rows = {row.identity for row in self.rows}
         self._trades = set(table.select("pair", "id").iter_rows()) if source.channel is Channel.TRADE else set()
+        time = pl.col("exchange_time").to_physical()
+        alike = table.select("pair", time, "price", "size") if source.channel is Channel.TRADE else pl.DataFrame()
+        self._alike = set(alike.iter_rows()) if source.exchange.has_ids_by_transport else set()
         opened = pl.col("open_time").to_physical()
         self._minutes = set(table.select("pair", opened).iter_rows()) if source.channel is Channel.CANDLE else set()
         self._sequences = _sequences(source, table)
@@ -85,7 +88,8 @@ class Accounts:
     def _is_stored_elsewhere(self, event: Event, pair: str, header: Header) -> bool:
         match event:
             case Trade():
-                return event.id is not None and (pair, event.id) in self._trades
+                is_alike = (pair, event.exchange_time, event.price, event.size) in self._alike
+                return is_alike or (event.id is not None and (pair, event.id) in self._trades)
             case Candle():
                 return (pair, event.open_time) in self._minutes
             case BookUpdate():
