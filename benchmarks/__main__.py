@@ -27,7 +27,10 @@ PARTS: dict[str, Callable[[Path], Iterator[Outcome]]] = {
 
 
 def main(names: list[str]) -> int:
-    """Run the named parts, by default all, and return the exit code."""
+    """Run the named parts, by default all, and return the exit code: 2 for a name that is no part."""
+    if unknown := [name for name in names if name not in PARTS]:
+        print(f"{unknown[0]}: there is no such part; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
     outcomes: list[Outcome] = []
     for name in names or PARTS:
         with tempfile.TemporaryDirectory(prefix="coin-bench-") as folder:
@@ -57,7 +60,4 @@ def _line(outcome: Outcome) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write reports/bench.json.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; by default all")
-    parts = parser.parse_args().parts
-    if unknown := [part for part in parts if part not in PARTS]:
-        parser.error(f"{unknown[0]}: there is no such part; there are {', '.join(PARTS)}")
-    sys.exit(main(parts))
+    sys.exit(main(parser.parse_args().parts))

@@ -25,18 +25,8 @@ class LakeFile:
 
     def check(self) -> None:
         """Compare the window lengths. Raises `LakeError` where they differ: new windows would overlap stored ones."""
-        if self._is_checked:
-            return
-        stored, facts = self._read()
-        if stored is None:
-            return
-        minutes = facts["window_minutes"]
-        if minutes * MINUTE != self._window:
-            raise LakeError(
-                f"{self._store.uri('')}: this lake has windows of {minutes} minutes: "
-                f"set COIN_WINDOW={minutes}m, or COIN_LAKE_URL to a new place"
-            )
-        self._is_checked = True
+        if not self._is_checked:
+            self._compare(*self._read())
 
     def owner(self) -> Deployment | None:
         """Return the deployment that may write this lake; `None` where the next writer becomes the owner."""
@@ -45,8 +35,8 @@ class LakeFile:
     def claim(self) -> None:
         """Make sure that this deployment may write. The first writer owns the lake. Raises `NotOwner`."""
         while True:
-            self.check()
             stored, facts = self._read()
+            self._compare(stored, facts)
             owner, ours = _owner(facts), self._deployment() if self._deployment else None
             if owner is not None and (ours is None or owner.id != ours.id):
                 raise NotOwner(
@@ -66,13 +56,25 @@ class LakeFile:
         """Make this deployment the owner instead of `former`. Raises `Conflict` if the owner is another by now."""
         assert self._deployment is not None
         stored, facts = self._read()
+        self._compare(stored, facts)
         owner = _owner(facts)
         if (owner and owner.id) != (former and former.id):
             raise Conflict(f"{self._store.uri(LAKE_FILE)}: the lake belongs to {owner} by now; look again and retry")
-        self.check()
         ours = self._deployment()
         self._write(facts, ours, stored)
         return ours
+
+    def _compare(self, stored: Stored | None, facts: Mapping[str, Any]) -> None:
+        """Compare the window length with that of the file, if there is one. Raises `LakeError`."""
+        if stored is None:
+            return
+        minutes = facts["window_minutes"]
+        if minutes * MINUTE != self._window:
+            raise LakeError(
+                f"{self._store.uri('')}: this lake has windows of {minutes} minutes: "
+                f"set COIN_WINDOW={minutes}m, or COIN_LAKE_URL to a new place"
+            )
+        self._is_checked = True
 
     def _read(self) -> tuple[Stored | None, dict[str, Any]]:
         """Return the file and its facts. Raises `LakeError` if they cannot be read."""

@@ -24,6 +24,7 @@ from coin_platform import __version__
 from coin_platform.errors import Conflict, LakeError, SettingsError
 from coin_platform.lake import Commit, FolderStore, Lake, MemoryStore, Store, open_lake
 from coin_platform.lake.folder import ABANDONED_SECONDS
+from coin_platform.lake.lake_file import LAKE_FILE
 from coin_platform.lake.s3 import ATTEMPTS, S3Store
 from coin_platform.lake.store import Stored, digest
 from coin_platform.model import SECOND, Pair, Window
@@ -505,6 +506,28 @@ def test_of_two_first_writers_with_other_lengths_one_is_refused(store: Store) ->
     lakes = [Lake(store, HOUR), Lake(store, HOUR // 2)]
     results = race([partial(commit, lake, window=Window(TEN, TEN + lake.window)) for lake in lakes])
     assert sorted(type(result).__name__ for result in results) == ["Commit", "LakeError"]
+
+
+class OvertakenStore(MemoryStore):
+    """Another writer commits its first window right after the `reads`-th read of the lake's own file."""
+
+    def __init__(self, reads: int) -> None:
+        super().__init__()
+        self._reads = reads
+
+    def get(self, key: str, last: int | None = None) -> Stored | None:
+        """Return the object as it was before the other writer."""
+        stored = super().get(key, last)
+        self._reads -= key == LAKE_FILE
+        if key == LAKE_FILE and self._reads == 0:
+            commit(Lake(self, HOUR // 2), window=Window(TEN, TEN + HOUR // 2))
+        return stored
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_first_writer_that_is_overtaken_by_one_of_another_length_is_refused(reads: int) -> None:
+    with pytest.raises(LakeError, match="this lake has windows of 30 minutes"):
+        commit(Lake(OvertakenStore(reads), HOUR))
 
 
 def test_a_file_where_the_folder_should_be_is_one_line_with_path_and_remedy(tmp_path: Path) -> None:
