@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from coin_platform.errors import Conflict, LakeError, SettingsError
-from coin_platform.lake.store import Stored, digest
+from coin_platform.lake.store import Stored, compare, digest
 from coin_platform.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class S3Store:
     def put(self, key: str, data: bytes, if_match: str | None) -> str:
         """Store an object if the stored version is still `if_match`."""
         if self.single_writer:
-            self._compare(key, if_match)
+            compare(self.uri(key), self.get(key, 1), if_match)
             return self._persist(lambda: self._write(key, data, {}))
         return self._put(key, data, if_match)
 
@@ -154,11 +154,6 @@ class S3Store:
         except (BotoCoreError, ResponseParserError) as error:
             raise outcome_of(error) from error
         return answer["ETag"]
-
-    def _compare(self, key: str, if_match: str | None) -> None:
-        current = self.get(key, 1)
-        if (current.etag if current else None) != if_match:
-            raise Conflict(f"{self.uri(key)}: another writer committed first; read it again and retry")
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat a call while the store does not answer. Raises `LakeError` for a refusal, or after `ATTEMPTS`."""

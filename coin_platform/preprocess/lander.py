@@ -9,7 +9,7 @@ import threading
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -23,7 +23,7 @@ from coin_platform.lake.landing import key_of, parted, times_of
 from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.handoff import Handoff
 from coin_platform.preprocess.lookback import prepared, with_older_trades
-from coin_platform.preprocess.partition import Partition
+from coin_platform.preprocess.partition import Partition, limited
 from coin_platform.records import Record
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
@@ -129,7 +129,8 @@ class PartitionLanding:
         try:
             transform = self._transform or prepared(self.source, self._broker, self.position, self._window)
             self._transform = None  # after a failure the records are fed to a new one
-            for records in chunks(self._waiting(min(end, self.position + MOST_RECORDS)), SLICE_RECORDS):
+            waiting = self._broker.read(*self.place, self.position, min(end, self.position + MOST_RECORDS))
+            for records in chunks(limited(waiting, MOST_BYTES), SLICE_RECORDS):
                 offsets += [records[0].offset, records[-1].offset]
                 transform, rows = self._rows(transform, records)
                 parts.append(rows)
@@ -173,14 +174,6 @@ class PartitionLanding:
         transform.dead.clear()
         transform.faults.clear()
         return transform, rows_table(self.source.channel, rows)
-
-    def _waiting(self, stop: int) -> Iterator[Record]:
-        size = 0
-        for record in self._broker.read(*self.place, self.position, stop):
-            yield record
-            size += len(record.value)
-            if size >= MOST_BYTES:
-                return
 
 
 class Lander:

@@ -125,7 +125,7 @@ class Partition:
         Their results are not known to be stored yet, and nothing is committed: call `settle` next.
         """
         try:
-            records = list(self._waiting(*self.batch(end)))
+            records = list(limited(self._broker.read(*self.place, *self.batch(end)), MOST_BYTES))
         except RetentionLoss:
             commit([self], self._broker)
             self.open()  # logs the loss, and goes on where the topic begins now
@@ -170,15 +170,6 @@ class Partition:
         elif moment - self._stalled[1] > STUCK_SECONDS:
             logger.error("%s: stuck at offset %d, begun anew", self, self.position)
             self.open()
-
-    def _waiting(self, start: int, stop: int) -> Iterator[Record]:
-        """Yield the next records, at most `MOST_BYTES` and one record more."""
-        size = 0
-        for record in self._broker.read(*self.place, start, stop):
-            yield record
-            size += len(record.value)
-            if size >= MOST_BYTES:
-                return
 
     def _process(self, record: Record) -> list[Row]:
         """Append the results of a record to its topics, and return its rows."""
@@ -248,6 +239,16 @@ def commit(partitions: Iterable[Partition], broker: Broker) -> None:
         broker.commit_all(name, {partition.place: partition.position for partition in members})
         for partition in members:
             partition.committed = partition.position
+
+
+def limited(records: Iterable[Record], most_bytes: int) -> Iterator[Record]:
+    """Yield records until their values have `most_bytes`. The last one may exceed that."""
+    size = 0
+    for record in records:
+        yield record
+        size += len(record.value)
+        if size >= most_bytes:
+            return
 
 
 def _row_place(record: Record) -> EntryPlace | None:
