@@ -1,5 +1,6 @@
 """Write the records of one connection to the log: its opening, its numbered frames, what it is, and its end."""
 
+import asyncio
 from collections.abc import Iterable
 
 from coin_platform import __version__
@@ -14,6 +15,7 @@ BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # checkpoints are logged so long bef
 WAITING_BYTES = 32 << 20  # of one raw partition, that may wait for the disk: half of what a journal bears
 LARGE_BOOK_BYTES = 1 << 20  # of a record with a book; a larger one is logged once in `LARGE_BOOK_SECONDS`
 LARGE_BOOK_SECONDS = 3600.0
+FLUSH_PAUSE_SECONDS = 0.05  # between two looks whether a broker that took no records takes them
 _NAME_MARKS = {Transport.SOCKET: "", Transport.REST: "r", Transport.NONE: "w"}
 
 
@@ -86,6 +88,18 @@ class Recorder:
                 return
             self._large_at[book.pair] = moment.monotonic
         self._append(self._header(kind, moment), value)
+
+    async def wait_until_stored(self) -> None:
+        """Return at once, but while another process appends beside us: once all records so far are stored.
+
+        An event of both processes is one row, because the log tells that their connections overlap. So what the
+        exchange sends us must come after our opening in the log, and not only in our memory. Raises `DeliveryError`.
+        """
+        place = (self.route.topic, self.route.exchange.partition)
+        while self._is_beside() or self._broker.has_guest(*place):
+            if await asyncio.to_thread(self._broker.flush, [place]):
+                return
+            await asyncio.sleep(FLUSH_PAUSE_SECONDS)
 
     def close(self, reason: str) -> None:
         """Log the end of the connection."""

@@ -68,6 +68,42 @@ def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.M
     asyncio.run(scenario())
 
 
+def test_F5_who_takes_over_asks_for_nothing_before_its_opening_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that the other collector stored before our opening would count as one of two events."""
+
+    async def scenario() -> None:
+        broker = guest()
+        broker.is_behind = True
+        asked = ending(broker, monkeypatch)
+        async with fake_kraken() as fake:
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
+            async with running(collector):
+                await eventually(lambda: states(collector) == {"subscribing"})
+                flushes = len(broker.calls["flush"])
+                await eventually(lambda: len(broker.calls["flush"]) > flushes + 3)
+                assert fake.heard == []
+                broker.is_behind = False
+                await eventually(lambda: asked == [1234])
+                assert fake.heard != []
+
+    asyncio.run(scenario())
+
+
+def test_F5_a_connection_of_the_collector_that_is_taken_over_waits_for_its_opening_too() -> None:
+    async def scenario() -> None:
+        broker = FaultyBroker()
+        broker.is_behind, broker.guest_is_here = True, True
+        async with fake_kraken() as fake:
+            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
+            async with running(collector):
+                await eventually(lambda: len(broker.calls["flush"]) > 3)
+                assert fake.heard == []
+                broker.guest_is_here = False
+                await eventually(lambda: states(collector) == {"live"})
+
+    asyncio.run(scenario())
+
+
 def own(broker: MemoryBroker) -> list[Any]:
     """Return the facts in our own records."""
     return [unpack_facts(value) for header, value in records(broker, TICKERS) if not header.kind.is_frame]

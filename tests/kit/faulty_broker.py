@@ -19,13 +19,13 @@ class FaultyBroker(MemoryBroker):
     4. `hold_back`: appended bytes of partitions wait for the disk until `dry` is called.
     5. `waiting`: what `waiting_bytes` returns of each partition, if given.
     6. `prefetch_records`: how many records of a partition a prefetch brings.
-    7. `host_pid`: the process beside which this broker appends.
+    7. `host_pid`: the process beside which this broker appends. `guest_is_here`: a process appends beside us.
     """
 
     def __init__(self, *, clock: Callable[[], Microseconds] = wall) -> None:
         super().__init__(clock=clock)
         self.calls: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # arguments, by method
-        self.is_behind = self.reads_nothing = False
+        self.is_behind = self.reads_nothing = self.guest_is_here = False
         self.prefetch_records: int | None = None
         self.host_pid: int | None = None
         self.waiting: Callable[[], int] | None = None
@@ -96,6 +96,9 @@ class FaultyBroker(MemoryBroker):
 
     def host(self, topic: str, partition: int) -> int | None:
         return self.host_pid
+
+    def has_guest(self, topic: str, partition: int) -> bool:
+        return self.guest_is_here
 
     def _called(self, method: str, *arguments: Any) -> None:
         self.calls[method].append(arguments)

@@ -50,9 +50,10 @@ class MovedProcesses:
         until(lambda: all(map(self._is_heard, self.platform.sources)), PATIENCE)
 
     def pass_(self, seconds: float) -> None:
-        """Let time pass. Records of each source come at its end, and both processes are alive."""
+        """Let time pass. Both processes are alive at its end, and each source has a frame of the clock as it is now."""
         time.sleep(seconds)
         self.platform.until_more(PATIENCE)
+        until(lambda: all(map(self._is_on_the_clock, self.platform.sources)), PATIENCE)
         assert {
             name: process.poll() for name, process in self.platform.processes.items() if process.poll() is not None
         } == {}
@@ -155,6 +156,12 @@ class MovedProcesses:
             elif not header.kind.is_frame:
                 asked |= {*unpack_facts(record.value).pairs}
         return bool(asked) and asked <= heard
+
+    def _is_on_the_clock(self, source: Source) -> bool:
+        """Whether the newest frame of a source was stamped by the clock as it is now, and not before that was set."""
+        headers = reversed([unpack(record.header) for record in self.records(source)])
+        newest = next(header for header in headers if header.kind is Kind.SOCKET)
+        return abs(newest.received_time / SECOND - time.time() - self.clock.ahead) < LATE / SECOND
 
     def _opened(self, records: list[Record]) -> list[Record]:
         """Return the first records of sockets."""
