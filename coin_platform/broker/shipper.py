@@ -133,15 +133,17 @@ class Shipper:
     def flush(self, patience: float, places: Collection[Place] | None = None) -> bool:
         """Bring what waits in spools to the disk; return whether Kafka has taken all of it within `patience` seconds.
 
-        `places` are the partitions whose spools are flushed, by default all. Raises `DeliveryError` if records cannot
+        `places` are the partitions whose spools are flushed, by default all. What another process sends for us is not
+        waited for, and returns False: Kafka takes it in the order of the disk. Raises `DeliveryError` if records cannot
         be brought to the disk.
         """
         spools = [spool for place, spool in self._spools.items() if places is None or place in places]
         flush_all([spool.journal for spool in spools])
-        is_sent = self._sent({spool: spool.end for spool in spools}, patience)
+        ours = {spool: spool.end for spool in spools if not spool.is_left_to_another}
+        is_sent = self._sent(ours, patience)
         if not is_sent:
             logger.warning("%d records wait on disk: kafka has not taken them within %g s", self.waiting, patience)
-        return is_sent
+        return is_sent and len(ours) == len(spools)
 
     def close(self, patience: float) -> None:
         """Flush and end. Records that Kafka has not taken are sent by the next writer of their partition."""

@@ -117,6 +117,11 @@ class Spool:
         return self._is_ours
 
     @property
+    def is_left_to_another(self) -> bool:
+        """Whether another process sends these records, as far as our shipper's thread knows."""
+        return not self._is_ours
+
+    @property
     def waiting(self) -> int:
         """How many records Kafka has not taken."""
         return self.end - self.next

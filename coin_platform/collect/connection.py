@@ -264,7 +264,7 @@ class Connection:
             self.over.set()
 
     async def _send(self, socket: Socket) -> None:
-        await self._recorder.wait_until_stored()
+        await self._recorder.take_place_in_log()
         while True:
             payload = await self._outbox.get()
             await self._messages.take()

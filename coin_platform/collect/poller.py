@@ -80,7 +80,7 @@ class Poller:
             group.create_task(self._log_windows())  # a task of its own: a request may have to wait for the end of a ban
 
     async def _ask(self) -> None:
-        await self._recorder.wait_until_stored()
+        await self._recorder.take_place_in_log()
         while True:
             request = self.plan.take(self._clock())
             if request is None:

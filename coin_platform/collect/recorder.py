@@ -15,7 +15,6 @@ BEFORE_BOUNDARY: Microseconds = 5 * SECOND  # checkpoints are logged so long bef
 WAITING_BYTES = 32 << 20  # of one raw partition, that may wait for the disk: half of what a journal bears
 LARGE_BOOK_BYTES = 1 << 20  # of a record with a book; a larger one is logged once in `LARGE_BOOK_SECONDS`
 LARGE_BOOK_SECONDS = 3600.0
-FLUSH_PAUSE_SECONDS = 0.05  # between two looks whether a broker that took no records takes them
 _NAME_MARKS = {Transport.SOCKET: "", Transport.REST: "r", Transport.NONE: "w"}
 
 
@@ -89,17 +88,16 @@ class Recorder:
             self._large_at[book.pair] = moment.monotonic
         self._append(self._header(kind, moment), value)
 
-    async def wait_until_stored(self) -> None:
-        """Return at once, but while another process appends beside us: once all records so far are stored.
+    async def take_place_in_log(self) -> None:
+        """Return at once, but while another process appends beside us: once our records have their place in the log.
 
-        An event of both processes is one row, because the log tells that their connections overlap. So what the
-        exchange sends us must come after our opening in the log, and not only in our memory. Raises `DeliveryError`.
+        An event that both processes bring is one row, because the log tells that their connections overlap. So our
+        opening must come before what the exchange sends us, also among the other process's records. The disk that both
+        share decides the order. Raises `DeliveryError`.
         """
         place = (self.route.topic, self.route.exchange.partition)
-        while self._is_beside() or self._broker.has_guest(*place):
-            if await asyncio.to_thread(self._broker.flush, [place]):
-                return
-            await asyncio.sleep(FLUSH_PAUSE_SECONDS)
+        if self._is_beside() or self._broker.has_guest(*place):
+            await asyncio.to_thread(self._broker.flush, [place])
 
     def close(self, reason: str) -> None:
         """Log the end of the connection."""

@@ -1,6 +1,7 @@
 """A collector that takes over from another one of this machine."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -68,38 +69,35 @@ def test_F5_who_takes_over_ends_the_other_once_all_is_live(monkeypatch: pytest.M
     asyncio.run(scenario())
 
 
-def test_F5_who_takes_over_asks_for_nothing_before_its_opening_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that the other collector stored before our opening would count as one of two events."""
+@pytest.mark.parametrize("role", ["guest", "host"])
+def test_F5_beside_another_collector_nothing_is_asked_for_before_the_opening_has_its_place_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """What the other one stores between the opening and its place in the log would count twice: as two events."""
 
     async def scenario() -> None:
-        broker = guest()
-        broker.is_behind = True
-        asked = ending(broker, monkeypatch)
-        async with fake_kraken() as fake:
-            collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"subscribing"})
-                flushes = len(broker.calls["flush"])
-                await eventually(lambda: len(broker.calls["flush"]) > flushes + 3)
-                assert fake.heard == []
-                broker.is_behind = False
-                await eventually(lambda: asked == [1234])
-                assert fake.heard != []
-
-    asyncio.run(scenario())
-
-
-def test_F5_a_connection_of_the_collector_that_is_taken_over_waits_for_its_opening_too() -> None:
-    async def scenario() -> None:
+        disk, waiting = threading.Event(), threading.Semaphore(0)
         broker = FaultyBroker()
-        broker.is_behind, broker.guest_is_here = True, True
+        broker.host_pid, broker.guest_is_here = (1234, False) if role == "guest" else (None, True)
+
+        def flush() -> None:
+            waiting.release()
+            disk.wait()
+
+        broker.on_flush = flush
+        ending(broker, monkeypatch)
         async with fake_kraken() as fake:
             collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, exchanges=[Quick()])
             async with running(collector):
-                await eventually(lambda: len(broker.calls["flush"]) > 3)
-                assert fake.heard == []
-                broker.guest_is_here = False
-                await eventually(lambda: states(collector) == {"live"})
+                try:
+                    assert await asyncio.to_thread(
+                        waiting.acquire, timeout=30
+                    )  # the socket is open, and could have asked before
+                    assert fake.opened
+                    assert fake.heard == []
+                finally:
+                    disk.set()
+                await eventually(lambda: fake.heard != [])
 
     asyncio.run(scenario())
 

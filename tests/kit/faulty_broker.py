@@ -29,7 +29,7 @@ class FaultyBroker(MemoryBroker):
         self.prefetch_records: int | None = None
         self.host_pid: int | None = None
         self.waiting: Callable[[], int] | None = None
-        self.on_flush: Callable[[], None] = lambda: None
+        self.on_flush: Callable[[], object] = lambda: None
         self._refusals: dict[str, tuple[Exception, Callable[..., bool]]] = {}
         self._slow_places: Collection[Place] | None = ()  # None: all
         self._held_bytes: dict[Place, int] = {}
