@@ -1,9 +1,11 @@
 """`coin`: the index of the commands."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from coin_platform import __version__
 from coin_platform.commands import dead_letters, decode, lake, rest, run, topics
 from coin_platform.commands.capture import capture
 from coin_platform.commands.exchanges import exchanges
@@ -13,30 +15,50 @@ from coin_platform.errors import CoinPlatformError
 
 HELP = "Collect market data of ten exchanges, store it, and check what is stored."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: coin demo. Each command has an example in its --help.",
+)
 
 # processes: they run until Ctrl-C, or until they are done
-app.command()(run.up)
-app.command()(run.demo)
-app.command()(run.collect)
-app.command()(run.preprocess)
-app.command()(run.simulate)
-app.command()(replay)
+app.command(epilog="Example: COIN_EXCHANGES_MODE=simulated coin up")(run.up)
+app.command(epilog="Example: coin demo --broker kafka --lake s3")(run.demo)
+app.command(epilog="Example: coin collect --region korea")(run.collect)
+app.command(epilog="Example: coin preprocess --region korea")(run.preprocess)
+app.command(epilog="Example: coin simulate --seed 7 --rate 2")(run.simulate)
+app.command(epilog="Example: coin replay captured --speed 10")(replay)
 
 # what is stored
 app.add_typer(lake.app, name="lake")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
-app.command()(capture)
+app.command(epilog="Example: coin capture --exchange okx --last 15m --out captured")(capture)
 
 # what exchanges say, now and in recordings
 app.add_typer(rest.pairs, name="pairs")
-app.command()(rest.ticker)
-app.command()(decode.decode)
-app.command()(decode.book)
-app.command()(exchanges)
+app.command(epilog="Example: coin ticker BTC --all")(rest.ticker)
+app.command(epilog="Example: coin decode kraken tests/data/kraken/ticker.jsonl")(decode.decode)
+app.command(epilog="Example: coin book okx tests/data/okx/book_sequence_1.jsonl")(decode.book)
+app.command(epilog="Example: coin exchanges --json")(exchanges)
 
-app.command()(settings)
+app.command(epilog="Example: coin settings --json")(settings)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"coin {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def coin(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 def main() -> None:

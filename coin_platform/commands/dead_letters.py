@@ -1,7 +1,6 @@
 """`coin dead-letters`: list frames that could not be decoded, and try them again with the current code."""
 
 import heapq
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from coin_platform.commands.arguments import chosen_exchanges
-from coin_platform.foreign import one_line
+from coin_platform.commands.output import Column, JsonOption, print_json, print_rows
 from coin_platform.settings import load
 
 if TYPE_CHECKING:  # importing polars takes a second, and other commands do not need it
@@ -31,8 +27,18 @@ LimitOption: TypeAlias = Annotated[int, typer.Option(min=1, help="at most this m
 AllOption: TypeAlias = Annotated[bool, typer.Option("--all", help="also letters that were tried again already")]
 
 
-@app.command("list")
-def list_letters(exchange: ExchangeOption = None, everything: AllOption = False) -> None:
+_COUNTS = (
+    *(Column("exchange"), Column("channel"), Column("reason"), Column("letters", is_number=True)),
+    *(Column("newest", "newest raw offset"), Column("code")),
+)
+_RESULTS = (
+    *(Column("exchange"), Column("channel")),
+    *(Column("pass_now", is_number=True), Column("still_dead", is_number=True)),
+)
+
+
+@app.command("list", epilog="Example: coin dead-letters list --exchange okx")
+def list_letters(exchange: ExchangeOption = None, everything: AllOption = False, as_json: JsonOption = False) -> None:
     """List the frames that still cannot be decoded, counted by exchange, channel and reason.
 
     Columns: the number of letters, the newest raw offset, and the version of the code that failed.
@@ -47,15 +53,21 @@ def list_letters(exchange: ExchangeOption = None, everything: AllOption = False)
                 group = (letter.exchange, letter.channel, f"{letter.error}: {letter.reason:.80}")
                 counts[group] += 1
                 newest[group] = msgspec.structs.replace(letter, payload=b"")  # a payload can have megabytes
-    table = Table("exchange", "channel", "reason", "letters", "newest raw offset", "code")
-    for (name, channel, reason), count in sorted(counts.items()):
-        letter = newest[name, channel, reason]
-        place = f"{letter.topic}[{letter.partition}] {letter.offset}"
-        table.add_row(name, channel, Text(one_line(reason)), str(count), place, Text(one_line(letter.code)))
-    _print(table, "no dead letters")
+    rows = [
+        {
+            "exchange": group[0],
+            "channel": group[1],
+            "reason": group[2],
+            "letters": count,
+            "newest": f"{newest[group].topic}[{newest[group].partition}] {newest[group].offset}",
+            "code": newest[group].code,
+        }
+        for group, count in sorted(counts.items())
+    ]
+    print_rows(_COUNTS, rows, as_json=as_json, nothing="no dead letters")
 
 
-@app.command()
+@app.command(epilog="Example: coin dead-letters show --exchange upbit --limit 3")
 def show(exchange: ExchangeOption = None, everything: AllOption = False, limit: LimitOption = 10) -> None:
     """Print the newest dead letters, one JSON object a line.
 
@@ -68,14 +80,14 @@ def show(exchange: ExchangeOption = None, everything: AllOption = False, limit: 
             letter for source in _sources(exchange) for letter in _letters(broker, source, everything=everything)
         )
         newest = heapq.nlargest(limit, letters, key=lambda letter: letter.time)
-    for letter in reversed(newest):
-        body = msgspec.to_builtins(letter)
-        body["text"] = letter.payload.decode(errors="backslashreplace")
-        print(json.dumps(body))
+    print_json(
+        {**msgspec.to_builtins(letter), "text": letter.payload.decode(errors="backslashreplace")}
+        for letter in reversed(newest)
+    )
 
 
-@app.command()
-def redrive(exchange: ExchangeOption = None) -> None:
+@app.command(epilog="Example: coin dead-letters redrive --exchange upbit")
+def redrive(exchange: ExchangeOption = None, as_json: JsonOption = False) -> None:
     """Decode the dead letters again with the current code.
 
     Frames that pass become processed records with the mark `redriven`.
@@ -83,21 +95,14 @@ def redrive(exchange: ExchangeOption = None) -> None:
     from coin_platform.broker import connect
     from coin_platform.preprocess.redrive import request
 
-    table = Table("exchange", "channel", "pass now", "still dead")
+    rows = []
     with closing(connect(load())) as broker:
         for source in _sources(exchange):
-            result = request(source, broker)
-            if any(result):
-                table.add_row(source.exchange.name, source.channel.value, *map(str, result))
-    _print(table, "no dead letters to try again")
-
-
-def _print(table: Table, nothing: str) -> None:
-    """Print a table, or `nothing` if it has no rows. A table in a pipe is as wide as its rows."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1000)
-    console.print(table if table.rows else nothing)
+            passed, dead = request(source, broker)
+            if passed or dead:
+                names = {"exchange": source.exchange.name, "channel": source.channel.value}
+                rows.append({**names, "pass_now": passed, "still_dead": dead})
+    print_rows(_RESULTS, rows, as_json=as_json, nothing="no dead letters to try again")
 
 
 def _sources(names: list[str] | None) -> "list[Source]":

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from coin_platform.book import Applied
+from coin_platform.commands.output import print_json
 from coin_platform.errors import BookError, DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
@@ -42,10 +43,9 @@ def decode(exchange: ExchangeArgument, file: FileArgument) -> None:
         try:
             events = adapter.decode(frame)
         except DecodeError as error:
-            print(json.dumps({"kind": "dead", "line": line, "reason": str(error)}, ensure_ascii=False))
+            print_json([{"kind": "dead", "line": line, "reason": str(error)}])
             continue
-        for event in events:
-            print(json.dumps(_describe(line, event), ensure_ascii=False))
+        print_json(_describe(line, event) for event in events)
 
 
 def book(

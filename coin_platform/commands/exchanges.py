@@ -1,11 +1,10 @@
 """`coin exchanges`: list what is collected from each exchange, also as the table of the README."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coin_platform.commands.output import Column, JsonOption, print_rows
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Channel, Proof
@@ -23,6 +22,7 @@ _PROOFS = {
 
 def exchanges(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="as the table of README.md")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the exchanges.
 
@@ -32,34 +32,48 @@ def exchanges(
     if as_markdown:
         print(markdown())
         return
-    table = Table(*COLUMNS)
-    for exchange in EXCHANGES.values():
-        table.add_row(*(cell.replace(", ", "\n") for cell in _row(exchange)))
-    Console().print(table)
+    columns = [Column(name, write=_cell) for name in COLUMNS]
+    print_rows(columns, map(_row, EXCHANGES.values()), as_json=as_json, nothing="")
 
 
 def markdown() -> str:
     """Return the exchanges as a table in Markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(exchange) for exchange in EXCHANGES.values())]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    texts = ([_text(value) for value in _row(exchange).values()] for exchange in EXCHANGES.values())
+    return "\n".join(f"| {' | '.join(row)} |" for row in [COLUMNS, ("---",) * len(COLUMNS), *texts])
 
 
-def _row(exchange: Exchange) -> tuple[str, ...]:
+def _row(exchange: Exchange) -> dict[str, Any]:
     offered = exchange.channels | exchange.polled
-    return (
+    values = (
         exchange.title,
         REGION_TITLES[exchange.region],
-        " ".join(channel for channel in Channel if channel in offered),
-        "all" if exchange.depth is None else str(exchange.depth),
+        [channel for channel in Channel if channel in offered],
+        exchange.depth,
         _PROOFS[exchange.proof],
         "socket" if Channel.CANDLE in exchange.channels else "REST" if Channel.CANDLE in exchange.polled else "none",
         _limits(exchange),
     )
+    return dict(zip(COLUMNS, values, strict=True))
 
 
-def _limits(exchange: Exchange) -> str:
+def _text(value: Any) -> str:
+    """Write a value in one line: names with spaces between them, and limits with commas."""
+    if value is None:
+        return "all"  # levels of a book
+    if isinstance(value, dict):
+        return ", ".join(f"{number:g} {name}" for name, number in value.items())
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _cell(value: Any) -> str:
+    return _text(value).replace(", ", "\n")
+
+
+def _limits(exchange: Exchange) -> dict[str, float]:
     limits = exchange.limits
-    return (
-        f"{limits.pairs_per_connection} pairs a connection, {limits.messages_per_second:g} messages/s, "
-        f"{limits.connects_per_minute:g} connects/min, {limits.requests_per_second:g} requests/s"
-    )
+    return {
+        "pairs a connection": limits.pairs_per_connection,
+        "messages/s": limits.messages_per_second,
+        "connects/min": limits.connects_per_minute,
+        "requests/s": limits.requests_per_second,
+    }

@@ -1,14 +1,10 @@
 """`coin lake`: list what the lake holds, and make windows again."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeAlias
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from coin_platform.clock import wall
 from coin_platform.commands.arguments import (
@@ -21,7 +17,8 @@ from coin_platform.commands.arguments import (
     parse_windows,
 )
 from coin_platform.commands.backfill_report import BackfillReport, progress
-from coin_platform.foreign import one_line
+from coin_platform.commands.output import Column, JsonOption, console, plain, print_json, print_rows
+from coin_platform.errors import BadArgument
 from coin_platform.model import SECOND, Channel
 from coin_platform.runtime.logs import set_up
 from coin_platform.settings import Settings, load
@@ -34,17 +31,33 @@ if TYPE_CHECKING:  # importing dagster and polars takes seconds, and other comma
 
 DAY = 86_400 * SECOND
 INTERRUPTED = 130  # exit code: as a shell reports Ctrl-C
-PIPE_WIDTH = 160  # characters of a table that does not go to a terminal
 
 ExchangeOption: TypeAlias = Annotated[list[str] | None, typer.Option(help="only this exchange; may be repeated")]
 
 app = typer.Typer(no_args_is_help=True, help="List what the lake holds, and make windows again.")
 
+_TABLES = (
+    *(Column("table"), Column("exchange", write=lambda name: name or "all"), Column("windows", is_number=True)),
+    *(Column("first"), Column("last"), Column("rows", is_number=True), Column("bytes", is_number=True)),
+)
+_GAPS = (
+    *(Column("exchange"), Column("channel"), Column("pairs")),
+    Column("from", write=lambda time: f"{time:%Y-%m-%d %H:%M:%S.%f}"[:-3]),
+    Column("to", write=lambda time: f"{time:%H:%M:%S.%f}"[:-3] if time else "lasts"),
+    *(Column("seconds", is_number=True), Column("cause"), Column("filled_by")),
+    Column("reason", write=lambda reason: plain(reason)[:60]),
+)
+_FAILURES = (
+    *(Column("window"), Column("region"), Column("attempts", is_number=True)),
+    *(Column("last_attempt"), Column("reason", "why it failed")),
+)
 
-@app.command("tables")
+
+@app.command("tables", epilog="Example: coin lake tables --table ticker --exchange upbit")
 def list_tables(
     table: Annotated[list[str] | None, typer.Option(help="only this table; may be repeated")] = None,
     exchange: ExchangeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the tables of the lake: exchanges, windows, rows and bytes."""
     from coin_platform.lake import open_lake
@@ -52,27 +65,26 @@ def list_tables(
 
     exchange_names = {adapter.name for adapter in chosen_exchanges(exchange)} if exchange else set()
     lake = open_lake(load())
-    shown = Table("table", "exchange", "windows", "first", "last", "rows", "bytes")
-    for column in shown.columns[2:]:
-        column.justify = "right"
+    rows = []
     for name in chosen_names("--table", table, TABLES):
         objects = (
             content for content in lake.contents(name) if not exchange_names or content.exchange in exchange_names
         )
         for part in _by_exchange(objects):
-            facts = (len(part), minute_text(part[0].window.start), minute_text(part[-1].window.start))
-            sums = (sum(content.rows for content in part), sum(content.bytes for content in part))
-            shown.add_row(name, part[0].exchange or "all", *map(str, facts), *(f"{total:,}" for total in sums))
-    _console().print(shown if shown.rows else "the lake is empty; check COIN_LAKE_URL")
+            first, last = minute_text(part[0].window.start), minute_text(part[-1].window.start)
+            names = {"table": name, "exchange": part[0].exchange, "windows": len(part), "first": first, "last": last}
+            sums = {"rows": sum(content.rows for content in part), "bytes": sum(content.bytes for content in part)}
+            rows.append({**names, **sums})
+    print_rows(_TABLES, rows, as_json=as_json, nothing="the lake is empty; check COIN_LAKE_URL")
 
 
-@app.command()
+@app.command(epilog="Example: coin lake gaps --from 2026-11-24T03:00 --exchange upbit --channel orderbook")
 def gaps(
     start: Annotated[str | None, typer.Option("--from", help="UTC: 2026-11-24T03:00; default: a day ago")] = None,
     end: Annotated[str | None, typer.Option("--to", help="default: now")] = None,
     exchange: ExchangeOption = None,
     channel: Annotated[list[str] | None, typer.Option(help="only this channel; may be repeated")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the gaps: the times in which a feed lacks data, each with its cause."""
     import polars as pl
@@ -92,22 +104,19 @@ def gaps(
         print(f"no window of table gap: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     rows = all_rows.filter(pl.col("channel").is_in(channels)).collect()
+    nothing = f"no gap from {minute_text(asked.start)} to {minute_text(asked.stop)}"
     if as_json:
-        for row in rows.iter_rows(named=True):
-            print(json.dumps(row, default=str, ensure_ascii=False))
+        print_json(rows.iter_rows(named=True))
         return
-    shown = Table("exchange", "channel", "pairs", "from", "to", "seconds", "cause", "filled by", "reason")
-    shown.columns[5].justify = "right"
-    for row in together(rows).iter_rows(named=True):
-        length = ((row["to"] or datetime_of(asked.stop)) - row["from"]).total_seconds()
-        ended = f"{row['to']:%H:%M:%S.%f}"[:-3] if row["to"] else "lasts"
-        names = (row["exchange"], row["channel"], escape(one_line(row["pairs"])))
-        why = (row["cause"], row["filled_by"] or "", escape(one_line(row["reason"])[:60]))
-        shown.add_row(*names, f"{row['from']:%Y-%m-%d %H:%M:%S.%f}"[:-3], ended, f"{length:,.1f}", *why)
-    _console().print(shown if shown.rows else f"no gap from {minute_text(asked.start)} to {minute_text(asked.stop)}")
+    now = datetime_of(asked.stop)
+    shown = (
+        {**row, "seconds": f"{((row['to'] or now) - row['from']).total_seconds():,.1f}"}
+        for row in together(rows).iter_rows(named=True)
+    )
+    print_rows(_GAPS, shown, as_json=False, nothing=nothing)
 
 
-@app.command()
+@app.command(epilog="Example: coin lake adopt --yes")
 def adopt(yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False) -> None:
     """Make this deployment the owner of the lake. Only the owner may write, so the former owner is refused.
 
@@ -130,7 +139,7 @@ def adopt(yes: Annotated[bool, typer.Option("--yes", help="do not ask for confir
     print(f"the lake belongs to {lake.file.adopt(owner)}")
 
 
-@app.command()
+@app.command(epilog="Example: coin lake backfill --from 2026-11-24T03:00 --to 2026-11-24T12:00 --exchange upbit")
 def backfill(
     start: Annotated[str, typer.Option("--from", help="start of the first window, UTC: 2026-11-24T03:00")],
     end: Annotated[
@@ -167,16 +176,17 @@ def backfill(
         raise typer.Exit(_make([plan], instance, settings, replace_smaller=replace_smaller))
 
 
-@app.command()
+@app.command(epilog="Example: coin lake retry --list")
 def retry(
     window: Annotated[
         list[str] | None, typer.Option(help="only this window, by its start in UTC: 2026-11-24T03:00; may be repeated")
     ] = None,
     only_list: Annotated[bool, typer.Option("--list", help="list the windows, and try none")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the windows that failed and are not made yet, and try them now, in this process.
 
-    Dagster tries them again by itself, after growing delays, as long as the log has their records.
+    Dagster tries them again by itself, after growing delays, as long as the log has their records. --json needs --list.
 
     Exit code 1: a window failed again. Exit code 130: interrupted.
     """
@@ -186,6 +196,8 @@ def retry(
     from coin_platform.orchestration.instance import open_instance
     from coin_platform.selection import exchanges_of
 
+    if as_json and not only_list:
+        raise BadArgument("--json: windows are made without it; write --list --json")
     settings = load()
     set_up(settings.log_level)
     asked = {parse_time("--window", start_text): start_text for start_text in window or ()}
@@ -198,12 +210,18 @@ def retry(
                 raise SettingsError(
                     f"--window {start_text}: this window did not fail; `coin lake backfill` makes any window"
                 )
-        shown = Table("window", "region", "attempts", "last attempt", "why it failed")
-        for failure in failures:
-            ended = f"{datetime_of(failure.ended):%Y-%m-%d %H:%M:%S}"
-            window_text = minute_text(failure.window.start)
-            shown.add_row(window_text, failure.region, str(failure.attempts), ended, escape(failure.reason))
-        _console().print(shown if shown.rows else "no window failed that is not made yet")
+        rows = [
+            {
+                "window": minute_text(failure.window.start),
+                "region": failure.region,
+                "attempts": failure.attempts,
+                "last_attempt": f"{datetime_of(failure.ended):%Y-%m-%d %H:%M:%S}",
+                "reason": failure.reason,
+                "run_id": failure.run_id,
+            }
+            for failure in failures
+        ]
+        print_rows(_FAILURES, rows, as_json=as_json, nothing="no window failed that is not made yet")
         if only_list or not failures:
             return
         plans = [
@@ -236,7 +254,7 @@ def _make(
     from coin_platform.orchestration.backfill import run_backfill
     from coin_platform.orchestration.resources import LakeFolder, Topics
 
-    report, console, exit_code = BackfillReport(), _console(), 0
+    report, exit_code = BackfillReport(), 0
     lake = LakeFolder(replace_smaller=replace_smaller)
     with progress(sum(len(plan.windows) * len(plan.exchanges) for plan in plans)) as show:
         if instance.is_ephemeral:
@@ -255,7 +273,7 @@ def _make(
             show("interrupted: the windows below are whole, the others were not made", 0)
             exit_code = INTERRUPTED
     for shown in report.tables():
-        console.print(shown)
+        console().print(shown)
     return exit_code or int(report.failed > 0)
 
 
@@ -264,8 +282,3 @@ def _by_exchange(contents: "Iterable[StoredSize]") -> "Iterator[list[StoredSize]
     for content in contents:
         parts.setdefault(content.exchange, []).append(content)
     yield from parts.values()
-
-
-def _console() -> Console:
-    """Return a console on stdout."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)

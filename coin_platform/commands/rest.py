@@ -1,7 +1,6 @@
 """`coin pairs list` and `coin ticker`: print what exchanges answer over REST now."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from coin_platform.commands.arguments import chosen_exchanges, chosen_names
+from coin_platform.commands.output import JsonOption, print_json
 from coin_platform.commands.quotes import Quote, listed_pairs, quotes
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
@@ -23,11 +23,11 @@ HEAD = ("exchange", "pair", "last", "change", "best bid", "best ask", "UTC")
 pairs = typer.Typer(no_args_is_help=True, help="List the pairs of an exchange.")
 
 
-@pairs.command("list")
+@pairs.command("list", epilog="Example: coin pairs list upbit --quote KRW")
 def list_pairs(
     exchange: Annotated[str, typer.Argument(help="for example upbit")],
     quote: Annotated[str | None, typer.Option(help="only pairs with this quote currency, for example KRW")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the pairs that can be traded on an exchange now, sorted."""
     adapter = _exchange(exchange)
@@ -36,15 +36,18 @@ def list_pairs(
     except NoAnswer as error:
         print(f"{adapter.name}: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    for pair in sorted(pair for pair in all_pairs if quote is None or pair.quote.upper() == quote.upper()):
-        body = {"exchange": adapter.name, "pair": str(pair), "symbol": adapter.symbol(pair)}
-        print(json.dumps(body, ensure_ascii=False) if as_json else pair)
+    listed = sorted(pair for pair in all_pairs if quote is None or pair.quote.upper() == quote.upper())
+    if as_json:
+        print_json({"exchange": adapter.name, "pair": str(pair), "symbol": adapter.symbol(pair)} for pair in listed)
+        return
+    for pair in listed:
+        print(pair)
 
 
 def ticker(
     words: Annotated[list[str], typer.Argument(metavar="[EXCHANGE] PAIR", help="BTC-KRW, or BTC for the usual quote")],
     everywhere: Annotated[bool, typer.Option("--all", help="ask all exchanges")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the ticker of a pair on one exchange, or with --all on every exchange.
 
@@ -61,8 +64,7 @@ def ticker(
             raise typer.BadParameter("write EXCHANGE PAIR, or PAIR --all")
     answers = asyncio.run(quotes([(adapter, _pair(pair_text, adapter)) for adapter in adapters], settings))
     if as_json:
-        for quote in answers:
-            print(json.dumps(_describe(quote), ensure_ascii=False))
+        print_json(map(_describe, answers))
     else:
         print("\n".join(_lines(answers)))
     for quote in answers:

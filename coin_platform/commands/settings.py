@@ -4,21 +4,26 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic.fields import FieldInfo
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
+from coin_platform.commands.output import Column, JsonOption, print_rows
 from coin_platform.settings import PREFIX, Settings, load
 
+_COLUMNS = (Column("setting"), Column("value"), Column("meaning"))
 
-def settings() -> None:
+
+def settings(as_json: JsonOption = False) -> None:
     """List every setting with its value, its meaning and its default. Secrets are not shown."""
     values = load()
-    table = Table(Column("setting", no_wrap=True), Column("value", overflow="fold"), Column("meaning", overflow="fold"))
-    for name, field in Settings.model_fields.items():
-        value = getattr(values, name)
-        table.add_row(PREFIX + name.upper(), Text(_text(value)), Text(_meaning(field, value)))
-    Console().print(table)
+    rows = (
+        {
+            "setting": PREFIX + name.upper(),
+            "value": _text(getattr(values, name)),
+            "default": _text(field.get_default(call_default_factory=True)),
+            "meaning": field.description if as_json else _meaning(field, getattr(values, name)),
+        }
+        for name, field in Settings.model_fields.items()
+    )
+    print_rows(_COLUMNS, rows, as_json=as_json, nothing="")
 
 
 def _meaning(field: FieldInfo, value: Any) -> str:

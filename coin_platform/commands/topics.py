@@ -3,16 +3,20 @@
 from collections import Counter
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coin_platform.commands.output import Column, JsonOption, print_json, print_rows
 from coin_platform.settings import load
 
 app = typer.Typer(no_args_is_help=True, help="Create and list the topics in Kafka.")
 
+_COLUMNS = (
+    *(Column("topic"), Column("partitions", is_number=True), Column("offsets", write=" ".join)),
+    *(Column("waiting", is_number=True), Column("given_up", is_number=True), Column("state")),
+)
 
-@app.command()
-def create() -> None:
+
+@app.command(epilog="Example: coin topics create")
+def create(as_json: JsonOption = False) -> None:
     """Create the missing topics.
 
     Nothing is created if an existing topic has other partitions or settings than wanted.
@@ -20,14 +24,15 @@ def create() -> None:
     from coin_platform.broker import kafka_topics
 
     created = kafka_topics.create(load())
-    console = Console()
-    for name in created:
-        console.print(name)
-    console.print(f"{len(created)} topics created" if created else "all topics exist")
+    if as_json:
+        print_json({"topic": name} for name in created)
+        return
+    for line in [*created, f"{len(created)} topics created" if created else "all topics exist"]:
+        print(line)
 
 
-@app.command()
-def describe() -> None:
+@app.command(epilog="Example: coin topics describe --json")
+def describe(as_json: JsonOption = False) -> None:
     """List the topics: offsets, records that wait for Kafka on this machine or were given up here, and what is wrong.
 
     Records are given up while Kafka is away and the disk, or COIN_SPOOL_BYTES, is full.
@@ -41,16 +46,16 @@ def describe() -> None:
     waiting_records, given_up = waiting(folder), Counter[str]()
     for loss in losses(folder):
         given_up[loss.topic] += loss.records
-    table = Table("topic", "partitions", "offsets", "waiting", "given up", "state")
-    table.columns[0].overflow = "fold"
     with kafka_client.administered(settings) as client:
         states = kafka_topics.states(client, settings)
         bounds_of_topics = kafka_topics.holdings(client, [state.topic.name for state in states if state.exists])
+    rows = []
     for state in states:
         name, partitions = state.topic.name, range(len(state.topic.exchanges))
         bounds = bounds_of_topics.get(name, {})
-        offsets = " ".join(f"{begin}-{end}" for begin, end in bounds.values())
+        offsets = [f"{begin}-{end}" for begin, end in bounds.values()]
         waits = sum(waiting_records.get((name, partition), 0) for partition in partitions)
         faults = "; ".join(state.faults) or ("ok" if state.exists else f"missing: {kafka_topics.REMEDY}")
-        table.add_row(name, str(len(bounds) or ""), offsets, str(waits or ""), str(given_up[name] or ""), faults)
-    Console().print(table)
+        counts = {"partitions": len(bounds), "offsets": offsets, "waiting": waits, "given_up": given_up[name]}
+        rows.append({"topic": name, **counts, "state": faults})
+    print_rows(_COLUMNS, rows, as_json=as_json, nothing="")
