@@ -14,6 +14,9 @@ CoinPlatformError
     NotTakenOver          the collector before this one continues         -> stop with one line
     BrokerUnreachable     the broker does not answer                      -> try again later
     RetentionLoss         the offsets that were asked for were trimmed    -> the window fails and says so
+    ClusterError          what the machines share cannot be read or written -> stop with one line, or go on as before
+        VersionConflict   another process changed the value first         -> read again, then try again
+        PairsUnreadable   a stored value is not a set of pairs            -> the last good set stays in force
     LakeError             the lake does not hold what was expected        -> stop with one line
         Conflict          another writer committed first                  -> read again, then try again
         Smaller           a stored window would lose records              -> keep the stored window
@@ -92,6 +95,24 @@ class BrokerUnreachable(CoinPlatformError):
 
 class RetentionLoss(CoinPlatformError):
     """The offsets that were asked for have been trimmed."""
+
+
+class ClusterError(CoinPlatformError):
+    """The store of a cluster cannot be read or written."""
+
+
+class VersionConflict(ClusterError):
+    """Another process changed this value first. `version` is the one that is stored now (0: none)."""
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(
+            f"{key}: another change came first, and version {version} is stored now; read it and try again"
+        )
+        self.version = version
+
+
+class PairsUnreadable(ClusterError):
+    """A stored value is not a set of active pairs."""
 
 
 class LakeError(CoinPlatformError):

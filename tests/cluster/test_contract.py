@@ -1,0 +1,138 @@
+"""What every cluster does, on files."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coin_platform.cluster import Cluster, Entry, HealthState
+from coin_platform.cluster.files import FileStore
+from coin_platform.cluster.store import Store
+from coin_platform.errors import BadArgument, VersionConflict
+from tests.kit.clusters import cluster_of
+from tests.kit.waiting import until
+
+KEY = "pairs/upbit"
+BTC = b'{"pairs":{"*":["BTC-KRW"]}}'
+ETH = b'{"pairs":{"*":["ETH-KRW"]}}'
+
+
+@pytest.fixture(params=["files"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Give an empty store."""
+    return FileStore(tmp_path / "store")
+
+
+@pytest.fixture
+def cluster(store: Store, tmp_path: Path) -> Iterator[Cluster]:
+    """Give the cluster of one process."""
+    cluster = cluster_of(store, tmp_path / "copies")
+    yield cluster
+    cluster.close()
+
+
+def test_a_value_is_read_as_it_was_put_and_its_version_rises(cluster: Cluster) -> None:
+    assert cluster.get(KEY) is None
+    assert cluster.put(KEY, BTC, 0) == 1
+    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.put(KEY, ETH, 1) == 2
+    assert cluster.entries("pairs/") == {KEY: Entry(2, ETH)}
+    assert cluster.health.state is HealthState.GOOD
+
+
+def test_a_put_on_an_older_version_changes_nothing_and_names_the_newer_one(cluster: Cluster) -> None:
+    cluster.put(KEY, BTC, 0)
+    cluster.put(KEY, ETH, 1)
+    for version in (0, 1, 3):
+        with pytest.raises(VersionConflict, match=r"pairs/upbit.*version 2") as conflict:
+            cluster.put(KEY, BTC, version)
+        assert conflict.value.version == 2
+    assert cluster.get(KEY) == Entry(2, ETH)
+
+
+def test_any_bytes_come_back_as_they_are(cluster: Cluster) -> None:
+    value = bytes(range(256)) + b"\n1 0\n"
+    cluster.put("other/any.name-1", value, 0)
+    cluster.put("other/empty", b"", 0)
+    assert cluster.entries("other/") == {"other/any.name-1": Entry(1, value), "other/empty": Entry(1, b"")}
+
+
+def test_of_eight_writers_of_one_version_one_wins_each_round(store: Store, tmp_path: Path) -> None:
+    lost: list[int] = []
+
+    def write(number: int) -> None:
+        cluster, done = cluster_of(store, tmp_path / f"copies-{number}"), 0
+        while done < 10:
+            entry = cluster.get("other/count") or Entry(0, b"0")
+            try:
+                cluster.put("other/count", b"%d" % (int(entry.value) + 1), entry.version)
+            except VersionConflict:
+                lost.append(number)
+            else:
+                done += 1
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.read("other/count") == Entry(80, b"80"), f"{len(lost)} lost"
+
+
+def test_an_announced_value_is_gone_after_its_time_or_at_once(cluster: Cluster) -> None:
+    cluster.announce("status/a", b"here", 60)
+    cluster.announce("status/b", b"soon gone", 0.2)
+    cluster.announce("status/c", b"ended", 60)
+    cluster.announce("status/c", b"", 0)
+    until(lambda: "status/b" not in cluster.entries("status/"))
+    assert cluster.entries("status/") == {"status/a": Entry(0, b"here")}
+    cluster.announce("status/a", b"again", 60)
+    assert cluster.get("status/a") == Entry(0, b"again")
+
+
+@pytest.mark.parametrize(
+    "key", ["pairs", "pairs/", "/upbit", "pairs/../x", "pairs/a/b", "pairs/.lock", "pairs/a\nb", ""]
+)
+def test_a_key_that_could_leave_its_place_is_refused(cluster: Cluster, key: str) -> None:
+    with pytest.raises(BadArgument, match="is not a key"):
+        cluster.put(key, BTC, 0)
+
+
+def test_status_is_announced_and_all_else_is_put(cluster: Cluster) -> None:
+    with pytest.raises(BadArgument, match="are announced"):
+        cluster.put("status/a", b"", 0)
+    with pytest.raises(BadArgument, match="are put"):
+        cluster.announce(KEY, BTC, 5)
+    with pytest.raises(BadArgument, match="more than"):
+        cluster.put(KEY, bytes((4 << 20) + 1), 0)
+
+
+def test_a_change_by_another_process_wakes_its_followers(store: Store, cluster: Cluster, tmp_path: Path) -> None:
+    seen: list[Entry | None] = []
+    changes = cluster.changes()
+
+    def follow() -> None:
+        while Entry(2, ETH) not in seen:
+            seen.append(cluster.get(KEY))
+            changes.wait(cluster.look_seconds)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    other = cluster_of(store, tmp_path / "others")
+    other.put(KEY, BTC, 0)
+    until(lambda: Entry(1, BTC) in seen)
+    other.put(KEY, ETH, 1)
+    thread.join(20)
+    assert Entry(2, ETH) in seen
+
+
+def test_closing_the_hints_ends_the_wait_of_another_thread(cluster: Cluster) -> None:
+    changes = cluster.changes()
+    thread = threading.Thread(target=changes.wait, args=(3600,))
+    thread.start()
+    time.sleep(0.05)  # until it waits
+    changes.close()
+    thread.join(20)
+    assert not thread.is_alive()
