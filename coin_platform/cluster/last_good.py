@@ -7,7 +7,7 @@ from collections.abc import Callable
 from coin_platform.clock import wall
 from coin_platform.cluster.contract import ANNOUNCED, Changes, Entry, Health, HealthState
 from coin_platform.cluster.packed import check_key, check_size
-from coin_platform.cluster.store import Store
+from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import ClusterError, VersionConflict
 from coin_platform.model import Microseconds
 
@@ -29,8 +29,8 @@ class LastGood:
 
     def __init__(
         self,
-        store: Store,
-        copy: Store,
+        store: ClusterStore,
+        copy: ClusterStore,
         check: Callable[[str, Entry], None],
         clock: Callable[[], Microseconds] = wall,
     ) -> None:

@@ -5,7 +5,7 @@ from typing import Protocol
 from coin_platform.cluster.contract import Changes, Entry
 
 
-class Store(Protocol):
+class ClusterStore(Protocol):
     """Keeps entries by key. Every method raises `ClusterError`, one line with the remedy, if the store cannot be used.
 
     The methods may be called from any thread.

@@ -9,7 +9,7 @@ import pytest
 
 from coin_platform.cluster import Cluster, Entry, HealthState
 from coin_platform.cluster.files import FileStore
-from coin_platform.cluster.store import Store
+from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import BadArgument, VersionConflict
 from tests.kit.clusters import cluster_of
 from tests.kit.waiting import until
@@ -20,13 +20,13 @@ ETH = b'{"pairs":{"*":["ETH-KRW"]}}'
 
 
 @pytest.fixture(params=["files"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ClusterStore:
     """Give an empty store."""
     return FileStore(tmp_path / "store")
 
 
 @pytest.fixture
-def cluster(store: Store, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(store: ClusterStore, tmp_path: Path) -> Iterator[Cluster]:
     """Give the cluster of one process."""
     cluster = cluster_of(store, tmp_path / "copies")
     yield cluster
@@ -59,7 +59,7 @@ def test_any_bytes_come_back_as_they_are(cluster: Cluster) -> None:
     assert cluster.entries("other/") == {"other/any.name-1": Entry(1, value), "other/empty": Entry(1, b"")}
 
 
-def test_of_eight_writers_of_one_version_one_wins_each_round(store: Store, tmp_path: Path) -> None:
+def test_of_eight_writers_of_one_version_one_wins_each_round(store: ClusterStore, tmp_path: Path) -> None:
     lost: list[int] = []
 
     def write(number: int) -> None:
@@ -109,7 +109,7 @@ def test_status_is_announced_and_all_else_is_put(cluster: Cluster) -> None:
         cluster.put(KEY, bytes((4 << 20) + 1), 0)
 
 
-def test_a_change_by_another_process_wakes_its_followers(store: Store, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_change_by_another_process_wakes_its_followers(store: ClusterStore, cluster: Cluster, tmp_path: Path) -> None:
     seen: list[Entry | None] = []
     changes = cluster.changes()
 

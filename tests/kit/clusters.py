@@ -5,14 +5,14 @@ from pathlib import Path
 from coin_platform.cluster import Changes, Entry, pairs
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.last_good import LastGood
-from coin_platform.cluster.store import Store
+from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import ClusterError
 
 
 class FaultyStore:
     """A store whose reads and writes fail while `reads_fail` or `writes_fail` is set."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ClusterStore) -> None:
         self.store, self.place, self.look_seconds = store, store.place, store.look_seconds
         self.reads_fail = self.writes_fail = False
 
@@ -49,6 +49,6 @@ class FaultyStore:
             raise ClusterError(f"{self.place}: away; start it")
 
 
-def cluster_of(store: Store, copies: Path) -> LastGood:
+def cluster_of(store: ClusterStore, copies: Path) -> LastGood:
     """Return the cluster on top of a store, as a process of a machine has it. Machines have different `copies`."""
     return LastGood(store, FileStore(copies), pairs.check)
