@@ -9,7 +9,7 @@ ANNOUNCED = "status/"  # keys that begin so are announced; all others are put
 LARGEST_VALUE_BYTES = 4 << 20  # of one value; the pairs of an exchange with 5,000 pairs are 60 kB
 
 
-class Entry(NamedTuple):
+class ClusterEntry(NamedTuple):
     """A value and its version. The first version is 1; a value that was announced has version 0."""
 
     version: int
@@ -58,7 +58,7 @@ class Cluster(Protocol):
     def look_seconds(self) -> float:
         """How often a user of `changes` reads the values again by itself."""
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> ClusterEntry | None:
         """Return the newest good value, or `None` if there never was one.
 
         If the store is away, has lost the value or holds nonsense, that is the last good value that this machine knows.
@@ -78,7 +78,7 @@ class Cluster(Protocol):
         Raises `ClusterError` if the store cannot be written.
         """
 
-    def entries(self, prefix: str) -> dict[str, Entry]:
+    def entries(self, prefix: str) -> dict[str, ClusterEntry]:
         """Return the entries, by key, whose keys begin with `prefix`, like `get`. `prefix` ends with a slash.
 
         Of announced values there is no last good copy. Raises `ClusterError` for them if the store cannot be read.

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from coin_platform.clock import wall
-from coin_platform.cluster.contract import Entry
+from coin_platform.cluster.contract import ClusterEntry
 from coin_platform.cluster.packed import Packed, unpack
 from coin_platform.errors import ClusterError, VersionConflict
 from coin_platform.model import SECOND
@@ -33,7 +33,7 @@ class FileStore:
         self.place = str(root)
         self._root = root
 
-    def read(self, key: str) -> Entry | None:
+    def read(self, key: str) -> ClusterEntry | None:
         """Return the entry of a file. An expired one is none."""
         path = self._path(key)
         with self._readable_errors():
@@ -43,7 +43,7 @@ class FileStore:
                 return None
         return packed.entry if not packed.expires or packed.expires > wall() else None
 
-    def read_all(self, prefix: str) -> dict[str, Entry]:
+    def read_all(self, prefix: str) -> dict[str, ClusterEntry]:
         """Return the entries of a folder. Expired files are removed."""
         entries = {}
         with self._readable_errors():
@@ -63,7 +63,7 @@ class FileStore:
             stored = self.read(key)
             if (stored.version if stored else 0) != expected:
                 raise VersionConflict(key, stored.version if stored else 0)
-            _replace(path, Packed(Entry(version, value)).pack(), is_synced=True)
+            _replace(path, Packed(ClusterEntry(version, value)).pack(), is_synced=True)
 
     def announce(self, key: str, value: bytes, seconds: float) -> None:
         """Replace a file. It is not synced: after a power loss nobody misses it."""
@@ -73,7 +73,7 @@ class FileStore:
                 path.unlink(missing_ok=True)
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, Packed(Entry(0, value), wall() + int(seconds * SECOND)).pack(), is_synced=False)
+            _replace(path, Packed(ClusterEntry(0, value), wall() + int(seconds * SECOND)).pack(), is_synced=False)
 
     def changes(self) -> "Looks":
         """Return hints that come every `LOOK_SECONDS`."""

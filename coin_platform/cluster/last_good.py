@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from coin_platform.clock import wall
-from coin_platform.cluster.contract import ANNOUNCED, Changes, Entry, Health, HealthState
+from coin_platform.cluster.contract import ANNOUNCED, Changes, ClusterEntry, Health, HealthState
 from coin_platform.cluster.packed import check_key, check_size
 from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import ClusterError, VersionConflict
@@ -31,12 +31,12 @@ class LastGood:
         self,
         store: ClusterStore,
         copy: ClusterStore,
-        check: Callable[[str, Entry], None],
+        check: Callable[[str, ClusterEntry], None],
         clock: Callable[[], Microseconds] = wall,
     ) -> None:
         """`check` raises `ClusterError` for an entry that is nonsense."""
         self._store, self._copy, self._check, self._clock = store, copy, check, clock
-        self._good: dict[str, Entry] = {}
+        self._good: dict[str, ClusterEntry] = {}
         self._copied_kinds: set[str] = set()  # whose copies have been read
         self._problems: dict[str, str] = {}
         self._since = clock()
@@ -54,7 +54,7 @@ class LastGood:
         """How often its values are read without a hint."""
         return self._store.look_seconds
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> ClusterEntry | None:
         """Return the newest good value: the store's, or ours."""
         is_announced = key.startswith(ANNOUNCED)
         check_key(key, is_announced)
@@ -68,7 +68,7 @@ class LastGood:
         self._say(_READS)
         return self._judged(key, stored)
 
-    def entries(self, prefix: str) -> dict[str, Entry]:
+    def entries(self, prefix: str) -> dict[str, ClusterEntry]:
         """Return the newest good values whose keys begin with `prefix`."""
         if prefix == ANNOUNCED:
             return self._store.read_all(prefix)
@@ -105,7 +105,7 @@ class LastGood:
             raise
         self._say(_WRITES)
         self._say(key)
-        self._remember(key, Entry(new_version, value))
+        self._remember(key, ClusterEntry(new_version, value))
         return new_version
 
     def announce(self, key: str, value: bytes, seconds: float) -> None:
@@ -135,7 +135,7 @@ class LastGood:
             return False
         return stored_version < version or self._fault(key, self._store.read(key)) is not None
 
-    def _judged(self, key: str, stored: Entry | None) -> Entry | None:
+    def _judged(self, key: str, stored: ClusterEntry | None) -> ClusterEntry | None:
         """Return which entry is in force, and mend the store if that is ours."""
         known = self._known(key)
         if stored is None and known is None:
@@ -153,7 +153,7 @@ class LastGood:
             self._remember(key, stored)
         return stored
 
-    def _fault(self, key: str, stored: Entry | None) -> str | None:
+    def _fault(self, key: str, stored: ClusterEntry | None) -> str | None:
         if stored is None:
             return None
         try:
@@ -162,7 +162,7 @@ class LastGood:
             return str(error)
         return None
 
-    def _mend(self, key: str, stored_version: int, known: Entry) -> None:
+    def _mend(self, key: str, stored_version: int, known: ClusterEntry) -> None:
         """Put back what the store has lost."""
         has = f"has version {stored_version}, which is older than" if stored_version else "has lost"
         problem = f"{self._store.place}: {key} {has} version {known.version}, which is in force and is put back"
@@ -174,12 +174,12 @@ class LastGood:
             return  # another process put it back first, or the store cannot be written: the next look tells
         self._say(key)
 
-    def _known(self, key: str) -> Entry | None:
+    def _known(self, key: str) -> ClusterEntry | None:
         self._all_known(f"{key.partition('/')[0]}/")
         with self._lock:
             return self._good.get(key)
 
-    def _all_known(self, prefix: str) -> dict[str, Entry]:
+    def _all_known(self, prefix: str) -> dict[str, ClusterEntry]:
         """Return the good values of a kind. The copies on this disk are read once."""
         if prefix not in self._copied_kinds:
             try:
@@ -195,7 +195,7 @@ class LastGood:
         with self._lock:
             return {key: entry for key, entry in self._good.items() if key.startswith(prefix)}
 
-    def _remember(self, key: str, entry: Entry) -> None:
+    def _remember(self, key: str, entry: ClusterEntry) -> None:
         with self._lock:
             self._good[key] = entry
         try:

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from coin_platform.cluster.contract import ANNOUNCED, LARGEST_VALUE_BYTES, Entry
+from coin_platform.cluster.contract import ANNOUNCED, LARGEST_VALUE_BYTES, ClusterEntry
 from coin_platform.errors import BadArgument, ClusterError
 from coin_platform.model import Microseconds
 
@@ -11,7 +11,7 @@ from coin_platform.model import Microseconds
 class Packed(NamedTuple):
     """An entry, when it ends (0: never), and a word of its writer, who knows its own entry by it."""
 
-    entry: Entry
+    entry: ClusterEntry
     expires: Microseconds = 0
     token: str = "-"
 
@@ -25,7 +25,7 @@ def unpack(place: str, data: bytes) -> Packed:
     match = _HEAD.match(data)
     if match is None:
         raise ClusterError(f"{place} is not a value of this platform; delete it")
-    return Packed(Entry(int(match[1]), data[match.end() :]), int(match[2]), match[3].decode())
+    return Packed(ClusterEntry(int(match[1]), data[match.end() :]), int(match[2]), match[3].decode())
 
 
 _HEAD = re.compile(rb"(\d{1,18}) (\d{1,18}) ([0-9a-z-]{1,40})\n")

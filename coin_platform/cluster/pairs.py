@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from coin_platform.cluster.contract import Entry
+from coin_platform.cluster.contract import ClusterEntry
 from coin_platform.errors import BadArgument, PairsUnreadable, UnknownPair
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Channel, Microseconds, Pair
@@ -83,7 +83,7 @@ class PairSet(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(_Stored(pairs=pairs, explicit=self.is_explicit, by=by, time=time))
 
 
-def decode(key: str, entry: Entry) -> PairSet:
+def decode(key: str, entry: ClusterEntry) -> PairSet:
     """Return the set of an entry. Raises `PairsUnreadable`, which names the key, for anything else."""
     try:
         stored = _decode(entry.value)
@@ -96,7 +96,7 @@ def decode(key: str, entry: Entry) -> PairSet:
         raise PairsUnreadable(f"{key}, version {entry.version}, is not a set of pairs: {error!s:.200}") from error
 
 
-def check(key: str, entry: Entry) -> None:
+def check(key: str, entry: ClusterEntry) -> None:
     """Raise `PairsUnreadable` if an entry of the active pairs is nonsense. Other keys are not looked at."""
     if key.startswith(PREFIX):
         decode(key, entry)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from coin_platform.cluster.contract import Changes, Entry
+from coin_platform.cluster.contract import Changes, ClusterEntry
 
 
 class ClusterStore(Protocol):
@@ -19,10 +19,10 @@ class ClusterStore(Protocol):
     def look_seconds(self) -> float:
         """How often its values are read without a hint."""
 
-    def read(self, key: str) -> Entry | None:
+    def read(self, key: str) -> ClusterEntry | None:
         """Return an entry as it is stored."""
 
-    def read_all(self, prefix: str) -> dict[str, Entry]:
+    def read_all(self, prefix: str) -> dict[str, ClusterEntry]:
         """Return the entries by key. `prefix` is the kind with its slash."""
 
     def swap(self, key: str, value: bytes, expected: int, version: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coin_platform.cluster import Cluster, Entry, HealthState
+from coin_platform.cluster import Cluster, ClusterEntry, HealthState
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import BadArgument, VersionConflict
@@ -36,9 +36,9 @@ def cluster(store: ClusterStore, tmp_path: Path) -> Iterator[Cluster]:
 def test_a_value_is_read_as_it_was_put_and_its_version_rises(cluster: Cluster) -> None:
     assert cluster.get(KEY) is None
     assert cluster.put(KEY, BTC, 0) == 1
-    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)
     assert cluster.put(KEY, ETH, 1) == 2
-    assert cluster.entries("pairs/") == {KEY: Entry(2, ETH)}
+    assert cluster.entries("pairs/") == {KEY: ClusterEntry(2, ETH)}
     assert cluster.health.state is HealthState.GOOD
 
 
@@ -49,14 +49,17 @@ def test_a_put_on_an_older_version_changes_nothing_and_names_the_newer_one(clust
         with pytest.raises(VersionConflict, match=r"pairs/upbit.*version 2") as conflict:
             cluster.put(KEY, BTC, version)
         assert conflict.value.version == 2
-    assert cluster.get(KEY) == Entry(2, ETH)
+    assert cluster.get(KEY) == ClusterEntry(2, ETH)
 
 
 def test_any_bytes_come_back_as_they_are(cluster: Cluster) -> None:
     value = bytes(range(256)) + b"\n1 0\n"
     cluster.put("other/any.name-1", value, 0)
     cluster.put("other/empty", b"", 0)
-    assert cluster.entries("other/") == {"other/any.name-1": Entry(1, value), "other/empty": Entry(1, b"")}
+    assert cluster.entries("other/") == {
+        "other/any.name-1": ClusterEntry(1, value),
+        "other/empty": ClusterEntry(1, b""),
+    }
 
 
 def test_of_eight_writers_of_one_version_one_wins_each_round(store: ClusterStore, tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_of_eight_writers_of_one_version_one_wins_each_round(store: ClusterStore
     def write(number: int) -> None:
         cluster, done = cluster_of(store, tmp_path / f"copies-{number}"), 0
         while done < 10:
-            entry = cluster.get("other/count") or Entry(0, b"0")
+            entry = cluster.get("other/count") or ClusterEntry(0, b"0")
             try:
                 cluster.put("other/count", b"%d" % (int(entry.value) + 1), entry.version)
             except VersionConflict:
@@ -78,7 +81,7 @@ def test_of_eight_writers_of_one_version_one_wins_each_round(store: ClusterStore
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.read("other/count") == Entry(80, b"80"), f"{len(lost)} lost"
+    assert store.read("other/count") == ClusterEntry(80, b"80"), f"{len(lost)} lost"
 
 
 def test_an_announced_value_is_gone_after_its_time_or_at_once(cluster: Cluster) -> None:
@@ -87,9 +90,9 @@ def test_an_announced_value_is_gone_after_its_time_or_at_once(cluster: Cluster) 
     cluster.announce("status/c", b"ended", 60)
     cluster.announce("status/c", b"", 0)
     until(lambda: "status/b" not in cluster.entries("status/"))
-    assert cluster.entries("status/") == {"status/a": Entry(0, b"here")}
+    assert cluster.entries("status/") == {"status/a": ClusterEntry(0, b"here")}
     cluster.announce("status/a", b"again", 60)
-    assert cluster.get("status/a") == Entry(0, b"again")
+    assert cluster.get("status/a") == ClusterEntry(0, b"again")
 
 
 @pytest.mark.parametrize(
@@ -110,11 +113,11 @@ def test_status_is_announced_and_all_else_is_put(cluster: Cluster) -> None:
 
 
 def test_a_change_by_another_process_wakes_its_followers(store: ClusterStore, cluster: Cluster, tmp_path: Path) -> None:
-    seen: list[Entry | None] = []
+    seen: list[ClusterEntry | None] = []
     changes = cluster.changes()
 
     def follow() -> None:
-        while Entry(2, ETH) not in seen:
+        while ClusterEntry(2, ETH) not in seen:
             seen.append(cluster.get(KEY))
             changes.wait(cluster.look_seconds)
 
@@ -122,10 +125,10 @@ def test_a_change_by_another_process_wakes_its_followers(store: ClusterStore, cl
     thread.start()
     other = cluster_of(store, tmp_path / "others")
     other.put(KEY, BTC, 0)
-    until(lambda: Entry(1, BTC) in seen)
+    until(lambda: ClusterEntry(1, BTC) in seen)
     other.put(KEY, ETH, 1)
     thread.join(20)
-    assert Entry(2, ETH) in seen
+    assert ClusterEntry(2, ETH) in seen
 
 
 def test_closing_the_hints_ends_the_wait_of_another_thread(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coin_platform.cluster import Entry, HealthState
+from coin_platform.cluster import ClusterEntry, HealthState
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.last_good import LastGood
 from coin_platform.errors import ClusterError, VersionConflict
@@ -42,8 +42,8 @@ def test_C4_a_store_that_is_away_leaves_the_last_good_set_in_force_also_after_a_
     good_since = cluster.health.since
     store.reads_fail = store.writes_fail = True
     for process in (cluster, restarted(store, tmp_path)):
-        assert process.get(KEY) == Entry(1, BTC)
-        assert process.entries("pairs/") == {KEY: Entry(1, BTC)}
+        assert process.get(KEY) == ClusterEntry(1, BTC)
+        assert process.entries("pairs/") == {KEY: ClusterEntry(1, BTC)}
         assert process.health.state is HealthState.DEGRADED
         assert process.health.since > good_since
         assert "away; start it" in process.health.reason
@@ -55,7 +55,7 @@ def test_C4_a_store_that_is_away_leaves_the_last_good_set_in_force_also_after_a_
             process.entries("status/")
     store.reads_fail = store.writes_fail = False
     assert cluster.put(KEY, ETH, 1) == 2
-    assert cluster.get(KEY) == Entry(2, ETH)
+    assert cluster.get(KEY) == ClusterEntry(2, ETH)
     assert cluster.health.reason == ""
 
 
@@ -77,8 +77,8 @@ def test_C4_an_emptied_store_gets_its_values_back_with_their_versions(
 ) -> None:
     cluster.put(KEY, ETH, 1)
     store.store = FileStore(tmp_path / "anew")
-    assert cluster.entries("pairs/") == {KEY: Entry(2, ETH)}
-    assert store.read(KEY) == Entry(2, ETH)
+    assert cluster.entries("pairs/") == {KEY: ClusterEntry(2, ETH)}
+    assert store.read(KEY) == ClusterEntry(2, ETH)
     assert cluster.health.reason == ""
 
 
@@ -86,12 +86,12 @@ def test_C4_an_emptied_store_that_cannot_be_written_is_degraded_and_loses_no_pai
     store: FaultyStore, cluster: LastGood, tmp_path: Path
 ) -> None:
     store.store, store.writes_fail = FileStore(tmp_path / "anew"), True
-    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)
     assert cluster.health.state is HealthState.DEGRADED
     assert "has lost" in cluster.health.reason
     store.writes_fail = False
-    assert cluster.get(KEY) == Entry(1, BTC)
-    assert store.read(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)
+    assert store.read(KEY) == ClusterEntry(1, BTC)
     assert cluster.health.reason == ""
 
 
@@ -101,8 +101,8 @@ def test_C4_a_store_that_went_back_to_an_older_version_is_mended(
     cluster.put(KEY, ETH, 1)
     store.store = FileStore(tmp_path / "backup")
     store.swap(KEY, BTC, 0, 1)
-    assert cluster.get(KEY) == Entry(2, ETH)
-    assert store.read(KEY) == Entry(2, ETH)
+    assert cluster.get(KEY) == ClusterEntry(2, ETH)
+    assert store.read(KEY) == ClusterEntry(2, ETH)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +119,20 @@ def test_C4_nonsense_never_unsubscribes_a_pair_and_a_new_put_replaces_it(
 ) -> None:
     store.swap(KEY, nonsense, 1, 5)
     for process in (cluster, restarted(store, tmp_path)):
-        assert process.get(KEY) == Entry(1, BTC)
-        assert process.entries("pairs/") == {KEY: Entry(1, BTC)}
+        assert process.get(KEY) == ClusterEntry(1, BTC)
+        assert process.entries("pairs/") == {KEY: ClusterEntry(1, BTC)}
         assert process.health.state is HealthState.DEGRADED
         assert "not a set of pairs" in process.health.reason
-    assert store.read(KEY) == Entry(5, nonsense), "what is not understood may be of a newer version: it stays"
+    assert store.read(KEY) == ClusterEntry(5, nonsense), "what is not understood may be of a newer version: it stays"
     assert cluster.put(KEY, ETH, 1) == 6
-    assert restarted(store, tmp_path).get(KEY) == Entry(6, ETH)
+    assert restarted(store, tmp_path).get(KEY) == ClusterEntry(6, ETH)
     assert cluster.health.reason == ""
 
 
 def test_C4_a_set_that_is_explicitly_empty_holds(cluster: LastGood) -> None:
     empty = b'{"pairs":{"*":[]},"explicit":true}'
     cluster.put(KEY, empty, 1)
-    assert cluster.get(KEY) == Entry(2, empty)
+    assert cluster.get(KEY) == ClusterEntry(2, empty)
     assert cluster.health.reason == ""
 
 
@@ -140,12 +140,12 @@ def test_C4_machines_whose_copies_differ_agree_on_the_highest_version(
     store: FaultyStore, cluster: LastGood, tmp_path: Path
 ) -> None:
     late = cluster_of(store, tmp_path / "late")
-    assert late.get(KEY) == Entry(1, BTC)
+    assert late.get(KEY) == ClusterEntry(1, BTC)
     cluster.put(KEY, ETH, 1)
     store.store = FileStore(tmp_path / "anew")
-    assert late.get(KEY) == Entry(1, BTC)  # all that this machine knows
-    assert cluster.get(KEY) == Entry(2, ETH)
-    assert late.get(KEY) == Entry(2, ETH)
+    assert late.get(KEY) == ClusterEntry(1, BTC)  # all that this machine knows
+    assert cluster.get(KEY) == ClusterEntry(2, ETH)
+    assert late.get(KEY) == ClusterEntry(2, ETH)
 
 
 def test_a_put_on_the_set_in_force_mends_an_emptied_store(
@@ -154,7 +154,7 @@ def test_a_put_on_the_set_in_force_mends_an_emptied_store(
     cluster.put(KEY, ETH, 1)
     store.store = FileStore(tmp_path / "anew")
     assert cluster.put(KEY, BTC, 2) == 3
-    assert store.read(KEY) == Entry(3, BTC)
+    assert store.read(KEY) == ClusterEntry(3, BTC)
 
 
 def test_a_put_on_an_older_version_is_a_conflict_also_when_the_store_was_emptied(
@@ -168,11 +168,11 @@ def test_a_put_on_an_older_version_is_a_conflict_also_when_the_store_was_emptied
 
 def test_a_damaged_file_is_named_and_the_copy_holds(cluster: LastGood, tmp_path: Path) -> None:
     (tmp_path / "store/pairs/upbit").write_bytes(b"half a fi")
-    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)
     assert str(tmp_path / "store/pairs/upbit") in cluster.health.reason
     assert "delete it" in cluster.health.reason
     (tmp_path / "store/pairs/upbit").unlink()
-    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)
     assert cluster.health.reason == ""
 
 
@@ -180,7 +180,7 @@ def test_copies_that_cannot_be_kept_are_degraded_and_stop_nothing(store: FaultyS
     (tmp_path / "copies").write_text("a file is in the way")
     cluster = restarted(store, tmp_path)
     assert cluster.put(KEY, BTC, 0) == 1
-    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)
     assert cluster.health.state is HealthState.DEGRADED
     store.reads_fail = True
-    assert cluster.get(KEY) == Entry(1, BTC)
+    assert cluster.get(KEY) == ClusterEntry(1, BTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coin_platform.cluster import Entry
+from coin_platform.cluster import ClusterEntry
 from coin_platform.cluster.pairs import PairSet, check, decode, editable, key_of, wanted
 from coin_platform.errors import BadArgument, PairsUnreadable
 from coin_platform.exchanges import EXCHANGES
@@ -63,18 +63,18 @@ def test_an_entry_becomes_empty_only_explicitly() -> None:
 def test_a_set_is_stored_and_read_without_loss() -> None:
     pair_set = PairSet(pairs={"*": (BTC, Pair("NVDAx", "USD")), "trade": ()}, is_explicit=True)
     value = pair_set.encode("ops@host", 1_700_000_000_000_000)
-    read = decode(key_of("upbit"), Entry(7, value))
+    read = decode(key_of("upbit"), ClusterEntry(7, value))
     assert read == PairSet(pairs=pair_set.pairs, is_explicit=True, by="ops@host", time=1_700_000_000_000_000, version=7)
 
 
 def test_a_field_of_a_newer_version_is_left_out() -> None:
-    assert decode("pairs/upbit", Entry(1, b'{"pairs":{"*":["BTC-KRW"]},"later":[1]}')).pairs == {"*": (BTC,)}
+    assert decode("pairs/upbit", ClusterEntry(1, b'{"pairs":{"*":["BTC-KRW"]},"later":[1]}')).pairs == {"*": (BTC,)}
 
 
 def test_nonsense_is_refused_by_name_and_other_keys_are_not_looked_at() -> None:
-    check("other/upbit", Entry(3, b"nonsense"))
+    check("other/upbit", ClusterEntry(3, b"nonsense"))
     with pytest.raises(PairsUnreadable, match=r"pairs/upbit, version 3, is not a set of pairs"):
-        check("pairs/upbit", Entry(3, b"nonsense"))
+        check("pairs/upbit", ClusterEntry(3, b"nonsense"))
 
 
 def test_unknown_channels_and_endless_lists_are_refused() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from coin_platform.cluster import Changes, Entry, pairs
+from coin_platform.cluster import Changes, ClusterEntry, pairs
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.last_good import LastGood
 from coin_platform.cluster.store import ClusterStore
@@ -16,12 +16,12 @@ class FaultyStore:
         self.store, self.place, self.look_seconds = store, store.place, store.look_seconds
         self.reads_fail = self.writes_fail = False
 
-    def read(self, key: str) -> Entry | None:
+    def read(self, key: str) -> ClusterEntry | None:
         """Read, or fail."""
         self._check(self.reads_fail)
         return self.store.read(key)
 
-    def read_all(self, prefix: str) -> dict[str, Entry]:
+    def read_all(self, prefix: str) -> dict[str, ClusterEntry]:
         """Read, or fail."""
         self._check(self.reads_fail)
         return self.store.read_all(prefix)
