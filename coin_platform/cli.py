@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from coin_platform import __version__
-from coin_platform.commands import dead_letters, decode, lake, rest, run, topics
+from coin_platform.commands import dead_letters, decode, lake, rest, run, serve, topics
 from coin_platform.commands.capture import capture
 from coin_platform.commands.exchanges import exchanges
 from coin_platform.commands.replay import replay
@@ -27,6 +27,7 @@ app.command(epilog="Example: COIN_EXCHANGES_MODE=simulated coin up")(run.up)
 app.command(epilog="Example: coin demo --broker kafka --lake s3")(run.demo)
 app.command(epilog="Example: coin collect --region korea")(run.collect)
 app.command(epilog="Example: coin preprocess --region korea")(run.preprocess)
+app.add_typer(serve.app, name="serve")
 app.command(epilog="Example: coin simulate --seed 7 --rate 2")(run.simulate)
 app.command(epilog="Example: coin replay captured --speed 10")(replay)
 

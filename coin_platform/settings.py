@@ -78,6 +78,7 @@ def _root() -> Path:
 
 _EMPTY_IS_NONE = (
     *("kafka_user", "kafka_password", "kafka_ca", "kafka_certificate", "kafka_key", "proxy", "ca", "ping_every"),
+    *("serve_keys", "serve_keys_file"),
     *("deployment", "s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key", "s3_session_token", "s3_ca"),
 )
 
@@ -222,6 +223,23 @@ class Settings(BaseSettings):
         ("localhost", "127.0.0.1"),
         description="Host names under which `coin up` serves Dagster's UI, separated by commas. Others are refused.",
     )
+    serve_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="Address at which `coin serve` listens. Another one than this machine's own needs COIN_SERVE_KEYS.",
+    )
+    serve_port: int = Field(8600, ge=1, le=65535, description="Port of the control API.")
+    serve_hosts: Names = Field(
+        ("localhost", "127.0.0.1"),
+        description="Host names under which `coin serve` is reached, separated by commas. Others are refused.",
+    )
+    serve_keys: SecretStr | None = Field(
+        None,
+        description="Keys of the control API as SCOPE:KEY, separated by commas. A scope is read, pairs or admin; a key "
+        "has 32 characters or more. Empty: a key that the server makes in data/serve.key, for this machine only.",
+    )
+    serve_keys_file: Path | None = Field(None, description="File of such keys, one a line.")
     metrics_port: int = Field(
         0,
         ge=0,

@@ -230,6 +230,7 @@ def test_D21_no_secret_is_ever_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         **SASL,
         **dict.fromkeys(("S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_SESSION_TOKEN"), SECRET),
         "PROXY": f"http://user:{SECRET}@host:3128",
+        "SERVE_KEYS": f"admin:{SECRET}",
     }
     settings = accepted(monkeypatch, **values)
     assert settings.kafka_password is not None and settings.kafka_password.get_secret_value() == SECRET

@@ -506,8 +506,8 @@ SABOTAGES = (
     ),
     Sabotage(
         *("D26", "a foreign Host or Origin is refused"),
-        "coin_platform/orchestration/ui.py",
-        "if not hosts <= self._names:",
+        "coin_platform/runtime/own_names.py",
+        "if len(host_headers) != 1 or not hosts <= self._names:",
         "if not hosts:",
         ("tests/orchestration/test_ui_names.py",),
     ),

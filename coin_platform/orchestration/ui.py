@@ -1,48 +1,20 @@
 """Serves Dagster's UI under its own names only: `python -m coin_platform.orchestration.ui dev …` for `dagster dev …`.
 
-A browser lets any web page send requests to 127.0.0.1. It also lets the page read the answers if the page's own name
-leads there (DNS rebinding). Such requests have a foreign name in their header Host or Origin, and are refused.
+Requests of foreign web pages are refused: see `coin_platform.runtime.own_names`.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import dagster_webserver.cli as webserver
 from dagster._cli import dev
-from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coin_platform.runtime.own_names import OwnNames, refuse_with
 from coin_platform.settings import PREFIX, load
 
 MODULE = "coin_platform.orchestration.ui"
-
-
-class OwnNames:
-    """Answers 403 to requests and sockets whose Host or Origin is not one of the names of this server."""
-
-    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
-        self._app, self._names = app, frozenset(names)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request to one of the names; refuse others."""
-        if scope["type"] in ("http", "websocket"):
-            headers = Headers(scope=scope)
-            hosts = {_host(f"//{headers.get('host', '')}"), *map(_host, headers.getlist("origin"))}
-            if not hosts <= self._names:
-                text = f"the UI is not served under this name; {PREFIX}UI_HOSTS lists its names\n"
-                await PlainTextResponse(text, status_code=403)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _host(address: str) -> str:
-    try:
-        return ("" if "@" in address else urlsplit(address).hostname) or ""
-    except ValueError:
-        return ""
+REFUSAL = f"the UI is not served under this name; {PREFIX}UI_HOSTS lists its names"
 
 
 def _dev(arguments: Sequence[str]) -> None:
@@ -66,7 +38,7 @@ def _webserver(arguments: Sequence[str]) -> None:
 
     def create_checked_app(*parts: Any, **options: Any) -> Any:
         app = create_app(*parts, **options)
-        app.add_middleware(OwnNames, names=load().ui_hosts)
+        app.add_middleware(OwnNames, names=load().ui_hosts, refusal=refuse_with(REFUSAL))
         return app
 
     webserver.create_app_from_workspace_process_context = create_checked_app  # type: ignore[attr-defined]

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from coin_platform.orchestration.ui import MODULE, OwnNames
+from coin_platform.orchestration.ui import MODULE, REFUSAL
+from coin_platform.runtime.own_names import OwnNames, refuse_with
 from infra.stack import free_ports
 
 OURS = ["localhost", "127.0.0.1:3000", "LOCALHOST:3000", "coin.example", "coin.example:443"]
@@ -34,7 +35,7 @@ async def inner(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"the UI"})
 
 
-APP = OwnNames(inner, ("localhost", "127.0.0.1", "coin.example"))
+APP = OwnNames(inner, ("localhost", "127.0.0.1", "coin.example"), refuse_with(REFUSAL))
 
 
 def status(host: str, origin: str | None = None) -> int:

@@ -1,0 +1,1 @@
+"""The control API: what people and programs ask the platform over HTTP."""

@@ -1,0 +1,63 @@
+"""The control API as one ASGI application."""
+
+from typing import NamedTuple
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from coin_platform import __version__
+from coin_platform.broker import Broker
+from coin_platform.lake import Lake
+from coin_platform.runtime.own_names import OwnNames
+from coin_platform.serve import problems
+from coin_platform.serve.access import ApiAccess
+from coin_platform.serve.docs_routes import docs_routes
+from coin_platform.serve.exchange_routes import exchange_routes
+from coin_platform.serve.gap_reader import GapReader
+from coin_platform.serve.gap_routes import gap_routes
+from coin_platform.serve.guards import SecurityHeaders, SizeLimit
+from coin_platform.serve.health_routes import health_routes
+from coin_platform.serve.keys import Keys, is_loopback
+from coin_platform.serve.markets import Fetch, MarketLists
+from coin_platform.serve.metrics import Measured, ServerMetrics
+from coin_platform.serve.rates import RateLimiter, Rates
+from coin_platform.settings import Settings
+
+_DESCRIPTION = "Which pairs are collected, how the feeds are, what is missing. docs/api.md shows examples."
+
+
+class Backends(NamedTuple):
+    """What the server asks to answer requests."""
+
+    broker: Broker
+    lake: Lake
+    fetch_markets: Fetch
+
+
+def create_app(
+    settings: Settings,
+    backends: Backends,
+    keys: Keys,
+    *,
+    rates: Rates = Rates(),  # noqa: B008 - it cannot change
+) -> ASGIApp:
+    """Return the application. It holds no state that another server would need."""
+    access = ApiAccess(keys, RateLimiter(rates), is_local=is_loopback(settings.serve_host))
+    metrics = ServerMetrics()
+    app = FastAPI(
+        title="coin_platform",
+        summary="The control API",
+        description=_DESCRIPTION,
+        version=__version__,
+        docs_url=None,  # its page would load scripts from the internet
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    markets = MarketLists(backends.fetch_markets)
+    app.include_router(exchange_routes(access, markets))
+    app.include_router(gap_routes(access, GapReader(backends.lake, backends.broker)))
+    app.include_router(health_routes(access, {}, metrics))
+    app.include_router(docs_routes(access))
+    guarded = OwnNames(SizeLimit(app), settings.serve_hosts, problems.refusal_of_foreign_names())
+    return SecurityHeaders(Measured(guarded, metrics))

@@ -1,0 +1,71 @@
+"""The control API in this process, for tests: an application with brokers, lakes and exchanges that are not real."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+from starlette.types import ASGIApp
+
+from coin_platform.broker import MemoryBroker
+from coin_platform.errors import NoAnswer
+from coin_platform.exchanges.base import Exchange
+from coin_platform.lake import Lake, MemoryStore
+from coin_platform.model import Pair
+from coin_platform.serve.app import Backends, create_app
+from coin_platform.serve.keys import open_keys
+from coin_platform.serve.rates import Rates
+from coin_platform.settings import Settings
+
+HOUR = 3_600_000_000  # µs
+READ_KEY, PAIRS_KEY, ADMIN_KEY = (f"{scope}-{'k' * 40}" for scope in ("read", "pairs", "admin"))
+KEYS = SecretStr(f"read:{READ_KEY},pairs:{PAIRS_KEY},admin:{ADMIN_KEY}")
+UNLIMITED = Rates(1e9, 1e9, 1 << 30)
+
+
+class Markets:
+    """The markets of exchanges, as tests want them."""
+
+    def __init__(self, pairs: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Every exchange lists `pairs[name]`. By default it lists four pairs in its own quote currency."""
+        self.asked: list[str] = []
+        self.failure = ""
+        self._pairs = pairs
+
+    async def fetch(self, exchange: Exchange) -> list[Pair]:
+        """List the pairs of an exchange, as `MarketLists` wants it."""
+        self.asked.append(exchange.name)
+        if self.failure:
+            raise NoAnswer(self.failure)
+        if self._pairs is not None:
+            return [Pair.read(text) for text in self._pairs.get(exchange.name, ())]
+        return [Pair(base, exchange.quote) for base in ("BTC", "ETH", "XRP", "SOL")]
+
+
+def key(text: str) -> dict[str, str]:
+    """Return the headers of a request with a key."""
+    return {"Authorization": f"Bearer {text}"}
+
+
+class Served:
+    """An application, and what it asks."""
+
+    def __init__(self, *, rates: Rates = UNLIMITED, **settings: Any) -> None:
+        """Make an application. `settings` are its settings; by default it has three keys, one of each scope."""
+        self.settings = Settings(**{"serve_keys": KEYS, **settings})
+        self.broker = MemoryBroker()
+        self.lake = Lake(MemoryStore(), HOUR)
+        self.markets = Markets()
+        backends = Backends(self.broker, self.lake, self.markets.fetch)
+        self.app: ASGIApp = create_app(self.settings, backends, open_keys(self.settings), rates=rates)
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Return the answer to a request."""
+        return asyncio.run(self.ask_in_loop(method, path, **options))
+
+    async def ask_in_loop(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Return the answer to a request of a coroutine."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **options)
