@@ -8,6 +8,7 @@ import typer
 from coin_platform import __version__
 from coin_platform.commands import dead_letters, decode, lake, rest, run, serve, topics
 from coin_platform.commands.capture import capture
+from coin_platform.commands.doctor import doctor
 from coin_platform.commands.exchanges import exchanges
 from coin_platform.commands.replay import replay
 from coin_platform.commands.settings import settings
@@ -45,6 +46,7 @@ app.command(epilog="Example: coin book okx tests/data/okx/book_sequence_1.jsonl"
 app.command(epilog="Example: coin exchanges --json")(exchanges)
 
 app.command(epilog="Example: coin settings --json")(settings)
+app.command(epilog="Example: coin doctor --only kafka --only topics --only lake")(doctor)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -111,6 +111,11 @@ class S3Store:
             if not page["IsTruncated"]:
                 return
 
+    def date(self) -> str:
+        """Return what the server says of the time, as in the header Date."""
+        answer = self._persist(partial(self._client.head_bucket, Bucket=self._bucket))
+        return answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+
     def uri(self, key: str) -> str:
         """Return `s3://BUCKET/…`."""
         return f"s3://{self._bucket}/{self._prefix}{key}"
