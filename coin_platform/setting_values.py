@@ -112,6 +112,22 @@ def check_proxy(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def check_redis(value: SecretStr | None) -> SecretStr | None:
+    """Return the address of a Redis server. It may hold a user and a password."""
+    if value is not None:
+        text = value.get_secret_value()
+        wrong = ValueError("this is not an address; write redis://host:6379/0 or rediss://user:password@host:6379/0")
+        try:
+            parts = urlsplit(text)
+            is_right = parts.scheme in ("redis", "rediss") and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            raise wrong from None
+        rest = f"{parts.path}?{parts.query}#{parts.fragment}"
+        if not is_right or not re.fullmatch(r"(/\d{0,3})?\?(ssl_ca_certs=[^&]+)?#", rest) or re.search(r"\s", text):
+            raise wrong
+    return value
+
+
 def _check_web_address(value: str, example: str) -> None:
     """Raise `ValueError`, which does not show the value, if a text is not the address of a web server."""
     wrong = ValueError(f"this is not an address; write {example}")
@@ -134,3 +150,4 @@ TopicPrefix: TypeAlias = Annotated[str, AfterValidator(check_topic_prefix)]
 Address: TypeAlias = Annotated[str, AfterValidator(check_without_credentials)]
 Endpoint: TypeAlias = Annotated[str | None, AfterValidator(check_without_credentials), AfterValidator(check_endpoint)]
 ProxyAddress: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_proxy)]
+RedisAddress: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_redis)]

@@ -26,6 +26,7 @@ from coin_platform.setting_values import (
     Names,
     Pairs,
     ProxyAddress,
+    RedisAddress,
     TopicPrefix,
     WindowLength,
     WindowStart,
@@ -78,7 +79,7 @@ def _root() -> Path:
 
 _EMPTY_IS_NONE = (
     *("kafka_user", "kafka_password", "kafka_ca", "kafka_certificate", "kafka_key", "proxy", "ca", "ping_every"),
-    *("serve_keys", "serve_keys_file"),
+    *("serve_keys", "serve_keys_file", "redis_url"),
     *("deployment", "s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key", "s3_session_token", "s3_ca"),
 )
 
@@ -145,6 +146,13 @@ class Settings(BaseSettings):
     s3_session_token: SecretStr | None = Field(None, description="Session token of S3, for keys that expire.")
     s3_ca: Path | None = Field(
         None, description="PEM file of the CA certificates that the S3 server may have. Empty: those of this machine."
+    )
+
+    # what the processes of one deployment agree on
+    redis_url: RedisAddress = Field(
+        None,
+        description="Redis for the active pairs and the status of a deployment on several machines: "
+        "redis://[user:password@]host:6379/0, or rediss:// with TLS. Empty: files under COIN_HOME, for one machine.",
     )
 
     # how exchanges are reached

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from infra.stack import Kafka, SeaweedFS, Service, StackError
+from infra.stack import Kafka, Redis, SeaweedFS, Service, StackError
 
 # A deadline is an assertion on wall time, which a busy machine does not keep.
 settings.register_profile("tests", deadline=None)
@@ -34,7 +34,7 @@ def pytest_runtest_setup() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have one of the processes that share the tests run all that need a real service, so that each starts once."""
     for item in items:
-        if any(map(item.get_closest_marker, ("kafka", "s3"))):
+        if any(map(item.get_closest_marker, ("kafka", "s3", "redis"))):
             item.add_marker(pytest.mark.xdist_group("services"))
 
 
@@ -69,3 +69,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A real S3 server with the bucket `lake`."""
     yield from _started(SeaweedFS(tmp_path_factory.mktemp("seaweedfs")))
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A real Redis server. A test that stops it or fills it leaves it running and empty."""
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield from _started(server)  # type: ignore[misc]

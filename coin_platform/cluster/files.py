@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -44,16 +44,17 @@ class FileStore:
         return packed.entry if not packed.expires or packed.expires > wall() else None
 
     def read_all(self, prefix: str) -> dict[str, ClusterEntry]:
-        """Return the entries of a folder. Expired files are removed."""
+        """Return the entries of a folder. Expired files are removed, and what is not ours is left out."""
         entries = {}
         with self._readable_errors():
             for path in self._files(prefix):
                 key = f"{prefix}{unquote(path.name)}"
-                entry = self.read(key)
-                if entry is not None:
-                    entries[key] = entry
-                else:
-                    path.unlink(missing_ok=True)  # if it was announced again just now, that is repeated in a second
+                with suppress(ClusterError):
+                    entry = self.read(key)
+                    if entry is not None:
+                        entries[key] = entry
+                    else:
+                        path.unlink(missing_ok=True)  # if it was announced just now, that is repeated in a second
         return entries
 
     def swap(self, key: str, value: bytes, expected: int, version: int) -> None:

@@ -172,6 +172,7 @@ class LastGood:
         except ClusterError as error:
             self._say(key, f"{problem}, but that failed: {error}")
             return  # another process put it back first, or the store cannot be written: the next look tells
+        self._say(_WRITES)
         self._say(key)
 
     def _known(self, key: str) -> ClusterEntry | None:

@@ -23,7 +23,7 @@ class ClusterStore(Protocol):
         """Return an entry as it is stored."""
 
     def read_all(self, prefix: str) -> dict[str, ClusterEntry]:
-        """Return the entries by key. `prefix` is the kind with its slash."""
+        """Return the entries by key, without what is not ours. `prefix` is the kind with its slash."""
 
     def swap(self, key: str, value: bytes, expected: int, version: int) -> None:
         """Store an entry with a new version if the stored version is `expected` (0: none). Raises `VersionConflict`.

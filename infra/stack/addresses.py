@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from infra.stack.kafka import Kafka
+from infra.stack.redis import Redis
 from infra.stack.seaweedfs import SeaweedFS
 from infra.stack.service import Service
 
@@ -13,6 +14,8 @@ def settings(services: Sequence[Service]) -> dict[str, str]:
     for service in services:
         if isinstance(service, Kafka):
             lines["COIN_BROKER_URL"] = f"kafka://{service.address}"
+        elif isinstance(service, Redis):
+            lines["COIN_REDIS_URL"] = service.address
         elif isinstance(service, SeaweedFS):
             lines |= {"COIN_LAKE_URL": f"s3://{service.bucket}/coin", "COIN_S3_ENDPOINT": service.address}
             lines |= {

@@ -1,4 +1,4 @@
-"""What every cluster does, on files."""
+"""What every cluster does: on files, and on a real Redis."""
 
 import threading
 import time
@@ -9,8 +9,10 @@ import pytest
 
 from coin_platform.cluster import Cluster, ClusterEntry, HealthState
 from coin_platform.cluster.files import FileStore
+from coin_platform.cluster.redis import RedisStore
 from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import BadArgument, VersionConflict
+from infra.stack import Redis
 from tests.kit.clusters import cluster_of
 from tests.kit.waiting import until
 
@@ -19,10 +21,14 @@ BTC = b'{"pairs":{"*":["BTC-KRW"]}}'
 ETH = b'{"pairs":{"*":["ETH-KRW"]}}'
 
 
-@pytest.fixture(params=["files"])
+@pytest.fixture(params=["files", pytest.param("redis", marks=pytest.mark.redis)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ClusterStore:
     """Give an empty store."""
-    return FileStore(tmp_path / "store")
+    if request.param == "files":
+        return FileStore(tmp_path / "store")
+    server: Redis = request.getfixturevalue("redis_server")
+    server.client().flushall()
+    return RedisStore(server.address, "coin:test")
 
 
 @pytest.fixture
@@ -117,9 +123,10 @@ def test_a_change_by_another_process_wakes_its_followers(store: ClusterStore, cl
     changes = cluster.changes()
 
     def follow() -> None:
+        seen.append(cluster.get(KEY))
         while ClusterEntry(2, ETH) not in seen:
+            changes.wait(3600)
             seen.append(cluster.get(KEY))
-            changes.wait(cluster.look_seconds)
 
     thread = threading.Thread(target=follow)
     thread.start()
