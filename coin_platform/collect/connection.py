@@ -241,7 +241,7 @@ class Connection:
                     logger.warning("%s: the connection is refused, %s; another one follows", self.route, reason)
                     self.end(refused(reason))
                 case Rotate(reason):
-                    self._ask_for_successor(reason)
+                    self.replace(reason)
                 case Banned(refusal):
                     self._rest.heed_events([refusal])
         if is_refused:
@@ -258,7 +258,8 @@ class Connection:
         except asyncio.QueueFull:
             self.end(f"{OUTBOX_MESSAGES} messages wait to be sent")
 
-    def _ask_for_successor(self, reason: str) -> None:
+    def replace(self, reason: str) -> None:
+        """Ask for a successor. This connection goes on until the successor has data."""
         if not self.over.is_set():
             logger.info("%s: to be replaced, %s", self.route, reason)
             self.over.set()
@@ -295,7 +296,7 @@ class Connection:
         elif self.session.mute_seconds(moment) > self.session.mute_limit_seconds:
             self.end(without_data(self.session.mute_limit_seconds))
         if at - self._opened_at > self._lifetime_seconds:
-            self._ask_for_successor(f"open for {self._lifetime_seconds:.0f} s")
+            self.replace(f"open for {self._lifetime_seconds:.0f} s")
         if at - self._opened_at > READY_SECONDS and self.session.served:
             self.ready.set()
         if at - self._ping_at >= (self.route.ping_every or exchange.ping_every):

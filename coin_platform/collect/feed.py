@@ -111,6 +111,11 @@ class Feed:
         """Whether the newest connection is refused pairs for the moment: a take-over waits for them for a while."""
         return any(connection.session.refused_now for connection in self.connections[-1:])
 
+    def reconnect(self, reason: str) -> None:
+        """Replace the newest connection: a successor opens, has data, and then ends it. A poller goes on."""
+        for connection in self.connections[-1:]:
+            connection.replace(reason)
+
     def settle(self) -> None:
         """Log what there is now: the collector before ours has ended."""
         self._log_pairs()

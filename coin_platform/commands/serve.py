@@ -26,6 +26,7 @@ def serve(context: typer.Context) -> None:
 def api() -> None:
     """Serve the control API: exchanges, markets, gaps, health. Its page /docs lists all addresses."""
     from coin_platform.broker import connect
+    from coin_platform.cluster import open_cluster
     from coin_platform.commands.quotes import listed_pairs
     from coin_platform.lake import open_lake
     from coin_platform.serve.app import Backends, create_app
@@ -36,9 +37,10 @@ def api() -> None:
     set_up(settings.log_level)
     keys = open_keys(settings)
     listening = listen(settings.serve_host, settings.serve_port)
-    broker = connect(settings)
+    broker, cluster = connect(settings), open_cluster(settings)
     try:
-        backends = Backends(broker, open_lake(settings), partial(listed_pairs, settings=settings))
+        backends = Backends(broker, open_lake(settings), partial(listed_pairs, settings=settings), cluster)
         until_signal(partial(answer_requests, create_app(settings, backends, keys), listening))
     finally:
+        cluster.close()
         broker.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,12 +10,17 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from coin_platform.broker import MemoryBroker
+from coin_platform.clock import wall
+from coin_platform.cluster import Cluster, open_cluster
+from coin_platform.cluster.status import ComponentKind, PairStatus, Reporter, Status
 from coin_platform.errors import NoAnswer
+from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake, MemoryStore
-from coin_platform.model import Pair
+from coin_platform.model import Microseconds, Pair
 from coin_platform.serve.app import Backends, create_app
 from coin_platform.serve.keys import open_keys
+from coin_platform.serve.pair_sets import PairSets
 from coin_platform.serve.rates import Rates
 from coin_platform.settings import Settings
 
@@ -51,14 +57,17 @@ def key(text: str) -> dict[str, str]:
 class Served:
     """An application, and what it asks."""
 
-    def __init__(self, *, rates: Rates = UNLIMITED, **settings: Any) -> None:
+    def __init__(self, home: Path, *, rates: Rates = UNLIMITED, wait_seconds: float = 0, **settings: Any) -> None:
         """Make an application. `settings` are its settings; by default it has three keys, one of each scope."""
-        self.settings = Settings(**{"serve_keys": KEYS, **settings})
+        self.settings = Settings(**{"home": home, "serve_keys": KEYS, **settings})
         self.broker = MemoryBroker()
         self.lake = Lake(MemoryStore(), HOUR)
         self.markets = Markets()
-        backends = Backends(self.broker, self.lake, self.markets.fetch)
-        self.app: ASGIApp = create_app(self.settings, backends, open_keys(self.settings), rates=rates)
+        self.cluster = open_cluster(self.settings)
+        backends = Backends(self.broker, self.lake, self.markets.fetch, self.cluster)
+        self.app: ASGIApp = create_app(
+            self.settings, backends, open_keys(self.settings), rates=rates, wait_seconds=wait_seconds
+        )
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Return the answer to a request."""
@@ -69,3 +78,42 @@ class Served:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
+
+
+def report_feed(
+    cluster: Cluster, exchange: str, channel: str, pairs: Mapping[str, str], *, time: Microseconds | None = None
+) -> None:
+    """Announce the status of a feed, as its collector does. `pairs` has the state of each of its pairs."""
+    states = {
+        pair: PairStatus(state=state, reason="no such market" * (state == "refused")) for pair, state in pairs.items()
+    }
+    status = Status(name=f"feed/{exchange}/{channel}/0", kind=ComponentKind.FEED, state="live", pairs=states)
+    Reporter(cluster, f"collector-{exchange}-{channel}").announce([status], wall() if time is None else time)
+
+
+class Follower:
+    """Follows the active pairs of an exchange as its collector does: it confirms all pairs, and refuses some."""
+
+    def __init__(self, served: Served, exchange: str, refused: Sequence[str] = ()) -> None:
+        self._sets, self._served, self._exchange, self._refused = (
+            PairSets(served.cluster, served.settings),
+            served,
+            EXCHANGES[exchange],
+            refused,
+        )
+
+    def report(self) -> None:
+        """Report the pairs of every channel as they are now."""
+        pair_set = self._sets.of(self._exchange)
+        for channel in self._served.settings.channels:
+            pairs = {
+                str(pair): "refused" if str(pair) in self._refused else "confirmed"
+                for pair in pair_set.of(channel) or ()
+            }
+            report_feed(self._served.cluster, self._exchange.name, channel, pairs)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Report again and again until `stop`."""
+        while not stop.is_set():
+            await asyncio.to_thread(self.report)
+            await asyncio.sleep(0.02)

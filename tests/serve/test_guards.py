@@ -2,6 +2,7 @@
 
 import json
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,8 @@ OPEN = ("/health", "/ready", "/metrics", "/docs", "/openapi.json", "/api/exchang
 
 
 @pytest.fixture(scope="module")
-def served() -> Served:
-    return Served()
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    return Served(tmp_path_factory.mktemp("home"))
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -85,8 +86,8 @@ def test_a_wrong_request_names_the_part_and_not_the_value(served: Served) -> Non
     assert "secret" not in answer.text
 
 
-def test_a_client_that_asks_too_often_is_told_to_wait() -> None:
-    served = Served(rates=Rates(reads_per_second=3, writes_per_second=1))
+def test_a_client_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    served = Served(tmp_path, rates=Rates(reads_per_second=3, writes_per_second=1))
     answers = [served.ask("GET", "/health") for _ in range(50)]
     late = [answer for answer in answers if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS]
     assert late and {answer.headers["Retry-After"] for answer in late} == {"1"}

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from coin_platform.errors import SettingsError
 from coin_platform.serve.keys import Scope, is_loopback, open_keys
+from coin_platform.serve.rates import Rates
 from coin_platform.settings import Settings
 from tests.kit.serving import ADMIN_KEY, PAIRS_KEY, READ_KEY, Served, key
 
@@ -110,8 +111,8 @@ PUBLIC = ("/metrics", "/api/exchanges", "/api/exchanges/upbit/markets", "/api/ga
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_C1_a_server_that_others_reach_shows_nothing_without_a_key(path: str) -> None:
-    served = Served(serve_host="0.0.0.0")
+def test_C1_a_server_that_others_reach_shows_nothing_without_a_key(tmp_path: Path, path: str) -> None:
+    served = Served(tmp_path, serve_host="0.0.0.0")
     answer = served.ask("GET", path)
     assert answer.status_code == HTTPStatus.UNAUTHORIZED and answer.headers["WWW-Authenticate"] == "Bearer"
     assert served.ask("GET", path, headers=key(READ_KEY)).status_code == HTTPStatus.OK
@@ -120,16 +121,14 @@ def test_C1_a_server_that_others_reach_shows_nothing_without_a_key(path: str) ->
     assert served.ask("GET", path, headers={"Authorization": f"Basic {READ_KEY}"}).status_code == 401
 
 
-def test_C1_health_is_open_to_everybody_and_tells_nothing() -> None:
-    served = Served(serve_host="0.0.0.0")
+def test_C1_health_is_open_to_everybody_and_tells_nothing(tmp_path: Path) -> None:
+    served = Served(tmp_path, serve_host="0.0.0.0")
     assert {served.ask("GET", path).status_code for path in ("/health", "/ready")} == {200}
     assert set(served.ask("GET", "/health").json()) == {"status", "version"}
 
 
-def test_C1_five_wrong_keys_of_an_address_and_it_must_wait() -> None:
-    from coin_platform.serve.rates import Rates
-
-    served = Served(rates=Rates(), serve_host="0.0.0.0")
+def test_C1_five_wrong_keys_of_an_address_and_it_must_wait(tmp_path: Path) -> None:
+    served = Served(tmp_path, rates=Rates(), serve_host="0.0.0.0")
     wrong = [served.ask("GET", "/api/exchanges", headers=key("w" * 40)).status_code for _ in range(6)]
     assert wrong == [401] * 5 + [429]
     assert served.ask("GET", "/api/exchanges", headers=key(ADMIN_KEY)).status_code == 429
