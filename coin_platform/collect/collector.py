@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from coin_platform.broker import Broker
 from coin_platform.clock import now, unless, wall
+from coin_platform.cluster import Cluster
+from coin_platform.cluster.pairs import PairSet, wanted
 from coin_platform.collect.access import ExchangeAccess
+from coin_platform.collect.active_pairs import ActivePairs, PairSets
 from coin_platform.collect.epoch import next_epoch
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.outbound import Outbound
@@ -20,7 +23,7 @@ from coin_platform.errors import CoinPlatformError, SettingsError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.parsing import chunks
 from coin_platform.model import Channel, Instant, Pair, Region
-from coin_platform.selection import exchanges_of, wanted_pairs
+from coin_platform.selection import exchanges_of
 from coin_platform.settings import Mode, Settings
 from coin_platform.topic_names import raw_topic
 
@@ -50,13 +53,18 @@ class Collector:
         region: Region,
         settings: Settings,
         broker: Broker,
+        cluster: Cluster | None = None,
         *,
         epoch: int | None = None,
         exchanges: Sequence[Exchange] | None = None,
         clock: Callable[[], Instant] = now,
         timing: Timing = Timing(),  # noqa: B008 - it cannot change
     ) -> None:
-        """Collect `exchanges`, by default those that are enabled. The default `epoch` rises with every start."""
+        """Collect `exchanges`, by default those that are enabled. The default `epoch` rises with every start.
+
+        The pairs are those that are active in the `cluster`. Without a cluster, and where it has no set, they are
+        those of the settings.
+        """
         self.region = region
         self.feeds: list[Feed] = []
         self._settings, self._broker, self._clock, self._timing = settings, broker, clock, timing
@@ -65,8 +73,10 @@ class Collector:
         self._access = {exchange.name: self._new_access(exchange) for exchange in chosen}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
-        for exchange in chosen:
-            self.follow(exchange.name, wanted_pairs(exchange, settings))
+        self._active_pairs = None if cluster is None else ActivePairs(cluster, self._access)
+        self._pair_sets: PairSets = {} if self._active_pairs is None else self._active_pairs.read()
+        for name in self._access:
+            self.follow_set(name, self._pair_sets.get(name))
 
     @property
     def status(self) -> list[FeedStatus]:
@@ -74,17 +84,27 @@ class Collector:
         return [feed.status for feed in self.feeds]
 
     def follow(self, name: str, pairs: Sequence[Pair]) -> None:
-        """Collect these pairs of an exchange from now on, without reconnecting.
+        """Collect these pairs of an exchange on all channels from now on, without reconnecting.
 
         Raises `SettingsError` if this collector does not collect the exchange.
         """
+        self._follow(name, lambda channel: pairs)
+
+    def follow_set(self, name: str, pair_set: PairSet | None) -> None:
+        """Collect the active pairs of an exchange from now on, without reconnecting. `None`: those of the settings.
+
+        Raises `SettingsError` if this collector does not collect the exchange.
+        """
+        self._follow(name, lambda channel: wanted(self._access[name].exchange, channel, pair_set, self._settings))
+
+    def _follow(self, name: str, pairs_of: Callable[[Channel], Sequence[Pair]]) -> None:
         if name not in self._access:
             names = ", ".join(self._access) or "nothing"
             raise SettingsError(f"{name}: not collected here; in {self.region} that is {names}")
         access = self._access[name]
         for channel in self._settings.channels:
             if channel in access.exchange.channels | access.exchange.polled:
-                self._spread(access, channel, pairs)
+                self._spread(access, channel, pairs_of(channel))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Collect until `stop`, then store all that has come. Raises the first error that is not one of the network."""
@@ -96,6 +116,8 @@ class Collector:
                 for feed in self.feeds:
                     group.create_task(feed.run(stop))
                 group.create_task(self._log_progress())
+                if self._active_pairs is not None:
+                    group.create_task(self._active_pairs.run(stop, self._pair_sets, self._apply))
                 group.create_task(self._take_over().run(stop))
         except BaseExceptionGroup as errors:
             error = next(_errors(errors), None)
@@ -107,6 +129,12 @@ class Collector:
             for access in self._access.values():
                 await access.rest.close()
             await asyncio.to_thread(self._broker.flush)
+
+    def _apply(self, pair_sets: PairSets) -> None:
+        for name, pair_set in pair_sets.items():
+            who = pair_set.by or "somebody"
+            logger.info("%s: follows version %d of its active pairs, by %s", name, pair_set.version, who)
+            self.follow_set(name, pair_set)
 
     def _next_epoch(self, exchanges: Sequence[Exchange]) -> int:
         topics = [raw_topic(self._settings.topic_prefix(self.region), channel) for channel in self._settings.channels]
@@ -139,7 +167,8 @@ class Collector:
         size = exchange.limits.pairs_per_connection if channel in exchange.channels else max(1, len(pairs))
         shards = assign([feed.pairs for feed in feeds], pairs, size)
         for feed, shard_pairs in zip(feeds, shards, strict=False):
-            feed.follow(shard_pairs)
+            if feed.pairs != shard_pairs:
+                feed.follow(shard_pairs)
         for shard in range(len(feeds), len(shards)):
             feed = Feed(self._route(exchange, channel, shard), shards[shard], access)
             self.feeds.append(feed)
