@@ -12,6 +12,7 @@ from coin_platform.commands.doctor import doctor
 from coin_platform.commands.exchanges import exchanges
 from coin_platform.commands.replay import replay
 from coin_platform.commands.settings import settings
+from coin_platform.commands.status import status
 from coin_platform.errors import CoinPlatformError
 
 HELP = "Collect market data of ten exchanges, store it, and check what is stored."
@@ -31,6 +32,8 @@ app.command(epilog="Example: coin preprocess --region korea")(run.preprocess)
 app.add_typer(serve.app, name="serve")
 app.command(epilog="Example: coin simulate --seed 7 --rate 2")(run.simulate)
 app.command(epilog="Example: coin replay captured --speed 10")(replay)
+
+app.command(epilog="Example: coin status --watch")(status)
 
 # what is stored
 app.add_typer(lake.app, name="lake")

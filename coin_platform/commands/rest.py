@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coin_platform.commands.active_pairs import add, drop, list_active, reload
 from coin_platform.commands.arguments import chosen_exchanges, chosen_names
 from coin_platform.commands.output import JsonOption, print_json
 from coin_platform.commands.quotes import Quote, listed_pairs, quotes
@@ -20,16 +21,20 @@ from coin_platform.settings import load
 
 HEAD = ("exchange", "pair", "last", "change", "best bid", "best ask", "UTC")
 
-pairs = typer.Typer(no_args_is_help=True, help="List the pairs of an exchange.")
+pairs = typer.Typer(no_args_is_help=True, help="List, add and drop the pairs that are collected.")
 
 
 @pairs.command("list", epilog="Example: coin pairs list upbit --quote KRW")
 def list_pairs(
-    exchange: Annotated[str, typer.Argument(help="for example upbit")],
+    exchange: Annotated[str | None, typer.Argument(help="for example upbit")] = None,
     quote: Annotated[str | None, typer.Option(help="only pairs with this quote currency, for example KRW")] = None,
+    active: Annotated[bool, typer.Option("--active", help="only the pairs that are collected")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the pairs that can be traded on an exchange now, sorted."""
+    """List the pairs that can be traded on an exchange now, sorted. Without EXCHANGE: the pairs that are collected."""
+    if active or exchange is None:
+        list_active([exchange] if exchange else None, as_json)
+        return
     adapter = _exchange(exchange)
     try:
         all_pairs = asyncio.run(listed_pairs(adapter, load()))
@@ -42,6 +47,11 @@ def list_pairs(
         return
     for pair in listed:
         print(pair)
+
+
+pairs.command(epilog="Example: coin pairs add upbit DOGE-KRW")(add)
+pairs.command(epilog="Example: coin pairs drop upbit DOGE-KRW")(drop)
+pairs.command(epilog="Example: coin pairs reload")(reload)
 
 
 def ticker(

@@ -59,17 +59,19 @@ def collect(
     """Collect the exchanges of a region into the raw topics, until Ctrl-C."""
     give_back_memory()
     from coin_platform.broker import connect
+    from coin_platform.cluster import open_cluster
     from coin_platform.collect.collector import Collector
     from coin_platform.collect.gap_reports import loss_reporter
 
     settings = load()
     set_up(settings.log_level)
     _refuse_idle(region, settings)
-    broker = connect(settings, guest=take_over, on_loss=loss_reporter(settings))
+    broker, cluster = connect(settings, guest=take_over, on_loss=loss_reporter(settings)), open_cluster(settings)
     try:
-        until_signal(lambda stop: Collector(region, settings, broker).run(stop))
+        until_signal(lambda stop: Collector(region, settings, broker, cluster).run(stop))
     finally:
         broker.close()
+        cluster.close()
 
 
 def preprocess(region: RegionOption) -> None:

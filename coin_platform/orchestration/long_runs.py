@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import dagster as dg
 
+from coin_platform.cluster import open_cluster
 from coin_platform.collect.collector import Collector
 from coin_platform.model import Region
 from coin_platform.orchestration.lease import LONG_RUN_TAG, TAKES_OVER_TAG, VERSION_TAG, beat
@@ -51,8 +53,8 @@ def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
     settings, region = load(), Region(context.run_tags["coin/region"])
     set_up(settings.log_level)
     give_back_memory()
-    with topics.open(guest=TAKES_OVER_TAG in context.run_tags) as broker:
-        run_until_stopped(context, lambda stop: Collector(region, settings, broker).run(stop))
+    with topics.open(guest=TAKES_OVER_TAG in context.run_tags) as broker, closing(open_cluster(settings)) as cluster:
+        run_until_stopped(context, lambda stop: Collector(region, settings, broker, cluster).run(stop))
 
 
 @dg.op
