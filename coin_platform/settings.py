@@ -44,6 +44,13 @@ class Mode(StrEnum):
     SIMULATED = "simulated"
 
 
+class LogFormat(StrEnum):
+    """How lines of the log are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Security(StrEnum):
     """The security protocol of a Kafka listener, by Kafka's name."""
 
@@ -255,6 +262,9 @@ class Settings(BaseSettings):
         description="Port of a worker's metrics on 127.0.0.1. Workers of further regions take the next ports. 0: none.",
     )
     simulator_port: int = Field(8700, ge=1, le=65535, description="Port of the simulated exchanges on 127.0.0.1.")
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="`text`: log lines for people. `json`: one JSON object a line."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator(*_EMPTY_IS_NONE, mode="before")

@@ -39,6 +39,7 @@ PROMISES = {
     "F5": "A planned rotation leaves no gap and no duplicate.",
     "F6": "A jump of the wall clock causes no reconnect and misplaces no window.",
     "F7": "No bytes from an exchange end the process, block it for 50 ms or cost 64 MiB.",
+    "C3": "A secret of the settings is in no line of the log, also not in an error or a line of a library.",
     # found by attacks on the platform
     "D1": "A stored window never shrinks, unless an option asks for it. A log that began anew is recognised by its "
     "identity. Then the window has a gap and a failed check.",

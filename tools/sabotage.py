@@ -569,6 +569,13 @@ SABOTAGES = (
         ("tests/collect",),
     ),
     Sabotage(
+        *("C3", "the log hides secrets"),
+        "coin_platform/runtime/log_lines.py",
+        "text = self._redact(text[: 16 * LONGEST_LINE])",
+        "text = text[: 16 * LONGEST_LINE]",
+        ("tests/runtime/test_logs.py",),
+    ),
+    Sabotage(
         *("F7", "every error of a parser is a decode error"),
         "coin_platform/exchanges/parsing.py",
         "PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",

@@ -20,6 +20,7 @@ from coin_platform.collect.status import FeedStatus
 from coin_platform.end_reasons import End
 from coin_platform.model import Kind, Pair
 from coin_platform.records import Transport
+from coin_platform.runtime.log_lines import named
 
 logger = logging.getLogger(__name__)
 STALE_SECONDS = 60.0  # without news, after which a pair is labelled
@@ -125,6 +126,10 @@ class Feed:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the feed alive until `stop`. Raises `DeliveryError`, in a group, if a frame cannot be stored."""
+        with named(exchange=self.route.exchange.name, channel=self.route.channel.value):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         self._is_running = True
         self._log_pairs()
         async with asyncio.TaskGroup() as group:

@@ -167,7 +167,7 @@ def backfill(
     from coin_platform.orchestration.instance import open_instance
 
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, "backfill")
     adapters = chosen_exchanges(exchange, settings)
     windows = parse_windows(start, end, settings.window_length, int(settings.start.timestamp()) * SECOND)
     names = chosen_names("--table", table, table_names(adapters, settings)) if table else []
@@ -199,7 +199,7 @@ def retry(
     if as_json and not only_list:
         raise BadArgument("--json: windows are made without it; write --list --json")
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, "retry")
     asked = {parse_time("--window", start_text): start_text for start_text in window or ()}
     with open_instance(settings.home / "dagster_home") or _no_instance() as instance:
         failures = [

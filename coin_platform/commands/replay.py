@@ -27,6 +27,6 @@ def replay(
     from coin_platform.simulator.sent_log import open_log
 
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, "replay")
     with open_log(settings.path(log)) as sent:
         until_signal(Replay(settings, folder, sent, speed=speed, loop=loop).run)

@@ -64,7 +64,7 @@ def collect(
     from coin_platform.collect.gap_reports import loss_reporter
 
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, f"collect {region}")
     _refuse_idle(region, settings)
     broker, cluster = connect(settings, guest=take_over, on_loss=loss_reporter(settings)), open_cluster(settings)
     try:
@@ -82,7 +82,7 @@ def preprocess(region: RegionOption) -> None:
     from coin_platform.preprocess.worker import preprocess as run_worker
 
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, f"preprocess {region}")
     _refuse_idle(region, settings)
     broker, lake = connect(settings), open_lake(settings)
     try:
@@ -103,7 +103,7 @@ def simulate(
     from coin_platform.simulator.server import Simulator
 
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, "simulate")
     seed = random.randrange(1 << 32) if seed is None else seed
     console.print(f"seed {seed}")
     with open_log(settings.path(log)) as sent:

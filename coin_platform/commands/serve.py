@@ -34,7 +34,7 @@ def api() -> None:
     from coin_platform.serve.server import answer_requests, listen
 
     settings = load()
-    set_up(settings.log_level)
+    set_up(settings, "serve api")
     keys = open_keys(settings)
     listening = listen(settings.serve_host, settings.serve_port)
     broker, cluster = connect(settings), open_cluster(settings)

@@ -27,6 +27,7 @@ from dagster._grpc import proxy_server, server
 
 from coin_platform.clock import elapsed, wall
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.orchestration.dagster_logs import through_ours
 from coin_platform.steady_clock import SteadyClock
 
 MODULE = "coin_platform.orchestration.dagster_clocks"
@@ -110,12 +111,15 @@ def _with_short_waits(core_loop: Callable[..., Iterator[Any]]) -> Callable[..., 
 
 
 def main(program: str, arguments: Sequence[str]) -> None:
-    """Run one of Dagster's programs, mended."""
+    """Run one of Dagster's programs, mended, with its lines in our log."""
     mend()
+    through_ours(program if program == "daemon" else "code server")
     sys.argv = [f"dagster {program}", *arguments]
     programs: dict[str, Callable[[], None]] = {"daemon": daemon_cli.main, "dagster": dagster_cli.main}
     programs[program]()
 
 
+if __name__ == "__mp_main__":  # Dagster starts the process of a run as a copy of its code server
+    through_ours("run")
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2:])

@@ -51,7 +51,7 @@ def run_until_stopped(context: dg.OpExecutionContext, work: Callable[[asyncio.Ev
 def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
     """Collect a region's exchanges into its raw topics until told to stop."""
     settings, region = load(), Region(context.run_tags["coin/region"])
-    set_up(settings.log_level)
+    set_up(settings, f"collect {region}", context.run_id)
     give_back_memory()
     with topics.open(guest=TAKES_OVER_TAG in context.run_tags) as broker, closing(open_cluster(settings)) as cluster:
         run_until_stopped(context, lambda stop: Collector(region, settings, broker, cluster).run(stop))
@@ -62,7 +62,7 @@ def preprocess_region(context: dg.OpExecutionContext, topics: Topics, lake: Lake
     """Turn a region's raw topics into processed records, dead letters and landing objects until told to stop."""
     region = Region(context.run_tags["coin/region"])
     settings = with_own_metrics_port(load(), region)
-    set_up(settings.log_level)
+    set_up(settings, f"preprocess {region}", context.run_id)
     give_back_memory()
     with topics.open() as broker:
         exchanges, store = exchanges_of(region, settings), lake.open()

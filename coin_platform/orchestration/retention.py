@@ -19,7 +19,7 @@ from coin_platform.model import Region
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.run_process import note_process
-from coin_platform.runtime.logs import rotate
+from coin_platform.runtime.log_files import rotate
 from coin_platform.settings import load
 
 KEEP_SECONDS = 14 * 86_400.0  # two weeks, as for ticks in dagster_home/dagster.yaml

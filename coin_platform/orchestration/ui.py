@@ -10,6 +10,7 @@ from typing import Any
 import dagster_webserver.cli as webserver
 from dagster._cli import dev
 
+from coin_platform.orchestration.dagster_logs import through_ours
 from coin_platform.runtime.own_names import OwnNames, refuse_with
 from coin_platform.settings import PREFIX, load
 
@@ -22,6 +23,7 @@ def _dev(arguments: Sequence[str]) -> None:
     from coin_platform.orchestration import dagster_clocks  # imported here: the webserver does not need it
 
     dagster_clocks.mend()
+    through_ours("dagster dev")
     start = dagster_clocks.mended(dev.open_ipc_subprocess)  # type: ignore[attr-defined]
 
     def start_through_module(parts: Sequence[str], **options: Any) -> Any:
@@ -43,6 +45,7 @@ def _webserver(arguments: Sequence[str]) -> None:
 
     webserver.create_app_from_workspace_process_context = create_checked_app  # type: ignore[attr-defined]
     sys.argv = ["dagster-webserver", *arguments]
+    through_ours("webserver")
     webserver.main()  # type: ignore[no-untyped-call]
 
 

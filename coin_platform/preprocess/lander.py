@@ -25,6 +25,7 @@ from coin_platform.preprocess.handoff import Handoff
 from coin_platform.preprocess.lookback import prepared, with_older_trades
 from coin_platform.preprocess.partition import Partition, limited
 from coin_platform.records import Record
+from coin_platform.runtime.log_lines import named
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables.dataframes import rows_table
@@ -219,7 +220,11 @@ class Lander:
         for landing in self.landings:
             landing.gather()
             end = ends[landing.place]
-            if landing.is_due(moment, end) and (stored := landing.work(moment, end)):
+            if not landing.is_due(moment, end):
+                continue
+            with named(exchange=landing.source.exchange.name, channel=landing.source.channel.value):
+                stored = landing.work(moment, end)
+            if stored:
                 landed, first = stored
                 self._objects[landed].append(first)
 

@@ -21,6 +21,7 @@ from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.preprocess.redrive import redrive
+from coin_platform.runtime.log_lines import named
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 
@@ -207,7 +208,8 @@ class Worker:
         )
         worked = unstored = 0
         for partition in partitions:
-            done = partition.work(stops[partition.place])
+            with named(exchange=partition.source.exchange.name, channel=partition.source.channel.value):
+                done = partition.work(stops[partition.place])
             worked, unstored = worked + done, unstored + done
             if unstored >= UNSTORED_RECORDS:
                 self._settle()

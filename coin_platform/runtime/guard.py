@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from coin_platform.runtime.logs import rotate
+from coin_platform.runtime.log_files import rotate
 from coin_platform.runtime.processes import ending_signals
 
 DRAIN_SECONDS = 20.0  # long runs have so long to store their records; then they are ended by force

@@ -1,46 +1,37 @@
-"""Write the log: one line an event, in UTC, to stderr. Text from outside is escaped and cut, and files stay small."""
+"""Write the log of this process: one line an event, to stderr, for people or as JSON."""
 
 import logging
-import os
-import shutil
-import time
-from pathlib import Path
 
-_LONGEST_LINE = 1024  # characters
-
-
-class OneLine(logging.Formatter):
-    """Formats a record as one line of limited length. So text from outside forges no line. Tracebacks are indented."""
-
-    converter = staticmethod(time.gmtime)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return _escaped(super().formatMessage(record))[:_LONGEST_LINE]
-
-    def formatException(self, ei: object) -> str:  # noqa: N802
-        text = super().formatException(ei)  # type: ignore[arg-type]
-        return "\n".join(f"    {_escaped(line)[:_LONGEST_LINE]}" for line in text.split("\n"))
+from coin_platform.runtime.log_bursts import LimitedHandler
+from coin_platform.runtime.log_lines import JsonLines, PlainLines, name_process
+from coin_platform.runtime.secrets import Redactor
+from coin_platform.settings import LogFormat, Settings
 
 
-def set_up(level: str) -> None:
-    """Send the log of this process to stderr: our own from `level` upwards, that of libraries from WARNING upwards."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("coin_platform").setLevel(level)
+def set_up(settings: Settings, component: str, run: str = "") -> None:
+    """Send the log of this process to stderr: our own from COIN_LOG_LEVEL upwards, that of libraries from WARNING.
+
+    Every line says the component and, where there is one, the id of the Dagster run. It replaces what a former call
+    or a library has set up for stderr.
+    """
+    name_process(component=component, run=run)
+    lines = JsonLines if settings.log_format is LogFormat.JSON else PlainLines
+    handler = LimitedHandler()
+    handler.setFormatter(lines(Redactor.of(settings)))
+    root = logging.getLogger()
+    for former in list(root.handlers):
+        if type(former) in (LimitedHandler, logging.StreamHandler):
+            root.removeHandler(former)
+            former.close()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("coin_platform").setLevel(settings.log_level)
 
 
-def rotate(log: Path, most_bytes: int, old_logs: int) -> None:
-    """Begin a log larger than `most_bytes` anew: copy it to `<log>.1` and empty it, so that its writers go on."""
-    if not log.exists() or log.stat().st_size <= most_bytes:
-        return
-    names = [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, old_logs + 1))]
-    for older, newer in zip(reversed(names[1:]), reversed(names[1:-1]), strict=False):
-        if newer.exists():
-            newer.replace(older)
-    shutil.copyfile(log, names[1])
-    os.truncate(log, 0)
-
-
-def _escaped(text: str) -> str:
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+def adopt(*names: str) -> None:
+    """Send the lines of these loggers, from INFO upwards, where all lines of this process go."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.INFO)

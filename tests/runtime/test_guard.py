@@ -14,7 +14,7 @@ import pytest
 from coin_platform.errors import SettingsError
 from coin_platform.runtime import guard
 from coin_platform.runtime.home_lock import held
-from coin_platform.runtime.logs import rotate
+from coin_platform.runtime.log_files import rotate
 from coin_platform.runtime.processes import ending_signals
 from tests.kit.waiting import until
 
