@@ -20,7 +20,7 @@ test: $(READY) lint ## all tests; those of faults and in the browser one by one,
 		--cov --cov-branch --cov-report=term --cov-report=html:reports/coverage
 	$(BIN)/pytest tests/faults tests/ui \
 		--junitxml=reports/junit-faults.xml --html=reports/tests-faults.html --self-contained-html
-	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/records.py,coin_platform/end_reasons.py,coin_platform/steady_clock.py,coin_platform/errors.py,coin_platform/collect/session.py,coin_platform/collect/actions.py,coin_platform/collect/pauses.py,coin_platform/collect/refusals.py,coin_platform/exchanges/*,coin_platform/tables/*,coin_platform/preprocess/*' --fail-under=100
+	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/records.py,coin_platform/end_reasons.py,coin_platform/steady_clock.py,coin_platform/times.py,coin_platform/errors.py,coin_platform/collect/session.py,coin_platform/collect/actions.py,coin_platform/collect/pauses.py,coin_platform/collect/refusals.py,coin_platform/exchanges/*,coin_platform/tables/*,coin_platform/preprocess/*' --fail-under=100
 
 stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka and an S3 server on loopback, kept under data/stack
 	$(BIN)/python -m infra.stack $*

@@ -10,7 +10,7 @@ import msgspec
 from coin_platform.broker import Broker
 from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.exchanges.base import Source
-from coin_platform.model import SECOND, Microseconds, Region, Window
+from coin_platform.model import Microseconds, Region, Window
 from coin_platform.orchestration.alerts import alert
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.log_clock import LogClock
@@ -32,6 +32,7 @@ from coin_platform.orchestration.window_runs import (
 from coin_platform.records import Record
 from coin_platform.selection import sources_of
 from coin_platform.settings import Settings
+from coin_platform.times import microseconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +101,12 @@ class _ClosingTick:
 
         Return `None` while nothing is logged, or the first window is still open.
         """
-        begin = int(self._settings.start.timestamp() * SECOND)
-        made: list[Window] = []
+        begin = microseconds_of(self._settings.start)
+        made_windows: list[Window] = []
         try:
             stored = read_cursor(cursor)
             if isinstance(stored, list):
-                made = [window_of(name, self._length) for name in stored]
+                made_windows = [window_of(name, self._length) for name in stored]
         except (msgspec.MsgspecError, ValueError) as error:
             logger.warning("close_windows_%s: the cursor cannot be read and begins anew: %s", self._region, error)
             stored = None
@@ -114,7 +115,7 @@ class _ClosingTick:
             if first is None or first + self._length + grace_length(self._settings) > self._now:
                 return None  # another partition may still get a record of an earlier window
             stored = Progress(max(begin, first))
-            stored.add(made)
+            stored.add(made_windows)
         stored.forget(begin)
         return stored
 
@@ -139,21 +140,21 @@ class _ClosingTick:
         for chunk in _chunks(self._missing(progress)):
             idle = {key_of(window): window for window in chunk if key_of(window) not in under_way}
             newest = newest_runs(self._instance, self._region, list(idle))
-            made = {name for name, record in newest.items() if is_whole(record.dagster_run)}
-            waiting = {name for name, record in newest.items() if name not in made and seconds_to_wait(record) > 0}
-            due = [name for name in idle if name not in made and name not in waiting]
+            made_keys = {name for name, record in newest.items() if is_whole(record.dagster_run)}
+            waiting = {name for name, record in newest.items() if name not in made_keys and seconds_to_wait(record) > 0}
+            due = [name for name in idle if name not in made_keys and name not in waiting]
             if free > len(self.requests):
-                made |= materialised(self._instance, self._sources, self._settings, due)
+                made_keys |= materialised(self._instance, self._sources, self._settings, due)
             self.waiting += len(waiting)
             for name in due:
-                if name in made or free <= len(self.requests) or not self._is_ready(idle[name]):
+                if name in made_keys or free <= len(self.requests) or not self._is_ready(idle[name]):
                     continue
                 previous = newest.get(name) or newest_run(self._instance, self._region, name)
                 if previous is not None and is_whole(previous.dagster_run):
-                    made.add(name)
+                    made_keys.add(name)
                 else:
                     self.requests.append(run_request(self._region, name, previous))
-            progress.add([idle[name] for name in made])
+            progress.add([idle[name] for name in made_keys])
             if free <= len(self.requests):
                 break
 
