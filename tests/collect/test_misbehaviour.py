@@ -193,12 +193,12 @@ def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_B11_a_list_of_five_thousand_pairs_is_asked_for_in_pieces_and_none_in_nothing(name: str) -> None:
-    kind = EXCHANGES[name]
-    pairs = [Pair(f"A{number}", kind.quote) for number in range(5000)]
-    for channel in kind.channels:
-        if not kind.replaces_subscription:
-            assert list(kind.subscribe(channel, [], id=1, time=0)) == []
-            asked = list(kind.subscribe(channel, pairs, id=1, time=0))
+    exchange = EXCHANGES[name]
+    pairs = [Pair(f"A{number}", exchange.quote) for number in range(5000)]
+    for channel in exchange.channels:
+        if not exchange.replaces_subscription:
+            assert list(exchange.subscribe(channel, [], id=1, time=0)) == []
+            asked = list(exchange.subscribe(channel, pairs, id=1, time=0))
             assert [pair for request in asked for pair in request.pairs] == pairs
             assert max(len(request.payload) for request in asked) < 1 << 14
 

@@ -183,14 +183,14 @@ def test_D4_a_hole_in_the_numbers_is_seen_across_the_end_of_a_window() -> None:
 
 
 def test_D4_books_whose_changes_have_no_number_are_not_changed_by_frames_that_are_sent_again() -> None:
-    kind = EXCHANGES["coinbase"]
+    exchange = EXCHANGES["coinbase"]
     log = NumberedLog("coinbase", Channel.ORDERBOOK)
     said = [frame for frame in frames("coinbase", "book_sequence_1") if frame.kind is Kind.SOCKET][:60]
-    book, pair = kind.book(), Pair("", "")
-    for event in (event for frame in said[:50] for event in kind.decode(frame)):
+    book, pair = exchange.book(), Pair("", "")
+    for event in (event for frame in said[:50] for event in exchange.decode(frame)):
         if isinstance(event, BookUpdate):
             pair = event.pair
-            kind.apply(book, event)
+            exchange.apply(book, event)
     facts = Facts(pairs=[str(pair)], book=Checkpoint.of(book.snapshot(pair)))
 
     def append(*numbers: int) -> None:
