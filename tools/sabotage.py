@@ -197,6 +197,13 @@ SABOTAGES = (
         ("tests/orchestration/test_retention.py",),
     ),
     Sabotage(
+        *("D3", "a window that is over by the log's clock exists"),
+        "coin_platform/orchestration/partitions.py",
+        "return max(_by_our_clock(partitions), _latest_come)",
+        "return _by_our_clock(partitions)",
+        ("tests/orchestration/test_partitions.py",),
+    ),
+    Sabotage(
         *("D3", "a backfill leaves the window that is open by the clock of its log"),
         "coin_platform/orchestration/backfill.py",
         "now = self._log_time(name)",

@@ -15,7 +15,7 @@ from coin_platform.orchestration.alerts import alert
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import has_records, is_closed
-from coin_platform.orchestration.partitions import grace_length, key_of, window_of
+from coin_platform.orchestration.partitions import grace_length, has_come, key_of, window_of
 from coin_platform.orchestration.resources import Topics
 from coin_platform.orchestration.run_process import fail_dead
 from coin_platform.orchestration.window_progress import Progress, read_cursor
@@ -95,6 +95,7 @@ class _ClosingTick:
         self._sources = sources_of(region, settings)
         self._readable = [source for source in self._sources if self._is_readable(source)]
         self._now = log_clock.look(broker, [(source.topic, source.partition) for source in self._readable])
+        has_come(self._now)
 
     def progress(self, cursor: str | None) -> Progress | None:
         """Return the progress of the cursor. Without a cursor, all windows of the log are still to be made.

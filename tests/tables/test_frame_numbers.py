@@ -94,6 +94,16 @@ def test_D4_frames_that_are_sent_again_after_an_outage_are_stored_once_live_and_
     assert sum(facts["missing"] for _, facts in windows) == 0
 
 
+def test_D4_tickers_that_are_sent_again_after_an_empty_window_are_stored_once_in_windows() -> None:
+    """Only the numbers that the window before hands on tell that they are sent again: no record before it is read."""
+    [ticker, *_] = [frame.payload for frame in frames("binance", "ticker") if frame.kind is Kind.SOCKET]
+    log = NumberedLog("binance", Channel.TICKER)
+    log.append(1, 2, 3, payload=ticker)
+    log.wait(130)
+    log.append(2, 3, 4, payload=ticker)
+    assert [offsets for offsets, _ in log.windows()] == [[0, 1, 2], [], [5]]
+
+
 def test_D4_frames_sent_again_while_other_connections_of_their_collector_went_on_are_stored_once() -> None:
     log = NumberedLog("binance", Channel.TRADE)
     log.append(1, 2, 3)
