@@ -218,6 +218,13 @@ SABOTAGES = (
         ("tests/collect/test_take_over.py",),
     ),
     Sabotage(
+        *("S8", "a window that was made before the one that precedes it is made again"),
+        "coin_platform/orchestration/close_windows.py",
+        "if progress.is_done(after) and self._is_outdated(after):",
+        "if False and self._is_outdated(after):",
+        ("tests/orchestration/test_crashes.py",),
+    ),
+    Sabotage(
         *("S6", "frames are compared with rows"),
         "coin_platform/tables/quality.py",
         'passed = counts["frames"] == ends and',

@@ -10,12 +10,15 @@ import msgspec
 from coin_platform.broker import Broker
 from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.exchanges.base import Source
+from coin_platform.lake import open_lake
 from coin_platform.model import Microseconds, Region, Window
 from coin_platform.orchestration.alerts import alert
+from coin_platform.orchestration.handed_on import is_next_outdated
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import has_records, is_closed
 from coin_platform.orchestration.partitions import grace_length, has_come, key_of, window_of
+from coin_platform.orchestration.raw_facts import previous_window
 from coin_platform.orchestration.resources import Topics
 from coin_platform.orchestration.run_process import fail_dead
 from coin_platform.orchestration.window_progress import Progress, read_cursor
@@ -90,6 +93,7 @@ class _ClosingTick:
     ) -> None:
         self.requests: list[dg.RunRequest] = []
         self.waiting = 0  # windows that failed and are tried again later
+        self._is_begun_anew = False  # the cursor told nothing: which windows are made is found out now
         self._instance, self._broker, self._region, self._settings = instance, broker, region, settings
         self._length = settings.window_length
         self._sources = sources_of(region, settings)
@@ -115,6 +119,7 @@ class _ClosingTick:
             first = self._first_window()
             if first is None or first + self._length + grace_length(self._settings) > self._now:
                 return None  # another partition may still get a record of an earlier window
+            self._is_begun_anew = True
             stored = Progress(max(begin, first))
             stored.add(made_windows)
         stored.forget(begin)
@@ -145,7 +150,8 @@ class _ClosingTick:
             waiting = {name for name, record in newest.items() if name not in made_keys and seconds_to_wait(record) > 0}
             due = [name for name in idle if name not in made_keys and name not in waiting]
             if free > len(self.requests):
-                made_keys |= materialised(self._instance, self._sources, self._settings, due)
+                whole = materialised(self._instance, self._sources, self._settings, due)
+                made_keys |= {name for name in whole if name not in newest or not self._is_outdated(idle[name])}
             self.waiting += len(waiting)
             for name in due:
                 if name in made_keys or free <= len(self.requests) or not self._is_ready(idle[name]):
@@ -156,8 +162,22 @@ class _ClosingTick:
                 else:
                     self.requests.append(run_request(self._region, name, previous))
             progress.add([idle[name] for name in made_keys])
+            if not self._is_begun_anew:
+                self._make_again(progress, [idle[name] for name in sorted(made_keys)])
             if free <= len(self.requests):
                 break
+
+    def _make_again(self, progress: Progress, made: Sequence[Window]) -> None:
+        """Ask again for the windows that were made before the ones that precede them, which are made now."""
+        for window in made:
+            after = Window(window.stop, window.stop + self._length)
+            if progress.is_done(after) and self._is_outdated(after):
+                progress.remove(after)
+                name = key_of(after)
+                self.requests.append(run_request(self._region, name, newest_run(self._instance, self._region, name)))
+
+    def _is_outdated(self, window: Window) -> bool:
+        return is_next_outdated(open_lake(self._settings), self._sources, previous_window(window))
 
     def _missing(self, progress: Progress) -> list[Window]:
         return progress.missing(self._length, self._now // self._length * self._length)
