@@ -14,13 +14,15 @@ demo: $(READY) ## the main job, with a report that must add up; BROKER=kafka LAK
 up: $(READY) ## Dagster's UI and the simulated exchanges, until Ctrl-C (COIN_EXCHANGES_MODE=live: the real ones)
 	COIN_EXCHANGES_MODE=$${COIN_EXCHANGES_MODE:-simulated} $(BIN)/coin up
 
-test: $(READY) lint ## all tests; those of faults and in the browser one by one, and the others side by side
-	$(BIN)/pytest --ignore=tests/faults --ignore=tests/ui -n logical --dist loadgroup \
+test: $(READY) lint ## all tests: many side by side, faults and browser beside the soak, and alone those that measure time
+	$(BIN)/pytest --ignore=tests/faults --ignore=tests/ui -n auto --dist loadgroup \
 		--junitxml=reports/junit.xml --html=reports/tests.html --self-contained-html \
 		--cov --cov-branch --cov-report=term --cov-report=html:reports/coverage
-	$(BIN)/pytest tests/faults tests/ui \
+	$(BIN)/pytest tests/faults tests/ui -m 'not long and not alone' -n 2 --dist loadgroup --no-loadscope-reorder \
 		--junitxml=reports/junit-faults.xml --html=reports/tests-faults.html --self-contained-html
-	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/records.py,coin_platform/end_reasons.py,coin_platform/steady_clock.py,coin_platform/errors.py,coin_platform/collect/session.py,coin_platform/collect/actions.py,coin_platform/collect/pauses.py,coin_platform/collect/refusals.py,coin_platform/exchanges/*,coin_platform/tables/*,coin_platform/preprocess/*' --fail-under=100
+	$(BIN)/pytest tests/faults -m 'alone and not long' \
+		--junitxml=reports/junit-alone.xml --html=reports/tests-alone.html --self-contained-html
+	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/records.py,coin_platform/end_reasons.py,coin_platform/steady_clock.py,coin_platform/times.py,coin_platform/errors.py,coin_platform/collect/session.py,coin_platform/collect/actions.py,coin_platform/collect/pauses.py,coin_platform/collect/refusals.py,coin_platform/exchanges/*,coin_platform/tables/*,coin_platform/preprocess/*' --fail-under=100
 
 stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka, an S3 server and Redis on loopback, kept under data/stack
 	$(BIN)/python -m infra.stack $*

@@ -42,8 +42,8 @@ def _processed() -> Outcome:
     results = [{name: body[name] for name in expected[0]} for body in map(decode, ours())]
     same(results, expected, "P12")
     taken = in_turns({"ours": ours, "seeds": lambda: seeds.processed(source, records)})
-    each = 1e6 / len(records)
-    note = f"{taken['ours'] * each:.1f} against {taken['seeds'] * each:.1f} µs a message"
+    scale = 1e6 / len(records)  # µs a message
+    note = f"{taken['ours'] * scale:.1f} against {taken['seeds'] * scale:.1f} µs a message"
     return Outcome("P12", "raw to processed JSON, against pydantic", taken["seeds"] / taken["ours"], must=12, note=note)
 
 
@@ -63,9 +63,9 @@ def _replayed(exchange: str, stem: str) -> Outcome:
 
     same(ours(), _maximum(updates), f"P13 {exchange}")
     taken = in_turns({"ours": _times(ours), "maximum": _times(lambda: _maximum(updates))})
-    each = 1e6 / len(updates) / 10
+    scale = 1e6 / len(updates) / 10  # µs a message
     levels = sum(len(update.bids) + len(update.asks) for update in updates[1:]) / max(1, len(updates) - 1)
-    note = f"{taken['ours'] * each:.1f} µs a message of {levels:.1f} levels"
+    note = f"{taken['ours'] * scale:.1f} µs a message of {levels:.1f} levels"
     what = f"{exchange}'s recorded book, against max() per message"
     must = 5 if levels < FEW_LEVELS else None
     return Outcome("P13", what, taken["maximum"] / taken["ours"], must=must, note=note)

@@ -121,7 +121,7 @@ class Processed(BaseModel):
 
 def processed(source: Source, records: Iterable[Record]) -> list[bytes]:
     """Return the processed records of OKX's tickers: the contract's keys only."""
-    said = []
+    values = []
     for record in records:
         message = Tickers.model_validate(json.loads(record.value))
         for row in message.data:
@@ -144,8 +144,8 @@ def processed(source: Source, records: Iterable[Record]) -> list[bytes]:
                     )
                 ],
             )
-            said.append(json.dumps(body.model_dump()).encode())
-    return said
+            values.append(json.dumps(body.model_dump()).encode())
+    return values
 
 
 class Levels(BaseModel):

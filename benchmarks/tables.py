@@ -43,8 +43,8 @@ def _tickers(source: Source, records: list[Record]) -> Outcome:
     ours, (theirs, _) = batch(source, records).rows, seeds.tickers(source, records)
     _same_table(ours, theirs)
     taken = in_turns({"ours": lambda: batch(source, records), "seeds": lambda: seeds.tickers(source, records)})
-    each = 1e6 / len(records)
-    note = f"{taken['ours'] * each:.1f} against {taken['seeds'] * each:.1f} µs a message, all its checks and columns"
+    scale = 1e6 / len(records)  # µs a message
+    note = f"{taken['ours'] * scale:.1f} against {taken['seeds'] * scale:.1f} µs a message, all its checks and columns"
     return Outcome(
         "P1", "ticker bytes to DataFrame, against pydantic", taken["seeds"] / taken["ours"], must=10, note=note
     )
@@ -66,10 +66,10 @@ def _malformed(source: Source, records: list[Record]) -> Iterator[Outcome]:
             record._replace(value=record.value[: len(record.value) // 2]) if not record.offset % every else record
             for record in records
         ]
-        made = batch(source, bad)
+        tables = batch(source, bad)
         dead = [record.offset for record in records if not record.offset % every]
-        same(made.dead["offset"].to_list(), dead, "P4, the dead frames")
-        same(made.rows.height, len(records) - len(dead), "P4, the rows")
+        same(tables.dead["offset"].to_list(), dead, "P4, the dead frames")
+        same(tables.rows.height, len(records) - len(dead), "P4, the rows")
         taken = in_turns({"clean": lambda: batch(source, records), "bad": lambda bad=bad: batch(source, bad)})  # type: ignore[misc]
         yield Outcome(
             "P4",
@@ -84,10 +84,10 @@ def _stored(source: Source, records: list[Record]) -> Outcome:
     """Measure the stored size of tickers, with the identity and the place of every row."""
     rows, size = batch(source, records).rows, sum(len(record.value) for record in records)
     lake, start = Lake(MemoryStore(), HOUR), START // HOUR * HOUR
-    made = lake.commit("ticker", "okx", Window(start, start + HOUR), rows, {})
-    note = f"{made.bytes / rows.height:.0f} B a row from {size / len(records):.0f} B of JSON"
+    commit = lake.commit("ticker", "okx", Window(start, start + HOUR), rows, {})
+    note = f"{commit.bytes / rows.height:.0f} B a row from {size / len(records):.0f} B of JSON"
     return Outcome(
-        "P14", "stored bytes of a ticker to its JSON", made.bytes / size, must=1 / 8, is_least=False, note=note
+        "P14", "stored bytes of a ticker to its JSON", commit.bytes / size, must=1 / 8, is_least=False, note=note
     )
 
 
@@ -108,8 +108,8 @@ def _books(
     same([_near(top) for top in ours()], [_near(top) for top in decimals()], id)
     same([_near(top) for top in ours()], [_near(top) for top in floats()], id)
     taken = in_turns({"ours": ours, "decimals": decimals, "floats": floats})
-    each = 1e6 / len(records)
-    note = f"{taken['ours'] * each:.0f} µs with the best ten levels and a book that lives"
+    scale = 1e6 / len(records)  # µs a message
+    note = f"{taken['ours'] * scale:.0f} µs with the best ten levels and a book that lives"
     yield Outcome(
         id, f"{what}, against pydantic and Decimal", taken["decimals"] / taken["ours"], must=must[0], note=note
     )

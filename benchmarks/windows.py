@@ -48,8 +48,8 @@ def run(folder: Path) -> Iterator[Outcome]:
 
     make(1)
     taken = in_turns({"one": lambda: make(1), "many": lambda: make(WINDOWS)}, rounds=3, clock=time.perf_counter)
-    each = (taken["many"] - taken["one"]) / (WINDOWS - 1)
-    note = f"{taken['one']:.1f} s for one, {each:.2f} s for each more, of all tables of an exchange"
+    seconds_each = (taken["many"] - taken["one"]) / (WINDOWS - 1)
+    note = f"{taken['one']:.1f} s for one, {seconds_each:.2f} s for each more, of all tables of an exchange"
     value = taken["many"] / taken["one"]
     yield Outcome("P18", f"{WINDOWS} windows in one process, to one", value, must=3, is_least=False, note=note)
 

@@ -31,11 +31,24 @@ def pytest_runtest_setup() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Have two processes for each core share the tests, because many tests wait for half of their time."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one of the processes that share the tests run all that need a real service, so that each starts once."""
+    """Order the tests for processes that share them.
+
+    1. One process runs all tests of a real service, so that it starts once.
+    2. The short soak comes first: it takes as long as many others together.
+    """
     for item in items:
-        if any(map(item.get_closest_marker, ("kafka", "s3", "redis"))):
-            item.add_marker(pytest.mark.xdist_group("services"))
+        services = [name for name in ("kafka", "s3") if item.get_closest_marker(name)]
+        if services and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(services[0]))
+    items.sort(key=lambda item: not any(mark.args == ("soak",) for mark in item.iter_markers("xdist_group")))
 
 
 @pytest.fixture(autouse=True)

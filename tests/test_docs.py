@@ -80,7 +80,7 @@ def named(cell: str) -> list[str]:
 @cache
 def cells() -> list[Cell]:
     """Return the cells of docs/fields.md for every exchange, table, source and column."""
-    titles = {kind.title: name for name, kind in EXCHANGES.items()}
+    titles = {exchange.title: name for name, exchange in EXCHANGES.items()}
     return [
         Cell(titles[second], Channel(third), source, column, text)
         for second, third, (header, *rows) in tables(FIELDS.read_text(encoding="utf-8"))
@@ -122,10 +122,10 @@ def recorded(cell: Cell) -> list[tuple[Frame, Event, dict[str, Any]]]:
 
 def filled_tables(exchange: str) -> set[tuple[Channel, str]]:
     """Return the tables that an exchange fills, each with its source."""
-    kind = EXCHANGES[exchange]
-    pair = Pair("BTC", kind.quote)
-    rest = {(channel, "REST") for channel in Channel if kind.request_url(channel, pair)}
-    return rest | {(channel, "socket") for channel in kind.channels}
+    adapter = EXCHANGES[exchange]
+    pair = Pair("BTC", adapter.quote)
+    rest = {(channel, "REST") for channel in Channel if adapter.request_url(channel, pair)}
+    return rest | {(channel, "socket") for channel in adapter.channels}
 
 
 def looked_up(node: Any, path: list[str]) -> Iterator[Any]:
@@ -232,7 +232,7 @@ def contract() -> list[tuple[str, str, dict[str, str]]]:
     [(header, *rows)] = [
         rows for second, _, rows in tables(FIELDS.read_text(encoding="utf-8")) if second == "Processed tickers"
     ]
-    titles = {kind.title: name for name, kind in EXCHANGES.items()}
+    titles = {exchange.title: name for name, exchange in EXCHANGES.items()}
     return [
         (titles[title], source, dict(zip(named(" ".join(header[2:])), texts, strict=True)))
         for title, sources, *texts in rows

@@ -197,6 +197,13 @@ SABOTAGES = (
         ("tests/orchestration/test_retention.py",),
     ),
     Sabotage(
+        *("D3", "a window that is over by the log's clock exists"),
+        "coin_platform/orchestration/partitions.py",
+        "return max(_by_our_clock(partitions), _latest_come)",
+        "return _by_our_clock(partitions)",
+        ("tests/orchestration/test_partitions.py",),
+    ),
+    Sabotage(
         *("D3", "a backfill leaves the window that is open by the clock of its log"),
         "coin_platform/orchestration/backfill.py",
         "now = self._log_time(name)",
@@ -209,6 +216,13 @@ SABOTAGES = (
         "        await self._recorder.take_place_in_log()\n",
         "",
         ("tests/collect/test_take_over.py",),
+    ),
+    Sabotage(
+        *("S8", "a window that was made before the one that precedes it is made again"),
+        "coin_platform/orchestration/close_windows.py",
+        "if progress.is_done(after) and self._is_outdated(after):",
+        "if False and self._is_outdated(after):",
+        ("tests/orchestration/test_crashes.py",),
     ),
     Sabotage(
         *("S6", "frames are compared with rows"),

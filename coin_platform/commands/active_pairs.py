@@ -13,7 +13,7 @@ from coin_platform.clock import wall
 from coin_platform.cluster import Cluster, HealthState, open_cluster
 from coin_platform.cluster.change import change_pairs, read_pairs
 from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet, editable
-from coin_platform.commands.arguments import chosen_names, datetime_of
+from coin_platform.commands.arguments import chosen_names
 from coin_platform.commands.output import Column, JsonOption, print_json, print_rows
 from coin_platform.commands.quotes import listed_pairs
 from coin_platform.errors import NoAnswer, UnknownName
@@ -22,6 +22,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Pair
 from coin_platform.selection import exchanges_of
 from coin_platform.settings import Settings, load
+from coin_platform.times import datetime_of
 
 _COLUMNS = (
     Column("exchange"),

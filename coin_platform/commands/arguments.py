@@ -10,8 +10,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.settings import Settings, load
+from coin_platform.times import microseconds_of, minute_text
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -33,24 +33,13 @@ def chosen_exchanges(names: Sequence[str] | None, settings: Settings | None = No
     return [EXCHANGES[name] for name in chosen_names("--exchange", names, EXCHANGES)]
 
 
-def datetime_of(time: Microseconds) -> datetime:
-    """Return a time as a datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=time)
-
-
-def minute_text(time: Microseconds) -> str:
-    """Write a time to the minute, as options take it: 2026-11-24T03:00."""
-    return datetime_of(time).replace(tzinfo=None).isoformat(timespec="minutes")
-
-
 def parse_time(option: str, text: str) -> Microseconds:
     """Read a time. A time without a zone is UTC. Raises `BadArgument`."""
     try:
         time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise BadArgument(f"{option} {text}: this is not a time; write it as 2026-11-24T03:00, in UTC") from None
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    return microseconds_of(time if time.tzinfo else time.replace(tzinfo=UTC))
 
 
 def parse_duration(option: str, text: str) -> Microseconds:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from coin_platform.commands.arguments import minute_text
 from coin_platform.model import Window
+from coin_platform.times import minute_text
 
 if TYPE_CHECKING:  # importing dagster and polars takes seconds, and other commands do not need them
     from coin_platform.orchestration.backfill import TableReport

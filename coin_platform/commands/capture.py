@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coin_platform.clock import wall
-from coin_platform.commands.arguments import chosen_exchanges, minute_text, parse_duration, parse_range, parse_time
+from coin_platform.commands.arguments import chosen_exchanges, parse_duration, parse_range, parse_time
 from coin_platform.errors import BadArgument, DecodeError, RetentionLoss, SettingsError
 from coin_platform.model import Window
 from coin_platform.settings import load
+from coin_platform.times import minute_text
 
 if TYPE_CHECKING:  # importing polars takes a second, and other commands do not need it
     from coin_platform.broker import Broker

@@ -10,8 +10,6 @@ from coin_platform.clock import wall
 from coin_platform.commands.arguments import (
     chosen_exchanges,
     chosen_names,
-    datetime_of,
-    minute_text,
     parse_range,
     parse_time,
     parse_windows,
@@ -22,6 +20,7 @@ from coin_platform.errors import BadArgument
 from coin_platform.model import SECOND, Channel
 from coin_platform.runtime.logs import set_up
 from coin_platform.settings import Settings, load
+from coin_platform.times import datetime_of, microseconds_of, minute_text
 
 if TYPE_CHECKING:  # importing dagster and polars takes seconds, and other commands do not need them
     import dagster as dg
@@ -169,7 +168,7 @@ def backfill(
     settings = load()
     set_up(settings, "backfill")
     adapters = chosen_exchanges(exchange, settings)
-    windows = parse_windows(start, end, settings.window_length, int(settings.start.timestamp()) * SECOND)
+    windows = parse_windows(start, end, settings.window_length, microseconds_of(settings.start))
     names = chosen_names("--table", table, table_names(adapters, settings)) if table else []
     plan = BackfillPlan(adapters, windows, names)
     with open_instance() or dg.DagsterInstance.ephemeral() as instance:
@@ -261,8 +260,8 @@ def _make(
             home = settings.home / "dagster_home"
             show(f"DAGSTER_HOME is not set, so Dagster's UI does not show this; for example DAGSTER_HOME={home}", 0)
 
-        def show_made(made: "list[TableReport]") -> None:
-            for line in report.take(made):
+        def show_made(reports: "list[TableReport]") -> None:
+            for line in report.take(reports):
                 show(line, 0)
             show("", 1)
 

@@ -13,10 +13,10 @@ from rich.text import Text
 from coin_platform.clock import wall
 from coin_platform.cluster import Cluster, HealthState, open_cluster
 from coin_platform.cluster.status import Status, statuses
-from coin_platform.commands.arguments import datetime_of
 from coin_platform.commands.output import Column, JsonOption, console, print_json, table
 from coin_platform.model import SECOND, Microseconds
 from coin_platform.settings import load
+from coin_platform.times import datetime_of
 
 WATCH_SECONDS = 1.0
 _COLUMNS = (

@@ -15,6 +15,7 @@ from coin_platform.model import Window
 from coin_platform.orchestration.offsets import has_records
 from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import Settings
+from coin_platform.times import microseconds_of
 
 LOOK_SECONDS = 0.5  # between two looks at the journal or at the clock
 TABLE_LOOK_SECONDS = 5.0  # between two looks at the tables: each look takes time from the processes that fill them
@@ -58,7 +59,7 @@ class Watch:
     def fix_windows(self) -> None:
         """Take the windows that hold records now as those to wait for. Collectors go on to log facts after that."""
         length = self._settings.window_length
-        first, last = int(self._settings.start.timestamp() * 1e6), self._last_time() // length * length
+        first, last = microseconds_of(self._settings.start), self._last_time() // length * length
         windows = [Window(start, start + length) for start in range(first, last + length, length)]
         for source in self._sources:
             self._open_windows[source] = {window for window in windows if has_records(self._broker, source, window)}

@@ -11,8 +11,8 @@ import msgspec
 
 from coin_platform.errors import UnknownPair
 from coin_platform.model import SECOND, Microseconds, Pair
+from coin_platform.times import EPOCH
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # zones differ from UTC by whole hours, so its minute is 59 in all
 # Every error that a malformed frame can raise in an adapter. `Exchange.decode` makes a `DecodeError` of them.
 PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
@@ -60,7 +60,7 @@ def from_rfc3339(text: str) -> Microseconds | None:
         time = datetime.fromisoformat(before)
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    return (time - _EPOCH) // timedelta(microseconds=1) + leap * SECOND if time.year > 1970 else None
+    return (time - EPOCH) // timedelta(microseconds=1) + leap * SECOND if time.year > 1970 else None
 
 
 def difference(value: str | None, base: str | None) -> str | None:

@@ -6,15 +6,15 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from coin_platform.errors import LakeError
 from coin_platform.lake.store import Store
 from coin_platform.model import SECOND, Microseconds, Window
+from coin_platform.times import datetime_of, microseconds_of
 
 MINUTE: Microseconds = 60 * SECOND
 HOUR: Microseconds = 60 * MINUTE
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PATH = re.compile(r"(?:exchange=([^/]+)/)?date=([\d-]+)/hour=(\d\d)/(?:minute=(\d\d)/)?part\.parquet")
 
 
@@ -70,25 +70,20 @@ class Layout:
             after = f"{_folder(table, match[1])}~" if match else key  # `~` sorts after every key of the folder
 
     def _path(self, start: Microseconds) -> str:
-        path = f"{_EPOCH + timedelta(microseconds=start):date=%Y-%m-%d/hour=%H/}"
+        path = f"{datetime_of(start):date=%Y-%m-%d/hour=%H/}"
         return path if self.window >= HOUR else f"{path}minute={start // MINUTE % 60:02}/"
 
 
 def iso_text(time: Microseconds) -> str:
     """Return a time (UTC, µs) as ISO 8601, as footers write it."""
-    return (_EPOCH + timedelta(microseconds=time)).isoformat()
-
-
-def minute_text(time: Microseconds) -> str:
-    """Return a time (UTC, µs) to the minute, as commands take it."""
-    return f"{_EPOCH + timedelta(microseconds=time):%Y-%m-%dT%H:%M}"
+    return datetime_of(time).isoformat()
 
 
 def microseconds(time: datetime) -> Microseconds:
     """Return a time as µs since 1970. Raises `LakeError` when it has no time zone."""
     if time.tzinfo is None:
         raise LakeError(f"{time} has no time zone: write datetime(…, tzinfo=UTC)")
-    return (time - _EPOCH) // timedelta(microseconds=1)
+    return microseconds_of(time)
 
 
 def _folder(table: str, exchange: str | None) -> str:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coin_platform.errors import Damaged, LakeError
-from coin_platform.lake.layout import Layout, minute_text
+from coin_platform.lake.layout import Layout
 from coin_platform.lake.parquet import Broken, NotOurs, decode, facts_of
 from coin_platform.lake.store import Store, Stored
+from coin_platform.times import minute_text
 
 logger = logging.getLogger(__name__)
 

@@ -210,11 +210,11 @@ def open_s3(settings: Settings, client: "S3Client | None" = None) -> S3Store:
     bucket, _, prefix = settings.lake_url.removeprefix("s3://").partition("/")
     if not bucket:
         raise SettingsError(f"{PREFIX}LAKE_URL={settings.lake_url}: it names no bucket; write s3://bucket/prefix")
-    found = access(settings)
+    access_values = access(settings)
     try:
         client = client or boto3.client(
             "s3",
-            **found,
+            **access_values,
             config=Config(
                 retries={"total_max_attempts": 1},  # a repeat inside boto3 would hide a lost answer from us
                 connect_timeout=2,
@@ -224,4 +224,4 @@ def open_s3(settings: Settings, client: "S3Client | None" = None) -> S3Store:
         )
     except (BotoCoreError, ValueError) as error:
         raise SettingsError(f"{PREFIX}LAKE_URL={settings.lake_url}: {error}; check the AWS configuration") from error
-    return S3Store(client, bucket, prefix, scan_options=scan_options(found, client.meta.region_name))
+    return S3Store(client, bucket, prefix, scan_options=scan_options(access_values, client.meta.region_name))

@@ -11,7 +11,7 @@ from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.model import Channel, Region, Window
 from coin_platform.orchestration.materialise import RULES, materialise_dead, materialise_raw, materialise_rows
 from coin_platform.orchestration.materialise_gaps import materialise_gaps
-from coin_platform.orchestration.partitions import window_of, windows
+from coin_platform.orchestration.partitions import has_come, window_of, windows
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.selection import exchanges_of, sources
 from coin_platform.settings import Settings
@@ -162,4 +162,6 @@ def _options(exchange: Exchange, table: str, rules: tuple[str, ...], settings: S
 
 
 def _window(context: dg.AssetExecutionContext, settings: Settings) -> Window:
-    return window_of(context.partition_key, settings.window_length)
+    window = window_of(context.partition_key, settings.window_length)
+    has_come(window.stop)
+    return window

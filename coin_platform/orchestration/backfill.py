@@ -16,7 +16,7 @@ from coin_platform.model import Microseconds, Window
 from coin_platform.orchestration import assets
 from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import has_records, is_closed
-from coin_platform.orchestration.partitions import grace_length, key_of
+from coin_platform.orchestration.partitions import grace_length, has_come, key_of
 from coin_platform.orchestration.raw_facts import raw_table_name
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.run_process import note_process
@@ -166,7 +166,9 @@ class _Backfill:
     def _log_time(self, name: str) -> Microseconds:
         """Return the time by the clock that stamps the records of an exchange: ours may be ahead."""
         places = [(source.topic, source.partition) for source in self._sources[name]]
-        return self._clocks[name].look(self._broker, places)
+        time = self._clocks[name].look(self._broker, places)
+        has_come(time)
+        return time
 
     def _table(
         self, context: dg.OpExecutionContext, asset: dg.AssetsDefinition, name: str, window: Window

@@ -10,12 +10,15 @@ import msgspec
 from coin_platform.broker import Broker
 from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.exchanges.base import Source
-from coin_platform.model import SECOND, Microseconds, Region, Window
+from coin_platform.lake import open_lake
+from coin_platform.model import Microseconds, Region, Window
 from coin_platform.orchestration.alerts import alert
+from coin_platform.orchestration.handed_on import is_next_outdated
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import has_records, is_closed
-from coin_platform.orchestration.partitions import grace_length, key_of, window_of
+from coin_platform.orchestration.partitions import grace_length, has_come, key_of, window_of
+from coin_platform.orchestration.raw_facts import previous_window
 from coin_platform.orchestration.resources import Topics
 from coin_platform.orchestration.run_process import fail_dead
 from coin_platform.orchestration.window_progress import Progress, read_cursor
@@ -32,6 +35,7 @@ from coin_platform.orchestration.window_runs import (
 from coin_platform.records import Record
 from coin_platform.selection import sources_of
 from coin_platform.settings import Settings
+from coin_platform.times import microseconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -89,23 +93,25 @@ class _ClosingTick:
     ) -> None:
         self.requests: list[dg.RunRequest] = []
         self.waiting = 0  # windows that failed and are tried again later
+        self._is_begun_anew = False  # the cursor told nothing: which windows are made is found out now
         self._instance, self._broker, self._region, self._settings = instance, broker, region, settings
         self._length = settings.window_length
         self._sources = sources_of(region, settings)
         self._readable = [source for source in self._sources if self._is_readable(source)]
         self._now = log_clock.look(broker, [(source.topic, source.partition) for source in self._readable])
+        has_come(self._now)
 
     def progress(self, cursor: str | None) -> Progress | None:
         """Return the progress of the cursor. Without a cursor, all windows of the log are still to be made.
 
         Return `None` while nothing is logged, or the first window is still open.
         """
-        begin = int(self._settings.start.timestamp() * SECOND)
-        made: list[Window] = []
+        begin = microseconds_of(self._settings.start)
+        made_windows: list[Window] = []
         try:
             stored = read_cursor(cursor)
             if isinstance(stored, list):
-                made = [window_of(name, self._length) for name in stored]
+                made_windows = [window_of(name, self._length) for name in stored]
         except (msgspec.MsgspecError, ValueError) as error:
             logger.warning("close_windows_%s: the cursor cannot be read and begins anew: %s", self._region, error)
             stored = None
@@ -113,8 +119,9 @@ class _ClosingTick:
             first = self._first_window()
             if first is None or first + self._length + grace_length(self._settings) > self._now:
                 return None  # another partition may still get a record of an earlier window
+            self._is_begun_anew = True
             stored = Progress(max(begin, first))
-            stored.add(made)
+            stored.add(made_windows)
         stored.forget(begin)
         return stored
 
@@ -139,23 +146,38 @@ class _ClosingTick:
         for chunk in _chunks(self._missing(progress)):
             idle = {key_of(window): window for window in chunk if key_of(window) not in under_way}
             newest = newest_runs(self._instance, self._region, list(idle))
-            made = {name for name, record in newest.items() if is_whole(record.dagster_run)}
-            waiting = {name for name, record in newest.items() if name not in made and seconds_to_wait(record) > 0}
-            due = [name for name in idle if name not in made and name not in waiting]
+            made_keys = {name for name, record in newest.items() if is_whole(record.dagster_run)}
+            waiting = {name for name, record in newest.items() if name not in made_keys and seconds_to_wait(record) > 0}
+            due = [name for name in idle if name not in made_keys and name not in waiting]
             if free > len(self.requests):
-                made |= materialised(self._instance, self._sources, self._settings, due)
+                whole = materialised(self._instance, self._sources, self._settings, due)
+                made_keys |= {name for name in whole if name not in newest or not self._is_outdated(idle[name])}
             self.waiting += len(waiting)
             for name in due:
-                if name in made or free <= len(self.requests) or not self._is_ready(idle[name]):
+                if name in made_keys or free <= len(self.requests) or not self._is_ready(idle[name]):
                     continue
                 previous = newest.get(name) or newest_run(self._instance, self._region, name)
                 if previous is not None and is_whole(previous.dagster_run):
-                    made.add(name)
+                    made_keys.add(name)
                 else:
                     self.requests.append(run_request(self._region, name, previous))
-            progress.add([idle[name] for name in made])
+            progress.add([idle[name] for name in made_keys])
+            if not self._is_begun_anew:
+                self._make_again(progress, [idle[name] for name in sorted(made_keys)])
             if free <= len(self.requests):
                 break
+
+    def _make_again(self, progress: Progress, made: Sequence[Window]) -> None:
+        """Ask again for the windows that were made before the ones that precede them, which are made now."""
+        for window in made:
+            after = Window(window.stop, window.stop + self._length)
+            if progress.is_done(after) and self._is_outdated(after):
+                progress.remove(after)
+                name = key_of(after)
+                self.requests.append(run_request(self._region, name, newest_run(self._instance, self._region, name)))
+
+    def _is_outdated(self, window: Window) -> bool:
+        return is_next_outdated(open_lake(self._settings), self._sources, previous_window(window))
 
     def _missing(self, progress: Progress) -> list[Window]:
         return progress.missing(self._length, self._now // self._length * self._length)

@@ -34,9 +34,9 @@ def _of_region(instance: dg.DagsterInstance, region: Region, settings: Settings)
     failed = _last_failed_runs(instance, region)
     tags: dict[str, str | list[str]] = {WINDOW_REGION_TAG: region.value, WINDOW_TAG: list(failed)}
     succeeded = instance.get_runs(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.SUCCESS])) if failed else []
-    made = {run.tags[WINDOW_TAG] for run in succeeded if is_whole(run)}
-    made |= materialised(
-        instance, sources_of(region, settings), settings, [name for name in failed if name not in made]
+    made_keys = {run.tags[WINDOW_TAG] for run in succeeded if is_whole(run)}
+    made_keys |= materialised(
+        instance, sources_of(region, settings), settings, [name for name in failed if name not in made_keys]
     )
     return [
         FailedWindow(
@@ -48,7 +48,7 @@ def _of_region(instance: dg.DagsterInstance, region: Region, settings: Settings)
             record.dagster_run.run_id,
         )
         for name, record in sorted(failed.items())
-        if name not in made
+        if name not in made_keys
     ]
 
 

@@ -16,6 +16,7 @@ from coin_platform.lake.lake import OWN_FACTS
 from coin_platform.model import SECOND, Cause, Channel, Microseconds, Window
 from coin_platform.orchestration.derivation import Derivation
 from coin_platform.orchestration.earlier_records import earlier_records, has_earlier_records
+from coin_platform.orchestration.handed_on import NUMBERS_BEFORE, numbers_hash
 from coin_platform.orchestration.offsets import raw_window
 from coin_platform.orchestration.partitions import grace_length
 from coin_platform.orchestration.plots import plots
@@ -57,7 +58,8 @@ def materialise_raw(
         facts = {fact: value for fact, value in raw.stored_facts.items() if fact not in OWN_FACTS}
     else:
         frames = raw.rows.filter(pl.col("kind").is_in(["w", "r"])).height
-        facts = {**place, "frames": frames, "numbers": last_numbers(raw.rows, raw.numbers_before)}
+        before = {NUMBERS_BEFORE: numbers_hash(raw.numbers_before)}
+        facts = {**place, "frames": frames, "numbers": last_numbers(raw.rows, raw.numbers_before), **before}
     finding = quality.tiling(
         raw.rows["offset"],
         start,

@@ -13,7 +13,8 @@ from coin_platform.exchanges.base import Exchange, Source
 from coin_platform.lake import Lake
 from coin_platform.model import Window
 from coin_platform.orchestration.derivation import Derivation
-from coin_platform.orchestration.raw_facts import RawFacts, parse, raw_facts, raw_table_name
+from coin_platform.orchestration.handed_on import STATES_BEFORE, state_hash
+from coin_platform.orchestration.raw_facts import RawFacts, parse, previous_window, raw_facts, raw_table_name
 from coin_platform.orchestration.results import result_of
 from coin_platform.records import Record
 from coin_platform.tables import quality
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 def materialise_gaps(exchange: Exchange, feeds: Sequence[Source], window: Window, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Find the gaps of one window in its records. Go on from the state that the window before ended with."""
     derivation = Derivation(lake, "gap", exchange, window)
-    parts, states, unserved = [], {}, dict[str, str]()
+    parts, states, states_before, unserved = [], {}, dict[str, str](), dict[str, str]()
 
     @cache  # the feeds of an exchange share one gap table, so it is read once
     def facts_of_gaps(earlier: Window) -> dict[str, Any] | None:
@@ -42,6 +43,8 @@ def materialise_gaps(exchange: Exchange, feeds: Sequence[Source], window: Window
         raw = _RawRecords(feed, window, lake, derivation)
         before = _window_before(window, raw.facts)
         state = state_of(facts_of_gaps(before), feed.channel) or _computed_state(feed, before, lake)
+        if before == previous_window(window):
+            states_before[feed.channel.value] = state_hash(state)
         gaps = Gaps(feed, state)
         is_wanted = bool(gaps.ledger.wanted)
         raw.read_into(gaps)
@@ -52,7 +55,8 @@ def materialise_gaps(exchange: Exchange, feeds: Sequence[Source], window: Window
         states[feed.channel.value] = gaps.ledger.state.pack()
     rows = pl.concat(parts)
     # Without a code version: gaps also depend on the window before.
-    commit = derivation.commit(rows, {"states": states, "raw_content_hash": derivation.raw_content_hashes})
+    facts = {"states": states, STATES_BEFORE: states_before, "raw_content_hash": derivation.raw_content_hashes}
+    commit = derivation.commit(rows, facts)
     missing = seconds(rows, window.stop)
     metadata = {
         "gap_seconds": sum(missing.values()),

@@ -1,4 +1,4 @@
-"""Windows as Dagster partitions."""
+"""Windows as Dagster partitions, also where the clock of a process is behind."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +8,26 @@ from coin_platform.model import SECOND, Microseconds, Window
 from coin_platform.settings import Settings
 
 FORMAT = "%Y-%m-%d-%H:%M"  # of a partition key
+
+_by_our_clock = dg.TimeWindowPartitionsDefinition._get_current_timestamp
+_latest_come = 0.0  # seconds since 1970
+
+
+def has_come(time: Microseconds) -> None:
+    """Have every window that is over at `time` exist in this process from now on.
+
+    To Dagster a window exists once it is over by the clock of the process. Where that clock is behind, a run of a
+    window that is closed by the clock of its log would fail, and so would the sensor that asks for it.
+    """
+    global _latest_come
+    _latest_come = max(_latest_come, time / SECOND)
+
+
+def _current_timestamp(partitions: dg.TimeWindowPartitionsDefinition) -> float:
+    return max(_by_our_clock(partitions), _latest_come)
+
+
+dg.TimeWindowPartitionsDefinition._get_current_timestamp = _current_timestamp  # type: ignore[method-assign, assignment]
 
 
 def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:

@@ -30,6 +30,11 @@ class Progress(msgspec.Struct):
                 joined.append((start, stop))
         self.done = joined
 
+    def remove(self, window: Window) -> None:
+        """Remove a window that is to be made again."""
+        parts = [((start, min(stop, window.start)), (max(start, window.stop), stop)) for start, stop in self.done]
+        self.done = [part for both in parts for part in both if part[0] < part[1]]
+
     def missing(self, length: Microseconds, until: Microseconds) -> list[Window]:
         """Return the windows up to `until` that are not made, oldest first."""
         windows, start = [], self.since // length * length

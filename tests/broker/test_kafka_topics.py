@@ -39,9 +39,9 @@ def test_a_topic_has_a_partition_for_each_exchange_of_its_region(kafka: Kafka, t
     assert sizes["Region.Asia_OrderbookPreprocessing"] == 3
     assert sizes["neSocketDataIn-candle-DLT"] == 3
     assert sizes["MarketGaps"] == len(EXCHANGES)
-    for kind in EXCHANGES.values():
-        for topic in (state.topic for state in found if f"{kind.region}Socket" in state.topic.name):
-            assert topic.exchanges[kind.partition] == kind.name
+    for exchange in EXCHANGES.values():
+        for topic in (state.topic for state in found if f"{exchange.region}Socket" in state.topic.name):
+            assert topic.exchanges[exchange.partition] == exchange.name
 
 
 @pytest.mark.kafka

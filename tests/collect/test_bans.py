@@ -81,9 +81,9 @@ class Watched(Rest):
 
 async def refused(name: str) -> None:
     """Check that a poller obeys the rate limit of an exchange, stated in a body under HTTP 200."""
-    kind = EXCHANGES[name]
-    hasty: Exchange = type(name, (Hasty, type(kind)), {})()
-    pairs = [Pair("BTC", kind.quote), Pair("ETH", kind.quote)]
+    exchange = EXCHANGES[name]
+    hasty: Exchange = type(name, (Hasty, type(exchange)), {})()
+    pairs = [Pair("BTC", exchange.quote), Pair("ETH", exchange.quote)]
     refusal = LIMITS[name][0].encode()
     asked: list[str] = []
 

@@ -187,16 +187,16 @@ def test_R11_a_greeting_from_later_than_now_is_proof_that_our_clock_is_behind() 
 
 @pytest.mark.parametrize(("exchange", "stem"), [(name, path.stem) for name, path in files()])
 def test_R11_no_recorded_greeting_two_hours_old_counts(exchange: str, stem: str) -> None:
-    kind, clock_lag = EXCHANGES[exchange], ClockLag()
+    adapter, clock_lag = EXCHANGES[exchange], ClockLag()
     first = frames(exchange, stem)[0]
-    events = kind.decode(first)
+    events = adapter.decode(first)
     times = [time for event in events if (time := getattr(event, "exchange_time", None)) is not None]
     pairs = list(dict.fromkeys(pair for event in events if isinstance(pair := getattr(event, "pair", None), Pair)))
     if not times or first.kind is not Kind.SOCKET:
         return
     late = msgspec.structs.replace(first, received_time=max(times) + 2 * HOUR)
     for _ in range(LEAST_LAG_MESSAGES):  # as many connections
-        session = Session(kind, first.channel, pairs, clock_lag)
+        session = Session(adapter, first.channel, pairs, clock_lag)
         session.opened(Instant(late.received_time, 0.0))
         session.received(late, Instant(late.received_time, 1.0))
     assert (clock_lag.lag, clock_lag.is_suspect) == (None, False)

@@ -55,12 +55,12 @@ def reasons(it: Bench) -> list[str]:
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_F3_silence_is_noticed_within_15_s_where_heartbeats_come_and_40_s_elsewhere(name: str) -> None:
-    kind = EXCHANGES[name]
-    assert kind.silence_seconds <= (15 if name in ("kraken", "coinbase") else 40)
+    exchange = EXCHANGES[name]
+    assert exchange.silence_seconds <= (15 if name in ("kraken", "coinbase") else 40)
     # something comes in time from an exchange that is well: heartbeats, the answers to our pings, or pongs
-    answers = kind.is_sparse or kind.ping is not None
-    assert name == "coinbase" or (answers and 2 * kind.ping_every <= kind.silence_seconds)
-    assert kind.mute_seconds > 2 * kind.silence_seconds
+    answers = exchange.is_sparse or exchange.ping is not None
+    assert name == "coinbase" or (answers and 2 * exchange.ping_every <= exchange.silence_seconds)
+    assert exchange.mute_seconds > 2 * exchange.silence_seconds
 
 
 def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_connection_and_no_other() -> None:

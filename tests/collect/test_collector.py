@@ -144,8 +144,8 @@ def test_an_exchange_that_is_not_collected_here_cannot_be_followed() -> None:
 
 
 def test_only_enabled_exchanges_of_the_region_are_collected() -> None:
-    assert [kind.name for kind in exchanges_of(Region.ASIA, Settings(exchanges=("okx", "upbit")))] == ["okx"]
-    assert [kind.name for kind in exchanges_of(None, Settings())] == list(EXCHANGES)
+    assert [exchange.name for exchange in exchanges_of(Region.ASIA, Settings(exchanges=("okx", "upbit")))] == ["okx"]
+    assert [exchange.name for exchange in exchanges_of(None, Settings())] == list(EXCHANGES)
     with pytest.raises(SettingsError, match="COIN_EXCHANGES=okex: there is no such exchange; there are upbit"):
         exchanges_of(Region.ASIA, Settings(exchanges=("okex",)))
 
@@ -162,7 +162,7 @@ def test_a_channel_that_an_exchange_does_not_have_is_left_out() -> None:
 
 
 def test_only_candles_are_polled_and_only_where_no_socket_brings_them() -> None:
-    polled = {name: kind.polled for name, kind in EXCHANGES.items() if kind.polled}
+    polled = {name: exchange.polled for name, exchange in EXCHANGES.items() if exchange.polled}
     assert polled == dict.fromkeys(("bithumb", "korbit", "coinbase"), frozenset({Channel.CANDLE}))
     collector = Collector(Region.KOREA, Settings(channels=(Channel.CANDLE,)), MemoryBroker())
     carried = {status.exchange: status.transport for status in collector.status}

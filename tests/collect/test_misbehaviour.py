@@ -20,6 +20,7 @@ from coin_platform.collect.feed import Feed
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.collect.session import ANSWER_SECONDS
+from coin_platform.collect.status import FeedStatus
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair, Refusal
 from coin_platform.records import Header, unpack, unpack_facts
@@ -193,12 +194,12 @@ def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_B11_a_list_of_five_thousand_pairs_is_asked_for_in_pieces_and_none_in_nothing(name: str) -> None:
-    kind = EXCHANGES[name]
-    pairs = [Pair(f"A{number}", kind.quote) for number in range(5000)]
-    for channel in kind.channels:
-        if not kind.replaces_subscription:
-            assert list(kind.subscribe(channel, [], id=1, time=0)) == []
-            asked = list(kind.subscribe(channel, pairs, id=1, time=0))
+    exchange = EXCHANGES[name]
+    pairs = [Pair(f"A{number}", exchange.quote) for number in range(5000)]
+    for channel in exchange.channels:
+        if not exchange.replaces_subscription:
+            assert list(exchange.subscribe(channel, [], id=1, time=0)) == []
+            asked = list(exchange.subscribe(channel, pairs, id=1, time=0))
             assert [pair for request in asked for pair in request.pairs] == pairs
             assert max(len(request.payload) for request in asked) < 1 << 14
 
@@ -256,19 +257,30 @@ class Direct(Quick):
         return self.url
 
 
-async def trouble(url: str, attempts: int = 2) -> tuple[str, int]:
-    """Return the error of an address that cannot be connected to, and the number of reconnects."""
+async def status_at(url: str, is_reached: Callable[[FeedStatus], object]) -> FeedStatus:
+    """Run a feed at an address until its status is reached, and return the status."""
     stop, exchange = asyncio.Event(), Direct(url)
     rest = Rest(exchange)
     route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
     feed = Feed(route, [BTC], quick_access(route.exchange, rest))
     running = asyncio.create_task(feed.run(stop))
-    await eventually(lambda: feed.status.reconnects == attempts - 1 and feed.status.last_error)
+    await eventually(lambda: is_reached(feed.status))
     status = feed.status
     stop.set()
     await running
     await rest.close()
+    return status
+
+
+async def trouble(url: str, attempts: int = 2) -> tuple[str, int]:
+    """Return the error of an address that cannot be connected to, and the number of reconnects."""
+    status = await status_at(url, lambda status: status.reconnects == attempts - 1 and status.last_error)
     return status.last_error, status.reconnects
+
+
+async def subscribe_at(url: str) -> None:
+    """Connect to an address that says nothing. Raises `TimeoutError` if that takes long."""
+    await status_at(url, lambda status: status.state == "subscribing")
 
 
 def test_A24_a_name_that_does_not_resolve_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,26 +305,15 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
     async def hold(server: ServerConnection) -> None:
         await server.wait_closed()
 
-    async def scenario() -> tuple[str, str]:
-        stop = asyncio.Event()
+    async def scenario() -> str:
         async with serve(hold, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             monkeypatch.setattr(socket, "getaddrinfo", resolve)
-            exchange = Direct(f"ws://both.invalid:{port}/v2")
-            rest = Rest(exchange)
-            route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
-            feed = Feed(route, [BTC], quick_access(route.exchange, rest))
-            running = asyncio.create_task(feed.run(stop))
-            await eventually(lambda: feed.status.state == "subscribing")
-            state = feed.status.state
-            stop.set()
-            await running
-            await rest.close()
+            await subscribe_at(f"ws://both.invalid:{port}/v2")
         error, _ = await trouble(f"ws://both.invalid:{port}/v2", 1)
-        return state, error
+        return error
 
-    state, error = asyncio.run(scenario())
-    assert state == "subscribing"
+    error = asyncio.run(scenario())
     assert "127.0.0.1" in error and "::1" in error
 
 
@@ -363,19 +364,8 @@ def test_A24_a_certificate_that_proves_nothing_is_not_believed_and_says_why(
 def test_A24_a_right_certificate_is_believed(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
 
-    async def scenario() -> str:
-        stop = asyncio.Event()
+    async def scenario() -> None:
         async with secured(certificates, "good") as url:
-            exchange = Direct(url)
-            rest = Rest(exchange)
-            route = Route(exchange, Channel.ORDERBOOK, 0, "t", 7, MINUTE)
-            feed = Feed(route, [BTC], quick_access(route.exchange, rest))
-            running = asyncio.create_task(feed.run(stop))
-            await eventually(lambda: feed.status.state == "subscribing")
-            state = feed.status.state
-            stop.set()
-            await running
-            await rest.close()
-            return state
+            await subscribe_at(url)
 
-    assert asyncio.run(scenario()) == "subscribing"
+    asyncio.run(scenario())

@@ -267,12 +267,12 @@ def test_R9_a_ban_counts_even_if_the_answer_that_tells_it_cannot_be_read() -> No
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_R9_a_ban_holds_at_every_door_of_the_exchange_as_long_as_told(name: str) -> None:
-    kind = EXCHANGES[name]
+    exchange = EXCHANGES[name]
 
     async def scenario(status: int, headers: dict[str, str]) -> list[float]:
         refusal = httpx.Response(status, headers=headers, content=b"<html>")
         rest, connects, messages = (
-            Rest(kind, httpx.MockTransport(lambda _: refusal)),
+            Rest(exchange, httpx.MockTransport(lambda _: refusal)),
             TokenBucket(9, 9),
             TokenBucket(9, 9),
         )
@@ -284,24 +284,24 @@ def test_R9_a_ban_holds_at_every_door_of_the_exchange_as_long_as_told(name: str)
         return [rest.banned_seconds, connects.reserve(), messages.reserve()]
 
     for status in (403, 418, 429):
-        for header, seconds in (({"Retry-After": "259200"}, 259_200.0), ({}, kind.ban_seconds)):
+        for header, seconds in (({"Retry-After": "259200"}, 259_200.0), ({}, exchange.ban_seconds)):
             waits = asyncio.run(scenario(status, header))
             assert all(seconds - 1 < wait <= seconds for wait in waits), (status, header, waits)
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_R9_a_rate_limit_told_in_a_body_is_a_ban_like_any_other(name: str) -> None:
-    kind = EXCHANGES[name]
+    exchange = EXCHANGES[name]
 
     async def scenario(*lengths: float) -> float:
-        rest = Rest(kind)
+        rest = Rest(exchange)
         rest.heed_events([Control(name="pong"), *(Refused(reason="too many", ban_seconds=ban) for ban in lengths)])
         await rest.close()
         return rest.banned_seconds
 
     assert 599 < asyncio.run(scenario(600.0, 5.0)) <= 600
     assert asyncio.run(scenario(0.0)) == 0
-    assert kind.ban_seconds - 1 < asyncio.run(scenario(1e30)) <= kind.ban_seconds
+    assert exchange.ban_seconds - 1 < asyncio.run(scenario(1e30)) <= exchange.ban_seconds
 
 
 @pytest.mark.parametrize("text", ["1" + "0" * 30, "soon", "-5", "5, 5"])

@@ -170,31 +170,31 @@ def whole(pair: Pair, number: int) -> BookUpdate:
 def test_B7_a_snapshot_continues_with_what_was_kept_for_it_or_is_not_trusted(
     name: str, number: int, is_right: bool, bids: set[int] | None
 ) -> None:
-    kind, pair = bridged(name)
-    book = kind.book()
+    exchange, pair = bridged(name)
+    book = exchange.book()
     for first in (100, 103, 105):
-        kind.apply(book, change(pair, first, first + 2 if first == 100 else first + 1))
+        exchange.apply(book, change(pair, first, first + 2 if first == 100 else first + 1))
     try:
-        kind.apply(book, whole(pair, number))
+        exchange.apply(book, whole(pair, number))
     except Exception as error:
         assert not is_right, error
     assert book.is_valid is is_right
     if bids is not None:
         assert set(book.bids.levels) == bids
-    kind.apply(book, whole(pair, 105))  # a newer one makes it right
+    exchange.apply(book, whole(pair, 105))  # a newer one makes it right
     assert book.is_valid
 
 
 @pytest.mark.parametrize("name", ["binance", "gateio"])
 def test_B7_at_most_ten_thousand_updates_are_kept_and_what_fell_out_is_missed(name: str) -> None:
-    kind, pair = bridged(name)
-    book = kind.book()
+    exchange, pair = bridged(name)
+    book = exchange.book()
     for number in range(1, Book.MAX_EARLY_UPDATES + 11):
-        kind.apply(book, change(pair, number))
+        exchange.apply(book, change(pair, number))
     with pytest.raises(Exception, match=r"wanted an update from 10, got one from 11"):
-        kind.apply(book, whole(pair, 9))
+        exchange.apply(book, whole(pair, 9))
     assert not book.is_valid
-    kind.apply(book, whole(pair, 10))
+    exchange.apply(book, whole(pair, 10))
     assert (book.is_valid, book.sequence, len(book.bids.levels)) == (
         True,
         Book.MAX_EARLY_UPDATES + 10,
@@ -251,10 +251,10 @@ def test_B7_a_snapshot_of_a_pair_that_was_not_asked_for_changes_no_book() -> Non
 
 
 def test_B7_the_books_of_the_socket_are_not_kept_for_a_snapshot_where_it_comes_over_the_socket() -> None:
-    for kind in EXCHANGES.values():
-        if kind.has_deltas and kind.name not in ("binance", "gateio"):
-            book, pair = kind.book(), Pair("BTC", kind.quote)
-            assert Channel.ORDERBOOK in kind.channels
-            kind.apply(book, change(pair, 2))
-            kind.apply(book, whole(pair, 1))
-            assert set(book.bids.levels) == {1.0}, kind.name
+    for exchange in EXCHANGES.values():
+        if exchange.has_deltas and exchange.name not in ("binance", "gateio"):
+            book, pair = exchange.book(), Pair("BTC", exchange.quote)
+            assert Channel.ORDERBOOK in exchange.channels
+            exchange.apply(book, change(pair, 2))
+            exchange.apply(book, whole(pair, 1))
+            assert set(book.bids.levels) == {1.0}, exchange.name

@@ -37,7 +37,7 @@ from tests.kit.recordings import files, frames
 from tests.kit.waiting import eventually
 
 HOUR = 3600.0
-ALL = pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
+ALL = pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
 
 
 def at(seconds: float) -> Instant:
@@ -47,13 +47,13 @@ def at(seconds: float) -> Instant:
 class Talk:
     """A session of an exchange whose frames hold the events that a test puts into them."""
 
-    def __init__(self, kind: Exchange, channel: Channel, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, exchange: Exchange, channel: Channel, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[Event] = []
-        monkeypatch.setattr(type(kind), "decode", lambda *_: self.events)
-        self.kind, self.pairs = kind, [Pair(f"A{number}", kind.quote) for number in range(count)]
-        self.session = Session(kind, channel, self.pairs, chance=lambda: 1.0)
+        monkeypatch.setattr(type(exchange), "decode", lambda *_: self.events)
+        self.exchange, self.pairs = exchange, [Pair(f"A{number}", exchange.quote) for number in range(count)]
+        self.session = Session(exchange, channel, self.pairs, chance=lambda: 1.0)
         self.frame = Frame(
-            exchange=kind.name, channel=channel, connection="c", number=1, received_time=0, payload=b"{}"
+            exchange=exchange.name, channel=channel, connection="c", number=1, received_time=0, payload=b"{}"
         )
         self.session.opened(at(0))
 
@@ -75,14 +75,14 @@ def data(channel: Channel, pair: Pair) -> Event:
 
 @ALL
 def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
-    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    talk = Talk(kind, Channel.TICKER, 2, monkeypatch)
+    talk = Talk(exchange, Channel.TICKER, 2, monkeypatch)
     first, second = talk.pairs
     talk.hear(Control(name="heartbeat"))
     assert talk.session.served == frozenset()
     talk.hear(data(Channel.TICKER, second))
-    talk.frame = msgspec.structs.replace(talk.frame, payload=f'["{kind.symbol(first)}"]'.encode())
+    talk.frame = msgspec.structs.replace(talk.frame, payload=f'["{exchange.symbol(first)}"]'.encode())
     talk.hear(TICKER_WITHOUT_PRICE)
     assert talk.session.served == {first, second}
     assert talk.session.is_complete and not talk.session.refused
@@ -94,10 +94,10 @@ def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
 
 @ALL
 def test_R2_every_exchange_is_asked_again_for_what_it_refuses_for_the_moment(
-    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for channel in kind.channels:
-        talk = Talk(kind, channel, 2, monkeypatch)
+    for channel in exchange.channels:
+        talk = Talk(exchange, channel, 2, monkeypatch)
         first, second = talk.pairs
         talk.hear(Refused(pair=first, reason="busy"), data(Channel.TICKER, second))
         assert talk.session.refused_now == {first}
@@ -115,10 +115,10 @@ def test_R2_every_exchange_is_asked_again_for_what_it_refuses_for_the_moment(
 
 @ALL
 def test_R2_no_exchange_is_asked_again_for_what_it_refuses_for_good_or_during_a_ban(
-    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for channel in kind.channels:
-        talk = Talk(kind, channel, 2, monkeypatch)
+    for channel in exchange.channels:
+        talk = Talk(exchange, channel, 2, monkeypatch)
         first, second = talk.pairs
         talk.hear(
             Refused(pair=first, reason="unknown", refusal=Refusal.FINAL),
@@ -133,34 +133,34 @@ def test_R2_no_exchange_is_asked_again_for_what_it_refuses_for_good_or_during_a_
 
 @ALL
 def test_R10_on_every_exchange_a_few_pairs_that_have_sent_something_may_be_quiet_and_many_may_not(
-    kind: Exchange, monkeypatch: pytest.MonkeyPatch
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for channel in kind.channels & {Channel.TICKER, Channel.ORDERBOOK}:
+    for channel in exchange.channels & {Channel.TICKER, Channel.ORDERBOOK}:
         limits: list[float] = []
         for count in (1, 1, MANY_PAIRS):
-            talk = Talk(kind, channel, count, monkeypatch)
+            talk = Talk(exchange, channel, count, monkeypatch)
             if limits:
                 talk.hear(*(data(channel, pair) for pair in talk.pairs))
             limits.append(talk.session.mute_limit_seconds)
-        assert limits == [kind.mute_seconds, float("inf"), kind.mute_seconds]
+        assert limits == [exchange.mute_seconds, float("inf"), exchange.mute_seconds]
 
 
 @pytest.mark.parametrize(("exchange", "path"), files("book_sequence_1"))
 def test_R4_a_recorded_change_that_is_cut_off_costs_a_book_its_trust_where_nothing_else_would_reveal_it(
     exchange: str, path: object
 ) -> None:
-    kind = EXCHANGES[exchange]
+    adapter = EXCHANGES[exchange]
     heard = frames(exchange, str(path).rpartition("/")[2].removesuffix(".jsonl"))
-    updates = [(frame, event) for frame in heard for event in kind.decode(frame) if isinstance(event, BookUpdate)]
+    updates = [(frame, event) for frame in heard for event in adapter.decode(frame) if isinstance(event, BookUpdate)]
     pairs = list(dict.fromkeys(event.pair for _, event in updates))
-    session = Session(kind, Channel.ORDERBOOK, pairs)
+    session = Session(adapter, Channel.ORDERBOOK, pairs)
     session.opened(at(0))
     for frame, _ in updates[:3]:
         session.received(frame, at(20))
     assert not session.invalid
     torn = msgspec.structs.replace(updates[3][0], payload=updates[3][0].payload[:-3])
     lost = [action for action in session.received(torn, at(40)) if isinstance(action, Lost)]
-    assert bool(lost) == kind.can_hide_losses
+    assert bool(lost) == adapter.can_hide_losses
     assert {action.cause for action in lost} <= {Cause.UNREADABLE}
     assert session.invalid == {action.pair for action in lost}
     assert {checkpoint.pair for checkpoint in session.checkpoints()}.isdisjoint(str(action.pair) for action in lost)

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from coin_platform.broker import LocalBroker
 from coin_platform.cli import app
 from coin_platform.clock import wall
-from coin_platform.commands.arguments import minute_text
 from coin_platform.commands.backfill_report import BackfillReport, joined_ranges
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
@@ -23,6 +22,7 @@ from coin_platform.model import SECOND, Channel, Window
 from coin_platform.orchestration import backfill
 from coin_platform.orchestration.resources import Topics
 from coin_platform.settings import load
+from coin_platform.times import minute_text
 from tests.kit.platform import FIRST, MINUTE, THEN, Platform, recorded
 
 RANGE = ("--from", "2026-11-02T03:00", "--to", "2026-11-02T03:02")

@@ -22,7 +22,7 @@ from coin_platform.simulator.faults import Faults
 from coin_platform.simulator.server import Simulator, open_log
 from tests.kit.recordings import frames
 
-BTC = {kind.title: Pair("BTC", kind.quote) for kind in EXCHANGES.values()}
+BTC = {exchange.title: Pair("BTC", exchange.quote) for exchange in EXCHANGES.values()}
 IMPORTED = time.time_ns() // 1000  # in µs: the simulated market begins later
 KOREAN = ("upbit", "bithumb", "coinone", "korbit")
 Handler = Callable[[httpx.Request], httpx.Response]

@@ -17,23 +17,23 @@ DOCUMENTED = {"bithumb": 600.0, "bybit": 600.0, "kraken": 600.0, "binance": 120.
 @pytest.mark.parametrize("status", [403, 418, 429])
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_R9_a_refusal_lasts_as_long_as_told_else_as_documented(name: str, status: int) -> None:
-    kind = EXCHANGES[name]
+    exchange = EXCHANGES[name]
     page = b"<html>Access denied. Ray ID 8f2 since 2026-11-30</html>"
     for body in (page, b"", b'{"error":{"name":"too_many_requests"}}', b"[" * 5000):
-        assert kind.read_ban(status, None, body, NOW) == kind.ban_seconds > 0
-        assert kind.read_ban(status, 7.0, body, NOW) == 7
-        assert kind.read_ban(status, 259_200.0, body, NOW) == 259_200
-    assert kind.ban_seconds >= DOCUMENTED.get(name, 10.0)
+        assert exchange.read_ban(status, None, body, NOW) == exchange.ban_seconds > 0
+        assert exchange.read_ban(status, 7.0, body, NOW) == 7
+        assert exchange.read_ban(status, 259_200.0, body, NOW) == 259_200
+    assert exchange.ban_seconds >= DOCUMENTED.get(name, 10.0)
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_R9_only_refusals_and_servers_in_trouble_forbid(name: str) -> None:
-    kind = EXCHANGES[name]
+    exchange = EXCHANGES[name]
     for status in (200, 301, 400, 404, 451):
-        assert kind.read_ban(status, 9.0, b"blocked for 60 seconds", NOW) == 0
+        assert exchange.read_ban(status, 9.0, b"blocked for 60 seconds", NOW) == 0
     for status in (500, 503, 520):
-        assert kind.read_ban(status, 5.0, b"", NOW) == 5
-        assert kind.read_ban(status, None, b"blocked for 60 seconds", NOW) == 0
+        assert exchange.read_ban(status, 5.0, b"", NOW) == 5
+        assert exchange.read_ban(status, None, b"blocked for 60 seconds", NOW) == 0
 
 
 @pytest.mark.parametrize(

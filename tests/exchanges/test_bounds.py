@@ -56,16 +56,16 @@ def integers(value: Any) -> Iterator[int]:
             yield from integers(part)
 
 
-def stored(kind: Exchange, channel: Channel, changed: list[Frame]) -> int:
+def stored(exchange: Exchange, channel: Channel, changed: list[Frame]) -> int:
     """Make rows and processed records of frames, write and read the rows, and return their count."""
-    source, rows = Source(kind, channel, raw_topic(kind.region, channel), kind.partition), []
+    source, rows = Source(exchange, channel, raw_topic(exchange.region, channel), exchange.partition), []
     for number, frame in enumerate(changed):
         transform = Transform(source)  # no frame depends on the others
         header = Header(frame.kind, 1, "c", 1, LATE, frame.pair)
         entries = transform.entries(Record(number, LATE, header.pack(), frame.payload))
         rows += [entry.row for entry in entries]
         for entry in entries:
-            json.loads(processed.encode(kind, channel, entry))
+            json.loads(processed.encode(exchange, channel, entry))
     table, file = rows_table(channel, rows), io.BytesIO()
     table.write_parquet(file)
     file.seek(0)
@@ -75,19 +75,19 @@ def stored(kind: Exchange, channel: Channel, changed: list[Frame]) -> int:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R1_what_decodes_has_integers_of_64_bits_and_can_be_stored(exchange: str) -> None:
-    kind, count, dead = EXCHANGES[exchange], 0, 0
+    adapter, count, dead = EXCHANGES[exchange], 0, 0
     for _, path in [recording for recording in files() if recording[0] == exchange]:
         decoded: dict[Channel, list[Frame]] = {}
         for frame in frames(exchange, path.stem)[:2]:
             for changed in with_other_integers(frame):
                 try:
-                    events = kind.decode(changed)
+                    events = adapter.decode(changed)
                 except DecodeError:
                     dead += 1
                     continue
                 assert all(abs(integer) <= MOST_INTEGER for event in events for integer in integers(event)), changed
                 decoded.setdefault(changed.channel, []).append(changed)
-        count += sum(stored(kind, channel, changed) for channel, changed in decoded.items())
+        count += sum(stored(adapter, channel, changed) for channel, changed in decoded.items())
     assert count > 100
     assert dead > 100
 
@@ -145,9 +145,9 @@ def test_R1_an_id_of_a_trade_that_is_no_id_is_a_dead_letter(id: str) -> None:
         say("okx", Channel.TRADE, (text % id).encode())
 
 
-def largest(kind: Exchange, number: float) -> Iterator[Event]:
+def largest(exchange: Exchange, number: float) -> Iterator[Event]:
     """Yield one event of each kind with this size, at the price that makes its value 1."""
-    pair, price = Pair("BTC", kind.quote), 1 / number
+    pair, price = Pair("BTC", exchange.quote), 1 / number
     for bids, asks in (([Level(price, number)], []), ([], [Level(price, number)])):
         yield BookUpdate(pair=pair, is_snapshot=True, bids=bids, asks=asks)
     yield Trade(pair=pair, id="1", price=price, size=number, side=None, exchange_time=LATE)
@@ -162,14 +162,14 @@ def largest(kind: Exchange, number: float) -> Iterator[Event]:
 class Saying:
     """An exchange whose messages all have the same event."""
 
-    def __init__(self, kind: Exchange, event: Event) -> None:
-        self.kind, self.event = kind, event
+    def __init__(self, exchange: Exchange, event: Event) -> None:
+        self.exchange, self.event = exchange, event
 
     def decode(self) -> list[Event]:
         """Return what the exchange's own `decode` returns for it."""
-        kind = type("Saying", (type(self.kind),), {"read": lambda _, frame: iter([self.event])})()
+        saying = type("Saying", (type(self.exchange),), {"read": lambda _, frame: iter([self.event])})()
         frame = Frame(
-            exchange=self.kind.name,
+            exchange=self.exchange.name,
             channel=Channel.TICKER,
             connection="c",
             number=1,
@@ -177,16 +177,16 @@ class Saying:
             payload=b"",
             kind=Kind.SOCKET,
         )
-        return list(kind.decode(frame))
+        return list(saying.decode(frame))
 
 
 @pytest.mark.parametrize("number", [1e12, 1e15, 1e18, 9e23, 2e24, 1e30, float("inf"), float("nan")])
 def test_R8_one_bound_holds_for_levels_trades_tickers_and_candles(number: float) -> None:
-    kind = EXCHANGES["gateio"]
+    exchange = EXCHANGES["gateio"]
     outcomes = set()
-    for event in largest(kind, number):
+    for event in largest(exchange, number):
         try:
-            outcomes.add(Saying(kind, event).decode() == [event])
+            outcomes.add(Saying(exchange, event).decode() == [event])
         except DecodeError:
             outcomes.add(False)
     assert outcomes == {number < 1e24}

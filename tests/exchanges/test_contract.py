@@ -30,18 +30,18 @@ def replay(exchange: str, path: Path) -> BookReplay:
 
 @pytest.mark.parametrize(("exchange", "path"), files(), ids=str)
 def test_every_recorded_message_says_something(exchange: str, path: Path) -> None:
-    kind = EXCHANGES[exchange]
-    for line, frame in read(kind, path):
-        assert kind.decode(frame), f"line {line} says nothing"
+    adapter = EXCHANGES[exchange]
+    for line, frame in read(adapter, path):
+        assert adapter.decode(frame), f"line {line} says nothing"
 
 
 @pytest.mark.parametrize(("exchange", "path"), files("markets"), ids=str)
 def test_every_recorded_market_list_has_pairs_that_can_be_asked_for(exchange: str, path: Path) -> None:
-    kind = EXCHANGES[exchange]
-    for line, frame in read(kind, path):
-        pairs = kind.read_markets(frame.payload)
+    adapter = EXCHANGES[exchange]
+    for line, frame in read(adapter, path):
+        pairs = adapter.read_markets(frame.payload)
         assert pairs, f"line {line} lists nothing"
-        assert [kind.pair(kind.symbol(pair)) for pair in pairs] == pairs
+        assert [adapter.pair(adapter.symbol(pair)) for pair in pairs] == pairs
 
 
 @pytest.mark.parametrize(("exchange", "path"), files("book_sequence_*"), ids=str)
@@ -103,13 +103,13 @@ def test_okx_sequences_apply_and_each_dropped_message_is_found_at_the_next_one()
 
 def test_a_repeated_message_raises_no_alarm() -> None:
     for exchange, stem in (("okx", "book_sequence_1"), ("kraken", "book_sequence_1")):
-        kind, once, twice = EXCHANGES[exchange], BookReplay(EXCHANGES[exchange]), BookReplay(EXCHANGES[exchange])
+        adapter, once, twice = EXCHANGES[exchange], BookReplay(EXCHANGES[exchange]), BookReplay(EXCHANGES[exchange])
         for frame in chained() if exchange == "okx" else frames(exchange, stem):
             once.feed(frame)
             twice.feed(frame)
             if b'"update"' in frame.payload:
                 twice.feed(frame)
-        assert once.result()["pairs"] == twice.result()["pairs"], kind.name
+        assert once.result()["pairs"] == twice.result()["pairs"], adapter.name
         assert twice.result()["gaps"] == twice.result()["checksum_mismatches"] == 0
 
 
@@ -146,54 +146,54 @@ def test_no_exchange_imports_another(name: str) -> None:
 
 
 def test_partitions_are_unique_within_a_region() -> None:
-    places = [(kind.region, kind.partition) for kind in EXCHANGES.values()]
+    places = [(exchange.region, exchange.partition) for exchange in EXCHANGES.values()]
     assert len(set(places)) == len(places)
-    assert {kind.region for kind in EXCHANGES.values()} == set(Region)
+    assert {exchange.region for exchange in EXCHANGES.values()} == set(Region)
 
 
-@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
-def test_symbols_read_back_as_the_pair_they_were_written_from(kind: Exchange) -> None:
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+def test_symbols_read_back_as_the_pair_they_were_written_from(exchange: Exchange) -> None:
     for base in ("BTC", "1INCH", "USDC"):
-        pair = Pair(base, kind.quote)
-        assert kind.pair(kind.symbol(pair)) == pair
+        pair = Pair(base, exchange.quote)
+        assert exchange.pair(exchange.symbol(pair)) == pair
 
 
-@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
-def test_every_channel_can_be_asked_for(kind: Exchange) -> None:
-    pairs = [Pair(f"A{number}", kind.quote) for number in range(3)]
-    for channel in kind.channels:
-        assert kind.socket_url(channel).startswith("wss://")
-        asked = [pair for r in kind.subscribe(channel, pairs, id=1, time=0) for pair in r.pairs]
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+def test_every_channel_can_be_asked_for(exchange: Exchange) -> None:
+    pairs = [Pair(f"A{number}", exchange.quote) for number in range(3)]
+    for channel in exchange.channels:
+        assert exchange.socket_url(channel).startswith("wss://")
+        asked = [pair for r in exchange.subscribe(channel, pairs, id=1, time=0) for pair in r.pairs]
         assert asked == pairs
-        assert not (kind.request_url(channel, pairs[0]) or "https://").startswith("http:")
-    assert (kind.markets_url() or "https://").startswith("https://")
+        assert not (exchange.request_url(channel, pairs[0]) or "https://").startswith("http:")
+    assert (exchange.markets_url() or "https://").startswith("https://")
 
 
 def test_what_is_not_streamed_is_polled() -> None:
-    polled = {kind.name for kind in EXCHANGES.values() if kind.polled}
+    polled = {exchange.name for exchange in EXCHANGES.values() if exchange.polled}
     assert polled == {"bithumb", "korbit", "coinbase"}
-    assert {kind.channels | kind.polled for kind in EXCHANGES.values()} == {frozenset(Channel)}
+    assert {exchange.channels | exchange.polled for exchange in EXCHANGES.values()} == {frozenset(Channel)}
 
 
 def test_a_checksum_is_what_it_takes_to_prove_by_checksum() -> None:
-    for kind in EXCHANGES.values():
-        if kind.proof is not Proof.SEQUENCE:  # OKX has one for its old messages, Bybit has none
-            assert (kind.checksum(kind.book()) is None) == (kind.proof is not Proof.CHECKSUM)
+    for exchange in EXCHANGES.values():
+        if exchange.proof is not Proof.SEQUENCE:  # OKX has one for its old messages, Bybit has none
+            assert (exchange.checksum(exchange.book()) is None) == (exchange.proof is not Proof.CHECKSUM)
 
 
 def test_R13_an_exchange_of_changes_without_a_number_says_that_nothing_proves_its_books() -> None:
-    for kind in EXCHANGES.values():
-        assert (kind.proof is Proof.SNAPSHOT) == (not kind.has_deltas), kind.name
-        assert kind.can_hide_losses == (kind.has_deltas and kind.proof is not Proof.SEQUENCE), kind.name
+    for exchange in EXCHANGES.values():
+        assert (exchange.proof is Proof.SNAPSHOT) == (not exchange.has_deltas), exchange.name
+        assert exchange.can_hide_losses == (exchange.has_deltas and exchange.proof is not Proof.SEQUENCE), exchange.name
     assert EXCHANGES["coinbase"].proof is Proof.NONE
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_make_a_parser_raise_anything_else(payload: bytes) -> None:
-    for name, kind in EXCHANGES.items():
+    for name, exchange in EXCHANGES.items():
         frame = Frame(exchange=name, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
         try:
-            events = kind.decode(frame)
+            events = exchange.decode(frame)
         except DecodeError:
             continue
         assert all(isinstance(event, Control) or not isinstance(event, Ticker) for event in events)

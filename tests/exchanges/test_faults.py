@@ -165,33 +165,33 @@ Best = tuple[list[Level], list[Level]]
 class Moment:
     """An update of a recorded sequence, the book before it, and the proved part of the book after it."""
 
-    def __init__(self, kind: Exchange, before: BookUpdate, update: BookUpdate, after: Best) -> None:
-        self.kind, self.before, self.update, self.after = kind, before, update, after
+    def __init__(self, exchange: Exchange, before: BookUpdate, update: BookUpdate, after: Best) -> None:
+        self.exchange, self.before, self.update, self.after = exchange, before, update, after
 
     def book(self) -> Book:
         """Return the book as it was before the update."""
-        book = self.kind.book()
+        book = self.exchange.book()
         book.apply(self.before)
         return book
 
 
-def best(kind: Exchange, book: Book) -> Best:
+def best(exchange: Exchange, book: Book) -> Best:
     """Return the part of a book that its checksum proves."""
-    return book.bids.top(BEST[kind.name]), book.asks.top(BEST[kind.name])
+    return book.bids.top(BEST[exchange.name]), book.asks.top(BEST[exchange.name])
 
 
 def moments(exchange: str, stem: str) -> list[Moment]:
     """Return all changes that a recorded sequence makes to a valid book."""
-    kind, book, changes = EXCHANGES[exchange], EXCHANGES[exchange].book(), list[Moment]()
+    adapter, book, changes = EXCHANGES[exchange], EXCHANGES[exchange].book(), list[Moment]()
     for frame in frames(exchange, stem):
-        for event in kind.decode(frame):
+        for event in adapter.decode(frame):
             if isinstance(event, Subscribed):
                 book.depth = event.depth
             elif isinstance(event, BookUpdate):
                 before = book.snapshot(event.pair)
-                kind.apply(book, event)
+                adapter.apply(book, event)
                 if not event.is_snapshot:
-                    changes.append(Moment(kind, before, event, best(kind, book)))
+                    changes.append(Moment(adapter, before, event, best(adapter, book)))
     return changes
 
 
@@ -200,11 +200,11 @@ def is_caught(moment: Moment, *updates: BookUpdate) -> bool:
     book = moment.book()
     try:
         for update in updates:
-            moment.kind.apply(book, update)
+            moment.exchange.apply(book, update)
     except ChecksumMismatch:
         assert not book.is_valid
         return True
-    assert best(moment.kind, book) == moment.after
+    assert best(moment.exchange, book) == moment.after
     return False
 
 
@@ -212,7 +212,7 @@ def is_caught(moment: Moment, *updates: BookUpdate) -> bool:
 def test_F1_B1_a_lost_message_is_found_at_the_next_one_or_has_changed_nothing_proved(exchange: str, stem: str) -> None:
     history = moments(exchange, stem)
     caught = [
-        is_caught(Moment(lost.kind, lost.before, lost.update, following.after), following.update)
+        is_caught(Moment(lost.exchange, lost.before, lost.update, following.after), following.update)
         for lost, following in zip(history[::3], history[1::3], strict=False)
         if lost.update.bids or lost.update.asks
     ]
@@ -224,7 +224,7 @@ def test_F1_B1_swapped_messages_are_found_or_have_changed_nothing_proved(exchang
     history = moments(exchange, stem)
     caught = [
         is_caught(
-            Moment(first_moment.kind, first_moment.before, first_moment.update, third_moment.after),
+            Moment(first_moment.exchange, first_moment.before, first_moment.update, third_moment.after),
             second_moment.update,
             first_moment.update,
             third_moment.update,
@@ -257,14 +257,14 @@ def test_a_message_that_comes_twice_raises_no_alarm_and_changes_nothing(exchange
 
 
 def test_a_book_that_was_lost_waits_for_its_snapshot_and_is_then_right_again() -> None:
-    kind, book = EXCHANGES["kraken"], EXCHANGES["kraken"].book()
-    updates = [u for f in frames("kraken", "book_sequence_1") for u in kind.decode(f) if isinstance(u, BookUpdate)]
+    exchange, book = EXCHANGES["kraken"], EXCHANGES["kraken"].book()
+    updates = [u for f in frames("kraken", "book_sequence_1") for u in exchange.decode(f) if isinstance(u, BookUpdate)]
     later = next(number for number, update in enumerate(updates[1:], 1) if update.is_snapshot)
-    kind.apply(book, updates[0])
+    exchange.apply(book, updates[0])
     with pytest.raises(BookError):
-        kind.apply(book, msgspec.structs.replace(updates[1], checksum=1))
-    assert {kind.apply(book, update) for update in updates[2:later]} == {Applied.WAITING}
-    assert {kind.apply(book, update) for update in updates[later:]} == {Applied.APPLIED}
+        exchange.apply(book, msgspec.structs.replace(updates[1], checksum=1))
+    assert {exchange.apply(book, update) for update in updates[2:later]} == {Applied.WAITING}
+    assert {exchange.apply(book, update) for update in updates[later:]} == {Applied.APPLIED}
 
 
 def test_a_refused_pair_costs_that_pair_only() -> None:

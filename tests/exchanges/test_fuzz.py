@@ -29,10 +29,10 @@ MOST = 64 << 20  # bytes
 FAILED = Path("reports/fuzz")
 
 
-def hearing(kind: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
+def hearing(exchange: Exchange, originals: list[Frame]) -> Callable[[Frame], int]:
     """Return a function that gives a frame to a session and returns whether it was a dead letter."""
-    pairs = sorted({frame.pair for frame in originals if frame.pair} | {Pair("BTC", kind.quote)})
-    sessions = {channel: Session(kind, channel, pairs) for channel in kind.channels}
+    pairs = sorted({frame.pair for frame in originals if frame.pair} | {Pair("BTC", exchange.quote)})
+    sessions = {channel: Session(exchange, channel, pairs) for channel in exchange.channels}
     for session in sessions.values():
         session.opened(Instant(0, 0.0))
 
@@ -70,10 +70,10 @@ def kept(frame: Frame, seed: int) -> Path:
 def test_F7_S7_mutated_messages_are_dead_letters_or_values_and_take_no_time_and_no_memory(
     exchange: str, seconds: int
 ) -> None:
-    kind, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode()) if seconds == 2 else time.time_ns() % 2**32
+    adapter, seed = EXCHANGES[exchange], zlib.crc32(exchange.encode()) if seconds == 2 else time.time_ns() % 2**32
     print(f"seed {seed}")
     originals, heard, dead, longest = recorded(exchange), 0, 0, 0.0
-    hear = hearing(kind, originals)
+    hear = hearing(adapter, originals)
     tracemalloc.start()
     try:
         stop = time.monotonic() + seconds
@@ -81,7 +81,7 @@ def test_F7_S7_mutated_messages_are_dead_letters_or_values_and_take_no_time_and_
             if time.monotonic() > stop and heard > 500:
                 break
             if heard % 500 == 0:
-                hear = hearing(kind, originals)
+                hear = hearing(adapter, originals)
             start = time.thread_time()
             try:
                 dead += hear(frame)
@@ -145,10 +145,10 @@ def cost(frame: Frame) -> tuple[bool, float]:
 @pytest.mark.parametrize("exchange", EXCHANGES)
 @pytest.mark.parametrize("name", [*ODD, *HUGE])
 def test_B10_F7_what_is_no_message_is_a_dead_letter_and_takes_no_time_and_no_memory(exchange: str, name: str) -> None:
-    payload, kind = {**ODD, **HUGE}[name], EXCHANGES[exchange]
+    payload, adapter = {**ODD, **HUGE}[name], EXCHANGES[exchange]
     frame = Frame(exchange=exchange, channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=payload)
     for channel in Channel:
-        for source, pair in ((Kind.SOCKET, None), (Kind.REST, Pair("BTC", kind.quote))):
+        for source, pair in ((Kind.SOCKET, None), (Kind.REST, Pair("BTC", adapter.quote))):
             asked = msgspec.structs.replace(frame, channel=channel, kind=source, pair=pair)
             tracemalloc.start()
             try:
@@ -186,7 +186,7 @@ def grown(body: object, path: tuple[str | int, ...], size: int) -> bytes:
 def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_other_is_read_in_time(
     exchange: str,
 ) -> None:
-    kind, tried, seen = EXCHANGES[exchange], 0, set[tuple[str, tuple[str | int, ...]]]()
+    adapter, tried, seen = EXCHANGES[exchange], 0, set[tuple[str, tuple[str | int, ...]]]()
     for name, path in files():
         for frame in frames(exchange, path.stem)[:2] if name == exchange else []:
             try:
@@ -198,10 +198,10 @@ def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_oth
                     continue
                 seen.add((path.stem, place))
                 large = msgspec.structs.replace(frame, payload=grown(body, place, 500_000))
-                assert len(large.payload) < kind.max_bytes(large)
+                assert len(large.payload) < adapter.max_bytes(large)
                 seconds = min(cost(large)[1] for _ in range(2))
                 assert not is_long(seconds), f"{path.stem} {place}: {seconds:.3f} s"
-                huge = msgspec.structs.replace(large, payload=large.payload + b" " * kind.max_bytes(large))
+                huge = msgspec.structs.replace(large, payload=large.payload + b" " * adapter.max_bytes(large))
                 assert cost(huge)[0] is False
                 tried += 1
     assert tried > 5
@@ -209,8 +209,8 @@ def test_F7_a_message_that_is_too_large_for_its_exchange_is_not_read_and_any_oth
 
 def test_F7_the_largest_whole_book_that_is_read_takes_no_longer_than_any_frame_may() -> None:
     """A collector's loop reads the book in one turn, and writes its checkpoint in another."""
-    kind, count = EXCHANGES["coinbase"], 58_000
-    book = kind.book()
+    exchange, count = EXCHANGES["coinbase"], 58_000
+    book = exchange.book()
     sides = [[[f"{60_000 + 0.01 * n * sign:.2f}", f"0.{n:08}"] for n in range(count)] for sign in (-1, 1)]
     payload = msgspec.json.encode({"type": "snapshot", "product_id": "BTC-USD", "bids": sides[0], "asks": sides[1]})
     assert 0.9 < len(payload) / (3 << 20) < 1
@@ -218,9 +218,9 @@ def test_F7_the_largest_whole_book_that_is_read_takes_no_longer_than_any_frame_m
     reading, logging = [], []
     for _ in range(3):
         start = time.thread_time()
-        [update] = kind.decode(frame)
+        [update] = exchange.decode(frame)
         assert isinstance(update, BookUpdate)
-        kind.apply(book, update)
+        exchange.apply(book, update)
         reading.append(time.thread_time() - start)
         start = time.thread_time()
         Facts(transport="ws", book=Checkpoint.of(book.snapshot(update.pair))).pack()

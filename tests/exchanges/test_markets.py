@@ -69,29 +69,29 @@ def odd_rows(row: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R7_an_odd_row_costs_one_market(exchange: str) -> None:
-    kind, row = EXCHANGES[exchange], LISTS[exchange][2]
-    [pair] = kind.decode_markets(listed(exchange, [row]))
+    adapter, row = EXCHANGES[exchange], LISTS[exchange][2]
+    [pair] = adapter.decode_markets(listed(exchange, [row]))
     for odd in odd_rows(row):
-        assert kind.decode_markets(listed(exchange, [odd, row, odd])) == [pair], odd
-    assert kind.decode_markets(listed(exchange, [None, 7, {}])) == []  # still a list
-    assert kind.decode_markets(listed(exchange, [])) == []
+        assert adapter.decode_markets(listed(exchange, [odd, row, odd])) == [pair], odd
+    assert adapter.decode_markets(listed(exchange, [None, 7, {}])) == []  # still a list
+    assert adapter.decode_markets(listed(exchange, [])) == []
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R7_every_listed_pair_is_read_back_from_its_symbol(exchange: str) -> None:
-    kind, row = EXCHANGES[exchange], LISTS[exchange][2]
+    adapter, row = EXCHANGES[exchange], LISTS[exchange][2]
     text = listed(exchange, [row]).decode()
     names = ["ETH2.S", "1INCH", "NVDAx", "币안人生", "A", "XBT", "USD.M", "9", "BTC", "XDG"]
     for name in names:
         for spelled in (name, name.lower()):
             changed = text.replace("BTC", spelled).replace("XBT", spelled).replace("btc", spelled)
-            pairs = kind.decode_markets(changed.encode())
-            assert all(kind.pair(kind.symbol(pair)) == pair for pair in pairs)
-            assert [pair.quote for pair in pairs] in ([kind.quote], []), spelled
-    [dotted] = kind.decode_markets(
+            pairs = adapter.decode_markets(changed.encode())
+            assert all(adapter.pair(adapter.symbol(pair)) == pair for pair in pairs)
+            assert [pair.quote for pair in pairs] in ([adapter.quote], []), spelled
+    [dotted] = adapter.decode_markets(
         text.replace("BTC", "ETH2.S").replace("XBT", "ETH2.S").replace("btc", "eth2.s").encode()
     )
-    assert dotted == Pair("ETH2.S", kind.quote)
+    assert dotted == Pair("ETH2.S", adapter.quote)
 
 
 def test_R7_a_market_with_an_unknown_state_of_trading_is_listed() -> None:
@@ -171,14 +171,14 @@ def test_R7_a_kraken_symbol_that_cannot_be_cut_surely_is_no_pair(symbol: str) ->
 
 @given(st.sampled_from(["binance", "bybit"]), st.text("ABDEILRSTUX2", min_size=1, max_size=6), st.data())
 def test_R7_a_symbol_is_never_read_as_two_pairs(exchange: str, base: str, data: st.DataObject) -> None:
-    kind = EXCHANGES[exchange]
+    adapter = EXCHANGES[exchange]
     quote = data.draw(st.sampled_from({"binance": BINANCE_QUOTES, "bybit": BYBIT_QUOTES}[exchange]))
-    symbol = kind.symbol(Pair(base, quote))
+    symbol = adapter.symbol(Pair(base, quote))
     try:
-        pair = kind.pair(symbol)
+        pair = adapter.pair(symbol)
     except UnknownPair:
         return
-    assert kind.symbol(pair) == symbol
+    assert adapter.symbol(pair) == symbol
     if exchange == "binance":  # whose quotes allow one cut only
         assert pair == Pair(base, quote)
 

@@ -184,8 +184,8 @@ def payloads(exchange: str) -> list[bytes]:
     ]
 
 
-def usual(kind: Exchange) -> Pair:
-    return Pair("BTC", kind.quote)
+def usual(exchange: Exchange) -> Pair:
+    return Pair("BTC", exchange.quote)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
@@ -221,10 +221,10 @@ def test_R2_an_unknown_pair_is_refused_for_good_in_every_recording(exchange: str
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R9_a_rate_limit_in_a_body_is_a_ban_for_the_moment(exchange: str) -> None:
-    kind = EXCHANGES[exchange]
+    adapter = EXCHANGES[exchange]
     for text in LIMITS[exchange] + BANS.get(exchange, []):
         for channel in Channel:
-            [refused] = say(exchange, channel, text.encode(), usual(kind))
+            [refused] = say(exchange, channel, text.encode(), usual(adapter))
             assert isinstance(refused, Refused)
             assert refused.refusal is TEMPORARY, text
             assert 1 <= refused.ban_seconds <= 900, text
@@ -295,8 +295,8 @@ def test_krakens_list_of_instruments_says_nothing_that_we_keep() -> None:
 
 def test_the_depth_of_a_book_is_the_one_that_is_asked_for() -> None:
     asked = {
-        name: next(iter(kind.subscribe(Channel.ORDERBOOK, [usual(kind)], id=1, time=0))).payload
-        for name, kind in EXCHANGES.items()
+        name: next(iter(exchange.subscribe(Channel.ORDERBOOK, [usual(exchange)], id=1, time=0))).payload
+        for name, exchange in EXCHANGES.items()
     }
     assert f'"orderbook.{EXCHANGES["bybit"].depth}.BTCUSDT"' in asked["bybit"]
     assert f'"ob.BTC_USDT.{EXCHANGES["gateio"].depth}"' in asked["gateio"]

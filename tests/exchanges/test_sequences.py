@@ -12,7 +12,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, BookUpdate, Channel, Level, Pair, Proof
 from tests.kit.recordings import say
 
-NUMBERED = [name for name, kind in EXCHANGES.items() if kind.proof is Proof.SEQUENCE]
+NUMBERED = [name for name, exchange in EXCHANGES.items() if exchange.proof is Proof.SEQUENCE]
 START = 1_800_000_000 * SECOND
 OKX = (
     '{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"%s","data":[{"asks":[],"bids":[["1","%d","0","1"]],'
@@ -40,10 +40,10 @@ def whole(number: int, pair: Pair, *, time: int | None = None) -> BookUpdate:
 
 def started(name: str, number: int) -> tuple[Book, Pair]:
     """Return a book with this number, and its pair."""
-    kind = EXCHANGES[name]
-    pair = Pair("BTC", kind.quote)
-    book = kind.book()
-    kind.apply(book, whole(number, pair))
+    exchange = EXCHANGES[name]
+    pair = Pair("BTC", exchange.quote)
+    book = exchange.book()
+    exchange.apply(book, whole(number, pair))
     return book, pair
 
 
@@ -65,36 +65,38 @@ def injected(chance: random.Random, fault: str, numbers: list[int]) -> tuple[lis
 @pytest.mark.parametrize("fault", ["drop", "repeat", "swap", "delay"])
 @pytest.mark.parametrize("name", NUMBERED)
 def test_F1_B1_every_hole_is_noticed_at_the_next_message_and_nothing_else_is(name: str, fault: str) -> None:
-    kind, chance = EXCHANGES[name], random.Random(f"{name} {fault}")
+    exchange, chance = EXCHANGES[name], random.Random(f"{name} {fault}")
     for _ in range(50):
         book, pair = started(name, 100)
         numbers, holes = injected(chance, fault, list(range(101, 160)))
         noticed: list[int] = []
         for number in numbers:
             try:
-                kind.apply(book, change(number, pair))
+                exchange.apply(book, change(number, pair))
             except SequenceGap:
                 noticed.append(number)
                 assert not book.is_valid
         assert noticed == holes
         assert book.is_valid is (not holes)
-        kind.apply(book, whole(200, pair))
-        assert kind.apply(book, change(201, pair)) is Applied.APPLIED
+        exchange.apply(book, whole(200, pair))
+        assert exchange.apply(book, change(201, pair)) is Applied.APPLIED
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERED if name != "okx"])
 def test_B8_an_exchange_that_counts_anew_is_noticed_and_not_taken_for_old_news(name: str) -> None:
-    kind = EXCHANGES[name]
+    exchange = EXCHANGES[name]
     book, pair = started(name, 1000)
-    kind.apply(book, change(1001, pair))
-    assert kind.apply(book, change(1000, pair)) is Applied.IGNORED  # old by its time too
+    exchange.apply(book, change(1001, pair))
+    assert exchange.apply(book, change(1000, pair)) is Applied.IGNORED  # old by its time too
     later = START + 1001 * SECOND // 10
-    assert kind.apply(book, change(990, pair, time=later)) is Applied.IGNORED  # clocks of one exchange differ a little
+    assert (
+        exchange.apply(book, change(990, pair, time=later)) is Applied.IGNORED
+    )  # clocks of one exchange differ a little
     with pytest.raises(SequenceGap, match="number 1 came after 1001: it is counted anew"):
-        kind.apply(book, change(1, pair, time=later + 2 * SECOND))
+        exchange.apply(book, change(1, pair, time=later + 2 * SECOND))
     assert not book.is_valid
-    kind.apply(book, whole(1, pair, time=later + 3 * SECOND))
-    assert kind.apply(book, change(2, pair, time=later + 3 * SECOND)) is Applied.APPLIED
+    exchange.apply(book, whole(1, pair, time=later + 3 * SECOND))
+    assert exchange.apply(book, change(2, pair, time=later + 3 * SECOND)) is Applied.APPLIED
     assert (book.is_valid, book.sequence) == (True, 2)
 
 
@@ -106,27 +108,27 @@ def okx(action: str, size: int, number: int | str, before: int | str) -> Iterato
 
 
 def test_B8_okx_may_count_anew_repeat_a_number_and_count_as_far_as_it_likes() -> None:
-    kind, book = EXCHANGES["okx"], EXCHANGES["okx"].book()
+    exchange, book = EXCHANGES["okx"], EXCHANGES["okx"].book()
     steps = [("snapshot", 9, -1), ("update", 12, 9), ("update", 12, 12), ("update", 3, 12), ("update", 5, 3)]
     steps += [("update", 2**63 - 2, 5), ("update", 0, 2**63 - 2), ("update", 2**63 - 1, 0)]
     for size, (action, number, before) in enumerate(steps, 1):
         for update in okx(action, size, number, before):
-            assert kind.apply(book, update) in (Applied.APPLIED, Applied.IGNORED)
+            assert exchange.apply(book, update) in (Applied.APPLIED, Applied.IGNORED)
     assert (book.sequence, book.bids.levels[1.0].size) == (2**63 - 1, float(len(steps)))
     [lost] = okx("update", 99, 4, 3)
     with pytest.raises(SequenceGap):
-        kind.apply(book, lost)
+        exchange.apply(book, lost)
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERED if name != "okx"])
 def test_B8_numbers_around_two_to_the_sixty_third_are_numbers(name: str) -> None:
-    kind = EXCHANGES[name]
+    exchange = EXCHANGES[name]
     book, pair = started(name, 2**63 - 2)
     time = START + 10**12
     for number in (2**63 - 1, 2**63, 2**63 + 1):
-        assert kind.apply(book, change(number, pair, time=time)) is Applied.APPLIED
+        assert exchange.apply(book, change(number, pair, time=time)) is Applied.APPLIED
     with pytest.raises(BookError):
-        kind.apply(book, change(2**63 + 3, pair, time=time))
+        exchange.apply(book, change(2**63 + 3, pair, time=time))
 
 
 @pytest.mark.parametrize(("number", "before"), [('"12"', '"9"'), ('"12"', "9"), ("12", '"9"')])

@@ -36,9 +36,9 @@ def test_D28_what_is_no_leap_second_is_no_time(text: str) -> None:
 
 @pytest.mark.parametrize(("exchange", "stem"), [(name, path.stem) for name, path in files()])
 def test_D28_no_frame_is_a_dead_letter_for_a_leap_second(exchange: str, stem: str) -> None:
-    kind = EXCHANGES[exchange]
+    adapter = EXCHANGES[exchange]
     for frame in frames(exchange, stem)[:50]:
         changed = msgspec.structs.replace(frame, payload=_TIME.sub(rb"\g<1>23:59:60", frame.payload))
         if changed.payload != frame.payload:
             late = msgspec.structs.replace(changed, received_time=LATE)
-            assert [type(event) for event in kind.decode(late)] == [type(event) for event in kind.decode(frame)]
+            assert [type(event) for event in adapter.decode(late)] == [type(event) for event in adapter.decode(frame)]

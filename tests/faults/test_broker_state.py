@@ -24,6 +24,7 @@ pytestmark = pytest.mark.kafka
 NODES = 3
 
 
+@pytest.mark.alone
 def test_K3_A7_a_broker_that_forgot_what_a_producer_sent_is_sent_the_rest_by_another(
     kafka: Kafka, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,6 +26,7 @@ from coin_platform.exchanges.base import Source
 from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Gap, Kind, Microseconds, Region, Window
 from coin_platform.orchestration.failed_windows import failed_windows
+from coin_platform.orchestration.handed_on import is_next_outdated
 from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
 from coin_platform.tables.schema import latest
@@ -124,11 +125,12 @@ class Deployment:
         return windows
 
     def missing(self, windows_of_source: dict[Source, set[Window]]) -> int:
-        """Return how many windows of tables are not in the lake."""
+        """Return how many windows of tables are not in the lake, or were made before what precedes them."""
         lake, count = open_lake(self.settings), 0
         for source, windows in windows_of_source.items():
             for table in (f"raw_{source.channel}", source.channel.value, "dead", "gap"):
                 count += len(windows - set(lake.windows(table, source.exchange.name)))
+            count += sum(is_next_outdated(lake, [source], window) for window in windows if not count)
         return count
 
 

@@ -65,6 +65,7 @@ def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.kafka
+@pytest.mark.alone
 @pytest.mark.parametrize("disk", ["file size", "tmpfs"])
 def test_S8_A16_a_full_disk_stops_nobody_and_what_it_costs_is_recorded(kafka: Kafka, tmp_path: Path, disk: str) -> None:
     topic, spool, most = fresh_topic(kafka), tmp_path / "spool", 20_000

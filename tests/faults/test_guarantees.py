@@ -50,9 +50,9 @@ def test_what_was_measured_elsewhere_stays_on_the_page() -> None:
     assert figures_of_page("# Guarantees\n") == []
 
 
-@pytest.mark.parametrize("promise", PROMISES)
-def test_every_promise_has_a_test_of_its_name(promise: str) -> None:
-    assert any(promise in proof.promises for proof in proofs(ROOT / "tests"))
+def test_every_promise_has_a_test_of_its_name() -> None:
+    named = {promise for proof in proofs(ROOT / "tests") for promise in proof.promises}
+    assert PROMISES.keys() - named == set()
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: f"{sabotage.promise} {sabotage.mechanism}")

@@ -30,6 +30,7 @@ def moved(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MovedProce
         yield made
 
 
+@pytest.mark.timeout(300)
 def test_D3_a_day_ahead_and_back_loses_misplaces_deletes_and_ends_nothing(tmp_path: Path) -> None:
     with moved_processes(tmp_path, "local:") as moved:
         moved.start()

@@ -2,10 +2,13 @@
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from coin_platform.demo.processes import DAGSTER_DEV
@@ -33,6 +36,18 @@ def until_two_more(lake: Lake) -> None:
     until(lambda: len(windows(lake)) >= before + 2, PATIENCE)
 
 
+@contextmanager
+def all_ended(pid: int) -> Iterator[None]:
+    """At the end, kill a process and all that it started: long runs live on when only Dagster ends."""
+    process = psutil.Process(pid)
+    try:
+        yield
+    finally:
+        for started in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                started.kill()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("ahead", [25 * 3600.0, -3600.0])  # the first is longer than a run of a window may last
@@ -51,14 +66,14 @@ def test_D3_windows_are_made_and_no_run_is_ended_while_the_clock_jumps_and_after
         workspace = ("-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port))
         platform.start(*words, *workspace, module=module)
         lake = open_lake(platform.settings)
-        until(lambda: windows(lake), PATIENCE)
-        clock.set(ahead)
-        until_two_more(lake)
-        clock.set(0)
-        until_two_more(lake)
-        with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-            runs = instance.get_runs()
-        platform.end("dev", PATIENCE)
+        with all_ended(platform.processes["dev"].pid):
+            until(lambda: windows(lake), PATIENCE)
+            clock.set(ahead)
+            until_two_more(lake)
+            clock.set(0)
+            until_two_more(lake)
+            with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+                runs = instance.get_runs()
     assert [(run.job_name, run.status) for run in runs if run.status in ENDED] == []
     long_runs = [run.job_name for run in runs if not run.job_name.startswith(("tables_", "forget_"))]
     assert sorted(long_runs) == ["collect_asia", "preprocess_asia"], "no run was replaced"

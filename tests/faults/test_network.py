@@ -16,7 +16,7 @@ from tests.kit.proxy import Proxy, Toxics
 from tests.kit.topics import PARTITIONS, fresh_topic
 from tests.kit.waiting import slowness_of_this_machine, until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.alone]
 
 OUTAGES = {
     "drop": Toxics(),

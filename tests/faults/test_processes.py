@@ -37,6 +37,7 @@ def lag(sent: Sequence[Sent], stored: Sequence[Stored]) -> Microseconds:
     return max(record.time - times.get((record.exchange, record.hash or ""), record.time) for record in stored)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_read(
     platform: Asia, rounds: int
@@ -78,6 +79,7 @@ def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_r
     assert max(before, default=0) <= UNWRITTEN * slowness
 
 
+@pytest.mark.alone
 def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platform: Asia) -> None:
     platform.start("collect", "--region", "asia")
     platform.start("preprocess", "--region", "asia")
@@ -103,6 +105,7 @@ def test_S1_A2_whoever_is_asked_to_end_does_so_at_once_and_loses_nothing(platfor
         figure("S1", f"until `coin {name}` has ended", round(seconds, 2), "s")
 
 
+@pytest.mark.alone
 def test_F5_a_collector_that_takes_over_leaves_no_gap_and_no_double(url: str, tmp_path: Path) -> None:
     begun = str(time_text(time.time_ns() // 1000))
     with running(tmp_path / "home", url, "ticker,orderbook,trade") as platform:

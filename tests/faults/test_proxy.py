@@ -12,6 +12,8 @@ import pytest
 from tests.kit.proxy import Proxy, Toxics
 from tests.kit.waiting import slowness_of_this_machine
 
+pytestmark = pytest.mark.alone
+
 TEXT = bytes(range(256)) * 400  # about 100 kB
 
 

@@ -19,7 +19,7 @@ from tests.kit.fleet import MIB, gain, settled, slope, write_samples
 from tests.kit.soak import DISTURBANCES, FAULTS, Event, Plan, Soak
 from tests.kit.verdict import Verdict, judge, make_tables
 
-pytestmark = [pytest.mark.kafka, pytest.mark.s3]
+pytestmark = [pytest.mark.kafka, pytest.mark.s3, pytest.mark.xdist_group("soak")]  # it starts services of its own
 
 MINUTES = float(os.environ.get("SOAK_MINUTES") or 20)
 RATE = 18.0  # steps of the market a second: 2,400 messages, of which 2,000 are to be carried on average

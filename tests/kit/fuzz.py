@@ -71,5 +71,5 @@ def _join(chance: random.Random, body: bytes, other: bytes) -> bytes:
 
 def recorded(exchange: str) -> list[Frame]:
     """Return all recorded frames of an exchange."""
-    kind = EXCHANGES[exchange]
-    return [frame for name, path in files() if name == exchange for _, frame in read(kind, path)]
+    adapter = EXCHANGES[exchange]
+    return [frame for name, path in files() if name == exchange for _, frame in read(adapter, path)]

@@ -22,8 +22,8 @@ def plain(exchange: str) -> Exchange:
         for name in json.loads(frame.payload):
             yield Ticker(pair=Pair.parse(name), last="1") if name in PAIRS else Control(name=name)
 
-    kind: Exchange = type("Plain", (type(EXCHANGES[exchange]),), {"read": read})()
-    return kind
+    adapter: Exchange = type("Plain", (type(EXCHANGES[exchange]),), {"read": read})()
+    return adapter
 
 
 class Feed:

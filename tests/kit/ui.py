@@ -25,7 +25,7 @@ from coin_platform.demo.processes import DAGSTER_DEV
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCATION = "coin_platform"
-START_SECONDS = 60  # in which the UI must answer, also on a busy machine
+START_SECONDS = 180  # in which the UI must answer, also on a busy machine
 
 
 def switch_off(instance: dg.DagsterInstance, sensors: list[str]) -> None:

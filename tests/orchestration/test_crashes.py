@@ -90,6 +90,12 @@ class Home:
         names = {(source.exchange.name, table) for source in self.sources for table in self._tables(source.channel)}
         return {(*name, window): lake.read(name[1], name[0], window) for name in names for window in self.windows}
 
+    def footers(self, lake: Lake) -> list[dict[str, object]]:
+        """Return what the footers of all tables of the windows say of their content, and of what they were made of."""
+        own = {"generation", "code"}
+        footers = [lake.provenance(name[1], name[0], window) or {} for *name, window in self.tables(lake)]
+        return [{fact: value for fact, value in footer.items() if fact not in own} for footer in footers]
+
     def _tables(self, channel: str) -> tuple[str, ...]:
         return (f"raw_{channel}", channel, "dead", "gap")
 
@@ -149,3 +155,34 @@ def test_D9_after_kills_at_three_moments_all_windows_are_made_without_a_hand(hom
         broker = LocalBroker(home.settings.path(home.settings.journal_dir))
         assert offsets == list(range(broker.end_offset(source.topic, source.partition)))
         broker.close()
+
+
+def test_D9_S8_windows_that_were_made_in_another_order_are_made_again_until_all_are_as_if_in_order(
+    home: Home, tmp_path: Path
+) -> None:
+    """Crashes leave runs in the queue: a window whose run failed waits, and later ones are made before it."""
+    asked = home.requests()
+    for request in reversed(asked):
+        home.run(request)
+    again: list[str | None] = []
+    while asked := home.requests():
+        again += [request.partition_key for request in asked]
+        for request in asked:
+            home.run(request)
+    assert again[: WINDOWS - 1] == list(map(key_of, home.windows[1:])), "each was made before the one that precedes it"
+    lake = open_lake(Settings(lake_url=f"file:{tmp_path / 'in_order'}"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        work = backfill.BackfillPlan([EXCHANGES["upbit"]], home.windows)
+        backfill.run_backfill(work, home.settings, Topics(), lake, instance, lambda tables: None)
+    made, in_order = (home.footers(each) for each in (open_lake(home.settings), lake))
+    assert made == in_order
+
+
+def test_D9_a_window_that_cannot_be_made_again_is_tried_until_it_is(home: Home) -> None:
+    first, second, *_ = home.requests()
+    home.run(second)
+    home.run(first)
+    [again] = [request for request in home.requests() if request.partition_key == second.partition_key]
+    home.run(again, Crash(1, is_stored=False))
+    asked = home.requests()
+    assert again.partition_key in [request.partition_key for request in asked]

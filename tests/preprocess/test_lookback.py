@@ -28,13 +28,13 @@ def test_books_survive_a_restart() -> None:
 
 
 def test_books_are_rebuilt_from_an_old_checkpoint() -> None:
-    kind, found = EXCHANGES["kraken"], frames("kraken", "book_sequence_2")
-    book = kind.book()
-    for update in (event for frame in found[:100] for event in kind.decode(frame)):
+    exchange, found = EXCHANGES["kraken"], frames("kraken", "book_sequence_2")
+    book = exchange.book()
+    for update in (event for frame in found[:100] for event in exchange.decode(frame)):
         if isinstance(update, Subscribed):
             book.depth = update.depth or book.depth
         if isinstance(update, BookUpdate):
-            kind.apply(book, update)
+            exchange.apply(book, update)
             pair = update.pair
     checkpoint = Facts(book=Checkpoint.of(book.snapshot(pair))).pack()
 

@@ -94,6 +94,16 @@ def test_D4_frames_that_are_sent_again_after_an_outage_are_stored_once_live_and_
     assert sum(facts["missing"] for _, facts in windows) == 0
 
 
+def test_D4_tickers_that_are_sent_again_after_an_empty_window_are_stored_once_in_windows() -> None:
+    """Only the numbers that the window before hands on tell that they are sent again: no record before it is read."""
+    [ticker, *_] = [frame.payload for frame in frames("binance", "ticker") if frame.kind is Kind.SOCKET]
+    log = NumberedLog("binance", Channel.TICKER)
+    log.append(1, 2, 3, payload=ticker)
+    log.wait(130)
+    log.append(2, 3, 4, payload=ticker)
+    assert [offsets for offsets, _ in log.windows()] == [[0, 1, 2], [], [5]]
+
+
 def test_D4_frames_sent_again_while_other_connections_of_their_collector_went_on_are_stored_once() -> None:
     log = NumberedLog("binance", Channel.TRADE)
     log.append(1, 2, 3)
@@ -183,14 +193,14 @@ def test_D4_a_hole_in_the_numbers_is_seen_across_the_end_of_a_window() -> None:
 
 
 def test_D4_books_whose_changes_have_no_number_are_not_changed_by_frames_that_are_sent_again() -> None:
-    kind = EXCHANGES["coinbase"]
+    exchange = EXCHANGES["coinbase"]
     log = NumberedLog("coinbase", Channel.ORDERBOOK)
     said = [frame for frame in frames("coinbase", "book_sequence_1") if frame.kind is Kind.SOCKET][:60]
-    book, pair = kind.book(), Pair("", "")
-    for event in (event for frame in said[:50] for event in kind.decode(frame)):
+    book, pair = exchange.book(), Pair("", "")
+    for event in (event for frame in said[:50] for event in exchange.decode(frame)):
         if isinstance(event, BookUpdate):
             pair = event.pair
-            kind.apply(book, event)
+            exchange.apply(book, event)
     facts = Facts(pairs=[str(pair)], book=Checkpoint.of(book.snapshot(pair)))
 
     def append(*numbers: int) -> None:

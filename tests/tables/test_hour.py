@@ -44,8 +44,8 @@ def test_S6_a_simulated_hour_is_the_same_live_and_in_windows(region: Region) -> 
     clock = Clock(START)
     broker, store = MemoryBroker(clock=lambda: clock.time), MemoryStore()
     lake = Lake(store, SETTINGS.window_length)
-    kinds = [kind for kind in EXCHANGES.values() if kind.region is region]
-    world = World([kind.name for kind in kinds], broker, clock, SETTINGS)
+    kinds = [exchange for exchange in EXCHANGES.values() if exchange.region is region]
+    world = World([exchange.name for exchange in kinds], broker, clock, SETTINGS)
     for _ in range(6):  # six workers and landers, each killed without a word
         world.run(9, PACE)
         Worker(region, kinds, SETTINGS, broker, clock=lambda: clock.time).drain()

@@ -185,12 +185,12 @@ def test_R5_what_differs_is_another_trade(other: dict[str, object]) -> None:
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_R5_filling_over_rest_adds_what_is_missing_and_no_trade_twice(name: str) -> None:
     """In each exchange's own words: of a socket that loses every third message, and of REST asked twice."""
-    kind, pair = EXCHANGES[name], Pair("BTC", EXCHANGES[name].quote)
+    exchange, pair = EXCHANGES[name], Pair("BTC", EXCHANGES[name].quote)
     time = TIME
     market = Market(7, {name: (pair,)}, time)
-    venue = VENUES[name](market, urlsplit(kind.socket_url(Channel.TRADE)).path)
-    address = urlsplit(kind.request_url(Channel.TRADE, pair) or "")
-    for request in kind.subscribe(Channel.TRADE, (pair,), id=1, time=time):
+    venue = VENUES[name](market, urlsplit(exchange.socket_url(Channel.TRADE)).path)
+    address = urlsplit(exchange.request_url(Channel.TRADE, pair) or "")
+    for request in exchange.subscribe(Channel.TRADE, (pair,), id=1, time=time):
         list(venue.received(request.payload, time))
     deals = {deal.id: deal for deal in market.listings[name][pair].deals}
     messages: list[tuple[str, bytes]] = []
@@ -203,7 +203,7 @@ def test_R5_filling_over_rest_adds_what_is_missing_and_no_trade_twice(name: str)
         if step % 30 == 0:
             answered = venue.rest(address.path, dict(parse_qsl(address.query)), time)
             messages.append(("rest", answered.body.encode()))
-    result = told(Source(kind, Channel.TRADE, "t", kind.partition), pair, messages)
+    result = told(Source(exchange, Channel.TRADE, "t", exchange.partition), pair, messages)
     assert result.rows.height == len(deals) > 100
     assert volume(result) == pytest.approx(math.fsum(deal.size for deal in deals.values()), rel=1e-9)
     assert {"ws", "rest"} == set(result.rows["transport"])

@@ -15,8 +15,8 @@ from coin_platform.tables.transform import Transform
 from tests.kit.log import TIME, conserves
 from tests.kit.recordings import frames
 
-HIDING = [name for name, kind in EXCHANGES.items() if kind.can_hide_losses]
-PROVING = [name for name, kind in EXCHANGES.items() if kind.has_deltas and not kind.can_hide_losses]
+HIDING = [name for name, exchange in EXCHANGES.items() if exchange.can_hide_losses]
+PROVING = [name for name, exchange in EXCHANGES.items() if exchange.has_deltas and not exchange.can_hide_losses]
 STEP = 1_000
 
 
@@ -24,10 +24,10 @@ class Books:
     """The log of one connection that carries the books of a recording, up to a few changes after the last snapshot."""
 
     def __init__(self, exchange: str) -> None:
-        kind = EXCHANGES[exchange]
-        self.source = Source(kind, Channel.ORDERBOOK, "t", 0)
+        adapter = EXCHANGES[exchange]
+        self.source = Source(adapter, Channel.ORDERBOOK, "t", 0)
         recording = [frame for frame in frames(exchange, "book_sequence_1") if frame.kind is Kind.SOCKET]
-        self._said = {frame.payload: kind.decode(frame) for frame in recording}
+        self._said = {frame.payload: adapter.decode(frame) for frame in recording}
         self.payloads = [frame.payload for frame in recording]
         snapshots = [
             at for at, payload in enumerate(self.payloads) if any(each.is_snapshot for each in self.of(payload))
@@ -58,12 +58,12 @@ class Books:
 
     def checkpoints(self, payloads: list[bytes]) -> None:
         """Log the books that a collector has which has read all these."""
-        kind, books = self.source.exchange, dict[Pair, Any]()
+        exchange, books = self.source.exchange, dict[Pair, Any]()
         for event in (event for payload in payloads for event in self._said[payload]):
             if isinstance(event, Subscribed) and event.pair and event.depth:
-                books.setdefault(event.pair, kind.book()).depth = event.depth
+                books.setdefault(event.pair, exchange.book()).depth = event.depth
             if isinstance(event, BookUpdate):
-                kind.apply(books.setdefault(event.pair, kind.book()), event)
+                exchange.apply(books.setdefault(event.pair, exchange.book()), event)
         for pair, book in books.items():
             if book.is_valid:
                 self.own(Kind.CHECKPOINT, Checkpoint.of(book.snapshot(pair)))
@@ -166,15 +166,15 @@ def test_R4_a_loss_of_the_window_before_is_its_fault_and_a_closed_connection_tak
 @pytest.mark.parametrize("exchange", HIDING)
 def test_R4_an_unreadable_frame_that_names_one_pair_of_its_connection_costs_that_pair_alone(exchange: str) -> None:
     books = Books(exchange)
-    kind, cut = books.source.exchange, books.middle
-    other = Pair("ZRX", kind.quote)
+    adapter, cut = books.source.exchange, books.middle
+    other = Pair("ZRX", adapter.quote)
     books.names.append(str(other))
     books.own(Kind.PAIRS)
-    books.say(*books.payloads[:cut], b'{"half":"%s"' % kind.symbol(other).encode())
+    books.say(*books.payloads[:cut], b'{"half":"%s"' % adapter.symbol(other).encode())
     again = len(books.records)
     books.say(*books.payloads[cut:])
     assert [offset for offset in books.batch().rows["offset"] if offset >= again]
-    books.say(b'{"half":"%s"' % kind.symbol(Pair.parse(books.names[0])).encode())
+    books.say(b'{"half":"%s"' % adapter.symbol(Pair.parse(books.names[0])).encode())
     found = books.batch()
     assert [str(fault.pair) for offset, fault in found.transform.faults if offset == len(books.records) - 1] == [
         books.names[0]
@@ -207,8 +207,8 @@ def test_R1_R4_a_change_that_our_code_fails_on_costs_the_book_until_a_checkpoint
     exchange: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     books = Books(exchange)
-    kind, cut = books.source.exchange, books.middle
-    apply, broken = kind.apply, list[Any]()
+    adapter, cut = books.source.exchange, books.middle
+    apply, broken = adapter.apply, list[Any]()
 
     def failing(book: Any, update: BookUpdate) -> Any:
         if update in broken:
@@ -221,7 +221,7 @@ def test_R1_R4_a_change_that_our_code_fails_on_costs_the_book_until_a_checkpoint
     books.checkpoints(books.payloads[: place + 1])
     broken += books.of(books.payloads[place])
     books.say(*books.payloads[place + 1 :])
-    monkeypatch.setattr(kind, "apply", failing)
+    monkeypatch.setattr(adapter, "apply", failing)
     transform = Transform(books.source)
     rows = [row for record in books.records for row in transform.feed(record)]
     assert [letter.record.offset for letter in transform.dead] == [dead]

@@ -359,15 +359,15 @@ def assert_one_row_a_trade(words: Words, trades_per_answer: int, steps: list[Ste
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_R5_a_reconnect_over_three_windows_adds_what_is_missing_and_no_trade_twice(name: str) -> None:
     """In each exchange's own words: a socket, silence, then the greeting of another socket and the REST page."""
-    kind, pair = EXCHANGES[name], Pair("BTC", EXCHANGES[name].quote)
+    exchange, pair = EXCHANGES[name], Pair("BTC", EXCHANGES[name].quote)
     log, market = TradeLog(name), Market(7, {name: (pair,)}, START)
-    path, deals = urlsplit(kind.socket_url(Channel.TRADE)).path, dict[int, Deal]()
+    path, deals = urlsplit(exchange.socket_url(Channel.TRADE)).path, dict[int, Deal]()
     venue, connection = VENUES[name](market, path), "a"
     for step in range(1, 240, 2):
         log.moment = step
         if step in (1, 151, 211):
             venue, connection = VENUES[name](market, path), f"c{step}"
-            for request in kind.subscribe(Channel.TRADE, (pair,), id=1, time=log.time):
+            for request in exchange.subscribe(Channel.TRADE, (pair,), id=1, time=log.time):
                 for out in venue.received(request.payload, log.time):
                     log.say(out.payload.encode(), connection)
         if step < 40 or 115 < step < 120 or step > 180:
@@ -377,7 +377,7 @@ def test_R5_a_reconnect_over_three_windows_adds_what_is_missing_and_no_trade_twi
                 if step < 30 or step > 180:
                     log.say(out.payload.encode(), connection)
         if step in (151, 155, 211):
-            address = urlsplit(kind.request_url(Channel.TRADE, pair) or "")
+            address = urlsplit(exchange.request_url(Channel.TRADE, pair) or "")
             answered = venue.rest(address.path, dict(parse_qsl(address.query)), log.time)
             log.say(answered.body.encode(), "r", pair)
     rows = log.tabled()
@@ -386,11 +386,11 @@ def test_R5_a_reconnect_over_three_windows_adds_what_is_missing_and_no_trade_twi
     assert places(rows) == log.live()
 
 
-@pytest.mark.parametrize("kind", EXCHANGES.values(), ids=EXCHANGES)
-def test_R5_no_answer_tells_more_trades_than_the_exchange_is_known_for(kind: Exchange) -> None:
-    url = kind.request_url(Channel.TRADE, Pair("BTC", kind.quote)) or ""
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+def test_R5_no_answer_tells_more_trades_than_the_exchange_is_known_for(exchange: Exchange) -> None:
+    url = exchange.request_url(Channel.TRADE, Pair("BTC", exchange.quote)) or ""
     [most] = re.findall(r"\b(?:limit|count|size)=(\d+)", url)
-    assert 50 <= int(most) <= kind.trades_per_answer
+    assert 50 <= int(most) <= exchange.trades_per_answer
 
 
 def trade(id: int) -> Trade:

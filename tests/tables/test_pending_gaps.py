@@ -44,9 +44,9 @@ def test_an_answer_that_does_not_reach_back_fills_nothing() -> None:
 
 def quiet(channel: Channel, exchange: str, lasted: float) -> list[Gap]:
     """Return what is said of a gap that lasted so long, in which nothing was traded, once REST answers without rows."""
-    kind = EXCHANGES[exchange]
-    pair = Pair("BTC", kind.quote)
-    transport = "ws" if channel in kind.channels else "rest"
+    adapter = EXCHANGES[exchange]
+    pair = Pair("BTC", adapter.quote)
+    transport = "ws" if channel in adapter.channels else "rest"
     feed = Feed(channel, exchange)
     feed.open(0, pairs=(pair,), transport=transport)
     feed.frame(1)

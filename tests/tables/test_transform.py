@@ -60,12 +60,12 @@ def test_a_fault_before_the_window_is_the_window_before_s() -> None:
 
 
 def test_S1_records_that_are_sent_again_change_nothing() -> None:
-    once, kind, book = recorded("kraken", "book_sequence_2"), KRAKEN.exchange, KRAKEN.exchange.book()
-    for event in (event for frame in frames("kraken", "book_sequence_2")[:400] for event in kind.decode(frame)):
+    once, exchange, book = recorded("kraken", "book_sequence_2"), KRAKEN.exchange, KRAKEN.exchange.book()
+    for event in (event for frame in frames("kraken", "book_sequence_2")[:400] for event in exchange.decode(frame)):
         if isinstance(event, Subscribed):
             book.depth = event.depth or book.depth
         if isinstance(event, BookUpdate):
-            kind.apply(book, event)
+            exchange.apply(book, event)
             pair = event.pair
     facts = Facts(book=Checkpoint.of(book.snapshot(pair)))
     checkpoint = Record(0, TIME, Header(Kind.CHECKPOINT, 1, "c", 400, TIME).pack(), facts.pack())

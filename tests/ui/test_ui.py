@@ -23,7 +23,11 @@ from coin_platform.settings import Settings
 from tests.kit.market import Feed
 from tests.kit.ui import LOCATION, ROOT, chromium, dagster_dev, switch_off
 
-pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]  # seconds; a busy machine needs half of them
+pytestmark = [
+    pytest.mark.ui,
+    pytest.mark.timeout(600),  # seconds; a busy machine needs half of them
+    pytest.mark.xdist_group("ui"),  # one backfill is launched for all
+]
 
 WINDOW = timedelta(minutes=1)
 CROSSED = (
