@@ -258,8 +258,9 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         0,
         ge=0,
-        le=65533,
-        description="Port of a worker's metrics on 127.0.0.1. Workers of further regions take the next ports. 0: none.",
+        le=65520,
+        description="Port of a worker's metrics on 127.0.0.1. Workers of further regions take the next ports, and "
+        "collectors the ports from 10 above it. 0: none.",
     )
     simulator_port: int = Field(8700, ge=1, le=65535, description="Port of the simulated exchanges on 127.0.0.1.")
     log_format: LogFormat = Field(

@@ -34,6 +34,15 @@ class ExchangeAccess:
         self._gap_reports: dict[Channel, GapReports] = {}
         rest.share(connects)
 
+    @property
+    def budgets(self) -> dict[str, float]:
+        """What may be asked of the exchange now: numbers for the status."""
+        return {
+            "connects_left": self.connects.tokens,
+            "requests_left": self.rest.tokens,
+            "banned_seconds": self.rest.banned_seconds,
+        }
+
     def gap_reports(self, channel: Channel) -> GapReports:
         """Return the reports of one channel, over all its connections."""
         if channel not in self._gap_reports:

@@ -4,16 +4,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
+
 from coin_platform.broker import Broker
 from coin_platform.clock import now, unless, wall
 from coin_platform.cluster import Cluster
+from coin_platform.cluster.announcer import Announcer
+from coin_platform.cluster.metrics import StatusMetrics
 from coin_platform.cluster.pairs import PairSet, wanted
+from coin_platform.cluster.status import ANNOUNCE_SECONDS, Status
 from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.active_pairs import ActivePairs, PairSets
 from coin_platform.collect.epoch import next_epoch
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.reports import collector_report, feed_report
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.collect.status import FeedStatus
@@ -23,11 +29,14 @@ from coin_platform.errors import CoinPlatformError, SettingsError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.parsing import chunks
 from coin_platform.model import Channel, Instant, Pair, Region
+from coin_platform.runtime.metrics import MEMORY_BYTES, metrics_served
 from coin_platform.selection import exchanges_of
 from coin_platform.settings import Mode, Settings
 from coin_platform.topic_names import raw_topic
 
 logger = logging.getLogger(__name__)
+
+COLLECTOR_PORTS = 10  # from the first worker's port of metrics to the first collector's
 
 
 def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -> list[tuple[Pair, ...]]:
@@ -40,6 +49,11 @@ def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -
         shard += new[:room]
         del new[:room]
     return [*map(tuple, kept), *chunks(new, size)]
+
+
+def metrics_port(settings: Settings, region: Region) -> int:
+    """Return the port of a collector's metrics: each region has its own, above those of the workers. 0: none."""
+    return settings.metrics_port and settings.metrics_port + COLLECTOR_PORTS + list(Region).index(region)
 
 
 class Collector:
@@ -73,6 +87,7 @@ class Collector:
         self._access = {exchange.name: self._new_access(exchange) for exchange in chosen}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
+        self._cluster = cluster
         self._active_pairs = None if cluster is None else ActivePairs(cluster, self._access)
         self._pair_sets: PairSets = {} if self._active_pairs is None else self._active_pairs.read()
         for name in self._access:
@@ -116,6 +131,7 @@ class Collector:
                 for feed in self.feeds:
                     group.create_task(feed.run(stop))
                 group.create_task(self._log_progress())
+                group.create_task(self._report())
                 if self._active_pairs is not None:
                     group.create_task(self._active_pairs.run(stop, self._pair_sets, self._apply))
                 group.create_task(self._take_over().run(stop))
@@ -203,6 +219,41 @@ class Collector:
                 *(self.region, ", ".join(rates), len(live), len(self.feeds), live.count("rest")),
             )
             before = after
+
+    async def _report(self) -> None:
+        """Announce the status once a second, and serve it as metrics."""
+        announcer = None if self._cluster is None else Announcer(self._cluster, f"collector-{self.region}")
+        port = metrics_port(self._settings, self.region)
+        if announcer is None and not port:
+            return
+        latest: list[Status] = []
+        with metrics_served(port, StatusMetrics(lambda: latest)):
+            while not self._stop.is_set():
+                latest = self.reports()
+                MEMORY_BYTES.set(psutil.Process().memory_info().rss)
+                if announcer is not None:
+                    announcer.offer(latest)
+                await unless(self._stop, asyncio.sleep(ANNOUNCE_SECONDS))
+        if announcer is not None:
+            await asyncio.to_thread(announcer.close)
+
+    def reports(self) -> list[Status]:
+        """Return what this collector and its feeds say of themselves now."""
+        now, feeds = self._clock().wall, self.status
+        places = {(feed.route.topic, feed.route.exchange.partition) for feed in self.feeds}
+        numbers = {
+            "frames": sum(feed.frames for feed in feeds),
+            "spool_bytes": sum(self._broker.waiting_bytes(*place) for place in places),
+        }
+        reports = [
+            feed_report(
+                status,
+                now,
+                {**feed.access.budgets, "gap_records": feed.access.gap_reports(feed.route.channel).records},
+            )
+            for feed, status in zip(self.feeds, feeds, strict=True)
+        ]
+        return [collector_report(self.region, feeds, numbers), *reports]
 
     def _frame_counts(self) -> dict[str, int]:
         return {

@@ -77,6 +77,7 @@ class Feed:
             reconnects=max(0, self._attempts - 1),
             last_frame_time=self.traffic.last_frame_time,
             last_error=self._last_error or (self.poller.last_error if self.poller else ""),
+            last_times=newest.session.news_times(self._clock()) if newest else {},
         )
 
     def follow(self, pairs: Iterable[Pair]) -> None:

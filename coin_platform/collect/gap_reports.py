@@ -33,6 +33,7 @@ class GapReports:
         self._ledger = self._new(LedgerState())
         self._last_header: Header | None = None
         self._is_over = False
+        self.records = 0  # that were written
 
     def resume(self, topic: str) -> None:
         """Read the newest records of a raw topic, so that our first record ends the gaps that are open."""
@@ -80,6 +81,7 @@ class GapReports:
         for gap in () if self._is_over else gaps:
             header = self._last_header.pack() if self._last_header else ""
             self._broker.append(GAPS, self._exchange.gap_partition, header, pack_gap(gap))
+            self.records += 1
 
 
 def loss_reporter(settings: Settings) -> Callable[[Broker, Loss], None]:

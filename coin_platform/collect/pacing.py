@@ -41,6 +41,11 @@ class TokenBucket:
         self._tokens, self._at = burst, clock()
         self._forbidden_until = self._at
 
+    @property
+    def tokens(self) -> float:
+        """The tokens that are valid now; negative while some wait for theirs."""
+        return min(self._burst, self._tokens + (self._clock() - self._at) * self._rate)
+
     def reserve(self) -> float:
         """Take a token. Return the seconds to wait until it is valid."""
         self._refill()

@@ -94,6 +94,11 @@ class Rest:
         """For how many seconds from now the exchange must not be asked anything; 0 if it may be asked."""
         return max(0.0, self._banned_until - time.monotonic())
 
+    @property
+    def tokens(self) -> float:
+        """How many requests may be sent now without a wait; negative while some wait."""
+        return self._bucket.tokens
+
     def forbid(self, seconds: float, reason: str = "") -> None:
         """Ask nothing for so long, over REST and over sockets. A shorter ban does not end a longer one."""
         if seconds > self.banned_seconds:

@@ -13,6 +13,7 @@ from coin_platform.errors import BadTime, BookError, DecodeError
 from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange, Request
 from coin_platform.exchanges.books import BookShelf
 from coin_platform.model import (
+    SECOND,
     BookUpdate,
     Cause,
     Channel,
@@ -130,6 +131,12 @@ class Session:
             for pair, moment in self._heard_at.items()
             if now.monotonic - moment > seconds and pair not in self.refused
         )
+
+    def news_times(self, now: Instant) -> dict[Pair, Microseconds]:
+        """Return when each pair last had news, or was subscribed, on the wall clock of now (µs)."""
+        return {
+            pair: now.wall - int((now.monotonic - moment) * SECOND) for pair, moment in list(self._heard_at.items())
+        }
 
     def mute_seconds(self, now: Instant) -> float:
         """Return for how long nothing has come of a channel that always flows; 0 for one that may be quiet."""

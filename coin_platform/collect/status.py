@@ -30,3 +30,4 @@ class FeedStatus(NamedTuple):
     reconnects: int
     last_frame_time: Microseconds | None
     last_error: str
+    last_times: dict[Pair, Microseconds]  # of the newest connection: when each pair last had news

@@ -78,17 +78,20 @@ def preprocess(region: RegionOption) -> None:
     """Turn the raw topics of a region into processed topics, dead letters and landing objects, until Ctrl-C."""
     give_back_memory()
     from coin_platform.broker import connect
+    from coin_platform.cluster import open_cluster
     from coin_platform.lake import open_lake
     from coin_platform.preprocess.worker import preprocess as run_worker
 
     settings = load()
     set_up(settings, f"preprocess {region}")
     _refuse_idle(region, settings)
-    broker, lake = connect(settings), open_lake(settings)
+    broker, lake, cluster = connect(settings), open_lake(settings), open_cluster(settings)
+    exchanges = exchanges_of(region, settings)
     try:
-        until_signal(lambda stop: run_worker(region, exchanges_of(region, settings), settings, broker, lake, stop))
+        until_signal(lambda stop: run_worker(region, exchanges, settings, broker, lake, stop, cluster))
     finally:
         broker.close()
+        cluster.close()
 
 
 def simulate(

@@ -64,9 +64,9 @@ def preprocess_region(context: dg.OpExecutionContext, topics: Topics, lake: Lake
     settings = with_own_metrics_port(load(), region)
     set_up(settings, f"preprocess {region}", context.run_id)
     give_back_memory()
-    with topics.open() as broker:
+    with topics.open() as broker, closing(open_cluster(settings)) as cluster:
         exchanges, store = exchanges_of(region, settings), lake.open()
-        run_until_stopped(context, lambda stop: preprocess(region, exchanges, settings, broker, store, stop))
+        run_until_stopped(context, lambda stop: preprocess(region, exchanges, settings, broker, store, stop, cluster))
 
 
 def with_own_metrics_port(settings: Settings, region: Region) -> Settings:

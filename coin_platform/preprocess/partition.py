@@ -56,6 +56,7 @@ class Partition:
         (self.out, _), (self.letters, _) = source.outputs
         self.size = settings.batch_records(source.channel)
         self.position = self.committed = 0
+        self.lag = 0  # records that wait, as of the last look
         self.is_stored = True  # whether all appended results are stored
         self.ages: dict[Stage, Ages] = {}
         self.handoff: Handoff | None = None  # to the lander, where there is one
@@ -107,6 +108,7 @@ class Partition:
     def is_due(self, moment: float, end: int) -> bool:
         """Return whether a batch before offset `end` is due: it is large enough, or has waited long enough."""
         lag = end - self.position
+        self.lag = lag
         self._lag.set(lag)
         if lag <= 0:
             self._waiting_since = None

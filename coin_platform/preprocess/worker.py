@@ -4,14 +4,16 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 import psutil
-from prometheus_client import Gauge, start_http_server
 
 from coin_platform.broker import Broker, Place
 from coin_platform.clock import wall
+from coin_platform.cluster import Cluster
+from coin_platform.cluster.announcer import Announcer
+from coin_platform.cluster.status import ANNOUNCE_SECONDS
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
@@ -22,6 +24,8 @@ from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.preprocess.redrive import redrive
 from coin_platform.runtime.log_lines import named
+from coin_platform.preprocess.reports import worker_reports
+from coin_platform.runtime.metrics import MEMORY_BYTES, metrics_served
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 
@@ -36,7 +40,6 @@ WATCH_SECONDS = 5.0  # between two looks at the partitions
 SURVEY_SECONDS = 60.0  # between two looks for partitions that have come or gone
 PROGRESS_SECONDS = 10.0  # between two lines of progress
 DRAIN_SECONDS = 5.0  # for the records that wait at the end; the rest waits in its topics
-MEMORY_BYTES = Gauge("coin_memory_bytes", "resident memory of this process")
 
 
 class Worker:
@@ -50,7 +53,10 @@ class Worker:
         broker: Broker,
         *,
         clock: Callable[[], Microseconds] = wall,
+        announcer: Announcer | None = None,
     ) -> None:
+        """Process the partitions of these exchanges, and tell the `announcer` once a second how that goes."""
+        self._announcer, self._announced = announcer, 0.0
         self._region, self._broker = region, broker
         self._outputs = outputs_of(exchanges, settings)
         broker.own(self._outputs)
@@ -120,7 +126,8 @@ class Worker:
         commit(self.partitions, self._broker)
 
     def look(self, moment: float) -> None:
-        """Do the work that is due beside the records: watch, survey, report progress."""
+        """Do the work that is due beside the records: watch, survey, report progress and status."""
+        self._announce(moment)
         if moment - self._watched >= WATCH_SECONDS:
             self._watched = moment
             self.watch(moment)
@@ -260,7 +267,13 @@ class Worker:
             logger.warning("%s: waits: %s", self._region, error)
         if time.monotonic() - self._failing_since >= PROBE_SECONDS:
             self.probe(stop)
+        self._announce(time.monotonic(), str(error))
         stop.wait(PAUSE_SECONDS)
+
+    def _announce(self, moment: float, failure: str = "") -> None:
+        if self._announcer is not None and moment - self._announced >= ANNOUNCE_SECONDS:
+            self._announced = moment
+            self._announcer.offer(worker_reports(self._region, self.partitions, self._vanished, failure))
 
     def _goes_on(self, moment: float) -> None:
         if self._failing_since is not None:
@@ -278,17 +291,24 @@ def outputs_of(exchanges: Sequence[Exchange], settings: Settings) -> dict[Place,
 
 
 async def preprocess(
-    region: Region, exchanges: Sequence[Exchange], settings: Settings, broker: Broker, lake: Lake, stop: asyncio.Event
+    region: Region,
+    exchanges: Sequence[Exchange],
+    settings: Settings,
+    broker: Broker,
+    lake: Lake,
+    stop: asyncio.Event,
+    cluster: Cluster | None = None,
 ) -> None:
     """Preprocess a region until `stop`. The start waits for a broker that does not answer, too.
 
     Raises `DeliveryError` when results cannot be stored.
     """
-    metrics = _metrics(settings.metrics_port) if settings.metrics_port else None
     halt = threading.Event()
+    announcer = None if cluster is None else Announcer(cluster, f"worker-{region}")
 
     def make() -> tuple[Worker, Lander]:
-        worker, lander = Worker(region, exchanges, settings, broker), Lander(region, exchanges, settings, broker, lake)
+        worker = Worker(region, exchanges, settings, broker, announcer=announcer)
+        lander = Lander(region, exchanges, settings, broker, lake)
         lander.follow(worker.partitions)
         return worker, lander
 
@@ -300,29 +320,19 @@ async def preprocess(
             halt.set()  # a failure of one ends the other, too
             await asyncio.gather(*work)
 
-    running, stopping = asyncio.ensure_future(run()), asyncio.ensure_future(stop.wait())
+    with metrics_served(settings.metrics_port):
+        await _until(run(), stop, halt)
+    if announcer is not None:
+        await asyncio.to_thread(announcer.close)
+
+
+async def _until(work: Coroutine[Any, Any, None], stop: asyncio.Event, halt: threading.Event) -> None:
+    """Await some work. Ask it to end by `halt` when `stop` comes."""
+    running, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     halt.set()
     stopping.cancel()
-    try:
-        await running
-    finally:
-        if metrics is not None:
-            server, thread = metrics
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-
-def _metrics(port: int) -> tuple[WSGIServer, threading.Thread] | None:
-    """Serve the metrics of this process. Where the port is taken, warn and go on: records matter more."""
-    try:
-        return start_http_server(port, "127.0.0.1")
-    except OSError as error:
-        logger.warning(
-            "no metrics: COIN_METRICS_PORT=%d cannot be listened on: %s; give each process a port", port, error
-        )
-        return None
+    await running
 
 
 def _made(

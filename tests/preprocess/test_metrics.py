@@ -7,11 +7,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from coin_platform.clock import wall
+from coin_platform.cluster.files import FileStore
+from coin_platform.cluster.status import Status, statuses
 from coin_platform.demo.processes import free_port
 from coin_platform.lake import Lake, MemoryStore
-from coin_platform.model import Channel
+from coin_platform.model import Channel, Region
+from coin_platform.preprocess.partition import Partition
+from coin_platform.preprocess.reports import worker_reports
 from coin_platform.preprocess.worker import preprocess
 from coin_platform.settings import Settings
+from tests.kit.clusters import cluster_of
 from tests.kit.raw_log import SETTINGS, ConnectionLog
 
 
@@ -67,3 +73,44 @@ def test_a_region_without_metrics_needs_no_port() -> None:
     log.append(b"{half")
     asyncio.run(work())
     assert len(log.letters) == 1
+
+
+def test_a_worker_announces_itself_and_its_partitions_until_it_ends(tmp_path: Path) -> None:
+    log, lake = ConnectionLog("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
+    log.recorded("ticker")
+    cluster = cluster_of(FileStore(tmp_path / "store"), tmp_path / "copies")
+    settings = SETTINGS.model_copy(update={"batch_interval": 0.0})
+
+    def found() -> dict[str, Status]:
+        return {status.name: status for status in statuses(cluster, wall())}
+
+    async def work() -> dict[str, Status]:
+        stop = asyncio.Event()
+        exchanges = [log.source.exchange]
+        working = asyncio.create_task(preprocess(log.region, exchanges, settings, log.broker, lake, stop, cluster))
+        while not any(status.numbers.get("position") for status in found().values()):
+            await asyncio.sleep(0.05)
+        reports = found()
+        stop.set()
+        await working
+        return reports
+
+    reports = asyncio.run(work())
+    assert (reports["worker/korea"].state, reports["partition/upbit/ticker"].state) == ("live", "live")
+    assert reports["worker/korea"].numbers["partitions"] == len(reports) - 1
+    assert "lag_records" in reports["partition/upbit/ticker"].numbers
+    assert found() == {}, "it ended as it should"
+
+
+def test_a_worker_that_waits_for_its_broker_says_why() -> None:
+    [worker, partition] = worker_reports(Region.KOREA, [_partition()], (), "kafka does not answer")
+    assert (worker.state, worker.reason, partition.state) == ("waiting", "kafka does not answer", "waiting")
+    topic = _partition().source.topic
+    [worker, partition] = worker_reports(Region.KOREA, [_partition()], {topic}, "")
+    assert (worker.state, partition.state) == ("degraded", "vanished")
+    assert topic in worker.reason
+
+
+def _partition() -> Partition:
+    log = ConnectionLog("upbit", Channel.TICKER)
+    return Partition(log.source, log.broker, SETTINGS)

@@ -7,10 +7,10 @@ import pytest
 
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.model import Channel, Kind
-from coin_platform.preprocess import worker
 from coin_platform.preprocess.redrive import REQUESTED
 from coin_platform.preprocess.worker import PROGRESS_SECONDS, SURVEY_SECONDS, WATCH_SECONDS
 from coin_platform.records import Header
+from coin_platform.runtime.metrics import MEMORY_BYTES
 from coin_platform.topic_names import dead_letter_topic
 from tests.kit.raw_log import ConnectionLog
 from tests.kit.working import BOOKS, GOOD, faulty_log, silence, worker_of
@@ -96,10 +96,10 @@ def test_the_watch_looks_after_letters_and_memory() -> None:
     region = worker_of(log)
     region.drain()
     log.broker.commit(REQUESTED, dead_letter_topic(log.source.topic), 0, 1)
-    worker.MEMORY_BYTES.set(0)
+    MEMORY_BYTES.set(0)
     region.watch(0.0)
     assert [letter.attempts for letter in log.letters] == [1, 2]
-    assert worker.MEMORY_BYTES._value.get() > 1 << 20
+    assert MEMORY_BYTES._value.get() > 1 << 20
 
 
 def test_each_look_has_its_own_beat(caplog: pytest.LogCaptureFixture) -> None:
