@@ -100,6 +100,9 @@ def simulate(
         "data/simulator"
     ),
     rate: Annotated[float, typer.Option(min=0.1, max=100, help="market steps per second")] = 10.0,
+    more_pairs: Annotated[
+        int, typer.Option(min=0, max=1000, help="coins C01, C02 and so on that each exchange lists, too")
+    ] = 0,
 ) -> None:
     """Serve simulated exchanges on 127.0.0.1, until Ctrl-C."""
     from coin_platform.simulator.sent_log import open_log
@@ -110,7 +113,7 @@ def simulate(
     seed = random.randrange(1 << 32) if seed is None else seed
     console.print(f"seed {seed}")
     with open_log(settings.path(log)) as sent:
-        until_signal(Simulator(settings, seed, sent, rate=rate).run)
+        until_signal(Simulator(settings, seed, sent, rate=rate, more_pairs=more_pairs).run)
 
 
 def _refuse_idle(region: Region, settings: Settings) -> None:

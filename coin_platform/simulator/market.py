@@ -12,6 +12,7 @@ from coin_platform.model import SECOND, Microseconds, Pair, Side
 
 SIDE_LEVELS = 120  # more than most subscriptions show. So levels leave a client's book and come back.
 MOVING_LEVELS = 20  # the best levels of a side, where sizes change
+START_PRICE_OF_OTHERS_USD = 2.0  # of a coin that has no price below
 START_PRICES_USD = {"BTC": 84_000.0, "ETH": 3_100.0, "XRP": 2.4, "SOL": 140.0}
 START_WON_PER_DOLLAR = 1_400.0
 MEAN_PREMIUM = 0.02  # how much more Korea pays than the rest, as a fraction
@@ -113,6 +114,8 @@ class Market:
     def __init__(self, seed: int, listings: dict[str, tuple[Pair, ...]], time: Microseconds) -> None:
         self._random = random.Random(seed)
         self._dollars = dict(START_PRICES_USD)
+        for pair in (pair for pairs in listings.values() for pair in pairs if pair.base != "USDT"):
+            self._dollars.setdefault(pair.base, START_PRICE_OF_OTHERS_USD)
         self._won, self.premium = START_WON_PER_DOLLAR, MEAN_PREMIUM
         self.listings = {
             name: {pair: Listing(pair, _tick(self._mid(pair))) for pair in pairs} for name, pairs in listings.items()

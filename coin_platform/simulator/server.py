@@ -44,10 +44,22 @@ class Simulator:
         rate: float = 10.0,
         outbox: int = OUTBOX_MESSAGES,
         witness: Callable[[Market, Microseconds], None] | None = None,
+        more_pairs: int = 0,
     ) -> None:
-        """Serve these exchanges, or all. `witness` sees the market after each step, before any client hears of it."""
+        """Serve these exchanges, or all. Each lists the default pairs and `more_pairs` coins: C01, C02 and so on.
+
+        `witness` sees the market after each step, before any client hears of it.
+        """
         self._names = names or tuple(VENUES)
-        pairs = {name: wanted_pairs(EXCHANGES[name], settings.model_copy(update={"pairs": ()})) for name in self._names}
+        coins = [f"C{number:02}" for number in range(1, more_pairs + 1)]
+        default = settings.model_copy(update={"pairs": ()})
+        pairs = {
+            name: (
+                *wanted_pairs(EXCHANGES[name], default),
+                *(Pair(coin, EXCHANGES[name].quote) for coin in coins),
+            )
+            for name in self._names
+        }
         self.market = Market(seed, pairs, wall())
         self.faults = {name: Faults() for name in self._names}
         self._port, self._seed, self._log, self._pause = settings.simulator_port, seed, log, 1 / rate

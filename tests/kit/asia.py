@@ -136,6 +136,7 @@ def running(
     channels: str = "ticker,trade",
     *,
     rate: int = 50,
+    more_pairs: int = 0,
     environment: Mapping[str, str] | None = None,
     **settings: object,
 ) -> Iterator[Asia]:
@@ -149,7 +150,7 @@ def running(
         kafka_topics.create(platform.settings)
     with closing(platform.broker):
         try:
-            platform.start("simulate", "--seed", "7", "--rate", str(rate))
+            platform.start("simulate", "--seed", "7", "--rate", str(rate), "--more-pairs", str(more_pairs))
             until(lambda: is_listening(platform.settings.simulator_port), 40)  # or a gap would begin with each test
             yield platform
         finally:
