@@ -23,8 +23,8 @@ from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.partition import Partition, commit
 from coin_platform.preprocess.redrive import redrive
-from coin_platform.runtime.log_lines import named
 from coin_platform.preprocess.reports import worker_reports
+from coin_platform.runtime.log_lines import named
 from coin_platform.runtime.metrics import MEMORY_BYTES, metrics_served
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
