@@ -40,6 +40,9 @@ PROMISES = {
     "F6": "A jump of the wall clock causes no reconnect and misplaces no window.",
     "F7": "No bytes from an exchange end the process, block it for 50 ms or cost 64 MiB.",
     "C3": "A secret of the settings is in no line of the log, also not in an error or a line of a library.",
+    "C4": "A store of the active pairs that is away, empty, read-only, full, slow or answers nonsense unsubscribes no "
+    "pair and holds up no frame. The last good set stays in force, and the health says since when. A change sends only "
+    "the difference.",
     # found by attacks on the platform
     "D1": "A stored window never shrinks, unless an option asks for it. A log that began anew is recognised by its "
     "identity. Then the window has a gap and a failed check.",

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coin_platform.demo.console import console
+from coin_platform.demo.pairs import MORE_PAIRS
 from coin_platform.errors import DemoError, SettingsError
 from coin_platform.runtime import guard
 from coin_platform.runtime.processes import ending_signals
@@ -102,8 +103,18 @@ def children(
         signal.signal(number, signal.default_int_handler)
     commands = {"dagster": [*DAGSTER_DEV, "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]}
     if simulated:
+        more = ("--more-pairs", str(MORE_PAIRS))
         commands = {
-            "simulator": ["-m", "coin_platform", "simulate", "--seed", "7", "--rate", str(MARKET_STEPS_PER_SECOND)],
+            "simulator": [
+                "-m",
+                "coin_platform",
+                "simulate",
+                "--seed",
+                "7",
+                "--rate",
+                str(MARKET_STEPS_PER_SECOND),
+                *more,
+            ],
             **commands,
         }
     started: list[subprocess.Popen[bytes]] = []

@@ -14,10 +14,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+from coin_platform.demo import pairs
 from coin_platform.demo.accounts import dagster_failures, report
 from coin_platform.demo.console import console
 from coin_platform.demo.processes import UI_PORT, children, free_port, set_up_environment, set_up_home, stack
 from coin_platform.demo.watch import TABLE_LOOK_SECONDS, Watch
+from coin_platform.lake import open_lake
 from coin_platform.runtime import guard
 from coin_platform.runtime.home_lock import held
 from coin_platform.settings import Mode, Settings, load
@@ -52,6 +54,9 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
         console.print(f"Dagster UI: http://127.0.0.1:{port} (logs in {home})")
         watch = Watch(settings, home, deadline, (simulator, dagster))
         watch.until("the first frames of every exchange and channel", watch.has_frames)
+        pairs.change(settings)
+        watch.until("the collectors to follow the changed pairs", lambda: pairs.is_followed(settings))
+        followed = datetime.now(UTC)
         stop_at = _minute_after(2) - EARLY_SECONDS
         watch.until("the end of the second window", lambda: time.time() >= stop_at)
         ended = datetime.now(UTC)  # later gaps are there on purpose
@@ -59,7 +64,7 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
         simulator.wait(guard.DRAIN_SECONDS)
         watch.fix_windows()
         watch.until("all windows in the tables", watch.is_complete, TABLE_LOOK_SECONDS)
-        failures = dagster_failures(home)
+        failures = dagster_failures(home) + pairs.failures(open_lake(settings), followed)
     return report(settings, home, ended, failures)
 
 
