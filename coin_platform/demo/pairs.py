@@ -1,14 +1,16 @@
 """Change the active pairs of a demo while it runs, and check that the collectors followed and the tables show it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 
 import polars as pl
 
 from coin_platform.clock import wall
 from coin_platform.cluster import open_cluster
 from coin_platform.cluster.change import change_pairs
+from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet
 from coin_platform.cluster.status import Status, statuses
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.lake import Lake
@@ -22,11 +24,15 @@ DROPPED = {"kraken": Pair("SOL", "USD")}
 
 def change(settings: Settings) -> None:
     """Add a pair on two exchanges, and drop one on a third, as `coin pairs add|drop` do."""
+
+    def changed(name: str, edit: Callable[[PairSet], PairSet]) -> None:
+        change_pairs(cluster, EXCHANGES[name], settings, edit, "the demo", wall())
+
     with closing(open_cluster(settings)) as cluster:
         for name, pair in ADDED.items():
-            change_pairs(cluster, EXCHANGES[name], settings, lambda s, p=pair: s.added("*", [p]), "the demo", wall())  # type: ignore[misc]
+            changed(name, partial(_with, pair))
         for name, pair in DROPPED.items():
-            change_pairs(cluster, EXCHANGES[name], settings, lambda s, p=pair: s.dropped("*", [p]), "the demo", wall())  # type: ignore[misc]
+            changed(name, partial(_without, pair))
 
 
 def is_followed(settings: Settings) -> bool:
@@ -58,6 +64,14 @@ def failures(lake: Lake, followed: datetime) -> list[str]:
         if (count := tickers(name, pair, followed))
     ]
     return missing + late
+
+
+def _with(pair: Pair, pair_set: PairSet) -> PairSet:
+    return pair_set.added(ALL_CHANNELS, [pair])
+
+
+def _without(pair: Pair, pair_set: PairSet) -> PairSet:
+    return pair_set.dropped(ALL_CHANNELS, [pair])
 
 
 def _states(found: list[Status], exchange: str, pair: Pair) -> Iterator[str]:

@@ -103,18 +103,10 @@ def children(
         signal.signal(number, signal.default_int_handler)
     commands = {"dagster": [*DAGSTER_DEV, "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]}
     if simulated:
-        more = ("--more-pairs", str(MORE_PAIRS))
+        options = {"--seed": 7, "--rate": MARKET_STEPS_PER_SECOND, "--more-pairs": MORE_PAIRS}
+        words = [str(word) for option in options.items() for word in option]
         commands = {
-            "simulator": [
-                "-m",
-                "coin_platform",
-                "simulate",
-                "--seed",
-                "7",
-                "--rate",
-                str(MARKET_STEPS_PER_SECOND),
-                *more,
-            ],
+            "simulator": ["-m", "coin_platform", "simulate", *words],
             **commands,
         }
     started: list[subprocess.Popen[bytes]] = []
