@@ -136,7 +136,7 @@ def running(
     channels: str = "ticker,trade",
     *,
     rate: int = 50,
-    more_pairs: int = 0,
+    more_pairs: int | str = 0,  # a test may pass its settings as one dictionary of texts
     environment: Mapping[str, str] | None = None,
     **settings: object,
 ) -> Iterator[Asia]:
