@@ -11,10 +11,12 @@ from coin_platform.cluster import ClusterEntry
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.last_good import LastGood
 from coin_platform.cluster.pairs import PairSet
+from coin_platform.cluster.redis import RedisStore
 from coin_platform.collect.collector import Collector
 from coin_platform.model import Channel, Kind, Pair, Region
 from coin_platform.records import unpack_facts
 from coin_platform.topic_names import raw_topic
+from infra.stack import Redis
 from tests.kit.clusters import FaultyStore, cluster_of
 from tests.kit.collecting import running, simulated, states
 from tests.kit.kraken import BOOKS, HEARTBEAT, FakeKraken, Quick, fake_kraken, records, values
@@ -74,6 +76,38 @@ def test_only_the_difference_is_sent_and_a_record_of_the_log_marks_it(store: Fau
     assert fake.methods("unsubscribe") == [["BTC/USD"]]
     logged = [unpack_facts(value).pairs for value in values(records(broker, TICKERS), Kind.PAIRS)]
     assert ["ETH-USD", "SOL-USD"] in logged
+
+
+@pytest.mark.redis
+def test_changes_in_redis_are_followed_by_their_hints_and_its_loss_unsubscribes_nothing(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    redis_server.client().flushall()
+    store = FaultyStore(RedisStore(redis_server.address, "coin:followed"))
+
+    async def scenario() -> FakeKraken:
+        async with fake_kraken() as fake:
+            collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
+            async with running(collector):
+                await eventually(lambda: states(collector) == {"live"})
+                for pairs in ([BTC, ETH, SOL], [ETH, SOL], [SOL]):
+                    await asyncio.to_thread(put, store, tmp_path, star=pairs)
+                    await eventually(lambda pairs=pairs: carried(collector) == {"ticker": tuple(pairs)})  # type: ignore[misc]
+                redis_server.client().flushall()
+                redis_server.stop()
+                await asyncio.sleep(1.5)  # in which the collector tries to read
+                assert carried(collector) == {"ticker": (SOL,)}
+                redis_server.start()
+                await asyncio.to_thread(put, store, tmp_path, star=[SOL, BTC])
+                await eventually(lambda: carried(collector) == {"ticker": (SOL, BTC)}, RedisStore.look_seconds + 8)
+        return fake
+
+    try:
+        fake = asyncio.run(scenario())
+    finally:
+        redis_server.start()
+    assert fake.methods("unsubscribe") == [["BTC/USD"], ["ETH/USD"]]
+    assert fake.methods("subscribe")[-1] == ["BTC/USD"]
 
 
 def test_a_channel_follows_its_own_entry_and_the_others_the_star(store: FaultyStore, tmp_path: Path) -> None:
