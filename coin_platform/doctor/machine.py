@@ -130,6 +130,7 @@ def _existing(folder: Path) -> Path:
 def wanted_ports(settings: Settings) -> Iterator[tuple[str, int]]:
     """Yield the ports of 127.0.0.1 that this program listens on, each with what it is for."""
     yield "Dagster's UI", UI_PORT
+    yield f"{PREFIX}SERVE_PORT", settings.serve_port
     if settings.exchanges_mode is Mode.SIMULATED:
         yield f"{PREFIX}SIMULATOR_PORT", settings.simulator_port
     if settings.metrics_port:

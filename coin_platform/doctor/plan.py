@@ -25,6 +25,7 @@ def checks(settings: Settings, samples: machine.ClockSamples) -> list[Check]:
         Check("ports", partial(machine.ports, settings)),
         *(broker if is_kafka else [Check("journal", partial(services.journal, settings))]),
         Check("lake", partial(services.lake, settings, samples), _LAKE_SECONDS),
+        *([Check("redis", partial(services.redis, settings))] if settings.redis_url else []),
         *_exchanges(settings, samples),
     ]
 

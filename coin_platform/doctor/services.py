@@ -82,6 +82,19 @@ def lake(settings: Settings, samples: ClockSamples) -> list[Diagnosis]:
     return findings or fine(f"{store.uri('')} answers and honours conditional writes")
 
 
+def redis(settings: Settings) -> list[Diagnosis]:
+    """Look whether Redis answers and lets us read. Raises `ClusterError` if it does not."""
+    from coin_platform.cluster.redis import RedisStore
+
+    assert settings.redis_url is not None  # there is no such check without it
+    store = RedisStore(settings.redis_url.get_secret_value(), "coin:doctor")
+    try:
+        store.read("pairs/none")
+    finally:
+        store.close()
+    return fine(f"{store.place} answers")
+
+
 def _owner(store: Store, settings: Settings) -> list[Diagnosis]:
     """Look whether the lake has other windows, or another owner."""
     file = LakeFile(store, settings.window_length, None)

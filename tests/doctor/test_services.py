@@ -10,10 +10,11 @@ from coin_platform.broker.kafka_client import administration
 from coin_platform.doctor import services
 from coin_platform.doctor.checks import Diagnosis, State
 from coin_platform.doctor.machine import ClockSamples
-from coin_platform.errors import BrokerUnreachable, LakeError, SettingsError
+from coin_platform.errors import BrokerUnreachable, ClusterError, LakeError, SettingsError
 from coin_platform.lake import open_lake
 from coin_platform.settings import Settings
 from infra.stack import Kafka, SeaweedFS
+from infra.stack.redis import Redis
 from tests.kit.s3 import S3Proxy, s3_client
 from tests.kit.topics import NOBODY, kafka_settings, own_region
 
@@ -109,6 +110,21 @@ def test_a_lake_in_a_folder_and_a_local_journal_need_no_service(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SettingsError, match="there is no broker 'redis'"):
         services.journal(Settings(home=tmp_path, broker_url="redis://x"))
+
+
+@pytest.mark.redis
+def test_a_redis_that_runs_is_fine_and_nothing_is_written(redis_server: Redis, tmp_path: Path) -> None:
+    keys = redis_server.client().keys()
+    ours = Settings(home=tmp_path, redis_url=redis_server.address)
+    assert services.redis(ours) == [(State.FINE, f"{redis_server.address} answers", "")]
+    assert redis_server.client().keys() == keys
+
+
+def test_a_redis_that_is_down_is_one_line_with_the_remedy_and_without_the_password(tmp_path: Path) -> None:
+    ours = Settings(home=tmp_path, redis_url=f"redis://user:canary-1@{NOBODY}/0")
+    with pytest.raises(ClusterError, match=f"redis://{NOBODY}/0: .*; ") as caught:
+        services.redis(ours)
+    assert "canary" not in str(caught.value)
 
 
 def names(kafka: Kafka) -> set[str]:
