@@ -1,7 +1,6 @@
 """Asks Kafka for the offsets of partitions, the identity of a topic, and the positions of consumer groups."""
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,10 +14,12 @@ from coin_platform.broker.kafka_client import KafkaCluster
 from coin_platform.broker.kafka_topics import REMEDY
 from coin_platform.errors import SettingsError
 from coin_platform.model import Microseconds
+from coin_platform.retries import repeated
 
 T = TypeVar("T")
 
-_RETRY_SECONDS = 0.1  # before a question that failed is asked again
+_FIRST_DELAY_SECONDS = 0.1  # before a question that failed is asked again
+_LONGEST_DELAY_SECONDS = 0.5
 _MILLISECOND: Microseconds = 1_000
 
 
@@ -115,15 +116,21 @@ class KafkaOffsets:
 
     def _ask(self, places: Sequence[Place], question: Callable[[Sequence[TopicPartition]], T]) -> T:
         """Return the answer about partitions that exist. Ask again while the error may pass and time is left."""
-        deadline = time.monotonic() + self._cluster.patience
-        while True:
-            try:
-                with self._lock:
-                    return question([self._checked(TopicPartition(*place)) for place in places])
-            except KafkaError as error:
-                if not error.retriable or time.monotonic() > deadline:
-                    raise self._cluster.unreachable(*places[0], error) from error
-            time.sleep(_RETRY_SECONDS)
+
+        def once() -> T:
+            with self._lock:
+                return question([self._checked(TopicPartition(*place)) for place in places])
+
+        try:
+            return repeated(
+                once,
+                lambda error: isinstance(error, KafkaError) and bool(error.retriable),
+                seconds=self._cluster.patience,
+                first_delay=_FIRST_DELAY_SECONDS,
+                longest_delay=_LONGEST_DELAY_SECONDS,
+            )
+        except KafkaError as error:
+            raise self._cluster.unreachable(*places[0], error) from error
 
     def _checked(self, place: TopicPartition) -> TopicPartition:
         """Return a partition that exists: kafka-python would wait for one that does not."""

@@ -1,7 +1,6 @@
 """Objects in S3, each replaced whole by a conditional write, also when the answer to a write is lost."""
 
 import logging
-import random
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from coin_platform.errors import Conflict, LakeError, SettingsError
 from coin_platform.lake.store import Stored, compare, digest
+from coin_platform.retries import repeated
 from coin_platform.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -162,23 +162,38 @@ class S3Store:
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat a call while the store does not answer. Raises `LakeError` for a refusal, or after `ATTEMPTS`."""
-        for attempt in range(ATTEMPTS):
+
+        def once() -> T:
             try:
                 return call()
-            except (ClientError, BotoCoreError, ResponseParserError, UnknownOutcome) as error:
-                reason = error if isinstance(error, UnknownOutcome) else outcome_of(error)
-                if not isinstance(reason, UnknownOutcome):
-                    raise self._refusal(error) from error
-                logger.warning("%s: %s, attempt %d of %d", self.uri(""), reason, attempt + 1, ATTEMPTS)
-                failure = reason
-                if attempt + 1 < ATTEMPTS:
-                    self._sleep(FIRST_DELAY_SECONDS * 2**attempt * random.uniform(0.5, 1))
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                reason = outcome_of(error)
+                if isinstance(reason, UnknownOutcome):
+                    raise reason from error
+                raise self._refusal(error) from error
+
+        def tell(error: BaseException, attempt: int) -> None:
+            logger.warning("%s: %s, attempt %d of %d", self.uri(""), error, attempt, ATTEMPTS)
+
+        try:
+            return repeated(
+                once,
+                lambda error: isinstance(error, UnknownOutcome),
+                attempts=ATTEMPTS,
+                first_delay=FIRST_DELAY_SECONDS,
+                sleep=self._sleep,
+                tell=tell,
+            )
+        except UnknownOutcome as error:
+            failure = error
         endpoint = self._client.meta.endpoint_url
         if failure.remedy:
-            raise LakeError(f"{self.uri('')}: {endpoint}: {failure}, {ATTEMPTS} times; {failure.remedy}")
+            raise LakeError(
+                f"{self.uri('')}: {endpoint}: {failure}, {ATTEMPTS} times; {failure.remedy}"
+            ) from failure.__cause__
         raise LakeError(
             f"{self.uri('')}: {endpoint} does not answer; is it running, is {PREFIX}S3_ENDPOINT right? ({failure})"
-        )
+        ) from failure.__cause__
 
     def _refusal(self, error: Exception) -> LakeError:
         return LakeError(f"{self.uri('')}: {' '.join(str(error).split())}; {remedy(error)}")

@@ -25,6 +25,7 @@ def through_ours(component: str) -> None:
     Lines below INFO, such as those of each event of a run, are left out: Dagster's UI has them.
     """
     set_up(load(), component)
+    logging.captureWarnings(True)
     adopt(*LOGGERS)
     for module in (dagster_log, *(sys.modules[name] for name in _CONFIGURERS if name in sys.modules)):
         setattr(module, "configure_loggers", _configure)  # noqa: B010 - mypy knows the module of one of them
