@@ -102,7 +102,8 @@ async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    detail = f"{request.method[:20]} {shown(request.url.path)}: {error.detail}"
+    path = request.scope["path"]  # not `request.url`: it cannot be made of every query
+    detail = f"{shown(request.method, 20)} {shown(path)}: {error.detail}"
     kind = status.phrase.lower().replace(" ", "-")
     return problem(status, kind, detail, _REMEDIES.get(status, ""), headers=error.headers)
 

@@ -20,6 +20,7 @@ from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Microseconds, Pair
 from coin_platform.serve.app import Backends, create_app
 from coin_platform.serve.keys import open_keys
+from coin_platform.serve.markets import Fetch
 from coin_platform.serve.pair_sets import PairSets
 from coin_platform.serve.rates import Rates
 from coin_platform.settings import Settings
@@ -57,14 +58,22 @@ def key(text: str) -> dict[str, str]:
 class Served:
     """An application, and what it asks."""
 
-    def __init__(self, home: Path, *, rates: Rates = UNLIMITED, wait_seconds: float = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        rates: Rates = UNLIMITED,
+        wait_seconds: float = 0,
+        fetch: Fetch | None = None,
+        **settings: Any,
+    ) -> None:
         """Make an application. `settings` are its settings; by default it has three keys, one of each scope."""
         self.settings = Settings(**{"home": home, "serve_keys": KEYS, **settings})
         self.broker = MemoryBroker()
         self.lake = Lake(MemoryStore(), HOUR)
         self.markets = Markets()
         self.cluster = open_cluster(self.settings)
-        backends = Backends(self.broker, self.lake, self.markets.fetch, self.cluster)
+        backends = Backends(self.broker, self.lake, fetch or self.markets.fetch, self.cluster)
         self.app: ASGIApp = create_app(
             self.settings, backends, open_keys(self.settings), rates=rates, wait_seconds=wait_seconds
         )
