@@ -15,6 +15,7 @@ from coin_platform.cluster.pairs import PairSet, wanted
 from coin_platform.cluster.status import ANNOUNCE_SECONDS, Status
 from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.active_pairs import ActivePairs, PairSets
+from coin_platform.collect.commands import FeedCommands
 from coin_platform.collect.epoch import next_epoch
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.outbound import Outbound
@@ -89,6 +90,7 @@ class Collector:
         self._stop = asyncio.Event()
         self._cluster = cluster
         self._active_pairs = None if cluster is None else ActivePairs(cluster, self._access)
+        self._commands = None if cluster is None else FeedCommands(cluster, lambda: self.feeds)
         self._pair_sets: PairSets = {} if self._active_pairs is None else self._active_pairs.read()
         for name in self._access:
             self.follow_set(name, self._pair_sets.get(name))
@@ -134,6 +136,8 @@ class Collector:
                 group.create_task(self._report())
                 if self._active_pairs is not None:
                     group.create_task(self._active_pairs.run(stop, self._pair_sets, self._apply))
+                if self._commands is not None:
+                    group.create_task(self._commands.run(stop))
                 group.create_task(self._take_over().run(stop))
         except BaseExceptionGroup as errors:
             error = next(_errors(errors), None)

@@ -26,7 +26,7 @@ class FeedCommands:
         """Obey commands until `stop`. While the store cannot be read, nothing is commanded."""
         while not stop.is_set():
             try:
-                commands = await asyncio.to_thread(self._reader.new)
+                commands = await unless(stop, asyncio.to_thread(self._reader.new)) or {}
             except ClusterError as error:
                 logger.debug("commands: %s", error)  # the cluster's own health says so
                 commands = {}

@@ -8,6 +8,7 @@ import msgspec
 
 from coin_platform.clock import wall
 from coin_platform.cluster import Cluster, pairs
+from coin_platform.cluster.change import read_pairs
 from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet
 from coin_platform.cluster.status import LOST, ComponentKind, PairStatus, Status
 from coin_platform.errors import VersionConflict
@@ -27,9 +28,7 @@ class PairSets:
 
     def of(self, exchange: Exchange) -> PairSet:
         """Return the set of an exchange: the stored one or, with version 0, that of the settings."""
-        key = pairs.key_of(exchange.name)
-        entry = self._cluster.get(key)
-        return PairSet.of_settings(exchange, self._settings) if entry is None else pairs.decode(key, entry)
+        return pairs.editable(exchange, read_pairs(self._cluster, exchange.name), self._settings)
 
     def change(
         self, exchange: Exchange, make: Callable[[PairSet], PairSet], by: str, version: int | None
