@@ -27,7 +27,8 @@ def operations(served: Served, mode: GenerationMode) -> Iterator[Any]:
         items.update({"anyOf": [{"enum": PAIRS}, {"type": "string"}]} if mode.is_positive else {})
     config = schemathesis.config.SchemathesisConfig.from_dict({"generation": {"mode": mode.value}})
     for result in schemathesis.openapi.from_dict(document, config=config).get_all_operations():
-        yield result.ok()
+        operation: Any = result
+        yield operation.ok()
 
 
 def send_generated(served: Served, mode: GenerationMode, count: int) -> list[int]:

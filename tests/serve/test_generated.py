@@ -106,7 +106,10 @@ def test_C2_requests_that_no_client_sends_have_no_failure(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(served.app(scope, receive, send))
+    async def ask() -> None:
+        await served.app(scope, receive, send)
+
+    asyncio.run(ask())
     assert sent[0]["status"] < 500
     assert b"Traceback" not in b"".join(message.get("body", b"") for message in sent)
 
