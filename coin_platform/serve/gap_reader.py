@@ -59,8 +59,11 @@ class GapReader:
                     known = rows.get(_key(row))
                     if is_new or (known is not None and known["to"] is None):  # the table told it as lasting
                         rows[_key(row)] = row
-            except (BrokerUnreachable, RetentionLoss) as error:
+            except RetentionLoss as error:
                 unread[f"topic {GAPS}, {exchange.name}"] = str(error)
+            except BrokerUnreachable as error:
+                unread[f"topic {GAPS}"] = str(error)
+                break  # each further question would wait in vain, too
         overlapping = [row for row in rows.values() if _overlaps(row, window)]
         return FoundGaps(sorted(overlapping, key=lambda row: (row["from"], *map(str, _key(row)))), unread)
 

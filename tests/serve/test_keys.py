@@ -45,7 +45,7 @@ def test_C1_a_server_that_others_reach_does_not_start_without_a_key(tmp_path: Pa
         (f"read:{LONG}é", "ASCII"),
     ],
 )
-def test_A26_a_wrong_key_stops_the_start_and_is_not_shown(tmp_path: Path, text: str, says: str) -> None:
+def test_C3_a_wrong_key_stops_the_start_and_is_not_shown(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says) as error:
         keys_of(tmp_path, keys=text)
     assert "xxxx" not in str(error.value)
@@ -67,7 +67,7 @@ def _file(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_A26_a_file_of_keys_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+def test_D24_a_file_of_keys_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "keys").write_bytes(content)
     with pytest.raises(SettingsError, match=rf"COIN_SERVE_KEYS_FILE={tmp_path}/keys"):

@@ -1,46 +1,14 @@
 """The server as a process: it answers, it keeps its limits, and it ends with code 0."""
 
-import contextlib
-import http.client
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from coin_platform.errors import SettingsError
 from coin_platform.serve.server import listen
-from infra.stack import free_ports
-from tests.kit.waiting import until
-
-
-@contextlib.contextmanager
-def running(home: Path, **settings: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run `coin serve api` on a port of its own, and wait until it listens."""
-    [port] = free_ports(1)
-    names = {"COIN_HOME": str(home), "COIN_SERVE_PORT": str(port)}
-    environment = {**os.environ, **names, **{f"COIN_{name}": value for name, value in settings.items()}}
-    with (home / "log").open("wb") as log:
-        command = [sys.executable, "-m", "coin_platform", "serve", "api"]
-        process = subprocess.Popen(command, env=environment, cwd=home, stderr=log)
-        try:
-            until(lambda: process.poll() is not None or "listens at" in (home / "log").read_text(), 60)
-            yield port, process
-        finally:
-            process.kill()
-            process.wait()
-
-
-def status(port: int, path: str, **headers: str) -> int:
-    """Return the status of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    with contextlib.closing(connection):
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
+from tests.kit.served_process import running, status
 
 
 def test_the_server_answers_and_ends_with_code_0(tmp_path: Path) -> None:
@@ -65,7 +33,7 @@ def test_C1_coin_serve_refuses_to_listen_elsewhere_without_a_key(tmp_path: Path)
     assert line.startswith("coin: COIN_SERVE_HOST=0.0.0.0: other machines reach this address, and no key is set")
 
 
-def test_A26_an_address_that_cannot_be_had_is_one_line() -> None:
+def test_D24_an_address_that_cannot_be_had_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"COIN_SERVE_PORT={port}: the server cannot listen there"):
