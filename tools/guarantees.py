@@ -39,6 +39,9 @@ PROMISES = {
     "F5": "A planned rotation leaves no gap and no duplicate.",
     "F6": "A jump of the wall clock causes no reconnect and misplaces no window.",
     "F7": "No bytes from an exchange end the process, block it for 50 ms or cost 64 MiB.",
+    "C1": "Without a key nothing is changed and no configuration is shown. A server that other machines reach does not "
+    "start without a key of 32 characters.",
+    "C2": "No request makes the control API fail, and no answer shows its code.",
     "C3": "A secret of the settings is in no line of the log, also not in an error or a line of a library.",
     "C4": "A store of the active pairs that is away, empty, read-only, full, slow or answers nonsense unsubscribes no "
     "pair and holds up no frame. The last good set stays in force, and the health says since when. A change sends only "
