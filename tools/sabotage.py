@@ -610,13 +610,6 @@ SABOTAGES = (
         ("tests/serve/test_keys.py",),
     ),
     Sabotage(
-        *("C3", "the server logs no addresses, which may hold a key"),
-        "coin_platform/serve/server.py",
-        "access_log=False",
-        "access_log=True",
-        ("tests/serve/test_secrets.py",),
-    ),
-    Sabotage(
         *("D26", "a foreign Host or Origin is refused"),
         "coin_platform/runtime/own_names.py",
         "if len(host_headers) != 1 or not hosts <= self._names:",
