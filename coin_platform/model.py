@@ -31,6 +31,7 @@ class Channel(StrEnum):
     ORDERBOOK = "orderbook"
     TRADE = "trade"
     CANDLE = "candle"
+    INSTRUMENT = "instrument"
 
 
 class Proof(StrEnum):
@@ -221,6 +222,36 @@ class Candle(msgspec.Struct, frozen=True, kw_only=True):
     exchange_time: Microseconds | None = None
 
 
+class InstrumentState(StrEnum):
+    """Whether a pair can be traded on its exchange."""
+
+    TRADING = "trading"
+    LIMITED = "limited"  # some orders are accepted: limit orders, sales only ...
+    HALTED = "halted"  # listed, and no order is executed now
+    UPCOMING = "upcoming"  # listed, and not traded yet
+    DELISTED = "delisted"  # the exchange says so, or its complete list does not name the pair any more
+    UNKNOWN = "unknown"  # the exchange tells no state, or one that its documents do not name
+
+    @property
+    def is_traded(self) -> bool:
+        """Whether orders are executed now."""
+        return self in (InstrumentState.TRADING, InstrumentState.LIMITED)
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exchange lists of one pair. Numbers keep the exchange's own text; `None` means "not told"."""
+
+    pair: Pair
+    state: InstrumentState
+    exchange_state: str | None = None  # the exchange's own word
+    tick_size: str | None = None  # the smallest step of a price, in quote currency
+    size_step: str | None = None  # the smallest step of an order's size, in base currency
+    min_size: str | None = None  # of an order, in base currency
+    min_value: str | None = None  # of an order, in quote currency
+    listed_time: Microseconds | None = None  # when trading began, or will begin
+    exchange_time: Microseconds | None = None
+
+
 class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
     """The exchange confirmed a subscription: of one pair, or of all pairs of a numbered request."""
 
@@ -262,7 +293,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-Data: TypeAlias = Ticker | BookUpdate | Trade | Candle
+Data: TypeAlias = Ticker | BookUpdate | Trade | Candle | Instrument
 Event: TypeAlias = Data | Subscribed | Refused | Control | Notice
 
 

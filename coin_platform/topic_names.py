@@ -7,6 +7,7 @@ _TOPIC_CHANNELS = {
     Channel.ORDERBOOK: "Orderbook",
     Channel.TRADE: "trade",
     Channel.CANDLE: "candle",
+    Channel.INSTRUMENT: "instrument",
 }
 REGION_TITLES = {Region.KOREA: "Korea", Region.ASIA: "Asia", Region.NE: "NE"}
 GAPS = "MarketGaps"  # the topic of the gaps that collectors know of

@@ -13,7 +13,7 @@ import pytest
 from coin_platform.commands.exchanges import markdown
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.parsing import from_rfc3339
-from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Frame, Kind, Pair, Ticker, Trade
+from coin_platform.model import SECOND, BookUpdate, Candle, Channel, Event, Frame, Instrument, Kind, Pair, Ticker, Trade
 from coin_platform.simulator.recordings import read
 from coin_platform.tables import processed, schema
 from coin_platform.tables.rows import Entry, Row, columns_of
@@ -23,7 +23,13 @@ ROOT = Path(__file__).parent.parent
 FIELDS = ROOT / "docs/fields.md"
 NULL = "null"
 SOURCES = {"socket": Kind.SOCKET, "REST": Kind.REST}
-EVENTS = {Channel.TICKER: Ticker, Channel.ORDERBOOK: BookUpdate, Channel.TRADE: Trade, Channel.CANDLE: Candle}
+EVENTS = {
+    Channel.TICKER: Ticker,
+    Channel.ORDERBOOK: BookUpdate,
+    Channel.TRADE: Trade,
+    Channel.CANDLE: Candle,
+    Channel.INSTRUMENT: Instrument,
+}
 OWN = 1 + len(schema.WHEN)  # pair and the three times stand before a table's own columns
 ROWS = {
     channel: ["exchange_time", *list(names)[OWN : -len(schema.ORIGIN)]]
@@ -32,7 +38,11 @@ ROWS = {
         (Channel.TRADE, schema.TRADE_COLUMNS),
         (Channel.CANDLE, schema.CANDLE_COLUMNS),
     )
-} | {Channel.ORDERBOOK: ["exchange_time", "is_snapshot", "sequence", "bids", "asks", "checksum"]}
+} | {
+    Channel.ORDERBOOK: ["exchange_time", "is_snapshot", "sequence", "bids", "asks", "checksum"],
+    # All but `change`, which is no value of the exchange.
+    Channel.INSTRUMENT: ["exchange_time", *list(schema.INSTRUMENT_COLUMNS)[OWN : -len(schema.ORIGIN) - 1]],
+}
 FACTORS = {"ms": 1000, "µs": 1, "s": SECOND, "%": 0.01, "": 1}
 FIELD = re.compile(r"`([^`]+)`(?:, (ms|µs|s|%|RFC 3339))?(?:, or null.*)?")
 DERIVED = re.compile(r"(\w+) ([-/]) (\w+)(?:, or null.*)?")

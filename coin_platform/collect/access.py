@@ -1,16 +1,21 @@
 """What all feeds of one exchange share."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 
 from coin_platform.broker import Broker
 from coin_platform.clock import now
+from coin_platform.collect.actions import Listed
 from coin_platform.collect.clock_lag import ClockLag
 from coin_platform.collect.gap_reports import GapReports
+from coin_platform.collect.listings import Listings
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.timing import Timing
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import Channel, Instant
+from coin_platform.model import Channel, Instant, Pair
+
+logger = logging.getLogger(__name__)
 
 
 class ExchangeAccess:
@@ -31,6 +36,7 @@ class ExchangeAccess:
         self.broker, self.rest, self.connects = broker, rest, connects
         self.clock, self.timing = clock, timing
         self.clock_lag = ClockLag()
+        self.listings = Listings()
         self._gap_reports: dict[Channel, GapReports] = {}
         rest.share(connects)
 
@@ -48,3 +54,8 @@ class ExchangeAccess:
         if channel not in self._gap_reports:
             self._gap_reports[channel] = GapReports(self.exchange, channel, self.broker)
         return self._gap_reports[channel]
+
+    def take_listed(self, listed: Listed, wanted: Iterable[Pair]) -> None:
+        """Take what the exchange lists, and log what is new. A wanted pair that is not traded is an error."""
+        for news in self.listings.take(listed, wanted):
+            logger.log(logging.ERROR if news.is_alarm else logging.INFO, "%s: %s", self.exchange.name, news.line)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, TypeAlias
 
-from coin_platform.model import Cause, Pair, Refusal, Refused
+from coin_platform.model import Cause, Instrument, Pair, Refusal, Refused
 
 
 class Send(NamedTuple):
@@ -61,4 +61,11 @@ class Banned(NamedTuple):
     refusal: Refused
 
 
-Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Leave | Rotate | Banned
+class Listed(NamedTuple):
+    """Report what the exchange lists: all its pairs if `is_whole`, else those that changed."""
+
+    instruments: tuple[Instrument, ...]
+    is_whole: bool
+
+
+Action: TypeAlias = Send | Fetch | Lost | Restored | Failed | Leave | Rotate | Banned | Listed

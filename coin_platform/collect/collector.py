@@ -184,7 +184,8 @@ class Collector:
         """Spread pairs over the feeds of a channel, and add feeds where they do not fit."""
         exchange = access.exchange
         feeds = [feed for feed in self.feeds if (feed.route.exchange, feed.route.channel) == (exchange, channel)]
-        size = exchange.limits.pairs_per_connection if channel in exchange.channels else max(1, len(pairs))
+        is_shared = channel in exchange.channels and channel is not Channel.INSTRUMENT  # a list is about all pairs
+        size = exchange.limits.pairs_per_connection if is_shared else max(1, len(pairs))
         shards = assign([feed.pairs for feed in feeds], pairs, size)
         for feed, shard_pairs in zip(feeds, shards, strict=False):
             if feed.pairs != shard_pairs:

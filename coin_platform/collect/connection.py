@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from coin_platform.clock import unless
 from coin_platform.collect.access import ExchangeAccess
-from coin_platform.collect.actions import Action, Banned, Failed, Fetch, Leave, Lost, Restored, Rotate, Send
+from coin_platform.collect.actions import Action, Banned, Failed, Fetch, Leave, Listed, Lost, Restored, Rotate, Send
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import Refill
@@ -57,7 +57,8 @@ class Connection:
     def __init__(self, pairs: Iterable[Pair], recorder: Recorder, access: ExchangeAccess) -> None:
         """Carry these pairs of the recorder's route."""
         self.route = route = recorder.route
-        self.session = Session(route.exchange, route.channel, pairs, access.clock_lag)
+        self.session = Session(route.exchange, route.channel, pairs, access.clock_lag, window=route.window)
+        self._access = access
         self.reason = ""  # why it ends
         self.ready = asyncio.Event()  # all pairs have data, or the time for that is over, or it is closed
         self.over = asyncio.Event()  # a successor should be opened: it is closed, or soon will be
@@ -244,6 +245,8 @@ class Connection:
                     self.replace(reason)
                 case Banned(refusal):
                     self._rest.heed_events([refusal])
+                case Listed():
+                    self._access.take_listed(action, self.session.pairs)
         if is_refused:
             self._log(Kind.PAIRS)
 

@@ -18,7 +18,7 @@ from coin_platform.collect.refill import REFILLED_CHANNELS
 from coin_platform.collect.route import Route, Traffic
 from coin_platform.collect.status import FeedStatus
 from coin_platform.end_reasons import End
-from coin_platform.model import Kind, Pair
+from coin_platform.model import Channel, Kind, Pair
 from coin_platform.records import Transport
 from coin_platform.runtime.log_lines import named
 
@@ -40,6 +40,7 @@ class Feed:
         self.connections: list[Connection] = []  # oldest first
         self.poller: Poller | None = None
         self.is_streamed = route.channel in route.exchange.channels
+        self._is_list = route.channel is Channel.INSTRUMENT
         self.traffic = Traffic()
         self.access, self._clock = access, access.clock
         self._recorder = self._new_recorder(Transport.NONE)  # of what the feed wants
@@ -67,6 +68,7 @@ class Feed:
             invalid=newest.session.invalid if newest else frozenset(),
             refused=dict(answers.refused) if answers else {},
             stale=newest.session.stale(self._clock(), STALE_SECONDS) if newest else frozenset(),
+            not_traded=self.access.listings.not_traded(self.pairs) if self._is_list else {},
             clock_lag=self.access.clock_lag.lag,
             clock_suspect=self.access.clock_lag.is_suspect,
             frames=self.traffic.frames,

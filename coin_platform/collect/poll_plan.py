@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 
-from coin_platform.collect.actions import Banned, Failed, Fetch
+from coin_platform.collect.actions import Banned, Failed, Fetch, Listed
+from coin_platform.collect.listings import listed
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Channel, Frame, Instant, Pair, Refusal, Refused
+from coin_platform.model import SECOND, Channel, Frame, Instant, Microseconds, Pair, Refusal, Refused
+from coin_platform.tables.instrument import LIST_PERIOD, RETRY_PERIOD, list_period
 
 OUTAGE_SECONDS = 10.0  # without a live socket, after which its channel is polled
 STANDBY_SECONDS = 10.0  # between two requests for a pair while its channel has no live socket
@@ -31,16 +33,27 @@ class Standby:
 class PollPlan:
     """The turns of the pairs of one channel. A pair's next turn comes one period after its answer.
 
-    If the channel is not streamed, the period ends shortly after the next minute has begun.
+    1. If the channel is not streamed, the period ends shortly after the next minute has begun.
+    2. A list of markets is one answer for all pairs. It is asked for once in `list_period`, and sooner after an error.
     """
 
-    def __init__(self, exchange: Exchange, channel: Channel, pairs: Iterable[Pair], now: Instant) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        channel: Channel,
+        pairs: Iterable[Pair],
+        now: Instant,
+        window: Microseconds = LIST_PERIOD,
+    ) -> None:
         self.exchange = exchange
         self.channel = channel
         self.undecodable = 0
         self.refused: dict[Pair, Failed] = {}
         self.is_streamed = channel in exchange.channels
+        self.is_list = channel is Channel.INSTRUMENT
         self.period = STANDBY_SECONDS if self.is_streamed else MINUTE_SECONDS
+        if self.is_list:
+            self.period = list_period(window, is_streamed=False) / SECOND
         self._urls: dict[Pair, str] = {}
         self._due: dict[Pair, float] = {}
         self._answered: set[Pair] = set()
@@ -77,18 +90,23 @@ class PollPlan:
         pair = min(self._due, key=self._due.__getitem__)
         return Fetch(pair, self._urls[pair])
 
-    def done(self, pair: Pair, now: Instant) -> None:
+    def done(self, pair: Pair, now: Instant, *, is_error: bool = False) -> None:
         """Plan a pair's next turn, after an answer or an error."""
-        if pair in self._due:
-            self._due[pair] = now.monotonic + self._pause(now)
+        is_missed = is_error or pair not in self._answered
+        pause = min(self._pause(now), RETRY_PERIOD / SECOND) if self.is_list and is_missed else self._pause(now)
+        for other in self._asked_with(pair):
+            self._due[other] = now.monotonic + pause
 
     @property
     def is_served(self) -> bool:
         """Whether the newest answer to at least one pair was no refusal."""
         return bool(self._answered)
 
-    def received(self, pair: Pair, frame: Frame) -> list[Failed | Banned]:
-        """Read an answer that has already been stored. Return what is wrong with its pair, if that is new."""
+    def received(self, pair: Pair, frame: Frame) -> list[Failed | Banned | Listed]:
+        """Read an answer that has already been stored. Return what is wrong with its pair, if that is new.
+
+        Of a list of markets, return what it lists.
+        """
         try:
             events = self.exchange.decode(frame)
         except DecodeError as error:
@@ -98,16 +116,24 @@ class PollPlan:
         if refusals:
             bans = [Banned(refusal) for refusal in refusals if refusal.ban_seconds > 0]
             return [*bans, *self.failed(pair, refusals[0].reason, refusals[0].refusal)]
-        self._answered.add(pair)
-        self.refused.pop(pair, None)
-        return []
+        for other in self._asked_with(pair):
+            self._answered.add(other)
+            self.refused.pop(other, None)
+        return [*listed(events)]
 
     def failed(self, pair: Pair, reason: str, refusal: Refusal = Refusal.FINAL) -> list[Failed]:
         """Note that a pair is not served. Return that if it is new."""
-        is_new = pair not in self.refused
-        self.refused[pair] = Failed(pair, reason, refusal)
-        self._answered.discard(pair)
-        return [self.refused[pair]] if is_new else []
+        new = []
+        for other in self._asked_with(pair):
+            is_new = other not in self.refused
+            self.refused[other] = Failed(other, reason, refusal)
+            self._answered.discard(other)
+            new += [self.refused[other]] if is_new else []
+        return new
+
+    def _asked_with(self, pair: Pair) -> tuple[Pair, ...]:
+        """Return the pairs that one request asks for: for a list of markets, all."""
+        return self.pairs if self.is_list else (pair,) if pair in self._due else ()
 
     def _pause(self, now: Instant) -> float:
         """Return the seconds until the next turn. The wall clock is read once: its jump delays one turn at most."""

@@ -8,7 +8,7 @@ import httpx
 
 from coin_platform.clock import unless
 from coin_platform.collect.access import ExchangeAccess
-from coin_platform.collect.actions import Banned, Failed, Fetch
+from coin_platform.collect.actions import Banned, Failed, Fetch, Listed
 from coin_platform.collect.poll_plan import PollPlan
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import error_text, knows_no_pair
@@ -27,10 +27,11 @@ class Poller:
     def __init__(self, pairs: Iterable[Pair], recorder: Recorder, access: ExchangeAccess) -> None:
         """Poll these pairs of the recorder's route."""
         self.route = route = recorder.route
-        self.plan = PollPlan(route.exchange, route.channel, pairs, access.clock())
+        self.plan = PollPlan(route.exchange, route.channel, pairs, access.clock(), route.window)
         self.last_error = ""  # of the network, or of the exchange as a whole
         self.reason = ""  # why it ends
         self._recorder, self._rest, self._clock = recorder, access.rest, access.clock
+        self._access = access
         self._look_seconds = access.timing.look_seconds
         self._end_asked = asyncio.Event()
         self._last_frame = self._clock().monotonic
@@ -89,17 +90,17 @@ class Poller:
                 await self._fetch(request)
 
     async def _fetch(self, request: Fetch) -> None:
-        pair = request.pair
+        pair, is_error = request.pair, True
         try:
             payload = await self._rest.get(self.route.here(request.url))
-            frame, moment = self._recorder.take(Kind.REST, payload, pair)
+            frame, moment = self._recorder.take(Kind.REST, payload, None if self.plan.is_list else pair)
         except (httpx.HTTPError, OverBudget) as error:
             self._take_error(pair, error)
         else:
-            self._last_frame, self.last_error = moment.monotonic, ""
+            is_error, self._last_frame, self.last_error = False, moment.monotonic, ""
             self._perform(self.plan.received(pair, frame))
         finally:
-            self.plan.done(pair, self._clock())
+            self.plan.done(pair, self._clock(), is_error=is_error)
 
     def _take_error(self, pair: Pair, error: httpx.HTTPError | OverBudget) -> None:
         reason = error_text(error)
@@ -110,7 +111,7 @@ class Poller:
             logger.warning("%s: no answer over REST, %s; asking on", self.route, reason)
         self.last_error = reason
 
-    def _perform(self, actions: Iterable[Failed | Banned]) -> None:
+    def _perform(self, actions: Iterable[Failed | Banned | Listed]) -> None:
         for action in actions:
             if isinstance(action, Failed):
                 self._recorder.refused = {str(pair): str(failed) for pair, failed in self.plan.refused.items()}
@@ -122,6 +123,8 @@ class Poller:
                     logger.warning("%s: nothing of %s over REST, %s; asking again", self.route, pair, reason)
                 case Banned(refusal):
                     self._rest.heed_events([refusal])
+                case Listed():
+                    self._access.take_listed(action, self.plan.pairs)
 
     async def _log_windows(self) -> None:
         """Log what is polled once for each window, so that each window knows the connection."""

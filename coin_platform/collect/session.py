@@ -7,6 +7,7 @@ from typing import Protocol
 from coin_platform.book import Applied
 from coin_platform.collect.actions import Action, Banned, Failed, Fetch, Leave, Lost, Restored, Rotate, Send
 from coin_platform.collect.clock_lag import ClockLag, Greetings
+from coin_platform.collect.listings import listed
 from coin_platform.collect.pauses import Pauses
 from coin_platform.collect.refusals import Refusals
 from coin_platform.errors import BadTime, BookError, DecodeError
@@ -19,8 +20,10 @@ from coin_platform.model import (
     Channel,
     Control,
     Data,
+    Event,
     Frame,
     Instant,
+    Instrument,
     Kind,
     Microseconds,
     Notice,
@@ -30,6 +33,7 @@ from coin_platform.model import (
     Subscribed,
 )
 from coin_platform.records import Checkpoint
+from coin_platform.tables.instrument import LIST_PERIOD, list_period
 
 ANSWER_SECONDS = 10.0  # for an answer to a subscription, and between two attempts to get the book of one pair back
 FLOWING_CHANNELS = (Channel.TICKER, Channel.ORDERBOOK)  # some pair always has news; trades and candles may have none
@@ -57,6 +61,8 @@ class Session:
         pairs: Iterable[Pair],
         clock_lag: ClockLag | None = None,
         chance: Callable[[], float] = random.random,
+        *,
+        window: Microseconds = LIST_PERIOD,
     ) -> None:
         """Carry these pairs. `chance` spreads the attempts to get a pair that is refused for the moment."""
         self.exchange = exchange
@@ -65,6 +71,9 @@ class Session:
         self.undecodable = 0
         self.unasked = 0  # events of pairs that the connection does not carry, or no longer
         self.fresh: set[Pair] = set()  # pairs whose book became valid since `take_fresh`
+        self._is_list = channel is Channel.INSTRUMENT  # a subscription has no pairs: it tells what is listed
+        self._list_period = list_period(window, is_streamed=True)
+        self._list_number = 0  # of the period in which the whole list was asked for last
         self._greetings = Greetings()
         self._refusals = Refusals(chance)
         self._pauses = Pauses()
@@ -125,11 +134,14 @@ class Session:
         return bool(self.served) and not missing and not self.invalid
 
     def stale(self, now: Instant, seconds: float) -> frozenset[Pair]:
-        """Return the served pairs that had no news for so long. This is a label, and no reason to reconnect."""
+        """Return the served pairs that had no news for so long. This is a label, and no reason to reconnect.
+
+        A list has no news for days.
+        """
         return frozenset(
             pair
             for pair, moment in self._heard_at.items()
-            if now.monotonic - moment > seconds and pair not in self.refused
+            if now.monotonic - moment > seconds and pair not in self.refused and not self._is_list
         )
 
     def news_times(self, now: Instant) -> dict[Pair, Microseconds]:
@@ -165,6 +177,10 @@ class Session:
         self._pairs = new
         for pair in dropped:
             self._forget(pair)
+        if self._is_list:
+            if self._is_open and added:
+                self._ask_for_list(now)
+            return self._take_actions()
         if self._is_open and dropped:
             self._send(self.exchange.unsubscribe, dropped, now)
         if self._is_open and (added or (dropped and self.exchange.replaces_subscription and new)):
@@ -178,6 +194,8 @@ class Session:
         except DecodeError as error:
             self._take_undecodable(frame, error, now)
             return self._take_actions()
+        if self._is_list:
+            self._take_list(events, frame, now)
         for event in events:
             if isinstance(event, Refused) and event.ban_seconds > 0:
                 self._actions.append(Banned(event))
@@ -190,6 +208,8 @@ class Session:
                     self._refuse(event, now)
                 case Notice():
                     self._actions.append(Rotate(event.reason))
+                case Instrument():
+                    pass  # `_take_list` has taken them all together
                 case Control():
                     if event == TICKER_WITHOUT_PRICE and frame.kind is Kind.SOCKET:
                         self._pauses.begin(now.monotonic)
@@ -213,6 +233,8 @@ class Session:
             self._ask_for(pairs, now)
         for pair in sorted(self._lost):
             self._resync(pair, now)
+        if self._is_list and self.served and now.wall // self._list_period != self._list_number:
+            self._ask_for_list(now)
         return self._take_actions()
 
     def take_fresh(self) -> frozenset[Pair]:
@@ -240,11 +262,25 @@ class Session:
 
     def _ask_for(self, pairs: Sequence[Pair], now: Instant) -> None:
         """Subscribe to pairs, for the first time or again. A refused pair stays refused until an answer or data."""
+        self._list_number = now.wall // self._list_period
         for pair in pairs:
             self._asked_at[pair] = now.monotonic
             if not self.exchange.is_bridged:
                 self._resynced_at[pair] = now.monotonic  # the subscription brings the snapshot
         self._send(self.exchange.subscribe, self.pairs if self.exchange.replaces_subscription else pairs, now)
+
+    def _ask_for_list(self, now: Instant) -> None:
+        """Ask for the whole list anew. It tells of all pairs, so that each window begins with the whole set."""
+        self._send(self.exchange.unsubscribe, self.pairs, now)
+        self._subscribe(self.pairs, now)
+
+    def _take_list(self, events: Sequence[Event], frame: Frame, now: Instant) -> None:
+        """Take what a frame lists. It serves all pairs, also those that it does not list."""
+        actions = listed(events)
+        self._actions += actions
+        if frame.kind is Kind.SOCKET and any(action.is_whole for action in actions):
+            for pair in self._pairs:
+                self._hear(pair, now)
 
     def _send(self, ask: Ask, pairs: Sequence[Pair], now: Instant) -> None:
         for request in ask(self.channel, pairs, id=self._next_id, time=now.wall):

@@ -20,6 +20,7 @@ class FeedStatus(NamedTuple):
     invalid: frozenset[Pair]
     refused: dict[Pair, Failed]  # why, and whether for good or for the moment
     stale: frozenset[Pair]  # without news for `STALE_SECONDS`
+    not_traded: dict[Pair, str]  # pairs that the exchange does not list, or that are halted; of channel `instrument`
     clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
     clock_suspect: bool  # so far that one clock must be wrong
     frames: int

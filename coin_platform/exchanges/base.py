@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from coin_platform.book import Applied, Book
-from coin_platform.errors import ChecksumMismatch, DecodeError
+from coin_platform.errors import ChecksumMismatch, DecodeError, UnknownPair
 from coin_platform.exchanges.checks import check_event
 from coin_platform.exchanges.parsing import PARSE_ERRORS
 from coin_platform.model import (
@@ -20,6 +20,7 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
     Kind,
     Microseconds,
     Pair,
@@ -33,6 +34,9 @@ from coin_platform.model import (
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 
 _FRAME_MAX_BYTES = 512 << 10  # the largest usual answers have a tenth of it; reading this much takes 50 ms
+_LIST_MAX_BYTES = 8 << 20  # of a list of all markets, of which one comes in 10 minutes; the largest has about half
+_LIST_ROWS = 6_000  # the longest list has 3,500; this many are read in 50 ms
+_LIST_COMMAS = 600_000  # the longest list has 400,000; so many values, each kept undecoded, take 50 MB
 _BAN_STATUSES = (HTTPStatus.FORBIDDEN, HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -75,6 +79,10 @@ class RefusalRule(NamedTuple):
 
 # The event of a ticker of a market in which nothing was traded yet. It is not an error, and it becomes no row.
 TICKER_WITHOUT_PRICE = Control(name="ticker without a price")
+# Behind the events of a list of markets: the list is whole, so a pair that it does not name is not listed.
+WHOLE_LIST = Control(name="whole list of markets")
+# Instead of `WHOLE_LIST`: some row could not be read, so a pair that the list does not name may still be listed.
+LIST_WITH_UNREADABLE_ROWS = Control(name="list of markets with unreadable rows")
 # Our own reason of a refusal where an exchange answers an unknown pair with an empty list.
 NO_SUCH_MARKET = "no such market"
 _NO_SUCH_MARKET_RULE = RefusalRule(rf"^{NO_SUCH_MARKET}$", Refusal.FINAL)
@@ -169,8 +177,11 @@ class Exchange(ABC):
         """
         raise DecodeError(f"{self.name} lists no markets")
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
-        """Return the pair of one row if it can be traded now. Raises `DecodeError` for a row that cannot be read."""
+    def instrument(self, row: msgspec.Raw) -> Instrument | None:
+        """Return what one row says of its pair; None for a row that is no spot market.
+
+        Raises `DecodeError` for a row that cannot be read, and `UnknownPair` for a market that has no pair's name.
+        """
         raise DecodeError(f"{self.name} lists no markets")
 
     def read_markets(self, payload: bytes) -> list[Pair]:
@@ -178,15 +189,54 @@ class Exchange(ABC):
 
         Two kinds of rows are left out: a row that cannot be read, and a market whose symbol is not read as its pair.
         """
-        pairs = (self._market(row) for row in self.market_rows(payload))
+        pairs = (self._traded_pair(row) for row in self.market_rows(payload))
         return list(dict.fromkeys(pair for pair in pairs if pair is not None))
 
-    def _market(self, row: msgspec.Raw) -> Pair | None:
+    def _traded_pair(self, row: msgspec.Raw) -> Pair | None:
         try:
-            pair = self.market(row)
-            return pair if pair is not None and self.pair(self.symbol(pair)) == pair else None
+            instrument = self._instrument(row)
         except PARSE_ERRORS:
             return None
+        return instrument.pair if instrument is not None and instrument.state.is_traded else None
+
+    def _instrument(self, row: msgspec.Raw) -> Instrument | None:
+        """Return what `instrument` returns. Raises `UnknownPair` also for a market whose symbol is not read as it."""
+        instrument = self.instrument(row)
+        if instrument is not None and self.pair(self.symbol(instrument.pair)) != instrument.pair:
+            raise UnknownPair(f"{str(instrument.pair)[:80]!r} is not read back from its symbol")
+        return instrument
+
+    def read_instruments(
+        self, rows: Iterable[msgspec.Raw], received_time: Microseconds, *, is_whole: bool = True
+    ) -> Iterator[Event]:
+        """Yield an event for each row of a list of markets, then `WHOLE_LIST` if the list is whole.
+
+        1. Left out is a market that no pair of ours can name, because nobody can want it.
+        2. A row that cannot be read costs itself, and the list is not whole. A list without any other row raises
+           `ValueError`: it would tell that all markets are gone.
+        """
+        readable = unreadable = 0
+        for number, row in enumerate(rows, 1):
+            if number > _LIST_ROWS:
+                raise ValueError(f"a list of more than {_LIST_ROWS} markets")
+            try:
+                instrument = self._instrument(row)
+                if instrument is not None:
+                    check_event(instrument, received_time)
+            except UnknownPair:
+                continue
+            except (*PARSE_ERRORS, DecodeError):
+                unreadable += 1
+                continue
+            if instrument is not None:
+                readable += 1
+                yield instrument
+        if is_whole and not readable:
+            raise ValueError(f"a list of markets without any, {unreadable} rows cannot be read")
+        if unreadable:
+            yield LIST_WITH_UNREADABLE_ROWS
+        elif is_whole:
+            yield WHOLE_LIST
 
     def decode_markets(self, payload: bytes) -> list[Pair]:
         """Return what `read_markets` returns. Raises `DecodeError` for any other answer, and no other error."""
@@ -208,7 +258,10 @@ class Exchange(ABC):
         return self.ws_url
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
-        """Return the REST address of a channel of one pair; None where there is none."""
+        """Return the REST address of a channel of one pair; None where there is none.
+
+        The list of markets is one answer for all pairs: see `markets_url`.
+        """
         return None
 
     def covered_since(self, frame: Frame, events: Iterable[Event]) -> Microseconds | None:
@@ -270,7 +323,7 @@ class Exchange(ABC):
 
     def max_bytes(self, frame: Frame) -> int:
         """Return how many bytes a frame may have. A larger one is not read: reading it would delay all others."""
-        return _FRAME_MAX_BYTES
+        return _LIST_MAX_BYTES if frame.channel is Channel.INSTRUMENT else _FRAME_MAX_BYTES
 
     def checksum(self, book: Book) -> int | None:
         """Return the checksum of a book as this exchange computes it; None where it has none."""
@@ -297,13 +350,16 @@ class Exchange(ABC):
         """
         if len(frame.payload) > self.max_bytes(frame):
             raise DecodeError(f"{self.name}: {len(frame.payload)} bytes are more than any message of it has")
+        if frame.channel is Channel.INSTRUMENT and frame.payload.count(b",") > _LIST_COMMAS:
+            raise DecodeError(f"{self.name}: more than {_LIST_COMMAS} values are more than any list of markets has")
         try:
             events = list(self.read_rest(frame) if frame.kind is Kind.REST else self.read(frame))
         except PARSE_ERRORS as error:
             raise DecodeError(f"{self.name}: {error!s:.300}") from error
         events = [TICKER_WITHOUT_PRICE if isinstance(event, Ticker) and not event.last else event for event in events]
         for event in events:
-            check_event(event, frame.received_time)
+            if not isinstance(event, Instrument):  # `read_instruments` has checked it
+                check_event(event, frame.received_time)
         return events
 
 

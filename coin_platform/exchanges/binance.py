@@ -22,6 +22,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Notice,
@@ -39,6 +41,13 @@ STREAM_NAMES = {
     Channel.ORDERBOOK: "depth@100ms",
     Channel.TRADE: "trade",
     Channel.CANDLE: "kline_1m",
+}
+
+MARKET_STATES = {
+    "TRADING": InstrumentState.TRADING,
+    "PRE_TRADING": InstrumentState.UPCOMING,
+    **dict.fromkeys(("HALT", "BREAK", "END_OF_DAY", "POST_TRADING", "AUCTION_MATCH"), InstrumentState.HALTED),
+    "CANCEL_ONLY": InstrumentState.HALTED,
 }
 
 
@@ -70,7 +79,7 @@ class Binance(Exchange):
     region = Region.NE
     partition = 0
     quote = "USDT"
-    channels = frozenset(Channel)
+    channels = frozenset(STREAM_NAMES)  # it lists its markets over REST only
     proof = Proof.SEQUENCE
     ws_url = "wss://data-stream.binance.vision/stream"  # market data only, without a key
     rest_url = "https://data-api.binance.vision"
@@ -169,6 +178,9 @@ class Binance(Exchange):
             error = decode_error(frame.payload)
             yield self.refused(frame, f"{error.code}: {error.msg}")
             return
+        if frame.channel is Channel.INSTRUMENT:
+            yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
+            return
         if frame.channel is Channel.TICKER:
             tickers = decode_rest_tickers(frame.payload)
             yield from map(self._rest_ticker, tickers if isinstance(tickers, list) else [tickers])
@@ -186,6 +198,8 @@ class Binance(Exchange):
                     yield _rest_candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         market = f"symbol={self.symbol(pair)}"
         return (
             f"{self.rest_url}/api/v3/"
@@ -208,11 +222,28 @@ class Binance(Exchange):
     def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         return decode_markets(payload).symbols
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument | None:
+        """Return a market. Source: https://developers.binance.com/docs/binance-spot-api-docs/filters"""
         market = decode_market(row)
         pair = Pair.read(f"{market.baseAsset}-{market.quoteAsset}")
-        is_traded = market.status == "TRADING" and market.isSpotTradingAllowed is True
-        return pair if is_traded and market.symbol in ("", self.symbol(pair)) else None
+        if market.symbol not in ("", self.symbol(pair)):
+            return None
+        state = MARKET_STATES.get(market.status or "", InstrumentState.UNKNOWN)
+        if state is InstrumentState.TRADING and market.isSpotTradingAllowed is not True:
+            state = InstrumentState.HALTED
+        filters = {filter.filterType: filter for filter in market.filters}
+        none = BinanceFilter()
+        price_filter, size_filter = filters.get("PRICE_FILTER", none), filters.get("LOT_SIZE", none)
+        value_filter = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL", none)
+        return Instrument(
+            pair=pair,
+            state=state,
+            exchange_state=market.status or None,
+            tick_size=price_filter.tickSize or None,
+            size_step=size_filter.stepSize or None,
+            min_size=size_filter.minQty or None,
+            min_value=value_filter.minNotional or None,
+        )
 
     def _ticker(self, row: BinanceTicker) -> Ticker:
         return Ticker(
@@ -501,12 +532,23 @@ class BinanceRestCandle(msgspec.Struct, array_like=True):
     quote_volume: float
 
 
+class BinanceFilter(msgspec.Struct):
+    """A rule for orders. Each kind of filter has fields of its own."""
+
+    filterType: str = ""  # noqa: N815
+    tickSize: str | None = None  # noqa: N815  of PRICE_FILTER
+    stepSize: str | None = None  # noqa: N815  of LOT_SIZE
+    minQty: str | None = None  # noqa: N815
+    minNotional: str | None = None  # noqa: N815  of NOTIONAL or, before 2023, MIN_NOTIONAL
+
+
 class BinanceMarket(msgspec.Struct):
     baseAsset: str  # noqa: N815
     quoteAsset: str  # noqa: N815
     status: str | None = None  # "TRADING"
     isSpotTradingAllowed: bool | None = None  # noqa: N815
     symbol: str = ""
+    filters: list[BinanceFilter] = []
 
 
 class BinanceMarkets(msgspec.Struct):

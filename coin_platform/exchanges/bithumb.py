@@ -29,6 +29,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -124,6 +126,8 @@ class Bithumb(Exchange):
     def read_rest(self, frame: Frame) -> Iterator[Event]:
         if frame.payload.lstrip()[:1] == b"{":  # an error, which comes with HTTP 200
             yield self.refused(frame, _reason(decode_head(frame.payload)))
+        elif frame.channel is Channel.INSTRUMENT:
+            yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
         elif frame.channel is Channel.TICKER:
             for row in decode_tickers(frame.payload):
                 yield self._ticker(row, BithumbTimes.of_rest_ticker(row))
@@ -135,6 +139,8 @@ class Bithumb(Exchange):
             yield from map(self._candle, decode_candles(frame.payload))
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         symbol = self.symbol(pair)
         paths = {
             Channel.TICKER: f"ticker?markets={symbol}",
@@ -145,13 +151,20 @@ class Bithumb(Exchange):
         return f"{self.rest_url}/v1/{paths[channel]}"
 
     def markets_url(self) -> str | None:
-        return f"{self.rest_url}/v1/market/all"
+        return f"{self.rest_url}/v1/market/all?isDetails=true"
 
     def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         return decode_rows(payload)
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
-        return self.pair(decode_market(row).market)
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. All that are listed are traded; steps follow the price and are not in the list.
+
+        Source: https://apidocs.bithumb.com/reference/거래-대상-목록-조회
+        """
+        market = decode_market(row)
+        return Instrument(
+            pair=self.pair(market.market), state=InstrumentState.TRADING, exchange_state=market.market_warning
+        )
 
     def _ticker(self, row: BithumbTicker, time: Microseconds | None) -> Ticker:
         return Ticker(
@@ -334,6 +347,7 @@ class BithumbMarket(msgspec.Struct):
     """A row of the list of markets."""
 
     market: str  # "KRW-BTC"
+    market_warning: str | None = None  # "NONE" | "CAUTION"
 
 
 decode_head = msgspec.json.Decoder(BithumbHead).decode

@@ -29,6 +29,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -63,6 +65,12 @@ QUOTE_OF = {
     **dict.fromkeys(("AVAXUSD", "TRXUSD", "DYDXUSD", "IMXUSD", "SNXUSD", "STXUSD", "ZRXUSD"), "USD"),
 }
 
+MARKET_STATES = {
+    "Trading": InstrumentState.TRADING,
+    "PreLaunch": InstrumentState.UPCOMING,
+    "Closed": InstrumentState.DELISTED,
+}
+
 
 class Bybit(Exchange):
     """Bybit: changes of a book are numbered one by one, so that the next message reveals a lost one.
@@ -79,7 +87,7 @@ class Bybit(Exchange):
     region = Region.ASIA
     partition = 1
     quote = "USDT"
-    channels = frozenset(Channel)
+    channels = frozenset(CHANNEL_NAMES)  # it lists its markets over REST only
     proof = Proof.SEQUENCE
     depth = 200
     has_deltas = True
@@ -171,6 +179,8 @@ class Bybit(Exchange):
             yield self.refused(frame, f"{answer.retCode}: {answer.retMsg}")
             return
         match frame.channel:
+            case Channel.INSTRUMENT:
+                yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
             case Channel.TICKER:
                 rows = decode_rest_tickers(answer.result).rows
                 if not rows:
@@ -188,6 +198,8 @@ class Bybit(Exchange):
                     yield _rest_candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         market = f"category=spot&symbol={self.symbol(pair)}"
         paths = {
             Channel.TICKER: f"tickers?{market}",
@@ -206,10 +218,21 @@ class Bybit(Exchange):
             raise DecodeError(f"bybit: {answer.retCode}: {answer.retMsg}")
         return decode_markets(answer.result).rows
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument | None:
+        """Return a market. Source: https://bybit-exchange.github.io/docs/v5/market/instrument"""
         market = decode_market(row)
         pair = Pair.read(f"{market.baseCoin}-{market.quoteCoin}")
-        return pair if market.status == "Trading" and market.symbol in ("", self.symbol(pair)) else None
+        if market.symbol not in ("", self.symbol(pair)):
+            return None
+        return Instrument(
+            pair=pair,
+            state=MARKET_STATES.get(market.status or "", InstrumentState.UNKNOWN),
+            exchange_state=market.status or None,
+            tick_size=market.priceFilter.tickSize or None,
+            size_step=market.lotSizeFilter.basePrecision or None,
+            min_size=market.lotSizeFilter.minOrderQty or None,
+            min_value=market.lotSizeFilter.minOrderAmt or None,
+        )
 
     def _ticker(self, row: BybitTicker, time: int) -> Ticker:
         open_price = price(row.prevPrice24h)
@@ -402,6 +425,16 @@ class BybitRestCandle(msgspec.Struct, array_like=True):
     turnover: float  # "15.74462667", quote currency
 
 
+class BybitPriceFilter(msgspec.Struct):
+    tickSize: str | None = None  # noqa: N815  "0.1"
+
+
+class BybitLotSizeFilter(msgspec.Struct):
+    basePrecision: str | None = None  # noqa: N815  "0.000001"
+    minOrderQty: str | None = None  # noqa: N815
+    minOrderAmt: str | None = None  # noqa: N815  "5", quote currency
+
+
 class BybitMarket(msgspec.Struct):
     """A row of the list of markets."""
 
@@ -409,6 +442,8 @@ class BybitMarket(msgspec.Struct):
     quoteCoin: str  # noqa: N815  "USDT"
     status: str | None = None  # "Trading"
     symbol: str = ""  # "BTCUSDT"
+    priceFilter: BybitPriceFilter = msgspec.field(default_factory=BybitPriceFilter)  # noqa: N815
+    lotSizeFilter: BybitLotSizeFilter = msgspec.field(default_factory=BybitLotSizeFilter)  # noqa: N815
 
 
 class BybitAnswer(msgspec.Struct):

@@ -6,6 +6,7 @@ from coin_platform.model import (
     BookUpdate,
     Candle,
     Event,
+    Instrument,
     Level,
     Microseconds,
     Pair,
@@ -17,6 +18,7 @@ from coin_platform.model import (
 
 _FIRST_TIME: Microseconds = 1_230_940_800 * SECOND  # 2009-01-03: no market is older than Bitcoin
 _TIME_AHEAD: Microseconds = 3600 * SECOND  # an exchange's clock may be ahead of ours by so much, and not by more
+_LAST_TIME: Microseconds = 4_102_444_800 * SECOND  # 2100-01-01: no listing is announced for later
 _MAX_VALUE = 1e24  # no price, size or volume is larger: a token whose supply is 10^18 may cost 10^-12
 _MAX_INTEGER = 2**63 - 1  # the largest integer of a table's column, and of the exchanges' own counters
 _MAX_DEPTH = 100_000  # levels of one side; the largest book, Coinbase BTC-USD, has 44,000 on both sides together
@@ -49,6 +51,12 @@ def check_event(event: Event, received_time: Microseconds) -> None:
             for name in ("volume", "quote_volume"):
                 _check_value(event.pair, name, getattr(event, name), 0.0)
             _check_time(event.pair, event.open_time, received_time)
+        case Instrument():
+            for name in _INSTRUMENT_NUMBERS:
+                text = getattr(event, name)
+                if text is not None:
+                    _check_number(event.pair, name, text, 0.0, exclusive=False)
+            _check_integer("listed time", event.listed_time, 0, _LAST_TIME)
         case Subscribed():
             _check_integer("request", event.request)
             _check_integer("depth", event.depth, 1, _MAX_DEPTH)
@@ -85,6 +93,7 @@ def _check_count(id: str | None, count: int) -> None:
         raise DecodeError(f"{count} trades cannot have ids that end in {id!r:.40}")
 
 
+_INSTRUMENT_NUMBERS = ("tick_size", "size_step", "min_size", "min_value")
 _PRICES = (
     *("last", "open_24h", "high_24h", "low_24h", "open_day", "high_day", "low_day", "prev_close_day"),
     *("best_bid", "best_ask"),

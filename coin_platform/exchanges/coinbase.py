@@ -30,6 +30,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Kind,
     Level,
     Microseconds,
@@ -54,6 +56,13 @@ REFUSED_PRODUCT = re.compile(r"([\w.]+-[\w.]+) is ")  # "LOOM-USDC is delisted"
 BAD_SIZE = "0.-"  # "0.-10000" was sent once; such a level is left out
 TAKER_SIDES = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}  # by the maker's side
 MAX_PRODUCTS = 2000  # in one answer; our connections have 50 pairs in 2 channels each
+
+MARKET_STATES = {
+    "online": InstrumentState.TRADING,
+    "offline": InstrumentState.HALTED,
+    "delisted": InstrumentState.DELISTED,
+}
+MARKET_FLAGS = ("trading_disabled", "cancel_only", "limit_only", "post_only", "auction_mode")
 
 
 class Coinbase(Exchange):
@@ -171,6 +180,9 @@ class Coinbase(Exchange):
             if message:
                 yield self.refused(frame, message)
                 return
+        if frame.channel is Channel.INSTRUMENT:
+            yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
+            return
         if frame.pair is None:
             raise ValueError("a REST answer needs its pair")
         match frame.channel:
@@ -191,6 +203,8 @@ class Coinbase(Exchange):
         return 3 << 20 if frame.channel is Channel.ORDERBOOK and is_whole else super().max_bytes(frame)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         return (
             f"{self.rest_url}/products/{self.symbol(pair)}/"
             + {
@@ -207,9 +221,26 @@ class Coinbase(Exchange):
     def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         return decode_rows(payload)
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. Source: https://docs.cdp.coinbase.com/api-reference/exchange-api
+
+        The channel `status` of the socket is not used: it sends the whole list, about 0.5 MB, every few seconds.
+        """
         market = decode_market(row)
-        return self.pair(market.id) if market.status == "online" and not market.trading_disabled else None
+        flags = [name for name in MARKET_FLAGS if getattr(market, name)]
+        state = MARKET_STATES.get(market.status or "", InstrumentState.UNKNOWN)
+        if state is InstrumentState.TRADING and flags:
+            is_halted = bool({"trading_disabled", "cancel_only"} & set(flags))
+            state = InstrumentState.HALTED if is_halted else InstrumentState.LIMITED
+        return Instrument(
+            pair=self.pair(market.id),
+            state=state,
+            exchange_state=" ".join(filter(None, (market.status, *flags))) or None,
+            tick_size=market.quote_increment or None,
+            size_step=market.base_increment or None,
+            min_size=market.base_min_size or None,
+            min_value=market.min_market_funds or None,
+        )
 
     def _ticker(self, row: CoinbaseTicker) -> Ticker:
         opened = price(row.open_24h)
@@ -387,8 +418,16 @@ class CoinbaseError(msgspec.Struct):
 
 class CoinbaseMarket(msgspec.Struct):
     id: str
-    status: str | None = None  # "online"
+    status: str | None = None  # see `MARKET_STATES`
     trading_disabled: bool | None = None
+    cancel_only: bool | None = None
+    limit_only: bool | None = None
+    post_only: bool | None = None
+    auction_mode: bool | None = None
+    quote_increment: str | None = None  # "0.01"
+    base_increment: str | None = None  # "1e-08"
+    base_min_size: str | None = None  # of old answers only
+    min_market_funds: str | None = None  # quote currency
 
 
 decode_head = msgspec.json.Decoder(CoinbaseHead).decode

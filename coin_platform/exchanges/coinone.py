@@ -20,6 +20,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -38,6 +40,13 @@ CHANNEL_NAMES = {
     Channel.CANDLE: "CHART",
 }
 
+TRADE_STATES: dict[int | None, InstrumentState] = {
+    0: InstrumentState.HALTED,
+    1: InstrumentState.TRADING,
+    2: InstrumentState.LIMITED,  # sell only
+    3: InstrumentState.LIMITED,  # buy only
+}
+
 
 class Coinone(Exchange):
     """Coinone: each book message is the whole book of 16 levels.
@@ -54,7 +63,7 @@ class Coinone(Exchange):
     region = Region.KOREA
     partition = 2
     quote = "KRW"
-    channels = frozenset(Channel)
+    channels = frozenset(CHANNEL_NAMES)  # it lists its markets over REST only
     proof = Proof.SNAPSHOT
     depth = 16
     ws_url = "wss://stream.coinone.co.kr"
@@ -130,6 +139,8 @@ class Coinone(Exchange):
             yield self.refused(frame, f"{answer.error_code}: {answer.error_msg}")
             return
         match frame.channel:
+            case Channel.INSTRUMENT:
+                yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
             case Channel.TICKER:
                 rows = decode_tickers(frame.payload).tickers
                 yield from map(_rest_ticker, rows)
@@ -148,6 +159,8 @@ class Coinone(Exchange):
                     yield _rest_candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         symbol = self.symbol(pair)
         paths = {
             Channel.TICKER: f"ticker_new/{symbol}",
@@ -166,9 +179,22 @@ class Coinone(Exchange):
             raise DecodeError(f"coinone: {answer.error_code}: {answer.error_msg}")
         return decode_markets(payload).markets
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. Source: https://docs.coinone.co.kr/reference/markets"""
         market = decode_market(row)
-        return _pair(market) if market.trade_status and not market.maintenance_status else None
+        state = TRADE_STATES.get(market.trade_status, InstrumentState.UNKNOWN)
+        word = None if market.trade_status is None else f"trade_status {market.trade_status}"
+        if market.maintenance_status:
+            state, word = InstrumentState.HALTED, f"maintenance_status {market.maintenance_status}"
+        return Instrument(
+            pair=_pair(market),
+            state=state,
+            exchange_state=word,
+            tick_size=market.price_unit or None,
+            size_step=market.qty_unit or None,
+            min_size=market.min_qty or None,
+            min_value=market.min_order_amount or None,
+        )
 
 
 def _pair(topic: CoinoneTopic) -> Pair:
@@ -373,8 +399,12 @@ class CoinoneRestCandle(msgspec.Struct):
 class CoinoneMarket(CoinoneTopic):
     """A row of the list of markets."""
 
-    trade_status: int | None = None  # 0: no trading, 1: buy and sell, 2: sell only, 3: buy only
+    trade_status: int | None = None  # see `TRADE_STATES`
     maintenance_status: int | None = None  # 0: normal, 1: maintenance
+    price_unit: str | None = None  # "100.0"; the step at the present price
+    qty_unit: str | None = None  # "0.0001"
+    min_qty: str | None = None
+    min_order_amount: str | None = None
 
 
 class CoinoneAnswer(msgspec.Struct):

@@ -12,7 +12,16 @@ import msgspec
 
 from coin_platform.book import Applied, Book
 from coin_platform.exchanges.base import Exchange, Limits, RefusalRule, Request
-from coin_platform.exchanges.parsing import ABSENT, chunks, decode_rows, from_milliseconds, last_price, number, price
+from coin_platform.exchanges.parsing import (
+    ABSENT,
+    chunks,
+    decode_rows,
+    from_milliseconds,
+    last_price,
+    number,
+    price,
+    step,
+)
 from coin_platform.model import (
     SECOND,
     BookUpdate,
@@ -21,6 +30,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -41,6 +52,13 @@ CHANNEL_NAMES = {
 }
 DEPTH = 400  # levels a side, every 100 ms; the other choice is 50 levels, every 20 ms
 
+MARKET_STATES = {
+    "tradable": InstrumentState.TRADING,
+    "buyable": InstrumentState.LIMITED,
+    "sellable": InstrumentState.LIMITED,
+    "untradable": InstrumentState.HALTED,
+}
+
 
 class Gateio(Exchange):
     """Gate.io: each change of a book names the numbers that it spans, so that the next message reveals a lost one.
@@ -57,7 +75,7 @@ class Gateio(Exchange):
     region = Region.ASIA
     partition = 2
     quote = "USDT"
-    channels = frozenset(Channel)
+    channels = frozenset(CHANNEL_NAMES)  # it lists its markets over REST only
     proof = Proof.SEQUENCE
     depth = DEPTH
     has_deltas = True
@@ -160,6 +178,8 @@ class Gateio(Exchange):
                 yield self.refused(frame, f"{error.label}: {error.message}")
                 return
         match frame.channel:
+            case Channel.INSTRUMENT:
+                yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
             case Channel.TICKER:
                 for ticker in decode_rest_tickers(frame.payload):
                     yield self._ticker(ticker, None)
@@ -174,6 +194,8 @@ class Gateio(Exchange):
                     yield _rest_candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         market = f"currency_pair={self.symbol(pair)}"
         paths = {
             Channel.TICKER: f"tickers?{market}",
@@ -189,9 +211,19 @@ class Gateio(Exchange):
     def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         return decode_rows(payload)
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. Source: https://www.gate.com/docs/developers/apiv4/en/#list-all-currency-pairs-supported"""
         market = decode_market(row)
-        return self.pair(market.id) if market.trade_status == "tradable" else None
+        return Instrument(
+            pair=self.pair(market.id),
+            state=MARKET_STATES.get(market.trade_status or "", InstrumentState.UNKNOWN),
+            exchange_state=market.trade_status or None,
+            tick_size=step(market.precision),
+            size_step=step(market.amount_precision),
+            min_size=market.min_base_amount or None,
+            min_value=market.min_quote_amount or None,
+            listed_time=market.buy_start * SECOND if market.buy_start else None,
+        )
 
     def book(self) -> Book:
         """Return an empty book that can also be bridged from REST, which `spot.order_book_update` needs."""
@@ -459,7 +491,12 @@ class GateioMarket(msgspec.Struct):
     """A row of the list of markets."""
 
     id: str  # "BTC_USDT"
-    trade_status: str | None = None  # "tradable" | "untradable" | "buyable" | "sellable"
+    trade_status: str | None = None  # see `MARKET_STATES`
+    precision: int | None = None  # digits of a price behind the point
+    amount_precision: int | None = None  # of a size
+    min_base_amount: str | None = None
+    min_quote_amount: str | None = None
+    buy_start: int | None = None  # seconds; 0 means "not known"
 
 
 decode_head = msgspec.json.Decoder(GateioHead).decode

@@ -20,6 +20,8 @@ from coin_platform.model import (
     Channel,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -35,6 +37,8 @@ from coin_platform.model import (
 
 CHANNEL_NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "orderbook", Channel.TRADE: "trade"}
 _REFUSED_SYMBOL = re.compile(r"\(([\w.]+)\)")  # in "The symbol does not exist (eth_btc)"
+
+MARKET_STATES = {"launched": InstrumentState.TRADING, "stopped": InstrumentState.HALTED}
 
 
 class Korbit(Exchange):
@@ -126,6 +130,8 @@ class Korbit(Exchange):
         data = answer.data
         if not answer.success:
             yield self.refused(frame, _reason(answer))
+        elif frame.channel is Channel.INSTRUMENT:
+            yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
         elif frame.channel is Channel.TICKER:
             rows = decode_tickers(data)
             if not rows:  # the answer to an unknown symbol
@@ -145,6 +151,8 @@ class Korbit(Exchange):
                 yield _candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         symbol = self.symbol(pair)
         paths = {
             Channel.TICKER: f"tickers?symbol={symbol}",
@@ -163,9 +171,15 @@ class Korbit(Exchange):
             raise DecodeError(f"korbit: {_reason(answer)}")
         return decode_rows(answer.data)
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. Its steps are in another answer, as they follow the price."""
         market = decode_market(row)
-        return self.pair(market.symbol) if market.status == "launched" else None
+        return Instrument(
+            pair=self.pair(market.symbol),
+            state=MARKET_STATES.get(market.status or "", InstrumentState.UNKNOWN),
+            exchange_state=market.status or None,
+            min_value=market.minOrderValue or None,
+        )
 
     def _ticker(self, symbol: str, row: KorbitTicker, time: Microseconds | None) -> Ticker:
         change = number(row.priceChange)
@@ -300,6 +314,7 @@ class KorbitMarket(msgspec.Struct):
 
     symbol: str  # "btc_krw"
     status: str | None = None  # "launched" | "stopped"
+    minOrderValue: str | None = None  # noqa: N815  "5000", quote currency
 
 
 class KorbitError(msgspec.Struct):

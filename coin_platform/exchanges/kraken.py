@@ -26,6 +26,7 @@ from coin_platform.exchanges.parsing import (
     number,
     price,
     split_symbol,
+    step,
 )
 from coin_platform.model import (
     SECOND,
@@ -35,6 +36,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -53,11 +56,25 @@ Entry = TypeVar("Entry")
 DEPTHS = (10, 25, 100, 500, 1000)  # levels a side that can be subscribed
 DEPTH = 100
 MAX_DIGITS = 30  # before or behind the point: 1E+999999999 written out would fill the memory
-CHANNEL_NAMES = {Channel.TICKER: "ticker", Channel.ORDERBOOK: "book", Channel.TRADE: "trade", Channel.CANDLE: "ohlc"}
+CHANNEL_NAMES = {
+    Channel.TICKER: "ticker",
+    Channel.ORDERBOOK: "book",
+    Channel.TRADE: "trade",
+    Channel.CANDLE: "ohlc",
+    Channel.INSTRUMENT: "instrument",
+}
 OPTIONS: dict[Channel, dict[str, object]] = {
     Channel.TICKER: {"event_trigger": "bbo"},
     Channel.ORDERBOOK: {"depth": DEPTH},
     Channel.CANDLE: {"interval": 1},
+}
+
+# https://docs.kraken.com/exchange/api-reference/spot-websocket-v2/instrument
+MARKET_STATES = {
+    "online": InstrumentState.TRADING,
+    **dict.fromkeys(("limit_only", "post_only", "reduce_only"), InstrumentState.LIMITED),
+    **dict.fromkeys(("cancel_only", "maintenance", "work_in_progress"), InstrumentState.HALTED),
+    "delisted": InstrumentState.DELISTED,
 }
 
 
@@ -126,6 +143,12 @@ class Kraken(Exchange):
         return self._requests("unsubscribe", channel, pairs, id)
 
     def _requests(self, method: str, channel: Channel, pairs: Sequence[Pair], id: int) -> Iterator[Request]:
+        if channel is Channel.INSTRUMENT:  # names no pairs: it is about all that are listed
+            which = {"include_tokenized_assets": True} if method == "subscribe" else {}
+            list_body = {"method": method, "params": {"channel": CHANNEL_NAMES[channel], **which}, "req_id": id}
+            if pairs:
+                yield Request(msgspec.json.encode(list_body).decode(), tuple(pairs), id)
+            return
         options = OPTIONS.get(channel, {})
         if method == "unsubscribe" and channel is Channel.TICKER:
             options = {}
@@ -154,7 +177,13 @@ class Kraken(Exchange):
                 yield from map(self._candle, (row for row in decode_candles(frame.payload).data if row.interval == 1))
             case "":
                 raise ValueError("neither channel nor method")
-            case "heartbeat" | "status" | "instrument" | "level3" as name:
+            case "instrument":
+                is_whole = {"snapshot": True, "update": False}[head.type]
+                rows = decode_instruments(frame.payload).data.pairs
+                yield from self.read_instruments(rows, frame.received_time, is_whole=is_whole)
+                if not is_whole:
+                    yield Control(name=head.channel)  # an update may tell of assets only
+            case "heartbeat" | "status" | "level3" as name:
                 yield Control(name=name)
             case unknown:
                 raise ValueError(f"channel {unknown!r} is not known")
@@ -174,6 +203,10 @@ class Kraken(Exchange):
         answer = decode_answer(frame.payload)
         if answer.error or not answer.result:
             yield self.refused(frame, _reason(answer))
+            return
+        if frame.channel is Channel.INSTRUMENT:
+            rows = self.market_rows(frame.payload)  # without tokenized pairs, so it is not the whole list
+            yield from self.read_instruments(rows, frame.received_time, is_whole=False)
             return
         if frame.pair is None:
             raise ValueError("a REST answer needs its pair")
@@ -197,6 +230,8 @@ class Kraken(Exchange):
                     yield self._rest_candle(frame.pair, candle)
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         symbol = self.symbol(pair)
         return (
             f"{self.rest_url}/0/public/"
@@ -223,9 +258,21 @@ class Kraken(Exchange):
         # the dark pool has keys that end in .d
         return [raw for name, raw in answer.result.items() if not name.endswith(".d")]
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument | None:
+        """Return a market, of the socket or of REST. A symbol with a venue, such as `BTC/USD:BTNL`, is none."""
         market = decode_market(row)
-        return self.pair(market.wsname) if market.wsname and market.status == "online" else None
+        symbol = market.symbol or market.wsname
+        if not symbol or ":" in symbol:
+            return None
+        return Instrument(
+            pair=self.pair(symbol),
+            state=MARKET_STATES.get(market.status or "", InstrumentState.UNKNOWN),
+            exchange_state=market.status or None,
+            tick_size=number(market.tick_size),
+            size_step=number(market.qty_increment) or step(market.lot_decimals),
+            min_size=number(market.qty_min) or number(market.ordermin),
+            min_value=number(market.cost_min) or number(market.costmin),
+        )
 
     def checksum(self, book: Book) -> int | None:
         """Return the CRC32 of the ten best asks and the ten best bids: rules 3 and 4."""
@@ -497,8 +544,28 @@ class KrakenRestCandle(msgspec.Struct, array_like=True):
 
 
 class KrakenMarket(msgspec.Struct):
+    """A market. The socket names it `symbol`, and its numbers are JSON numbers; REST has names and texts of its own."""
+
+    symbol: str | None = None  # "BTC/USD"
     wsname: str | None = None  # "XBT/USD"
-    status: str | None = "online"
+    status: str | None = "online"  # answers before 2022 have none
+    tick_size: msgspec.Raw = ABSENT
+    qty_increment: msgspec.Raw = ABSENT
+    qty_min: msgspec.Raw = ABSENT
+    cost_min: msgspec.Raw = ABSENT
+    lot_decimals: int | None = None
+    ordermin: str | None = None
+    costmin: str | None = None
+
+
+class KrakenMarkets(msgspec.Struct):
+    """What the channel `instrument` sends: an object, where other channels send a list."""
+
+    pairs: list[msgspec.Raw] = []  # an update names what has changed: pairs, assets or both
+
+
+class KrakenInstruments(msgspec.Struct):
+    data: KrakenMarkets
 
 
 class KrakenAnswer(msgspec.Struct):
@@ -513,6 +580,7 @@ decode_tickers = msgspec.json.Decoder(KrakenTickers).decode
 decode_books = msgspec.json.Decoder(KrakenBooks).decode
 decode_trades = msgspec.json.Decoder(KrakenTrades).decode
 decode_candles = msgspec.json.Decoder(KrakenCandles).decode
+decode_instruments = msgspec.json.Decoder(KrakenInstruments).decode
 decode_answer = msgspec.json.Decoder(KrakenAnswer).decode
 decode_rest_ticker = msgspec.json.Decoder(KrakenRestTicker).decode
 decode_rest_book = msgspec.json.Decoder(KrakenRestBook, strict=False).decode

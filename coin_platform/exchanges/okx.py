@@ -21,6 +21,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Kind,
     Level,
     Microseconds,
@@ -49,6 +51,14 @@ _CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()} | {
 }
 _WHOLE_BOOK_CHANNELS = ("books5", "bbo-tbt")  # each message is the whole book, and has no action
 
+MARKET_STATES = {
+    "live": InstrumentState.TRADING,
+    "post_only": InstrumentState.LIMITED,
+    "suspend": InstrumentState.HALTED,
+    "rebase": InstrumentState.HALTED,
+    "preopen": InstrumentState.UPCOMING,
+}
+
 
 class Okx(Exchange):
     """OKX: each change of a book names the change before it, so that the next message reveals a lost one.
@@ -66,7 +76,7 @@ class Okx(Exchange):
     region = Region.ASIA
     partition = 0
     quote = "USDT"
-    channels = frozenset(Channel)
+    channels = frozenset(CHANNEL_NAMES)  # it lists its markets over REST only
     proof = Proof.SEQUENCE
     depth = 400
     has_deltas = True
@@ -141,6 +151,8 @@ class Okx(Exchange):
         head = decode_head(frame.payload)
         if head.code != "0":  # an error, which may come with HTTP 200
             yield self.refused(frame, f"{head.code}: {head.msg}")
+        elif frame.channel is Channel.INSTRUMENT:
+            yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
         elif frame.pair is None:
             raise ValueError("a REST answer needs its pair")
         else:
@@ -148,6 +160,8 @@ class Okx(Exchange):
             yield from self._data(frame, OkxHead(arg=arg, action="snapshot"))
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         symbol = self.symbol(pair)
         paths = {
             Channel.TICKER: f"ticker?instId={symbol}",
@@ -166,9 +180,21 @@ class Okx(Exchange):
             raise DecodeError(f"okx: {head.code}: {head.msg}")
         return decode_instruments(payload).data
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. Source: https://www.okx.com/docs-v5/en/#public-data-rest-api-get-instruments
+
+        The channel `instruments` of the socket is not used: its messages do not say whether they are the whole list.
+        """
         instrument = decode_instrument(row)
-        return self.pair(instrument.instId) if instrument.state == "live" else None
+        return Instrument(
+            pair=self.pair(instrument.instId),
+            state=MARKET_STATES.get(instrument.state or "", InstrumentState.UNKNOWN),
+            exchange_state=instrument.state or None,
+            tick_size=instrument.tickSz or None,
+            size_step=instrument.lotSz or None,
+            min_size=instrument.minSz or None,
+            listed_time=from_milliseconds(int(instrument.listTime)) if instrument.listTime else None,
+        )
 
     def checksum(self, book: Book) -> int | None:
         return OkxChecksum.of(book)
@@ -418,7 +444,11 @@ class OkxInstrument(msgspec.Struct):
     """A row of the list of markets."""
 
     instId: str  # noqa: N815  "BTC-USDT"
-    state: str | None = "live"  # "live" | "suspend" | "preopen" | "test"
+    state: str | None = "live"  # see `MARKET_STATES`
+    tickSz: str | None = None  # noqa: N815  "0.1"
+    lotSz: str | None = None  # noqa: N815  "0.00000001"
+    minSz: str | None = None  # noqa: N815
+    listTime: str | None = None  # noqa: N815  "1548133413000", ms
 
 
 decode_head = msgspec.json.Decoder(OkxHead).decode

@@ -17,6 +17,7 @@ _LEAP_SECOND = re.compile(r"([T ]\d\d:?59:?)60")  # zones differ from UTC by who
 # Every error that a malformed frame can raise in an adapter. `Exchange.decode` makes a `DecodeError` of them.
 PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)
 ABSENT = msgspec.Raw(b"")  # the value of a field that a message leaves out
+_STEP_DIGITS = 30  # behind the point: no market has more
 T = TypeVar("T")
 decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -38,6 +39,15 @@ def price(raw: msgspec.Raw | str | None) -> str | None:
     """Return the exchange's own digits of a price; None for null, the empty text and 0, which mean "no price"."""
     text = number(raw)
     return None if text is None or float(text) == 0 else text
+
+
+def step(digits: int | None) -> str | None:
+    """Return the step of a number that has so many digits behind the point: 0.001 for 3. Raises `ValueError`."""
+    if digits is None:
+        return None
+    if not 0 <= digits <= _STEP_DIGITS:
+        raise ValueError(f"{digits} digits behind the point cannot be")
+    return f"0.{'1'.rjust(digits, '0')}" if digits else "1"
 
 
 def from_milliseconds(value: int) -> Microseconds:

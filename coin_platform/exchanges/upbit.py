@@ -29,6 +29,8 @@ from coin_platform.model import (
     Control,
     Event,
     Frame,
+    Instrument,
+    InstrumentState,
     Level,
     Microseconds,
     Pair,
@@ -64,7 +66,7 @@ class Upbit(Exchange):
     region = Region.KOREA
     partition = 0
     quote = "KRW"
-    channels = frozenset(Channel)
+    channels = frozenset(CHANNEL_NAMES)  # it lists its markets over REST only
     proof = Proof.SNAPSHOT
     depth = 30
     ws_url = "wss://api.upbit.com/websocket/v1"
@@ -130,6 +132,8 @@ class Upbit(Exchange):
         if frame.payload.lstrip()[:1] == b"{":
             error = decode_head(frame.payload).error
             yield self.refused(frame, f"{error.name}: {error.message}" if error else "not an array")
+        elif frame.channel is Channel.INSTRUMENT:
+            yield from self.read_instruments(self.market_rows(frame.payload), frame.received_time)
         elif frame.channel is Channel.TICKER:
             yield from map(self._ticker, decode_tickers(frame.payload))
         elif frame.channel is Channel.ORDERBOOK:
@@ -140,6 +144,8 @@ class Upbit(Exchange):
             yield from map(self._candle, decode_candles(frame.payload))
 
     def request_url(self, channel: Channel, pair: Pair) -> str | None:
+        if channel is Channel.INSTRUMENT:
+            return self.markets_url()
         symbol = self.symbol(pair)
         paths = {
             Channel.TICKER: f"ticker?markets={symbol}",
@@ -154,13 +160,22 @@ class Upbit(Exchange):
         return longest_duration_seconds(body)
 
     def markets_url(self) -> str | None:
-        return f"{self.rest_url}/v1/market/all"
+        return f"{self.rest_url}/v1/market/all?is_details=true"
 
     def market_rows(self, payload: bytes) -> list[msgspec.Raw]:
         return decode_rows(payload)
 
-    def market(self, row: msgspec.Raw) -> Pair | None:
-        return self.pair(decode_market(row).market)
+    def instrument(self, row: msgspec.Raw) -> Instrument:
+        """Return a market. All that are listed are traded; steps follow the price and are not in the list.
+
+        Source: https://docs.upbit.com/kr/reference/list-trading-pairs
+        """
+        market = decode_market(row)
+        return Instrument(
+            pair=self.pair(market.market),
+            state=InstrumentState.TRADING,
+            exchange_state=market.market_event.word if market.market_event is not None else None,
+        )
 
     def _ticker(self, row: UpbitTicker) -> Ticker:
         return Ticker(
@@ -290,10 +305,24 @@ class UpbitCandle(msgspec.Struct):
     market: str = ""  # "KRW-BTC", on REST
 
 
+class UpbitMarketEvent(msgspec.Struct):
+    """What Upbit warns of in a market."""
+
+    warning: bool = False  # the market may be delisted
+    caution: dict[str, bool] = {}  # PRICE_FLUCTUATIONS, TRADING_VOLUME_SOARING ...
+
+    @property
+    def word(self) -> str:
+        """All that is warned of in one text, such as `WARNING PRICE_FLUCTUATIONS`; `NONE` if that is nothing."""
+        words = ["WARNING"] * self.warning + sorted(name for name, is_on in self.caution.items() if is_on)
+        return " ".join(words) or "NONE"
+
+
 class UpbitMarket(msgspec.Struct):
     """A row of the list of markets."""
 
     market: str  # "KRW-BTC"
+    market_event: UpbitMarketEvent | None = None
 
 
 decode_head = msgspec.json.Decoder(UpbitHead).decode

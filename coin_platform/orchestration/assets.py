@@ -29,8 +29,10 @@ CHECK_DESCRIPTIONS = {
     "checkpoint": "Each book equals the copy that the collector stored at the same moment.",
     "one_row_a_trade": "No trade has two rows.",
     "ohlc": "Open and close are between low and high, no volume is negative, and each minute of a pair has one row.",
+    "listed": "Each wanted pair is listed and traded. A pair that is not listed is an error, a halted one a warning.",
     "no_gap": "No feed lacks data, except for stretches that were filled later or stopped on purpose.",
 }
+_OWN_RULES = {Channel.ORDERBOOK: ("checkpoint",), Channel.INSTRUMENT: ("listed",)}  # of what the rows do not tell
 TIME_LIMIT_SECONDS = 6 * 3600  # of one window's run: a frozen run would hold up all later windows of its region
 
 
@@ -94,7 +96,7 @@ def _raw(source: Source, settings: Settings) -> dg.AssetsDefinition:
 
 def _curated(source: Source, settings: Settings) -> dg.AssetsDefinition:
     exchange, channel = source.exchange, source.channel
-    rules = ("conservation", "schema", *RULES.get(channel, ()), *["checkpoint"] * (channel is Channel.ORDERBOOK))
+    rules = ("conservation", "schema", *RULES.get(channel, ()), *_OWN_RULES.get(channel, ()))
     options = _options(exchange, channel.value, rules, settings)
 
     decorate: Decorator = dg.asset(deps=[key(exchange, f"raw_{channel}")], **options)

@@ -25,7 +25,7 @@ from coin_platform.orchestration.results import result_of
 from coin_platform.orchestration.version import code_version
 from coin_platform.records import Record
 from coin_platform.settings import Settings
-from coin_platform.tables import quality, schema
+from coin_platform.tables import instrument, quality, schema
 from coin_platform.tables.dataframes import Batch, batch, dead_facts, dead_of, dead_table, last_numbers, records
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.known_trades import TRADE_MEMORY
@@ -38,7 +38,7 @@ RULES: dict[Channel, dict[str, Rule]] = {  # rules for one table only, by check
     Channel.TRADE: {"one_row_a_trade": quality.one_row_a_trade},
     Channel.CANDLE: {"ohlc": quality.ohlc},
 }
-_SHOWN_FAULTS, _SHOWN_REASONS = 20, 5  # in the metadata of a materialisation
+_SHOWN_FAULTS, _SHOWN_REASONS, _SHOWN_CHANGES = 20, 5, 30  # in the metadata of a materialisation
 
 
 def materialise_raw(
@@ -80,7 +80,7 @@ def materialise_rows(source: Source, window: Window, broker: Broker, lake: Lake)
     start = int(raw_facts["start_offset"])
     result = _batch(source, window, broker, lake, raw, start)
     _refuse_less(source, window, broker, lake, result, start)
-    findings = _findings(source, result)
+    findings = _findings(source, result, window)
     faults = result.transform.faults
     place = {name: raw_facts[name] for name in ("topic", "partition", "start_offset", "stop_offset")}
     facts = {
@@ -97,13 +97,14 @@ def materialise_rows(source: Source, window: Window, broker: Broker, lake: Lake)
         **quality.latency(result.rows),
         **place,
         **result.counts,
+        **({"listings": _changes(result.rows)} if source.channel is Channel.INSTRUMENT else {}),
         "seconds": time.perf_counter() - started,
         "faults_found": dg.MetadataValue.md(faults_text or "none"),
     }
     return result_of(commit, result.rows, findings, metadata)
 
 
-def _findings(source: Source, result: Batch) -> list[quality.Finding]:
+def _findings(source: Source, result: Batch, window: Window) -> list[quality.Finding]:
     """Return what the checks of a table of rows find."""
     findings = [
         quality.conservation(result.rows, result.counts),
@@ -113,7 +114,23 @@ def _findings(source: Source, result: Batch) -> list[quality.Finding]:
     if source.channel is Channel.ORDERBOOK:
         missed = [fault for _, fault in result.transform.faults if fault.cause is Cause.CHECKPOINT]
         findings.append(quality.arrived([(str(fault.pair), fault.reason) for fault in missed]))
+    if source.channel is Channel.INSTRUMENT:
+        is_streamed = source.channel in source.exchange.channels
+        period = instrument.list_period(window.stop - window.start, is_streamed=is_streamed)
+        findings.append(quality.listed(result.transform.instruments, window.stop, period))
     return findings
+
+
+def _changes(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Return the new, changed and delisted pairs of a window as a list."""
+    changed = rows.drop_nulls("change").sort("offset", "index")
+    columns = ("change", "pair", "state", "exchange_state")
+    lines = [
+        f"- {change} {markdown(pair)}: {state}{f' ({markdown(word)})' if word else ''}"
+        for change, pair, state, word in changed.head(_SHOWN_CHANGES).select(columns).iter_rows()
+    ]
+    rest = [f"- and {changed.height - _SHOWN_CHANGES} more"] if changed.height > _SHOWN_CHANGES else []
+    return dg.MetadataValue.md("\n".join(lines + rest) or "none")
 
 
 def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.DataFrame, start: int) -> Batch:
@@ -123,12 +140,13 @@ def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.D
     2. Books of changes may need all records since their last checkpoint. The first frame may have waited long for the
        broker, and its checkpoint may have been logged before that.
     3. A REST answer, or the first message of a socket, may tell older trades, which may be rows of earlier windows.
+    4. A list of markets is compared with that of the window before.
     """
     previous = readable_raw_facts(lake, source, previous_window(window))
     numbers = previous.numbers if previous else []
     received = [window.start, *raw["received_time"].drop_nulls().to_physical().bottom_k(1)]
     delay, size = min(window.start - min(received), LONGEST_DELAY), window.stop - window.start
-    forgets_after = size if source.channel is Channel.TRADE else None
+    forgets_after = size if source.channel in (Channel.TRADE, Channel.INSTRUMENT) else None
 
     def before(length: Microseconds) -> Iterator[Record]:
         return earlier_records(broker, lake, source, window, start, length)
@@ -137,7 +155,7 @@ def _batch(source: Source, window: Window, broker: Broker, lake: Lake, raw: pl.D
         parts = (before(length), records(raw))
         return batch(source, (record for part in parts for record in part), start, numbers, forgets_after)
 
-    result = read(LEAD)
+    result = read(instrument.memory(size) if source.channel is Channel.INSTRUMENT else LEAD)
     if result.counts["frames_invalid"]:
         return read(delay + size + LEAD)
     if source.channel is Channel.TRADE and (length := _length_of_trades(result.rows, window)) > LEAD:

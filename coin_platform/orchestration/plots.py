@@ -52,7 +52,9 @@ def plots(channel: Channel, rows: pl.DataFrame, window: Window) -> dict[str, dg.
 
     The same rows give the same bytes. The PNG has at most `LIMIT_BYTES`.
     """
-    plot = PLOTS[channel]
+    plot = PLOTS.get(channel)
+    if plot is None:
+        return {}
     values = rows.select("pair", time=pl.col(plot.time).to_physical(), value=plot.value).drop_nulls()
     if values.is_empty():
         return {}

@@ -7,6 +7,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Channel, Microseconds
 from coin_platform.records import Header, Record, unpack_dated
+from coin_platform.tables import instrument
 from coin_platform.tables.duplicates import LEAD
 from coin_platform.tables.frame_numbers import ANY_COLLECTOR_MEMORY, OWN_COLLECTOR_MEMORY, LastNumber, LastNumbers
 from coin_platform.tables.rows import Entry
@@ -27,7 +28,8 @@ def prepared(
        without a checkpoint has no valid book until its next snapshot.
     2. Trades are read from the begin of the position's window (length `window`, µs), or from log time `since` if that
        is earlier. So a trade that is told again within the window is known.
-    3. Last frame numbers are read as far back as a collector may send frames again.
+    3. Lists of markets are read as far back as the job of the position's window reads them.
+    4. Last frame numbers are read as far back as a collector may send frames again.
     """
     begin = broker.begin_offset(source.topic, source.partition)
     newest = list(broker.read(source.topic, source.partition, max(begin, position - 1), position))
@@ -38,6 +40,8 @@ def prepared(
         backs, latest = [LEAD, 10 * LEAD, window + LEAD], position
     elif source.channel is Channel.TRADE:
         backs = [max(newest[0].time % window + LEAD, 0 if since is None else newest[0].time - since)]
+    elif source.channel is Channel.INSTRUMENT:
+        backs, latest = [newest[0].time % window + instrument.memory(window)], position
     for back in backs:
         first = max(begin, min(latest, broker.offset_for_time(source.topic, source.partition, newest[0].time - back)))
         transform = Transform(source, position, window)

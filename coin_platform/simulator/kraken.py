@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from coin_platform.exchanges.kraken import CHANNEL_NAMES
 from coin_platform.model import SECOND, Channel, Microseconds, Pair, Side
@@ -33,6 +34,11 @@ CANDLE = (
     '"low":{low},"close":{last},"trades":1,"volume":{volume:.8f},"vwap":{vwap},"interval_begin":"{begin}","interval":1,'
     '"timestamp":"{end}"}}]}}'
 )
+INSTRUMENT = (
+    '{{"symbol":"{symbol}","base":"{base}","quote":"{quote}","status":"online","qty_precision":8,'
+    '"qty_increment":0.00000001,"price_precision":1,"cost_precision":5,"marginable":true,"has_index":true,'
+    '"cost_min":0.50,"tick_size":{tick},"price_increment":{tick},"qty_min":0.00010000}}'
+)
 HEARTBEAT = control('{"channel":"heartbeat"}')
 CHANNELS = {name: channel for channel, name in CHANNEL_NAMES.items()}
 
@@ -44,6 +50,7 @@ class Kraken(Venue):
 
     def __init__(self, market: Market, path: str = "") -> None:
         super().__init__(market, path)
+        self._listed: list[str] | None = None  # the symbols that the client was told of; None: it has not asked
         self._books: dict[Pair, tuple[int, dict[Side, dict[int, float]]]] = {}  # depth, and the client's sizes
 
     def received(self, text: str, time: Microseconds) -> Iterator[Message]:
@@ -54,6 +61,9 @@ class Kraken(Venue):
             yield control(compact({**answer, "method": "pong", **stamps}))
             return
         params = message["params"]
+        if CHANNELS[params["channel"]] is Channel.INSTRUMENT:  # names no symbols: it is about all
+            yield from self._list(message, {**answer, "result": params, "success": True, **stamps})
+            return
         for symbol in dict.fromkeys(params["symbol"]):
             listing, channel = self.listing(symbol), CHANNELS[params["channel"]]
             if listing is None:
@@ -67,6 +77,35 @@ class Kraken(Venue):
             if channel is Channel.ORDERBOOK:
                 self._books[listing.pair] = params.get("depth", 10), {}
             yield from self.subscribe(channel, listing, time)
+
+    def step(self, time: Microseconds) -> Iterator[Message]:
+        """Yield also the pairs that are listed now and were not before, or that are not any more."""
+        symbols = [*self.listings()]
+        if self._listed is not None and symbols != self._listed:
+            gone = [symbol for symbol in self._listed if symbol not in symbols]
+            rows = [self._instrument(symbol) for symbol in symbols if symbol not in self._listed]
+            rows += [self._instrument(symbol).replace('"online"', '"delisted"') for symbol in gone]
+            self._listed = symbols
+            yield Message(_instruments("update", rows))
+        yield from super().step(time)
+
+    def _list(self, message: dict[str, Any], acknowledged: dict[str, Any]) -> Iterator[Message]:
+        """Answer a request for the list of markets: it begins with the whole list."""
+        if message["method"] == "unsubscribe":
+            self._listed = None
+            yield control(compact(acknowledged))
+            return
+        if self._listed is not None:
+            refused = {name: value for name, value in acknowledged.items() if name != "result"}
+            yield control(compact({"error": "Already subscribed", **refused, "success": False}))
+            return
+        self._listed = [*self.listings()]
+        yield control(compact(acknowledged))
+        yield Message(_instruments("snapshot", map(self._instrument, self._listed)))
+
+    def _instrument(self, symbol: str) -> str:
+        listing = self._listings[symbol]
+        return INSTRUMENT.format(symbol=symbol, base=listing.pair.base, quote=listing.pair.quote, tick=listing.tick)
 
     def opened(self, time: Microseconds) -> Iterator[Message]:
         yield control(STATUS.format(system="online"))
@@ -139,6 +178,10 @@ class Kraken(Venue):
             texts[name] = ",".join(LEVEL.format(listing.price(ticks), size) for ticks, size in changes)
             held[side] = now
         return texts
+
+
+def _instruments(type: str, rows: Iterable[str]) -> str:
+    return f'{{"channel":"instrument","type":"{type}","data":{{"assets":[],"pairs":[{",".join(rows)}]}}}}'
 
 
 def _rest_ticker(listing: Listing) -> dict[str, object]:

@@ -11,7 +11,7 @@
 from collections.abc import Iterator
 
 from coin_platform.end_reasons import End, is_over_budget, is_refused, unheard
-from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
+from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, WHOLE_LIST, Exchange
 from coin_platform.model import SECOND, Cause, Channel, Data, Event, Gap, Kind, Microseconds, Pair, Refused
 from coin_platform.records import Facts, Header, Transport, frame, unpack_facts
 from coin_platform.tables.gap_state import LedgerState, LoggedConnection, PendingGap
@@ -171,6 +171,9 @@ class GapLedger:
         If nothing is streamed, an answer over REST proves its pair. A streamed connection asks over REST for what was
         before it: such an answer ends a gap only if it tells all that happened since the gap began.
         """
+        if self.channel is Channel.INSTRUMENT:  # the whole list tells of all pairs, also of those that it leaves out
+            is_own = header.kind is Kind.SOCKET or not self._is_streamed
+            return [*connection.unheard] if is_own and WHOLE_LIST in (self._events(header, value) or ()) else []
         if header.kind is Kind.REST and self._is_streamed:
             gap = self._pending.last(str(header.pair))
             is_covered = gap is not None and gap.stop is None and gap.reached == header.received_time

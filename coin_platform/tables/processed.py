@@ -1,7 +1,7 @@
 """Rows and events -> the JSON records of the processed topics, whose form a test freezes for its readers.
 
-1. Ticker values are the exchange's own text, and derived ones are plain decimals. Values of books, trades and candles
-   are numbers. An unknown value is null.
+1. Values of tickers and instruments are the exchange's own text, and derived ones are plain decimals. Values of books,
+   trades and candles are numbers. An unknown value is null.
 2. Behind the keys of the contract stand ours: the quote currency, the times, and the origin of the record in its raw
    topic (`offset`, `index`). By its origin a reader can drop a record that comes twice.
 """
@@ -15,7 +15,7 @@ import msgspec
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.parsing import difference
-from coin_platform.model import Candle, Channel, Pair, Ticker, Trade
+from coin_platform.model import Candle, Channel, Instrument, Pair, Ticker, Trade
 from coin_platform.records import Record
 from coin_platform.records import unpack as unpack_header
 from coin_platform.tables import schema
@@ -109,11 +109,24 @@ def _candle(event: Candle, value: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _instrument(event: Instrument, value: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {name: getattr(event, name) for name in ("tick_size", "size_step", "min_size", "min_value")}
+    return {
+        "timestamp": time_text(value["exchange_time"]),
+        "state": value["state"],
+        "exchange_state": value["exchange_state"],
+        **numbers,
+        "listed_time": time_text(value["listed_time"]),
+        "change": value["change"],
+    }
+
+
 _BODIES: dict[Channel, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     Channel.TICKER: _ticker,
     Channel.ORDERBOOK: _orderbook,
     Channel.TRADE: _trade,
     Channel.CANDLE: _candle,
+    Channel.INSTRUMENT: _instrument,
 }
 
 

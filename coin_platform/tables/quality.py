@@ -6,8 +6,9 @@ from typing import NamedTuple
 import polars as pl
 
 from coin_platform.foreign import markdown
-from coin_platform.model import Channel
+from coin_platform.model import Channel, InstrumentState, Microseconds
 from coin_platform.tables import schema
+from coin_platform.tables.instrument import KnownInstruments
 from coin_platform.tables.known_trades import SAME_TRADE_TOLERANCE
 
 
@@ -145,6 +146,35 @@ def arrived(faults: Sequence[tuple[str, str]]) -> Finding:
     pairs = _names({pair for pair, _ in faults})
     sentence = f"{len(faults)} checkpoints not arrived at: {pairs}" if faults else "every checkpoint arrived at"
     return Finding("checkpoint", not faults, sentence, {"missed": len(faults)})
+
+
+def listed(instruments: KnownInstruments, stop: Microseconds, period: Microseconds) -> Finding:
+    """Check that each wanted pair is listed and traded at the end `stop` of a window, and that a list told so lately.
+
+    A pair that is halted for a while only warns: its exchange will trade it again. So does a list that did not come for
+    more than two times its `period`.
+    """
+    states = instruments.states()
+    is_known = instruments.list_time is not None
+    gone, halted = [], []
+    for pair in sorted(instruments.wanted):
+        state = states[pair].state if pair in states else InstrumentState.DELISTED if is_known else None
+        if state is InstrumentState.DELISTED:
+            gone.append(pair)
+        elif state is not None and not state.is_traded:
+            halted.append(f"{pair} {state}")
+    since = max(instruments.list_time or 0, instruments.wanted_since or stop)
+    is_late = bool(instruments.wanted) and stop - since > 2 * period
+    faults = [
+        f"not listed: {_names(gone)}" if gone else "",
+        f"not traded: {_names(halted)}" if halted else "",
+        "no list of markets has come lately" if is_late else "",
+    ]
+    sentence = "; ".join(filter(None, faults)) or f"{len(instruments.wanted)} wanted pairs, all of them traded"
+    if not is_known and not is_late:
+        sentence = f"{len(instruments.wanted)} wanted pairs, and no list of markets yet"
+    numbers = {"wanted": len(instruments.wanted), "not_listed": len(gone), "not_traded": len(halted), "late": is_late}
+    return Finding("listed", not (gone or halted or is_late), sentence, numbers, warns=not gone)
 
 
 def latency(rows: pl.DataFrame) -> dict[str, float]:

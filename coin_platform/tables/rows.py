@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from coin_platform.exchanges.base import Source
-from coin_platform.model import Candle, Event, Kind, Microseconds, Ticker, Trade
+from coin_platform.model import Candle, Event, Instrument, Kind, Microseconds, Ticker, Trade
 from coin_platform.records import Header, Record
-from coin_platform.tables import candle, schema, ticker, trade
+from coin_platform.tables import candle, instrument, schema, ticker, trade
 from coin_platform.tables.schema import Values
 
 
@@ -63,6 +63,8 @@ def columns_of(event: Event) -> dict[str, Any]:
             names, values = schema.TRADE_COLUMNS, trade.values(event)
         case Candle():
             names, values = schema.CANDLE_COLUMNS, candle.values(event)
+        case Instrument():
+            names, values = schema.INSTRUMENT_COLUMNS, instrument.values(event)
         case _:
             fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "pair"}
             return {name: value for name, value in fields.items() if value is not None}

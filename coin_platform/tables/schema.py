@@ -119,6 +119,20 @@ CANDLE_COLUMNS: Columns = {
     **ORIGIN,
 }
 
+INSTRUMENT_COLUMNS: Columns = {
+    "pair": pl.String,
+    **WHEN,
+    "state": pl.String,  # trading | limited | halted | upcoming | delisted | unknown: see `model.InstrumentState`
+    "exchange_state": pl.String,  # the exchange's own word
+    "tick_size": pl.Float64,  # the smallest step of a price
+    "size_step": pl.Float64,  # the smallest step of an order's size
+    "min_size": pl.Float64,  # of an order
+    "min_value": pl.Float64,  # of an order, in quote currency
+    "listed_time": TIME,  # when trading began, or will begin
+    "change": pl.String,  # listed | changed | delisted; null: a row of the whole set that each window begins with
+    **ORIGIN,
+}
+
 DEAD_COLUMNS: Columns = {
     "channel": pl.String,
     "received_time": TIME,
@@ -150,6 +164,7 @@ CURATED = {
     Channel.ORDERBOOK: pl.Schema(ORDERBOOK_COLUMNS),
     Channel.TRADE: pl.Schema(TRADE_COLUMNS),
     Channel.CANDLE: pl.Schema(CANDLE_COLUMNS),
+    Channel.INSTRUMENT: pl.Schema(INSTRUMENT_COLUMNS),
 }
 TABLES = {
     **{f"raw_{channel}": RAW for channel in CURATED},

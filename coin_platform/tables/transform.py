@@ -13,6 +13,7 @@ from coin_platform.model import (
     Cause,
     Channel,
     Event,
+    Instrument,
     Kind,
     Microseconds,
     Pair,
@@ -21,9 +22,10 @@ from coin_platform.model import (
     Trade,
 )
 from coin_platform.records import Header, Record, Transport, frame, unpack_dated, unpack_facts
-from coin_platform.tables import candle, schema, ticker, trade
+from coin_platform.tables import candle, instrument, schema, ticker, trade
 from coin_platform.tables.duplicates import LEAD, Duplicates
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
+from coin_platform.tables.instrument import KnownInstruments
 from coin_platform.tables.known_trades import TRADE_MEMORY, KnownTrades
 from coin_platform.tables.orderbook import BookFault, ConnectionBooks
 from coin_platform.tables.outcomes import DeadRecord, FrameOutcome
@@ -71,6 +73,7 @@ class Transform:
         self.dead: list[DeadRecord] = []
         self.faults: list[tuple[int, BookFault]] = []  # with the offset
         self.books = ConnectionBooks(source.exchange)
+        self.instruments = KnownInstruments()
         self._is_inside = False
         self._numbers = LastNumbers()
         self._numbers_before: Iterable[LastNumber] | None = numbers  # until the first record from `start` on
@@ -124,7 +127,9 @@ class Transform:
         if not self._numbers.reach((header.epoch, header.connection), header.number, record.time):
             return  # sent again after a crash of the collector: the books are further by now
         facts = unpack_facts(record.value)
-        if facts.transport != Transport.NONE:  # the pairs that a feed wants are no connection
+        if facts.transport == Transport.NONE:  # the pairs that a feed wants are no connection
+            self.instruments.want(() if header.kind is Kind.CLOSED else facts.pairs, record.time)
+        else:
             self._duplicates.take_own_record(record, header, facts)
         faults = self.books.take_own_record(header, facts)
         if facts.book is not None and facts.book.sequence is not None:
@@ -144,6 +149,9 @@ class Transform:
             events = self.source.exchange.decode(
                 frame(self.source.exchange.name, self.source.channel, header, record.value)
             )
+            if self.source.channel is Channel.INSTRUMENT:
+                self._begin_window(record)
+                events = self.instruments.with_delisted(events)
             columns = [self._columns(event) for event in events]  # checked before anything of the frame is remembered
         except Exception as error:
             if self._can_hide_losses and header.kind is Kind.SOCKET:
@@ -201,6 +209,8 @@ class Transform:
             self._take_event(record, header, index, *event_columns)
             for index, event_columns in enumerate(zip(events, columns, strict=True))
         ]
+        if self.source.channel is Channel.INSTRUMENT:
+            self.instruments.end_frame(events, record.time)
         entries = [
             Entry(row_of(self.source, record, header, index, *row_columns), event)
             for index, (event, (_, row_columns)) in enumerate(zip(events, outcomes, strict=True))
@@ -274,6 +284,15 @@ class Transform:
             minutes.add(event.open_time)
         return FrameOutcome.ROWS, columns
 
+    def _take_instrument(
+        self, record: Record, header: Header, index: int, event: Instrument, columns: EventColumns
+    ) -> EventOutcome:
+        name, time, values = columns
+        row_values = self.instruments.take(event, values, record.time)
+        if row_values is None:
+            return self._repeat(record)
+        return FrameOutcome.ROWS, (name, time, row_values)
+
     def _is_copy(self, record: Record, header: Header, index: int, pair: Pair) -> bool:
         """Whether another connection has brought this event, which has no number of its own."""
         if self._duplicates.is_open and self._duplicates.has_bytes(record, header, index):
@@ -286,12 +305,13 @@ class Transform:
         return FrameOutcome.DUPLICATE, None
 
     def _begin_window(self, record: Record) -> None:
-        """Forget the minutes and the old trades if a record is the first of its window; its own job does the same."""
+        """Forget what is old if a record is the first of its window: the window's own job begins with the same."""
         if self.window is None or record.time // self.window == self._window_number:
             return
         self._window_number = record.time // self.window
         begin = self._window_number * self.window
         self._minutes.clear()
+        self.instruments.begin_window(begin - instrument.memory(self.window))
         self._trades.forget(begin - LEAD, begin - TRADE_MEMORY)
 
     _READERS: ClassVar[dict[Channel, tuple[type, Callable[[Any], Values] | None, EventReader]]] = {
@@ -299,4 +319,5 @@ class Transform:
         Channel.ORDERBOOK: (BookUpdate, None, _take_book),  # the values come from the book
         Channel.TRADE: (Trade, trade.values, _take_trade),
         Channel.CANDLE: (Candle, candle.values, _take_candle),
+        Channel.INSTRUMENT: (Instrument, instrument.values, _take_instrument),
     }

@@ -162,8 +162,10 @@ def test_a_channel_that_an_exchange_does_not_have_is_left_out() -> None:
 
 
 def test_only_candles_are_polled_and_only_where_no_socket_brings_them() -> None:
-    polled = {name: exchange.polled for name, exchange in EXCHANGES.items() if exchange.polled}
-    assert polled == dict.fromkeys(("bithumb", "korbit", "coinbase"), frozenset({Channel.CANDLE}))
+    polled = {name: exchange.polled - {Channel.INSTRUMENT} for name, exchange in EXCHANGES.items()}
+    assert {name: channels for name, channels in polled.items() if channels} == dict.fromkeys(
+        ("bithumb", "korbit", "coinbase"), frozenset({Channel.CANDLE})
+    )
     collector = Collector(Region.KOREA, Settings(channels=(Channel.CANDLE,)), MemoryBroker())
     carried = {status.exchange: status.transport for status in collector.status}
     assert carried == {"upbit": "ws", "bithumb": "rest", "coinone": "ws", "korbit": "rest"}

@@ -196,7 +196,7 @@ def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> 
 def test_B11_a_list_of_five_thousand_pairs_is_asked_for_in_pieces_and_none_in_nothing(name: str) -> None:
     exchange = EXCHANGES[name]
     pairs = [Pair(f"A{number}", exchange.quote) for number in range(5000)]
-    for channel in exchange.channels:
+    for channel in exchange.channels - {Channel.INSTRUMENT}:  # a request for the list of markets names no pairs
         if not exchange.replaces_subscription:
             assert list(exchange.subscribe(channel, [], id=1, time=0)) == []
             asked = list(exchange.subscribe(channel, pairs, id=1, time=0))

@@ -96,7 +96,7 @@ def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
 def test_R2_every_exchange_is_asked_again_for_what_it_refuses_for_the_moment(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for channel in exchange.channels:
+    for channel in exchange.channels - {Channel.INSTRUMENT}:  # whose subscription is not about pairs
         talk = Talk(exchange, channel, 2, monkeypatch)
         first, second = talk.pairs
         talk.hear(Refused(pair=first, reason="busy"), data(Channel.TICKER, second))
@@ -117,7 +117,7 @@ def test_R2_every_exchange_is_asked_again_for_what_it_refuses_for_the_moment(
 def test_R2_no_exchange_is_asked_again_for_what_it_refuses_for_good_or_during_a_ban(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for channel in exchange.channels:
+    for channel in exchange.channels - {Channel.INSTRUMENT}:  # whose subscription is not about pairs
         talk = Talk(exchange, channel, 2, monkeypatch)
         first, second = talk.pairs
         talk.hear(

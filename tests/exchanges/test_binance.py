@@ -40,7 +40,7 @@ def test_what_binance_is() -> None:
     assert (BINANCE.name, BINANCE.title, BINANCE.region, BINANCE.partition) == ("binance", "Binance", Region.NE, 0)
     assert (BINANCE.quote, BINANCE.proof) == ("USDT", Proof.SEQUENCE)
     assert (BINANCE.has_deltas, BINANCE.is_bridged, BINANCE.is_chained) == (True, True, False)
-    assert BINANCE.channels == set(Channel)
+    assert BINANCE.channels == set(Channel) - {Channel.INSTRUMENT}
     assert BINANCE.socket_url(Channel.TICKER) == "wss://data-stream.binance.vision/stream"  # names streams
     assert BINANCE.ping is None  # the library answers protocol pings
     assert (BINANCE.silence_seconds, BINANCE.is_sparse) == (40, True)  # quiet books send nothing, but pongs come
@@ -206,6 +206,7 @@ def test_addresses() -> None:
         Channel.ORDERBOOK: f"{REST}/depth?symbol=BTCUSDT&limit=1000",
         Channel.TRADE: f"{REST}/trades?symbol=BTCUSDT&limit=1000",
         Channel.CANDLE: f"{REST}/klines?symbol=BTCUSDT&interval=1m&limit=1000",
+        Channel.INSTRUMENT: BINANCE.markets_url(),
     }
     assert BINANCE.markets_url() == f"{REST}/exchangeInfo?showPermissionSets=false"
 

@@ -197,9 +197,10 @@ def test_addresses_and_markets() -> None:
         Channel.ORDERBOOK: "https://api.bithumb.com/v1/orderbook?markets=KRW-BTC",
         Channel.TRADE: "https://api.bithumb.com/v1/trades/ticks?market=KRW-BTC&count=200",
         Channel.CANDLE: "https://api.bithumb.com/v1/candles/minutes/1?market=KRW-BTC&count=200",
+        Channel.INSTRUMENT: BITHUMB.markets_url(),
     }
     assert BITHUMB.socket_url(Channel.TICKER) == "wss://ws-api.bithumb.com/websocket/v1"
-    assert BITHUMB.markets_url() == "https://api.bithumb.com/v1/market/all"
+    assert BITHUMB.markets_url() == "https://api.bithumb.com/v1/market/all?isDetails=true"
     [markets] = frames("bithumb", "markets")
     assert BITHUMB.read_markets(markets.payload) == [BTC_KRW, Pair("ZIL", "KRW"), Pair("ACS", "KRW")]
 

@@ -31,7 +31,7 @@ def test_what_bybit_is() -> None:
     assert (BYBIT.name, BYBIT.title, BYBIT.region, BYBIT.partition) == ("bybit", "Bybit", Region.ASIA, 1)
     assert (BYBIT.quote, BYBIT.proof, BYBIT.has_deltas) == ("USDT", Proof.SEQUENCE, True)
     assert (BYBIT.is_chained, BYBIT.is_bridged, BYBIT.refuses_whole_request) == (False, False, True)
-    assert BYBIT.channels == set(Channel)
+    assert BYBIT.channels == set(Channel) - {Channel.INSTRUMENT}
 
 
 def test_a_ticker_of_the_socket_has_no_best_prices() -> None:
@@ -237,6 +237,7 @@ def test_addresses() -> None:
         Channel.ORDERBOOK: f"{market}/orderbook?category=spot&symbol=BTCUSDT&limit=200",
         Channel.TRADE: f"{market}/recent-trade?category=spot&symbol=BTCUSDT&limit=60",
         Channel.CANDLE: f"{market}/kline?category=spot&symbol=BTCUSDT&interval=1&limit=1000",
+        Channel.INSTRUMENT: BYBIT.markets_url(),
     }
     assert BYBIT.socket_url(Channel.TICKER) == "wss://stream.bybit.com/v5/public/spot"
     assert BYBIT.markets_url() == f"{market}/instruments-info?category=spot"

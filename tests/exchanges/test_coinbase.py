@@ -291,6 +291,7 @@ def test_addresses() -> None:
         Channel.ORDERBOOK: f"{REST}/BTC-USD/book?level=2",
         Channel.TRADE: f"{REST}/BTC-USD/trades?limit=1000",
         Channel.CANDLE: f"{REST}/BTC-USD/candles?granularity=60",
+        Channel.INSTRUMENT: COINBASE.markets_url(),
     }
     assert COINBASE.markets_url() == REST
 

@@ -30,7 +30,7 @@ BTC_KRW, XRP_KRW = Pair("BTC", "KRW"), Pair("XRP", "KRW")
 def test_what_coinone_is() -> None:
     assert (COINONE.name, COINONE.title, COINONE.region, COINONE.partition) == ("coinone", "Coinone", Region.KOREA, 2)
     assert (COINONE.quote, COINONE.proof) == ("KRW", Proof.SNAPSHOT)
-    assert COINONE.channels == set(Channel)
+    assert COINONE.channels == set(Channel) - {Channel.INSTRUMENT}
     assert COINONE.ping == '{"request_type":"PING"}' and COINONE.ping_every <= 30
 
 
@@ -267,6 +267,7 @@ def test_addresses_and_markets() -> None:
         Channel.ORDERBOOK: "https://api.coinone.co.kr/public/v2/orderbook/KRW/BTC?size=16",
         Channel.TRADE: "https://api.coinone.co.kr/public/v2/trades/KRW/BTC?size=200",
         Channel.CANDLE: "https://api.coinone.co.kr/public/v2/chart/KRW/BTC?interval=1m&size=500",
+        Channel.INSTRUMENT: COINONE.markets_url(),
     }
     assert COINONE.socket_url(Channel.TICKER) == "wss://stream.coinone.co.kr"
     assert COINONE.markets_url() == "https://api.coinone.co.kr/public/v2/markets/KRW"

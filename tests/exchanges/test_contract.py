@@ -170,8 +170,9 @@ def test_every_channel_can_be_asked_for(exchange: Exchange) -> None:
 
 
 def test_what_is_not_streamed_is_polled() -> None:
-    polled = {exchange.name for exchange in EXCHANGES.values() if exchange.polled}
+    polled = {exchange.name for exchange in EXCHANGES.values() if exchange.polled - {Channel.INSTRUMENT}}
     assert polled == {"bithumb", "korbit", "coinbase"}
+    assert {exchange.name for exchange in EXCHANGES.values() if Channel.INSTRUMENT in exchange.channels} == {"kraken"}
     assert {exchange.channels | exchange.polled for exchange in EXCHANGES.values()} == {frozenset(Channel)}
 
 
@@ -256,7 +257,7 @@ def test_what_an_exchange_does_not_offer_is_none_or_a_dead_letter() -> None:
     with pytest.raises(DecodeError, match="lists no markets"):
         bare.read_markets(b"[]")
     with pytest.raises(DecodeError, match="lists no markets"):
-        bare.market(msgspec.Raw(b"{}"))
+        bare.instrument(msgspec.Raw(b"{}"))
     frame = Frame(exchange="bare", channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=b"")
     assert bare.decode(frame) == [Control(name="nothing")]
     with pytest.raises(DecodeError, match="answers nothing over REST"):

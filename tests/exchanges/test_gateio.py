@@ -30,7 +30,7 @@ NOW = 1_611_541_000_999_999  # µs
 def test_what_gateio_is() -> None:
     assert (GATEIO.name, GATEIO.title, GATEIO.region, GATEIO.partition) == ("gateio", "Gateio", Region.ASIA, 2)
     assert (GATEIO.quote, GATEIO.proof, GATEIO.has_deltas) == ("USDT", Proof.SEQUENCE, True)
-    assert GATEIO.channels == set(Channel)
+    assert GATEIO.channels == set(Channel) - {Channel.INSTRUMENT}
     assert GATEIO.socket_url(Channel.TRADE) == "wss://api.gateio.ws/ws/v4/"
     assert GATEIO.ping == '{"channel":"spot.ping"}' and GATEIO.ping_every <= 15
     assert not GATEIO.is_bridged  # a lost book is asked for again over the socket
@@ -275,6 +275,7 @@ def test_addresses() -> None:
         Channel.ORDERBOOK: f"{base}/order_book?currency_pair=BTC_USDT&limit=100&with_id=true",
         Channel.TRADE: f"{base}/trades?currency_pair=BTC_USDT&limit=1000",
         Channel.CANDLE: f"{base}/candlesticks?currency_pair=BTC_USDT&interval=1m&limit=1000",
+        Channel.INSTRUMENT: GATEIO.markets_url(),
     }
     assert GATEIO.markets_url() == f"{base}/currency_pairs"
 
@@ -286,6 +287,8 @@ def test_markets_that_cannot_be_traded_are_left_out() -> None:
         Pair("AME", "ETH"),
         Pair("ALEPH", "USDT"),
         Pair("OGN", "USDT"),
+        Pair("ILV", "ETH"),  # these two can only be sold
+        Pair("HORD", "USDT"),
     ]
     assert GATEIO.read_markets(single.payload) == [ETH_USDT]
 

@@ -228,6 +228,7 @@ def test_addresses_and_markets() -> None:
         Channel.ORDERBOOK: "https://api.digitalx.miraeasset.com/v2/orderbook?symbol=btc_krw",
         Channel.TRADE: "https://api.digitalx.miraeasset.com/v2/trades?symbol=btc_krw&limit=200",
         Channel.CANDLE: "https://api.digitalx.miraeasset.com/v2/candles?symbol=btc_krw&interval=1&limit=200",
+        Channel.INSTRUMENT: KORBIT.markets_url(),
     }
     assert KORBIT.markets_url() == "https://api.digitalx.miraeasset.com/v2/currencyPairs"
     old, new = (KORBIT.read_markets(frame.payload) for frame in frames("korbit", "markets"))

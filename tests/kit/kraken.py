@@ -139,6 +139,10 @@ class FakeKraken:
 
     async def _subscribe(self, message: dict[str, dict[str, str]], which: int) -> None:
         params = message["params"]
+        if "symbol" not in params:  # the list of markets: acknowledged, and never sent
+            answer = {"method": "subscribe", "req_id": message["req_id"], "result": params, "success": True}
+            await self.say(json.dumps(answer), which)
+            return
         for symbol in params["symbol"]:
             if symbol in self.unanswered:
                 continue

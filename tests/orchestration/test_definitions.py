@@ -7,7 +7,7 @@ from coin_platform.orchestration.definitions import definitions
 from coin_platform.settings import Settings
 
 REGIONS = {"upbit": "korea", "okx": "asia", "kraken": "ne"}
-CHANNELS = ("ticker", "orderbook", "trade", "candle")
+CHANNELS = ("ticker", "orderbook", "trade", "candle", "instrument")
 TABLES = (*(f"raw_{channel}" for channel in CHANNELS), *CHANNELS, "dead", "gap")
 
 
@@ -22,7 +22,7 @@ def test_the_names_that_users_see() -> None:
         *(
             f"topic/{region}SocketDataIn-{t}/{name}"
             for name, region in REGIONS.items()
-            for t in ("ticker", "Orderbook", "trade", "candle")
+            for t in ("ticker", "Orderbook", "trade", "candle", "instrument")
         ),
     }
     repository = defs.get_repository_def()

@@ -80,7 +80,7 @@ def materialise(exchange: str, window: Window, **options: Any) -> dg.ExecuteInPr
 def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
     clock, broker, lake = platform
     books = append(broker, source("kraken", Channel.ORDERBOOK), "book_sequence_2", clock)
-    for channel in (Channel.TICKER, Channel.TRADE, Channel.CANDLE):
+    for channel in (Channel.TICKER, Channel.TRADE, Channel.CANDLE, Channel.INSTRUMENT):
         append(broker, source("kraken", channel), channel.value, clock)
     result = materialise("kraken", FIRST)
     assert result.success
@@ -103,6 +103,10 @@ def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, Memory
         ("candle", "conservation"): True,
         ("candle", "schema"): True,
         ("candle", "ohlc"): True,
+        ("raw_instrument", "conservation"): True,
+        ("instrument", "conservation"): True,
+        ("instrument", "schema"): True,
+        ("instrument", "listed"): True,
     }
     stored = lake.read("orderbook", "kraken", FIRST)
     assert stored is not None and stored.height == 1129

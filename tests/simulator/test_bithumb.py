@@ -6,7 +6,7 @@ import pytest
 
 from coin_platform.model import BookUpdate, Channel, Control, Pair, Ticker, Trade
 from coin_platform.simulator.venue import RestAnswer
-from tests.kit.venue_talk import STEP, TIME, Talk
+from tests.kit.venue_talk import PAIR_CHANNELS, STEP, TIME, Talk
 
 NOPE = Pair("NOPE", "KRW")
 
@@ -60,7 +60,7 @@ def test_bithumb_numbers_a_trade_differently_on_rest_and_both_beyond_doubles() -
     assert min(int(streamed.id or 0), int(listed.id or 0)) > 2**53
 
 
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", PAIR_CHANNELS)
 def test_bithumb_answers_an_unknown_market_with_an_error_and_http_200(channel: Channel) -> None:
     talk = Talk("bithumb", channel)
     assert talk.rest(channel, NOPE) == RestAnswer('{"error":{"name":404,"message":"Code not found"}}', 200)

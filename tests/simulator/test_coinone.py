@@ -5,7 +5,7 @@ import json
 import pytest
 
 from coin_platform.model import SECOND, BookUpdate, Channel, Control, Pair, Refusal, Refused, Side, Subscribed, Ticker
-from tests.kit.venue_talk import STEP, TIME, Talk, raw
+from tests.kit.venue_talk import PAIR_CHANNELS, STEP, TIME, Talk, raw
 
 NOPE = Pair("NOPE", "KRW")
 
@@ -56,7 +56,7 @@ def test_the_same_names_mean_the_day_on_coinones_socket_and_24_hours_on_rest() -
     assert '"quote_currency":"krw","target_currency":"btc"' in talk.rest(Channel.TICKER).body
 
 
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", PAIR_CHANNELS)
 def test_coinone_answers_an_unknown_pair_with_an_error_and_http_200(channel: Channel) -> None:
     talk = Talk("coinone", channel)
     answer = talk.rest(channel, NOPE)

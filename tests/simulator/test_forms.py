@@ -6,7 +6,7 @@ import pytest
 
 from coin_platform.model import Channel, Pair
 from coin_platform.simulator.venue import MessageKind
-from tests.kit.venue_talk import Json, Talk, form, pair_of, raw, recorded
+from tests.kit.venue_talk import PAIR_CHANNELS, Json, Talk, form, pair_of, raw, recorded
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_rest_answers_have_the_form_of_the_recorded_ones(name: str, channel: Cha
         ("coinbase", 404, {"message": "NotFound"}),
     ],
 )
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", PAIR_CHANNELS)
 def test_rest_refuses_in_the_exchanges_words(name: str, status: int, body: Json, channel: Channel) -> None:
     refused = Talk(name).rest(channel, Pair("NOPE", pair_of(name).quote))
     assert (refused.status, json.loads(refused.body)) == (status, body)

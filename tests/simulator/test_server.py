@@ -19,7 +19,7 @@ from coin_platform.simulator.sent_log import open_log
 from coin_platform.simulator.server import Simulator
 from tests.kit.recordings import say
 from tests.kit.served_simulator import open_socket, served, subscribe
-from tests.kit.venue_talk import pair_of
+from tests.kit.venue_talk import PAIR_CHANNELS, pair_of
 
 
 def test_upbit_sends_binary_frames_and_the_others_text(tmp_path: Path) -> None:
@@ -96,14 +96,14 @@ def test_every_rest_path_is_served_for_every_pair(tmp_path: Path) -> None:
         async with httpx.AsyncClient(trust_env=False) as http:
             for name in ("gateio", "binance", "coinbase"):
                 exchange, pair = EXCHANGES[name], pair_of(name, "ETH")
-                for channel in Channel:
+                for channel in PAIR_CHANNELS:
                     url = simulated_url(exchange.request_url(channel, pair) or "", name, f"127.0.0.1:{port}")
                     answer = await http.get(url)
                     answers[name, channel] = answer.status_code, say(name, channel, answer.content, pair)
                     unknown[name] = (await http.get(url.replace("ETH", "NOPE"))).status_code
 
     served(tmp_path, work)
-    event_types = dict(zip(Channel, (Ticker, BookUpdate, Trade, Candle), strict=True))
+    event_types = dict(zip(PAIR_CHANNELS, (Ticker, BookUpdate, Trade, Candle), strict=True))
     for (_, channel), (status, events) in answers.items():
         assert status == 200
         assert {type(event) for event in events} == {event_types[channel]}
