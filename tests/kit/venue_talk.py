@@ -17,7 +17,9 @@ Json: TypeAlias = Any
 
 TIME = 1_795_478_400_000_000  # µs; a midnight, UTC
 STEP = SECOND // 10  # of the market, in µs
-PAIR_CHANNELS = tuple(channel for channel in Channel if channel is not Channel.INSTRUMENT)  # about one pair each
+PAIR_CHANNELS: tuple[Channel, ...] = tuple(
+    channel for channel in Channel if channel is not Channel.INSTRUMENT
+)  # about one pair each
 SIZE_DIGITS = {"bithumb": 4}  # to which sizes in books are cut; 6 elsewhere
 
 

@@ -72,7 +72,9 @@ def listed(made: "dg.MaterializeResult[Any]") -> dg.AssetCheckResult:
 
 def changes(made: "dg.MaterializeResult[Any]") -> str:
     """Return what the metadata say of new, changed and delisted pairs."""
-    return str((made.metadata or {})["listings"].value)
+    listings = (made.metadata or {})["listings"]
+    assert isinstance(listings, dg.MarkdownMetadataValue)
+    return str(listings.value)
 
 
 def test_a_wanted_pair_that_is_gone_is_an_error_and_its_window_names_all_that_changed(platform: Platform) -> None:

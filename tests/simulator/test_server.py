@@ -103,7 +103,7 @@ def test_every_rest_path_is_served_for_every_pair(tmp_path: Path) -> None:
                     unknown[name] = (await http.get(url.replace("ETH", "NOPE"))).status_code
 
     served(tmp_path, work)
-    event_types = dict(zip(PAIR_CHANNELS, (Ticker, BookUpdate, Trade, Candle), strict=True))
+    event_types: dict[Channel, type] = dict(zip(PAIR_CHANNELS, (Ticker, BookUpdate, Trade, Candle), strict=True))
     for (_, channel), (status, events) in answers.items():
         assert status == 200
         assert {type(event) for event in events} == {event_types[channel]}
