@@ -4,6 +4,7 @@ from pathlib import Path
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector
+from coin_platform.collect.status import FeedStatus
 from coin_platform.exchanges.kraken import Kraken
 from coin_platform.model import Channel, Kind, Pair, Region
 from coin_platform.records import unpack
@@ -24,7 +25,7 @@ def test_every_channel_of_kraken_follows_added_and_dropped_pairs_without_a_new_s
     broker = MemoryBroker()
     made: dict[Channel, Batch] = {}
     dropped_at: dict[Channel, int] = {}
-    feeds = {}
+    feeds: dict[Channel, FeedStatus] = {}
 
     def end(channel: Channel) -> int:
         return broker.end_offset(topics[channel], KRAKEN.partition)
