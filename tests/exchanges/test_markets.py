@@ -15,49 +15,10 @@ from coin_platform.exchanges.bybit import QUOTES as BYBIT_QUOTES
 from coin_platform.model import BookUpdate, Channel, Kind, Pair, Refused
 from coin_platform.records import Checkpoint, Header, Record, unpack
 from coin_platform.tables.dataframes import raw_table, records
+from tests.kit.market_lists import LISTS, listed
 from tests.kit.recordings import say
 
-# A list of markets of each exchange: what comes before and after its rows, and a row of one market.
-LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "upbit": ("[", "]", {"market": "KRW-BTC"}),
-    "bithumb": ("[", "]", {"market": "KRW-BTC"}),
-    "coinone": (
-        '{"result":"success","error_code":"0","markets":[',
-        "]}",
-        {"quote_currency": "KRW", "target_currency": "BTC", "trade_status": 1, "maintenance_status": 0},
-    ),
-    "korbit": ('{"success":true,"data":[', "]}", {"symbol": "btc_krw", "status": "launched"}),
-    "okx": ('{"code":"0","msg":"","data":[', "]}", {"instId": "BTC-USDT", "state": "live"}),
-    "bybit": (
-        '{"retCode":0,"retMsg":"OK","result":{"category":"spot","list":[',
-        "]}}",
-        {"symbol": "BTCUSDT", "baseCoin": "BTC", "quoteCoin": "USDT", "status": "Trading"},
-    ),
-    "gateio": ("[", "]", {"id": "BTC_USDT", "trade_status": "tradable"}),
-    "binance": (
-        '{"symbols":[',
-        "]}",
-        {
-            "symbol": "BTCUSDT",
-            "status": "TRADING",
-            "baseAsset": "BTC",
-            "quoteAsset": "USDT",
-            "isSpotTradingAllowed": True,
-        },
-    ),
-    "kraken": ('{"error":[],"result":{', "}}", {"wsname": "XBT/USD", "status": "online"}),
-    "coinbase": ("[", "]", {"id": "BTC-USD", "status": "online", "trading_disabled": False}),
-}
 ODD_VALUES: tuple[Any, ...] = (None, "", "A--B", "-", "/", "_", "A,B-C", "A\nB-C", "../-..", 7, True, [], {}, "X" * 500)
-
-
-def listed(exchange: str, rows: list[Any]) -> bytes:
-    """Return an exchange's list of these rows."""
-    before, after, _ = LISTS[exchange]
-    texts = [json.dumps(row) for row in rows]
-    if exchange == "kraken":
-        texts = [f'"{number}":{text}' for number, text in enumerate(texts)]
-    return (before + ",".join(texts) + after).encode()
 
 
 def odd_rows(row: dict[str, Any]) -> list[Any]:

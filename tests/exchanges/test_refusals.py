@@ -287,10 +287,8 @@ def _gives_up(event: object) -> bool:
     return isinstance(event, Control) and event.name.startswith("Failed to unsubscribe")
 
 
-def test_krakens_list_of_instruments_says_nothing_that_we_keep() -> None:
-    assert list(events("kraken", "instrument")) == [Control(name="instrument")]
-    update = b'{"channel":"instrument","type":"update","data":{"assets":[],"pairs":[{"symbol":"BTC/USD"}]}}'
-    assert say("kraken", Channel.TICKER, update) == [Control(name="instrument")]
+def test_coinbases_channel_of_all_products_says_nothing_that_we_keep() -> None:
+    assert list(events("coinbase", "instrument")) == [Control(name="status")]
 
 
 def test_the_depth_of_a_book_is_the_one_that_is_asked_for() -> None:
