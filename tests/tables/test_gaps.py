@@ -413,7 +413,7 @@ def test_every_hole_is_a_row_and_every_row_is_a_hole(history: list[tuple[str, in
     assert [(start, stop, cause) for _, start, stop, cause, _ in feed.gaps] == wanted
 
 
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", [channel for channel in Channel if channel is not Channel.INSTRUMENT])
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R3_a_status_an_answer_or_another_pairs_data_end_no_gap(exchange: str, channel: Channel) -> None:
     quote = EXCHANGES[exchange].quote
