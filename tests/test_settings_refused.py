@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from coin_platform import cli
+from coin_platform.commands import output
 from coin_platform.commands import settings as settings_command
 from coin_platform.errors import SettingsError
 from coin_platform.model import Pair
@@ -57,7 +58,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
 def shown_by_the_command(monkeypatch: pytest.MonkeyPatch) -> str:
     """Return what `coin settings` prints."""
     printed = StringIO()
-    monkeypatch.setattr(settings_command, "Console", lambda: Console(width=400, file=printed))
+    monkeypatch.setattr(output, "console", lambda: Console(width=400, file=printed))
     load.cache_clear()
     settings_command.settings()
     load.cache_clear()
