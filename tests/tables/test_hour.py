@@ -94,5 +94,5 @@ def test_S6_a_simulated_hour_is_the_same_live_and_in_windows(region: Region) -> 
             best = {(record["offset"], record["index"]): record["highest_bid"] for record in records}
             assert best == {(o, i): bid for o, i, bid in tabled.select("offset", "index", "best_bid").iter_rows()}, name
         kept[source.channel] += tabled.height
-        assert tabled.height > 4 * 30, name
+        assert tabled.height > (0 if source.channel is Channel.INSTRUMENT else 4 * 30), name  # a list seldom changes
     assert set(kept) == set(Channel)
