@@ -25,7 +25,7 @@ def test_a_topic_has_a_partition_for_each_exchange_of_its_region(kafka: Kafka, t
     made = kafka_topics.create(ours)
     assert [name for name in made if name.startswith(ours.topic_korea)] == [
         f"{ours.topic_korea}SocketDataIn-{channel}{suffix}"
-        for channel in ("ticker", "Orderbook", "trade", "candle")
+        for channel in ("ticker", "Orderbook", "trade", "candle", "instrument")
         for suffix in ("", "-DLT")
     ]
     assert kafka_topics.create(ours) == []

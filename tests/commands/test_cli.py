@@ -88,7 +88,7 @@ def test_settings_are_printed_as_json_and_whole_in_a_pipe(platform: Platform, mo
 def test_exchanges_are_printed_as_json(platform: Platform) -> None:
     rows = [json.loads(line) for line in platform.coin("exchanges", "--json").stdout.splitlines()]
     upbit = next(row for row in rows if row["exchange"] == "Upbit")
-    assert (upbit["depth"], upbit["channels"]) == (30, ["ticker", "orderbook", "trade", "candle"])
+    assert (upbit["depth"], upbit["channels"]) == (30, ["ticker", "orderbook", "trade", "candle", "instrument"])
     assert upbit["limits"]["pairs a connection"] == 100
     assert len(rows) == 10
 

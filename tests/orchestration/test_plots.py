@@ -47,7 +47,7 @@ def image(channel: Channel, rows: pl.DataFrame) -> tuple[bytes, Image.Image]:
 
 
 @pytest.mark.parametrize("pairs", [1, 5, 12])
-@pytest.mark.parametrize("channel", list(Channel))
+@pytest.mark.parametrize("channel", list(PLOTS))
 def test_a_picture_is_small_whatever_it_shows(channel: Channel, pairs: int) -> None:
     data, shown = image(channel, noise(channel, pairs))
     assert len(data) <= LIMIT_BYTES
@@ -98,7 +98,7 @@ def test_unknown_values_and_empty_windows_give_no_picture() -> None:
 
 
 def test_one_row_and_a_price_that_stands_still_are_drawn() -> None:
-    for channel in Channel:
+    for channel in PLOTS:
         image(channel, noise(channel, 1, count=1))
     rows = noise(Channel.TICKER, 1).with_columns(last=5.0)
     _, shown = image(Channel.TICKER, rows)

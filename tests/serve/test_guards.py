@@ -123,6 +123,7 @@ def test_C1_an_address_with_many_wrong_keys_is_not_heard_for_a_minute() -> None:
 
 
 def test_the_numbers_of_the_server_have_no_label_from_a_client(served: Served) -> None:
+    served.ask("GET", "/health")
     served.ask("GET", "/" + "x" * 50)
     served.ask("BREW", "/health")
     text = served.ask("GET", "/metrics", headers=key(ADMIN_KEY)).text
