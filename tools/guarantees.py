@@ -98,7 +98,7 @@ PROMISES = {
 NOT_BUILT = (
     "The feed for many clients, and its limits: slow clients, memory for each client, snapshots, shutdown.",
     "Leaders and followers on several machines: election, fencing, hand-over.",
-    "The control API: keys, active pairs in Redis, status, fallback between services.",
+    "Fallback of the feed and the API between services; canary secrets in every answer and record of the API.",
     "Memory of a window's job that does not grow with the window.",
 )
 """Planned, and not promised yet."""

@@ -34,7 +34,7 @@ CROSSED = (
     b'{"type":"orderbook","code":"KRW-BTC","timestamp":%d,'
     b'"orderbook_units":[{"ask_price":1.0,"bid_price":2.0,"ask_size":1.0,"bid_size":1.0}]}'
 )
-CHANNELS = ("ticker", "orderbook", "trade", "candle")
+CHANNELS = ("ticker", "orderbook", "trade", "candle", "instrument")
 
 NODES = """nodes => nodes.map(node => ({
     name: node.querySelector('[data-tooltip]').dataset.tooltip,
@@ -135,7 +135,8 @@ def test_the_lineage_leads_from_the_exchange_over_the_topics_to_the_tables(ui: U
     page = ui.show(f"/locations/{LOCATION}/asset-groups/korea/lineage")
     page.locator("foreignObject [data-tooltip=dead]").wait_for()
     names = sorted(node.name for node in _nodes(page))
-    assert names == sorted(["dead", "gap", *CHANNELS, *(f"raw_{channel}" for channel in CHANNELS), *["upbit"] * 5])
+    upbits = ["upbit"] * (1 + len(CHANNELS))  # the exchange and its topics
+    assert names == sorted(["dead", "gap", *CHANNELS, *(f"raw_{channel}" for channel in CHANNELS), *upbits])
     edges = _edges(page)
     columns = [_level(name, edges) for name in ("raw_ticker", "ticker", "dead", "gap")]
     assert columns == [2, 3, 3, 3], "exchange -> topic -> raw -> table"
