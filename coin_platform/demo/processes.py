@@ -91,9 +91,15 @@ def set_up_environment(home: Path, addresses: dict[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def children(
-    home: Path, environment: dict[str, str], port: int, locks: Sequence[int], *, simulated: bool = True
+    home: Path,
+    environment: dict[str, str],
+    port: int,
+    locks: Sequence[int],
+    *,
+    simulated: bool = True,
+    with_api: bool = False,
 ) -> Iterator[tuple[subprocess.Popen[bytes], ...]]:
-    """Start the simulator and `dagster dev`, each with its log. End them, and all they started, on exit.
+    """Start the simulator, `dagster dev` and the control API, each with its log. End all they started on exit.
 
     1. From here on SIGTERM and a closed terminal act as Ctrl-C, also in the background of a script.
     2. If this process is killed, the guards of the children end the children. The guards hold the descriptors
@@ -109,6 +115,8 @@ def children(
             "simulator": ["-m", "coin_platform", "simulate", *words],
             **commands,
         }
+    if with_api:
+        commands["serve"] = ["-m", "coin_platform", "serve"]
     started: list[subprocess.Popen[bytes]] = []
     try:
         for name, arguments in commands.items():

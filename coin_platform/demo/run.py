@@ -69,13 +69,14 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
 
 
 def stay_up() -> int:
-    """Run `dagster dev`, and the simulated exchanges if the settings say so, until Ctrl-C or SIGTERM.
+    """Run `dagster dev`, the control API, and simulated exchanges if the settings say so, until Ctrl-C or SIGTERM.
 
     Return 1 if one of these processes ends by itself.
     """
     settings = load()
     home, port = settings.home, free_port(UI_PORT)
-    environment = {"DAGSTER_HOME": str(home / "dagster_home"), **os.environ}
+    api_port = free_port(settings.serve_port)
+    environment = {"DAGSTER_HOME": str(home / "dagster_home"), **os.environ, "COIN_SERVE_PORT": str(api_port)}
     simulated = settings.exchanges_mode is Mode.SIMULATED
     if simulated:
         environment.setdefault("COIN_EXCHANGES", ",".join(VENUES))
@@ -85,8 +86,10 @@ def stay_up() -> int:
         folders = dict.fromkeys((home / "data", Path(environment["DAGSTER_HOME"])))
         locks = [exits.enter_context(held(folder / "up.lock", "coin up", remedy)) for folder in folders]
         set_up_home(Path(environment["DAGSTER_HOME"]))
-        processes = exits.enter_context(children(home, environment, port, locks, simulated=simulated))
+        started = children(home, environment, port, locks, simulated=simulated, with_api=True)
+        processes = exits.enter_context(started)
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
+        console.print(f"control API: http://{settings.serve_host}:{api_port}/docs")
         try:
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
