@@ -8,6 +8,7 @@ import pytest
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import LIST_WITH_UNREADABLE_ROWS, WHOLE_LIST
+from coin_platform.exchanges.okx import Okx
 from coin_platform.exchanges.parsing import step
 from coin_platform.model import Channel, Event, Frame, Instrument, InstrumentState, Kind, Pair, Refused
 from tests.kit.market_lists import LISTS, listed
@@ -130,3 +131,22 @@ def test_every_exchange_has_a_recorded_list() -> None:
 
 def test_digits_behind_the_point_are_a_step() -> None:
     assert [step(digits) for digits in (None, 0, 1, 8)] == [None, "1", "0.1", "0.00000001"]
+
+
+def test_a_market_whose_pair_is_not_read_back_from_its_symbol_is_left_out() -> None:
+    class Renaming(Okx):
+        def symbol(self, pair: Pair) -> str:
+            return super().symbol(Pair(f"X{pair.base}", pair.quote))
+
+    *_, row = LISTS["okx"]
+    frame, *_ = frames("okx", "rest_instrument")
+    frame = msgspec.structs.replace(frame, payload=listed("okx", [row]))
+    assert states(EXCHANGES["okx"].decode(frame)) == [InstrumentState.TRADING]
+    with pytest.raises(DecodeError, match="a list of markets without any"):
+        Renaming().decode(frame)
+
+
+def test_kraken_is_asked_for_its_list_only_while_a_pair_is_wanted() -> None:
+    kraken = EXCHANGES["kraken"]
+    assert list(kraken.subscribe(Channel.INSTRUMENT, (), id=1, time=LATE)) == []
+    assert len(list(kraken.subscribe(Channel.INSTRUMENT, (Pair("BTC", "USD"),), id=1, time=LATE))) == 1

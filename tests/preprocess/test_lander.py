@@ -90,6 +90,18 @@ def test_a_lander_knows_its_own_objects_without_listing_or_opening_any(monkeypat
     assert not landing._objects and not landing._committed
 
 
+def test_records_that_were_trimmed_before_they_were_landed_cost_no_other_records() -> None:
+    place = LandingPlace()
+    landing = place.lander()
+    for moment in range(0, 400, 100):  # a later look than the first lands what waits
+        place.log.recorded("ticker")
+        place.log.broker.trim(*place.log.place, place.end - 1 if moment else 0)
+        landing.step(float(moment))
+    landing.step(1000.0)
+    landing.step(2000.0)
+    assert landing.landings[0].position == place.end
+
+
 def test_an_object_of_another_process_is_found_within_an_hour() -> None:
     place = LandingPlace()
     landing = place.lander()
