@@ -4,9 +4,13 @@ import gc
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from functools import wraps
+from typing import Any
 
 import pytest
+import redis
 from hypothesis import settings
 
 from infra.stack import Kafka, Redis, SeaweedFS, Service, StackError
@@ -60,6 +64,26 @@ def _logging_as_it_was() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
+
+
+@pytest.fixture(autouse=True)
+def _connections_to_redis_end_with_their_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what a test leaves open. A socket that garbage collection closes is a warning, and fails another test."""
+    clients: list[redis.Redis] = []
+    begin = redis.Redis.__init__
+
+    @wraps(begin)
+    def begin_and_note(client: redis.Redis, *arguments: Any, **options: Any) -> None:
+        begin(client, *arguments, **options)
+        clients.append(client)
+
+    monkeypatch.setattr(redis.Redis, "__init__", begin_and_note)
+    yield
+    waiting = [thread for thread in threading.enumerate() if thread.name == "active pairs"] if clients else []
+    for thread in waiting:
+        thread.join(5)  # it looks four times a second whether its collector has ended
+    for client in clients:
+        client.connection_pool.disconnect()
 
 
 def _started(service: Service) -> Iterator[Service]:
