@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import dagster as dg
 import msgspec
@@ -10,15 +11,14 @@ import msgspec
 from coin_platform.broker import Broker
 from coin_platform.errors import DeliveryError, RetentionLoss
 from coin_platform.exchanges.base import Source
-from coin_platform.lake import open_lake
+from coin_platform.lake import Lake, open_lake
 from coin_platform.model import Microseconds, Region, Window
 from coin_platform.orchestration.alerts import alert
-from coin_platform.orchestration.handed_on import is_next_outdated
+from coin_platform.orchestration.handed_on import is_outdated
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.log_clock import LogClock
 from coin_platform.orchestration.offsets import has_records, is_closed
 from coin_platform.orchestration.partitions import grace_length, has_come, key_of, window_of
-from coin_platform.orchestration.raw_facts import previous_window
 from coin_platform.orchestration.resources import Topics
 from coin_platform.orchestration.run_process import fail_dead
 from coin_platform.orchestration.window_progress import Progress, read_cursor
@@ -176,8 +176,12 @@ class _ClosingTick:
                 name = key_of(after)
                 self.requests.append(run_request(self._region, name, newest_run(self._instance, self._region, name)))
 
+    @cached_property
+    def _lake(self) -> Lake:
+        return open_lake(self._settings)  # few ticks need it
+
     def _is_outdated(self, window: Window) -> bool:
-        return is_next_outdated(open_lake(self._settings), self._sources, previous_window(window))
+        return is_outdated(self._lake, self._sources, window)
 
     def _missing(self, progress: Progress) -> list[Window]:
         return progress.missing(self._length, self._now // self._length * self._length)

@@ -4,6 +4,7 @@ import asyncio
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coin_platform.serve.problems import problem
@@ -58,14 +59,8 @@ class SizeLimit:
             await self._app(scope, receive, send)
             return
         if _header_bytes(scope) > MOST_HEADER_BYTES:
-            large_headers = problem(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "large-headers",
-                f"the address and the headers have more than {MOST_HEADER_BYTES} bytes",
-                "send several requests",
-                headers={"Connection": "close"},
-            )
-            await large_headers(scope, receive, send)
+            detail = f"the address and the headers have more than {MOST_HEADER_BYTES} bytes"
+            await _too_large(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "large-headers", detail)(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self._seconds):
@@ -77,14 +72,8 @@ class SizeLimit:
             await too_slow(scope, receive, send)
             return
         if body is None:
-            too_large = problem(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "large-body",
-                f"the body has more than {self._most_bytes} bytes",
-                "send several requests",
-                headers={"Connection": "close"},
-            )
-            await too_large(scope, receive, send)
+            detail = f"the body has more than {self._most_bytes} bytes"
+            await _too_large(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large-body", detail)(scope, receive, send)
             return
         parts = [body]
 
@@ -108,6 +97,10 @@ class SizeLimit:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def _too_large(status: HTTPStatus, kind: str, detail: str) -> Response:
+    return problem(status, kind, detail, "send several requests", headers={"Connection": "close"})
 
 
 def _header_bytes(scope: Scope) -> int:

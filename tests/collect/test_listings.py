@@ -11,6 +11,7 @@ from coin_platform.collect.session import ANSWER_SECONDS, Session
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Frame, Instant, Instrument, InstrumentState, Kind, Pair, Refusal
 from coin_platform.tables.instrument import LIST_PERIOD, RETRY_PERIOD
+from tests.kit.market_lists import list_frame
 
 A, B, NEW = Pair("A", "USD"), Pair("B", "USD"), Pair("NEW", "USD")
 START = 1_800_000_000 * SECOND  # the begin of an hour
@@ -75,15 +76,7 @@ def test_a_part_of_a_list_tells_of_no_pair_that_it_is_gone() -> None:
 
 
 def answer(payload: bytes) -> Frame:
-    return Frame(
-        exchange="gateio",
-        channel=Channel.INSTRUMENT,
-        connection="c",
-        number=1,
-        received_time=START,
-        payload=payload,
-        kind=Kind.REST,
-    )
+    return list_frame("gateio", payload, START)
 
 
 def plan(window: int = HOUR) -> PollPlan:
@@ -141,14 +134,7 @@ class Stream:
 
     def hear(self, message: object, seconds: float) -> list[object]:
         payload = json.dumps(message).encode()
-        frame = Frame(
-            exchange="kraken",
-            channel=Channel.INSTRUMENT,
-            connection="c",
-            number=1,
-            received_time=START,
-            payload=payload,
-        )
+        frame = list_frame("kraken", payload, START, Kind.SOCKET)
         return [*self.session.received(frame, at(seconds))]
 
 

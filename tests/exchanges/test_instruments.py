@@ -10,8 +10,8 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import LIST_WITH_UNREADABLE_ROWS, WHOLE_LIST
 from coin_platform.exchanges.okx import Okx
 from coin_platform.exchanges.parsing import step
-from coin_platform.model import Channel, Event, Frame, Instrument, InstrumentState, Kind, Pair, Refused
-from tests.kit.market_lists import LISTS, listed
+from coin_platform.model import Channel, Event, Instrument, InstrumentState, Pair, Refused
+from tests.kit.market_lists import LISTS, list_frame, listed
 from tests.kit.recordings import LATE, files, frames
 
 POLLED = [name for name in EXCHANGES if name != "kraken"]
@@ -41,16 +41,7 @@ REFUSALS = {
 
 def answered(name: str, payload: bytes) -> list[Event]:
     """Return the events of an answer, which names no pair."""
-    frame = Frame(
-        exchange=name,
-        channel=Channel.INSTRUMENT,
-        connection="c",
-        number=1,
-        received_time=LATE,
-        payload=payload,
-        kind=Kind.REST,
-    )
-    return EXCHANGES[name].decode(frame)
+    return EXCHANGES[name].decode(list_frame(name, payload, LATE))
 
 
 def states(events: list[Event]) -> list[InstrumentState]:
@@ -139,8 +130,7 @@ def test_a_market_whose_pair_is_not_read_back_from_its_symbol_is_left_out() -> N
             return super().symbol(Pair(f"X{pair.base}", pair.quote))
 
     *_, row = LISTS["okx"]
-    frame, *_ = frames("okx", "rest_instrument")
-    frame = msgspec.structs.replace(frame, payload=listed("okx", [row]))
+    frame = list_frame("okx", listed("okx", [row]), LATE)
     assert states(EXCHANGES["okx"].decode(frame)) == [InstrumentState.TRADING]
     with pytest.raises(DecodeError, match="a list of markets without any"):
         Renaming().decode(frame)

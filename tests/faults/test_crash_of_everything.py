@@ -26,7 +26,7 @@ from coin_platform.exchanges.base import Source
 from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Gap, Kind, Microseconds, Region, Window
 from coin_platform.orchestration.failed_windows import failed_windows
-from coin_platform.orchestration.handed_on import is_next_outdated
+from coin_platform.orchestration.handed_on import is_outdated
 from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
 from coin_platform.tables.schema import latest
@@ -130,7 +130,7 @@ class Deployment:
         for source, windows in windows_of_source.items():
             for table in (f"raw_{source.channel}", source.channel.value, "dead", "gap"):
                 count += len(windows - set(lake.windows(table, source.exchange.name)))
-            count += sum(is_next_outdated(lake, [source], window) for window in windows if not count)
+            count += sum(is_outdated(lake, [source], window) for window in windows if not count)
         return count
 
 

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from coin_platform.model import Channel, Frame, Kind, Microseconds
+
 # A list of markets of each exchange: what comes before and after its rows, and a row of one market.
 LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "upbit": ("[", "]", {"market": "KRW-BTC"}),
@@ -34,6 +36,19 @@ LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "kraken": ('{"error":[],"result":{', "}}", {"wsname": "XBT/USD", "status": "online"}),
     "coinbase": ("[", "]", {"id": "BTC-USD", "status": "online", "trading_disabled": False}),
 }
+
+
+def list_frame(exchange: str, payload: bytes, time: Microseconds, kind: Kind = Kind.REST) -> Frame:
+    """Return a frame of channel `instrument`, which names no pair."""
+    return Frame(
+        exchange=exchange,
+        channel=Channel.INSTRUMENT,
+        connection="c",
+        number=1,
+        received_time=time,
+        payload=payload,
+        kind=kind,
+    )
 
 
 def listed(exchange: str, rows: list[Any]) -> bytes:

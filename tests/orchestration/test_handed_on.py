@@ -7,7 +7,7 @@ import pytest
 
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Window
-from coin_platform.orchestration.handed_on import is_next_outdated
+from coin_platform.orchestration.handed_on import is_outdated
 from tests.kit.log_and_lake import FIRST, FOURTH, MINUTE, SECOND, THIRD, LocalLogAndLake
 
 
@@ -21,7 +21,8 @@ def local(tmp_path: Path) -> LocalLogAndLake:
 
 
 def outdated(local: LocalLogAndLake, window: Window) -> bool:
-    return is_next_outdated(local.lake, [local.source], window)
+    """Whether the window after `window` was made of something else than `window` hands on."""
+    return is_outdated(local.lake, [local.source], Window(window.stop, window.stop + MINUTE))
 
 
 def gaps(local: LocalLogAndLake, window: Window) -> list[str]:
