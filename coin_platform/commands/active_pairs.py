@@ -15,12 +15,13 @@ from coin_platform.cluster.change import change_pairs, read_pairs
 from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet, editable
 from coin_platform.commands.arguments import chosen_names
 from coin_platform.commands.output import Column, JsonOption, print_json, print_rows
-from coin_platform.commands.quotes import listed_pairs
+from coin_platform.commands.quotes import listed_markets
 from coin_platform.errors import NoAnswer, UnknownName
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Pair
 from coin_platform.selection import exchanges_of
+from coin_platform.serve.markets import MarketList, refusal_text
 from coin_platform.settings import Settings, load
 from coin_platform.times import datetime_of
 
@@ -44,7 +45,7 @@ def add(
     exchange: ExchangeArgument,
     pairs: PairsArgument,
     channel: ChannelOption = ALL_CHANNELS,
-    unchecked: Annotated[bool, typer.Option(help="add pairs that the exchange does not list, or not yet")] = False,
+    unchecked: Annotated[bool, typer.Option(help="also pairs that the exchange does not list or trade yet")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Collect more pairs of an exchange. Running collectors follow within 2 s, without reconnecting."""
@@ -127,14 +128,14 @@ def _rows(cluster: Cluster, exchange: Exchange, settings: Settings) -> Iterator[
 
 
 def _refuse_unlisted(exchange: Exchange, pairs: Sequence[Pair], settings: Settings) -> None:
-    """Raise `UnknownName` for a pair that the exchange does not list, and `NoAnswer` if it does not say."""
+    """Raise `UnknownName` for pairs that the exchange does not list or trade, and `NoAnswer` if it does not say."""
     try:
-        listed = asyncio.run(listed_pairs(exchange, settings))
+        listed = asyncio.run(listed_markets(exchange, settings))
     except NoAnswer as error:
         raise NoAnswer(f"{exchange.name} does not say which pairs it lists, {error}; or write --unchecked") from error
-    for pair in pairs:
-        if pair not in listed:
-            raise UnknownName(f"{exchange.name} does not list {pair}; see `coin pairs list {exchange.name}`")
+    not_traded = MarketList.of(listed, wall()).not_traded(pairs)
+    if not_traded:
+        raise UnknownName(f"{refusal_text(exchange.name, not_traded)}; see `coin pairs list {exchange.name}`")
 
 
 def _exchange(name: str) -> Exchange:

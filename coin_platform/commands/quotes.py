@@ -1,20 +1,20 @@
-"""Ask exchanges over REST for the pairs they list and for tickers."""
+"""Ask exchanges over REST for the markets they list and for tickers."""
 
 import asyncio
-import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
 import httpx
 
+from coin_platform.clock import wall
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import retry_after
 from coin_platform.collect.rest import Rest
 from coin_platform.errors import CoinPlatformError, DecodeError, NoAnswer
 from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange
-from coin_platform.model import Channel, Event, Frame, Kind, Pair, Refused, Ticker
+from coin_platform.model import Channel, Event, Frame, Instrument, InstrumentState, Kind, Pair, Refused, Ticker
 from coin_platform.settings import Mode, Settings
 
 ANSWER_SECONDS = 15.0  # for everything one exchange is asked: a person waits for it
@@ -39,14 +39,14 @@ async def quotes(
     return [task.result() for task in tasks]
 
 
-async def listed_pairs(
+async def listed_markets(
     exchange: Exchange, settings: Settings, transport: httpx.AsyncBaseTransport | None = None
-) -> list[Pair]:
-    """Return the pairs that can be traded on an exchange now. Raises `NoAnswer`."""
+) -> list[Instrument]:
+    """Return what an exchange lists now, each pair once, also pairs that are not traded. Raises `NoAnswer`."""
     inquiry = _Inquiry(exchange, settings, transport)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await inquiry.listed_pairs()
+            return await inquiry.listed_markets()
     except TimeoutError as error:
         raise _too_late() from error
     finally:
@@ -95,10 +95,11 @@ class _Inquiry:
         # Each exchange has its own words for a pair that it does not list. Its list of markets is the same everywhere.
         raise refusal if await self._may_list(pair) else NoAnswer(f"{pair} is not listed")
 
-    async def listed_pairs(self) -> list[Pair]:
-        """Return all pairs that can be traded now. Raises `NoAnswer`."""
+    async def listed_markets(self) -> list[Instrument]:
+        """Return what the exchange lists, each pair once. Raises `NoAnswer`."""
         try:
-            return self._exchange.decode_markets(await self._get(self._exchange.markets_url()))
+            payload = await self._get(self._exchange.markets_url())
+            return self._exchange.decode_list(self._frame(Channel.INSTRUMENT, payload))
         except httpx.HTTPStatusError as error:
             raise NoAnswer(_status(error.response)) from error
         except DecodeError as error:
@@ -118,10 +119,10 @@ class _Inquiry:
     async def _may_list(self, pair: Pair) -> bool:
         """Return whether the exchange lists a pair. If its list is not known, assume so: then the refusal is shown."""
         try:
-            pairs = await self.listed_pairs()
+            markets = await self.listed_markets()
         except NoAnswer:
-            pairs = []
-        return pair in pairs or not pairs
+            return True
+        return any(market.pair == pair and market.state is not InstrumentState.DELISTED for market in markets)
 
     def _ticker(self, pair: Pair, payload: bytes) -> Ticker:
         events = self._events(pair, payload)
@@ -135,20 +136,23 @@ class _Inquiry:
         raise _Refusal(", ".join(reasons) or "no ticker in the answer")
 
     def _events(self, pair: Pair, payload: bytes) -> list[Event]:
-        frame = Frame(
+        try:
+            return self._exchange.decode(self._frame(Channel.TICKER, payload, pair))
+        except DecodeError as error:
+            raise NoAnswer(f"not as documented: {error}") from error
+
+    def _frame(self, channel: Channel, payload: bytes, pair: Pair | None = None) -> Frame:
+        """Return an answer as a frame. A list of markets is about no pair."""
+        return Frame(
             exchange=self._exchange.name,
-            channel=Channel.TICKER,
+            channel=channel,
             connection="",
             number=1,
-            received_time=time.time_ns() // 1000,
+            received_time=wall(),
             payload=payload,
             kind=Kind.REST,
             pair=pair,
         )
-        try:
-            return list(self._exchange.decode(frame))
-        except DecodeError as error:
-            raise NoAnswer(f"not as documented: {error}") from error
 
     def _reason(self, pair: Pair, answer: httpx.Response) -> str:
         """Return the status of an answer with an error, and the exchange's own words if there are some."""

@@ -12,13 +12,15 @@ import typer
 from coin_platform.commands.active_pairs import add, drop, list_active, reload
 from coin_platform.commands.arguments import chosen_exchanges, chosen_names
 from coin_platform.commands.output import JsonOption, print_json
-from coin_platform.commands.quotes import Quote, listed_pairs, quotes
+from coin_platform.commands.quotes import Quote, listed_markets, quotes
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Pair, Ticker
+from coin_platform.model import SECOND, Instrument, InstrumentState, Pair, Ticker
 from coin_platform.settings import load
+from coin_platform.times import datetime_of
 
+_NAMED_PAIRS = 20  # on one line
 HEAD = ("exchange", "pair", "last", "change", "best bid", "best ask", "UTC")
 
 pairs = typer.Typer(no_args_is_help=True, help="List, add and drop the pairs that are collected.")
@@ -29,24 +31,34 @@ def list_pairs(
     exchange: Annotated[str | None, typer.Argument(help="for example upbit")] = None,
     quote: Annotated[str | None, typer.Option(help="only pairs with this quote currency, for example KRW")] = None,
     active: Annotated[bool, typer.Option("--active", help="only the pairs that are collected")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also pairs that are listed and not traded now")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the pairs that can be traded on an exchange now, sorted. Without EXCHANGE: the pairs that are collected."""
+    """List the pairs that can be traded on an exchange now, sorted. Without EXCHANGE: the pairs that are collected.
+
+    A state other than `trading` stands behind its pair. Pairs that are listed and not traded are named on stderr.
+    """
     if active or exchange is None:
         list_active([exchange] if exchange else None, as_json)
         return
     adapter = _exchange(exchange)
     try:
-        all_pairs = asyncio.run(listed_pairs(adapter, load()))
+        listed = asyncio.run(listed_markets(adapter, load()))
     except NoAnswer as error:
         print(f"{adapter.name}: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    listed = sorted(pair for pair in all_pairs if quote is None or pair.quote.upper() == quote.upper())
+    markets = [market for market in listed if quote is None or market.pair.quote.upper() == quote.upper()]
+    markets.sort(key=lambda market: market.pair)
+    shown = [market for market in markets if everything or market.state.is_traded]
     if as_json:
-        print_json({"exchange": adapter.name, "pair": str(pair), "symbol": adapter.symbol(pair)} for pair in listed)
+        print_json(_listing(adapter, market) for market in shown)
         return
-    for pair in listed:
-        print(pair)
+    for market in shown:
+        print(market.pair if market.state is InstrumentState.TRADING else f"{market.pair}  {market.state}")
+    others = [f"{market.pair} {market.state}" for market in markets if not (everything or market.state.is_traded)]
+    if others:
+        more = f" and {len(others) - _NAMED_PAIRS:,} more" if len(others) > _NAMED_PAIRS else ""
+        print(f"not traded now: {', '.join(others[:_NAMED_PAIRS])}{more}; --all lists them", file=sys.stderr)
 
 
 pairs.command(epilog="Example: coin pairs add upbit DOGE-KRW")(add)
@@ -82,6 +94,23 @@ def ticker(
             print(f"{quote.exchange.name}: {quote.failure}", file=sys.stderr)
     if not any(quote.ticker for quote in answers):
         raise typer.Exit(1)
+
+
+def _listing(exchange: Exchange, market: Instrument) -> dict[str, Any]:
+    """Return what an exchange lists of a pair, in the exchange's own text."""
+    listed_time = None if market.listed_time is None else f"{datetime_of(market.listed_time):%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "exchange": exchange.name,
+        "pair": str(market.pair),
+        "symbol": exchange.symbol(market.pair),
+        "state": market.state,
+        "exchange_state": market.exchange_state,
+        "tick_size": market.tick_size,
+        "size_step": market.size_step,
+        "min_size": market.min_size,
+        "min_value": market.min_value,
+        "listed_time": listed_time,
+    }
 
 
 def _exchange(name: str) -> Exchange:

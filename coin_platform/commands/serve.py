@@ -27,7 +27,7 @@ def api() -> None:
     """Serve the control API: exchanges, markets, gaps, health. Its page /docs lists all addresses."""
     from coin_platform.broker import connect
     from coin_platform.cluster import open_cluster
-    from coin_platform.commands.quotes import listed_pairs
+    from coin_platform.commands.quotes import listed_markets
     from coin_platform.lake import open_lake
     from coin_platform.serve.app import Backends, create_app
     from coin_platform.serve.keys import open_keys
@@ -39,7 +39,7 @@ def api() -> None:
     listening = listen(settings.serve_host, settings.serve_port)
     broker, cluster = connect(settings), open_cluster(settings)
     try:
-        backends = Backends(broker, open_lake(settings), partial(listed_pairs, settings=settings), cluster)
+        backends = Backends(broker, open_lake(settings), partial(listed_markets, settings=settings), cluster)
         until_signal(partial(answer_requests, create_app(settings, backends, keys), listening))
     finally:
         cluster.close()

@@ -184,21 +184,6 @@ class Exchange(ABC):
         """
         raise DecodeError(f"{self.name} lists no markets")
 
-    def read_markets(self, payload: bytes) -> list[Pair]:
-        """Return the pairs that can be traded now, from the answer of `markets_url`.
-
-        Two kinds of rows are left out: a row that cannot be read, and a market whose symbol is not read as its pair.
-        """
-        pairs = (self._traded_pair(row) for row in self.market_rows(payload))
-        return list(dict.fromkeys(pair for pair in pairs if pair is not None))
-
-    def _traded_pair(self, row: msgspec.Raw) -> Pair | None:
-        try:
-            instrument = self._instrument(row)
-        except PARSE_ERRORS:
-            return None
-        return instrument.pair if instrument is not None and instrument.state.is_traded else None
-
     def _instrument(self, row: msgspec.Raw) -> Instrument | None:
         """Return what `instrument` returns. Raises `UnknownPair` also for a market whose symbol is not read as it."""
         instrument = self.instrument(row)
@@ -237,13 +222,6 @@ class Exchange(ABC):
             yield LIST_WITH_UNREADABLE_ROWS
         elif is_whole:
             yield WHOLE_LIST
-
-    def decode_markets(self, payload: bytes) -> list[Pair]:
-        """Return what `read_markets` returns. Raises `DecodeError` for any other answer, and no other error."""
-        try:
-            return self.read_markets(payload)
-        except PARSE_ERRORS as error:
-            raise DecodeError(f"{self.name}: {error!s:.300}") from error
 
     @abstractmethod
     def read(self, frame: Frame) -> Iterator[Event]:
@@ -361,6 +339,21 @@ class Exchange(ABC):
             if not isinstance(event, Instrument):  # `read_instruments` has checked it
                 check_event(event, frame.received_time)
         return events
+
+    def decode_list(self, frame: Frame) -> list[Instrument]:
+        """Return the markets of a list of markets, each pair once: if rows differ, the first that says it is traded.
+
+        Raises `DecodeError` for every other answer, such as a refusal, and no other error.
+        """
+        events = self.decode(frame)
+        markets: dict[Pair, Instrument] = {}
+        for event in events:
+            if isinstance(event, Instrument) and (event.pair not in markets or not markets[event.pair].state.is_traded):
+                markets[event.pair] = event
+        if not markets:
+            reasons = [event.reason for event in events if isinstance(event, Refused)]
+            raise DecodeError(f"{self.name}: {', '.join(reasons) or 'a list of markets without any':.300}")
+        return list(markets.values())
 
 
 class Source(NamedTuple):

@@ -11,9 +11,9 @@ from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet
 from coin_platform.cluster.status import statuses
 from coin_platform.errors import BadArgument, ClusterError, NoAnswer, VersionConflict
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import Microseconds, Pair
+from coin_platform.model import InstrumentState, Microseconds, Pair
 from coin_platform.serve.access import Caller
-from coin_platform.serve.markets import MarketLists
+from coin_platform.serve.markets import MarketLists, refusal_text
 from coin_platform.serve.pair_models import ChangedPairs, ChannelPairs, ExchangePairs, PairFacts
 from coin_platform.serve.pair_sets import PairResult, PairSets, PairState, Reports, reports_since, results
 from coin_platform.serve.parameters import not_available, time_of
@@ -59,7 +59,7 @@ class PairChanges:
         )
 
     async def check_listed(self, exchange: Exchange, wanted: Iterable[Pair]) -> None:
-        """Raise `Problem` that names the pairs which the exchange does not list. Pairs that are active are listed."""
+        """Raise `Problem` that names the pairs which the exchange does not trade. Active pairs are not asked about."""
         known = await asked(self.sets.of, exchange)
         new = [pair for pair in wanted if not any(pair in entry for entry in known.pairs.values())]
         if not new:
@@ -70,14 +70,15 @@ class PairChanges:
             raise not_available(
                 f"{exchange.name} does not say which pairs it lists: {error}", "try again once the exchange answers"
             ) from error
-        unlisted = [str(pair) for pair in new if pair not in listed.pairs]
-        if unlisted:
+        not_traded = listed.not_traded(new)
+        if not_traded:
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "unlisted-pairs",
-                f"{exchange.name} does not list {', '.join(unlisted[:20])}",
-                f"leave them out; /api/exchanges/{exchange.name}/markets lists its pairs",
-                unlisted=unlisted,
+                refusal_text(exchange.name, not_traded),
+                f"leave them out, or set `unchecked`; /api/exchanges/{exchange.name}/markets lists what it trades",
+                unlisted=[str(pair) for pair, state in not_traded.items() if state is InstrumentState.DELISTED],
+                not_traded={str(pair): state for pair, state in not_traded.items()},
             )
 
     async def change(

@@ -1,7 +1,7 @@
 """What `/api/pairs` takes and answers."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -9,18 +9,24 @@ from coin_platform.model import Channel
 from coin_platform.serve.pair_sets import PairState
 from coin_platform.serve.parameters import MOST_PAIRS, PairText
 
+Unchecked: TypeAlias = Annotated[
+    bool, Field(description="Take pairs that the exchange does not list or trade, or not yet.")
+]
+
 
 class WantedPairs(BaseModel):
     """The pairs that a channel shall have."""
 
     pairs: Annotated[list[PairText], Field(max_length=MOST_PAIRS, examples=[["BTC-KRW", "ETH-KRW"]])]
     explicit: bool = Field(False, description="Allow that `pairs` is empty.")
+    unchecked: Unchecked = False
 
 
 class AddedPairs(BaseModel):
     """The pairs that a channel shall have, too."""
 
     pairs: Annotated[list[PairText], Field(min_length=1, max_length=MOST_PAIRS, examples=[["BTC-KRW"]])]
+    unchecked: Unchecked = False
 
 
 class PairFacts(BaseModel):

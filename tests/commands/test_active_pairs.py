@@ -11,7 +11,7 @@ from coin_platform.cluster.status import ComponentKind, PairStatus, Reporter, St
 from coin_platform.commands import active_pairs
 from coin_platform.errors import BadArgument, NoAnswer, UnknownName, UnknownPair
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Pair
+from coin_platform.model import SECOND, Instrument, InstrumentState, Pair
 from coin_platform.settings import Settings
 from tests.kit.platform import Platform
 
@@ -20,12 +20,14 @@ from tests.kit.platform import Platform
 def _listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have exchanges list a few pairs, without asking them."""
 
-    async def listed_pairs(exchange: Exchange, settings: Settings) -> list[Pair]:
+    async def listed_markets(exchange: Exchange, settings: Settings) -> list[Instrument]:
         if exchange.name == "okx":
             raise NoAnswer("HTTP 503")
-        return [Pair(base, exchange.quote) for base in ("BTC", "ETH", "XRP", "SOL", "USDT", "DOGE")]
+        states = dict.fromkeys(("BTC", "ETH", "XRP", "SOL", "USDT", "DOGE"), InstrumentState.TRADING)
+        states["LUNA"] = InstrumentState.HALTED
+        return [Instrument(pair=Pair(base, exchange.quote), state=state) for base, state in states.items()]
 
-    monkeypatch.setattr(active_pairs, "listed_pairs", listed_pairs)
+    monkeypatch.setattr(active_pairs, "listed_markets", listed_markets)
 
 
 def rows(platform: Platform, *arguments: str) -> list[dict[str, object]]:
@@ -62,6 +64,8 @@ def test_a_channel_gets_pairs_of_its_own(platform: Platform) -> None:
 def test_what_the_exchange_does_not_list_is_refused_and_may_be_forced(platform: Platform) -> None:
     with pytest.raises(UnknownName, match="upbit does not list NOPE-KRW; see `coin pairs list upbit`"):
         raise_of(platform, "pairs", "add", "upbit", "NOPE")
+    with pytest.raises(UnknownName, match="upbit does not list NOPE-KRW; upbit lists LUNA-KRW as halted; see"):
+        raise_of(platform, "pairs", "add", "upbit", "NOPE", "LUNA", "BTC")
     with pytest.raises(NoAnswer, match="okx does not say which pairs it lists, HTTP 503; or write --unchecked"):
         raise_of(platform, "pairs", "add", "okx", "NOPE")
     [row] = rows(platform, "add", "okx", "NOPE", "--unchecked")

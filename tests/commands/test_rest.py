@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coin_platform.cli import app
-from coin_platform.commands.quotes import Quote, listed_pairs, quotes
+from coin_platform.commands.quotes import Quote, listed_markets, quotes
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
@@ -89,8 +89,8 @@ def test_the_pairs_of_every_exchange_are_listed_sorted_and_by_quote(
     assert coin("pairs", "list", name).stdout.split() == [str(pair) for pair in pairs]
     quote = EXCHANGES[name].quote.lower()
     lines = [json.loads(line) for line in coin("pairs", "list", name, "--quote", quote, "--json").stdout.splitlines()]
-    assert lines == [
-        {"exchange": name, "pair": str(pair), "symbol": EXCHANGES[name].symbol(pair)}
+    assert [{key: line[key] for key in ("exchange", "pair", "symbol", "state")} for line in lines] == [
+        {"exchange": name, "pair": str(pair), "symbol": EXCHANGES[name].symbol(pair), "state": "trading"}
         for pair in pairs
         if pair.quote == EXCHANGES[name].quote
     ]
@@ -248,7 +248,7 @@ def test_D16_an_answer_that_takes_too_much_is_a_failure_of_that_exchange() -> No
     failure = "packed as 'br', which was not asked for"
     assert ask("gateio", lambda request: packed).failure == f"BadAnswer: {failure}"
     with pytest.raises(NoAnswer, match=failure):
-        asyncio.run(listed_pairs(EXCHANGES["gateio"], Settings(), httpx.MockTransport(lambda request: packed)))
+        asyncio.run(listed_markets(EXCHANGES["gateio"], Settings(), httpx.MockTransport(lambda request: packed)))
 
 
 def test_a_broken_network_is_a_failure_of_that_exchange() -> None:
@@ -271,4 +271,4 @@ def test_the_ticker_of_another_pair_is_no_answer() -> None:
 def test_a_page_instead_of_a_list_of_markets_is_no_answer(name: str) -> None:
     page = httpx.MockTransport(always(200, "<html>"))
     with pytest.raises(NoAnswer, match=f"not a list of markets: {name}: "):
-        asyncio.run(listed_pairs(EXCHANGES[name], Settings(), page))
+        asyncio.run(listed_markets(EXCHANGES[name], Settings(), page))

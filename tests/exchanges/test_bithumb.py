@@ -19,6 +19,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, frames, say
 from tests.kit.sequences import updates
 
@@ -202,7 +203,7 @@ def test_addresses_and_markets() -> None:
     assert BITHUMB.socket_url(Channel.TICKER) == "wss://ws-api.bithumb.com/websocket/v1"
     assert BITHUMB.markets_url() == "https://api.bithumb.com/v1/market/all?isDetails=true"
     [markets] = frames("bithumb", "markets")
-    assert BITHUMB.read_markets(markets.payload) == [BTC_KRW, Pair("ZIL", "KRW"), Pair("ACS", "KRW")]
+    assert traded_pairs(BITHUMB, markets.payload) == [BTC_KRW, Pair("ZIL", "KRW"), Pair("ACS", "KRW")]
 
 
 def test_symbols_read_both_ways() -> None:

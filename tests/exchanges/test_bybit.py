@@ -21,6 +21,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, frames, say
 
 BYBIT = Bybit()
@@ -205,9 +206,10 @@ def test_errors_come_with_http_200_and_are_refusals() -> None:
     assert say("bybit", Channel.TICKER, nothing, BTC_USDT) == [
         Refused(pair=BTC_USDT, reason="no such market", refusal=Refusal.FINAL)
     ]
-    assert BYBIT.read_markets(nothing) == []
+    with pytest.raises(DecodeError, match="without any"):
+        traded_pairs(BYBIT, nothing)
     with pytest.raises(DecodeError, match="10016"):
-        BYBIT.read_markets(error)
+        traded_pairs(BYBIT, error)
     blocked = b"{\n    error:The Amazon CloudFront distribution is configured to block access from your country\n}"
     with pytest.raises(DecodeError):
         say("bybit", Channel.TICKER, blocked, BTC_USDT)
@@ -245,12 +247,12 @@ def test_addresses() -> None:
 
 def test_symbols_without_a_separator_are_read_as_the_exchange_lists_them() -> None:
     payload = frames("bybit", "markets")[0].payload
-    listed = BYBIT.read_markets(payload)
+    listed = traded_pairs(BYBIT, payload)
     assert len(listed) == 21 and {pair.quote for pair in listed} >= {"USDT", "USDC", "USD1", "RLUSD", "BTC", "BRL"}
     assert [BYBIT.pair(BYBIT.symbol(pair)) for pair in listed] == listed
     assert BYBIT.pair("XUSDUSDT") == Pair("XUSD", "USDT")
     assert BYBIT.pair("BTCRLUSD") == Pair("BTC", "RLUSD")
-    assert BYBIT.read_markets(payload.replace(b'"Trading"', b'"PreLaunch"')) == []
+    assert traded_pairs(BYBIT, payload.replace(b'"Trading"', b'"PreLaunch"')) == []
 
 
 @pytest.mark.parametrize("symbol", ["spot", "btcusdt", "USDT", "NOTASYMBOL", ""])

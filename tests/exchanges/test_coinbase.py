@@ -27,6 +27,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import cut, events, frames, say, spoilt
 from tests.kit.sequences import folded, sides, updates
 
@@ -298,11 +299,11 @@ def test_addresses() -> None:
 
 def test_markets_that_cannot_be_traded_are_left_out() -> None:
     recorded = frames("coinbase", "markets")[1].payload
-    markets = COINBASE.read_markets(recorded)
+    markets = traded_pairs(COINBASE, recorded)
     assert len(markets) == 15 and markets[:2] == [Pair("BTC", "USDT"), ETH_USD]
     assert Pair("GAL", "USDT") not in markets  # delisted
     disabled = recorded.replace(b'"trading_disabled": false', b'"trading_disabled":true', 1)
-    assert COINBASE.read_markets(disabled) == markets[1:]
+    assert traded_pairs(COINBASE, disabled) == markets[1:]
 
 
 def test_symbols_read_both_ways() -> None:

@@ -20,6 +20,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, frames, say
 from tests.kit.sequences import updates
 
@@ -234,7 +235,7 @@ def test_errors_come_with_http_200_and_are_refusals() -> None:
     with pytest.raises(DecodeError):
         say("coinone", Channel.TICKER, b"<!DOCTYPE html><html></html>", BTC_KRW)  # an unknown path, also HTTP 200
     with pytest.raises(DecodeError, match="107"):
-        COINONE.read_markets(parameter)
+        traded_pairs(COINONE, parameter)
 
 
 def test_candles_over_rest_need_their_pair() -> None:
@@ -275,9 +276,9 @@ def test_addresses_and_markets() -> None:
 
 def test_markets_without_trading_or_in_maintenance_are_left_out() -> None:
     [markets] = frames("coinone", "markets")
-    assert COINONE.read_markets(markets.payload) == [BTC_KRW]
-    assert COINONE.read_markets(markets.payload.replace(b'"trade_status":1', b'"trade_status":0')) == []
-    assert COINONE.read_markets(markets.payload.replace(b'"maintenance_status":0', b'"maintenance_status":1')) == []
+    assert traded_pairs(COINONE, markets.payload) == [BTC_KRW]
+    assert traded_pairs(COINONE, markets.payload.replace(b'"trade_status":1', b'"trade_status":0')) == []
+    assert traded_pairs(COINONE, markets.payload.replace(b'"maintenance_status":0', b'"maintenance_status":1')) == []
 
 
 def test_symbols_read_both_ways() -> None:

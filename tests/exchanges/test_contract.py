@@ -17,6 +17,7 @@ from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.model import BookUpdate, Channel, Control, Event, Frame, Kind, Pair, Proof, Region, Ticker
 from coin_platform.simulator.recordings import read
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, files, frames, say
 
 
@@ -39,7 +40,7 @@ def test_every_recorded_message_says_something(exchange: str, path: Path) -> Non
 def test_every_recorded_market_list_has_pairs_that_can_be_asked_for(exchange: str, path: Path) -> None:
     adapter = EXCHANGES[exchange]
     for line, frame in read(adapter, path):
-        pairs = adapter.read_markets(frame.payload)
+        pairs = traded_pairs(adapter, frame.payload)
         assert pairs, f"line {line} lists nothing"
         assert [adapter.pair(adapter.symbol(pair)) for pair in pairs] == pairs
 
@@ -254,8 +255,10 @@ def test_what_an_exchange_does_not_offer_is_none_or_a_dead_letter() -> None:
     assert bare.markets_url() is None
     assert bare.request_url(Channel.TICKER, Pair("A", "B")) is None
     assert not bare.polled
+    with pytest.raises(DecodeError, match="nothing over REST for instrument"):
+        traded_pairs(bare, b"[]")
     with pytest.raises(DecodeError, match="lists no markets"):
-        bare.read_markets(b"[]")
+        bare.market_rows(b"[]")
     with pytest.raises(DecodeError, match="lists no markets"):
         bare.instrument(msgspec.Raw(b"{}"))
     frame = Frame(exchange="bare", channel=Channel.TICKER, connection="c", number=1, received_time=0, payload=b"")

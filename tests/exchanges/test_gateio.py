@@ -20,6 +20,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, frames, say
 
 GATEIO = Gateio()
@@ -282,7 +283,7 @@ def test_addresses() -> None:
 
 def test_markets_that_cannot_be_traded_are_left_out() -> None:
     several, single = frames("gateio", "markets")
-    assert GATEIO.read_markets(several.payload) == [
+    assert traded_pairs(GATEIO, several.payload) == [
         Pair("IHT", "ETH"),
         Pair("AME", "ETH"),
         Pair("ALEPH", "USDT"),
@@ -290,7 +291,7 @@ def test_markets_that_cannot_be_traded_are_left_out() -> None:
         Pair("ILV", "ETH"),  # these two can only be sold
         Pair("HORD", "USDT"),
     ]
-    assert GATEIO.read_markets(single.payload) == [ETH_USDT]
+    assert traded_pairs(GATEIO, single.payload) == [ETH_USDT]
 
 
 def test_symbols_read_both_ways() -> None:

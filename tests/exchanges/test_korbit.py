@@ -21,6 +21,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, frames, say
 
 KORBIT = Korbit()
@@ -193,7 +194,7 @@ def test_errors_over_rest_are_refusals() -> None:
     assert say("korbit", Channel.TICKER, path, BTC_KRW) == [Refused(pair=BTC_KRW, reason="404: NOT_FOUND")]
     assert say("korbit", Channel.TICKER, b'{"success":false}', BTC_KRW) == [Refused(pair=BTC_KRW, reason="no success")]
     with pytest.raises(DecodeError, match="INVALID_CURRENCY_PAIR"):
-        KORBIT.read_markets(symbol)
+        traded_pairs(KORBIT, symbol)
 
 
 def test_an_unknown_symbol_is_answered_with_success_and_nothing() -> None:
@@ -231,7 +232,7 @@ def test_addresses_and_markets() -> None:
         Channel.INSTRUMENT: KORBIT.markets_url(),
     }
     assert KORBIT.markets_url() == "https://api.digitalx.miraeasset.com/v2/currencyPairs"
-    old, new = (KORBIT.read_markets(frame.payload) for frame in frames("korbit", "markets"))
+    old, new = (traded_pairs(KORBIT, frame.payload) for frame in frames("korbit", "markets"))
     assert (old, new) == ([BTC_KRW, ETH_KRW], [BTC_KRW])  # xrp_krw is stopped
 
 

@@ -20,6 +20,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, say
 
 KRAKEN = Kraken()
@@ -162,7 +163,7 @@ def test_markets_that_are_not_online_or_not_spot_are_left_out() -> None:
         b'{"error":[],"result":{"XXBTZUSD":{"wsname":"XBT/USD","status":"online"},"A.d":{"wsname":"ETH/USD"},'
         b'"XDGUSD":{"wsname":"XDG/USD","status":"online"},"OLD":{"wsname":"OLD/USD","status":"delisted"}}}'
     )
-    assert KRAKEN.read_markets(answer) == [BTC_USD, Pair("DOGE", "USD")]
+    assert traded_pairs(KRAKEN, answer) == [BTC_USD, Pair("DOGE", "USD")]
 
 
 @pytest.mark.parametrize(

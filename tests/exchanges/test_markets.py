@@ -15,7 +15,7 @@ from coin_platform.exchanges.bybit import QUOTES as BYBIT_QUOTES
 from coin_platform.model import BookUpdate, Channel, Kind, Pair, Refused
 from coin_platform.records import Checkpoint, Header, Record, unpack
 from coin_platform.tables.dataframes import raw_table, records
-from tests.kit.market_lists import LISTS, listed
+from tests.kit.market_lists import LISTS, listed, traded_pairs
 from tests.kit.recordings import say
 
 ODD_VALUES: tuple[Any, ...] = (None, "", "A--B", "-", "/", "_", "A,B-C", "A\nB-C", "../-..", 7, True, [], {}, "X" * 500)
@@ -31,11 +31,13 @@ def odd_rows(row: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_R7_an_odd_row_costs_one_market(exchange: str) -> None:
     adapter, row = EXCHANGES[exchange], LISTS[exchange][2]
-    [pair] = adapter.decode_markets(listed(exchange, [row]))
+    [pair] = traded_pairs(adapter, listed(exchange, [row]))
     for odd in odd_rows(row):
-        assert adapter.decode_markets(listed(exchange, [odd, row, odd])) == [pair], odd
-    assert adapter.decode_markets(listed(exchange, [None, 7, {}])) == []  # still a list
-    assert adapter.decode_markets(listed(exchange, [])) == []
+        assert traded_pairs(adapter, listed(exchange, [odd, row, odd])) == [pair], odd
+    without: tuple[list[Any], ...] = ([None, 7, {}], [])
+    for rows in without:
+        with pytest.raises(DecodeError, match=f"^{exchange}: "):
+            traded_pairs(adapter, listed(exchange, rows))
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
@@ -46,18 +48,18 @@ def test_R7_every_listed_pair_is_read_back_from_its_symbol(exchange: str) -> Non
     for name in names:
         for spelled in (name, name.lower()):
             changed = text.replace("BTC", spelled).replace("XBT", spelled).replace("btc", spelled)
-            pairs = adapter.decode_markets(changed.encode())
+            pairs = traded_pairs(adapter, changed.encode())
             assert all(adapter.pair(adapter.symbol(pair)) == pair for pair in pairs)
             assert [pair.quote for pair in pairs] in ([adapter.quote], []), spelled
-    [dotted] = adapter.decode_markets(
-        text.replace("BTC", "ETH2.S").replace("XBT", "ETH2.S").replace("btc", "eth2.s").encode()
+    [dotted] = traded_pairs(
+        adapter, text.replace("BTC", "ETH2.S").replace("XBT", "ETH2.S").replace("btc", "eth2.s").encode()
     )
     assert dotted == Pair("ETH2.S", adapter.quote)
 
 
 def test_R7_a_market_with_an_unknown_state_of_trading_is_listed() -> None:
     row = {"id": "BTC-USD", "status": "online", "trading_disabled": None}
-    assert EXCHANGES["coinbase"].decode_markets(listed("coinbase", [row])) == [Pair("BTC", "USD")]
+    assert traded_pairs(EXCHANGES["coinbase"], listed("coinbase", [row])) == [Pair("BTC", "USD")]
 
 
 def test_R7_tokenised_stocks_are_asked_for_in_the_exchanges_spelling() -> None:

@@ -21,6 +21,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, say
 
 OKX = Okx()
@@ -167,7 +168,7 @@ def test_rest_answers_may_be_refusals() -> None:
 
 def test_markets_that_are_not_live_are_left_out() -> None:
     markets = b'{"code":"0","data":[{"instId":"BTC-USDT","state":"live"},{"instId":"X-USDT","state":"suspend"}]}'
-    assert OKX.read_markets(markets) == [BTC_USDT]
+    assert traded_pairs(OKX, markets) == [BTC_USDT]
 
 
 def test_candles_have_a_socket_of_their_own() -> None:

@@ -6,6 +6,7 @@ from coin_platform.errors import DecodeError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Control, Frame, Kind, Pair, Refusal, Refused
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import LATE, events, frames, say
 from tests.kit.refusals import LIMITS
 
@@ -265,14 +266,14 @@ def test_R9_upbits_block_lasts_as_long_as_its_message_says() -> None:
 def test_an_error_is_no_list_of_markets(exchange: str) -> None:
     for payload in payloads(exchange):
         with pytest.raises(DecodeError, match=f"^{exchange}: "):
-            EXCHANGES[exchange].decode_markets(payload)
+            traded_pairs(EXCHANGES[exchange], payload)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_what_cannot_be_read_is_no_list_of_markets(exchange: str) -> None:
     for payload in (b"", b"<html>", b"null", b'"-"', b"[[[", b"{}", b"7"):
         with pytest.raises(DecodeError):
-            EXCHANGES[exchange].decode_markets(payload)
+            traded_pairs(EXCHANGES[exchange], payload)
 
 
 def test_every_recorded_error_of_a_socket_is_a_refusal() -> None:

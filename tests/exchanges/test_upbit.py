@@ -18,6 +18,7 @@ from coin_platform.model import (
     Ticker,
     Trade,
 )
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import events, frames, say
 
 UPBIT = Upbit()
@@ -126,7 +127,7 @@ def test_rest_answers_may_be_refusals() -> None:
 
 
 def test_markets_are_spelled_quote_first() -> None:
-    assert UPBIT.read_markets(b'[{"market":"KRW-BTC"},{"market":"BTC-ETH"}]') == [BTC_KRW, Pair("ETH", "BTC")]
+    assert traded_pairs(UPBIT, b'[{"market":"KRW-BTC"},{"market":"BTC-ETH"}]') == [BTC_KRW, Pair("ETH", "BTC")]
 
 
 def test_a_pong_is_no_data() -> None:

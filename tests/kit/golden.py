@@ -14,6 +14,7 @@ import msgspec
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Event, Level, Pair, TextLevel
 from coin_platform.simulator.recordings import read
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import files
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -56,7 +57,7 @@ def _lines(exchange: str, recording: Path) -> Iterator[str]:
     """Yield a line for every event and for every list of markets."""
     for line, frame in read(EXCHANGES[exchange], recording):
         if recording.stem == "markets":
-            pairs = EXCHANGES[exchange].decode_markets(frame.payload)
+            pairs = traded_pairs(EXCHANGES[exchange], frame.payload)
             yield _json({"line": line, "markets": _ends([str(pair) for pair in pairs], WHOLE_LINES, END_LINES)})
             continue
         for event in EXCHANGES[exchange].decode(frame):

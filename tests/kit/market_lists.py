@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
-from coin_platform.model import Channel, Frame, Kind, Microseconds
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import SECOND, Channel, Frame, Kind, Microseconds, Pair
+
+NOW: Microseconds = 1_790_000_000 * SECOND  # 2026-09-21
 
 # A list of markets of each exchange: what comes before and after its rows, and a row of one market.
 LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -58,3 +61,9 @@ def listed(exchange: str, rows: list[Any]) -> bytes:
     if exchange == "kraken":
         texts = [f'"{number}":{text}' for number, text in enumerate(texts)]
     return (before + ",".join(texts) + after).encode()
+
+
+def traded_pairs(exchange: Exchange, payload: bytes) -> list[Pair]:
+    """Return the pairs that can be traded, as an exchange's list of markets says. Raises `DecodeError`."""
+    markets = exchange.decode_list(list_frame(exchange.name, payload, NOW))
+    return [market.pair for market in markets if market.state.is_traded]

@@ -17,7 +17,7 @@ from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake, MemoryStore
-from coin_platform.model import Microseconds, Pair
+from coin_platform.model import Instrument, InstrumentState, Microseconds, Pair
 from coin_platform.serve.app import Backends, create_app
 from coin_platform.serve.keys import open_keys
 from coin_platform.serve.markets import Fetch
@@ -38,16 +38,20 @@ class Markets:
         """Every exchange lists `pairs[name]`. By default it lists four pairs in its own quote currency."""
         self.asked: list[str] = []
         self.failure = ""
+        self.others: dict[str, list[Instrument]] = {}  # what exchanges list besides
         self._pairs = pairs
 
-    async def fetch(self, exchange: Exchange) -> list[Pair]:
-        """List the pairs of an exchange, as `MarketLists` wants it."""
+    async def fetch(self, exchange: Exchange) -> list[Instrument]:
+        """List the markets of an exchange, as `MarketLists` wants it."""
         self.asked.append(exchange.name)
         if self.failure:
             raise NoAnswer(self.failure)
         if self._pairs is not None:
-            return [Pair.read(text) for text in self._pairs.get(exchange.name, ())]
-        return [Pair(base, exchange.quote) for base in ("BTC", "ETH", "XRP", "SOL")]
+            pairs = [Pair.read(text) for text in self._pairs.get(exchange.name, ())]
+        else:
+            pairs = [Pair(base, exchange.quote) for base in ("BTC", "ETH", "XRP", "SOL")]
+        markets = [Instrument(pair=pair, state=InstrumentState.TRADING) for pair in pairs]
+        return [*markets, *self.others.get(exchange.name, ())]
 
 
 def key(text: str) -> dict[str, str]:

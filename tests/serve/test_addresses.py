@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coin_platform.commands.quotes import listed_pairs
+from coin_platform.commands.quotes import listed_markets
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.settings import Settings
 from tests.kit.serving import ADMIN_KEY, Served, key
@@ -34,7 +34,7 @@ def asked(tmp_path: Path) -> tuple[Served, list[str]]:
         addresses.append(str(request.url))
         return httpx.Response(302, headers={"Location": "http://169.254.169.254/latest/meta-data"})
 
-    fetch = partial(listed_pairs, settings=Settings(home=tmp_path), transport=httpx.MockTransport(answer))
+    fetch = partial(listed_markets, settings=Settings(home=tmp_path), transport=httpx.MockTransport(answer))
     return Served(tmp_path, fetch=fetch), addresses
 
 

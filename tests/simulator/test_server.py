@@ -17,6 +17,7 @@ from coin_platform.simulator import VENUES
 from coin_platform.simulator.faults import Faults
 from coin_platform.simulator.sent_log import open_log
 from coin_platform.simulator.server import Simulator
+from tests.kit.market_lists import traded_pairs
 from tests.kit.recordings import say
 from tests.kit.served_simulator import open_socket, served, subscribe
 from tests.kit.venue_talk import PAIR_CHANNELS, pair_of
@@ -58,7 +59,7 @@ def test_faults_are_set_over_http_and_felt(tmp_path: Path) -> None:
             assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
             await http.get(f"{host}/_faults?status=0&close=0")
             answer = await http.get(simulated_url(EXCHANGES["kraken"].markets_url() or "", "kraken", host[7:]))
-            assert pair_of("kraken") in EXCHANGES["kraken"].read_markets(answer.content)
+            assert pair_of("kraken") in traded_pairs(EXCHANGES["kraken"], answer.content)
             async with open_socket(port, "okx") as socket:
                 await subscribe(socket, "okx")
                 assert '"code":"60018"' in str(await socket.recv())

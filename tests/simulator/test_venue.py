@@ -22,6 +22,7 @@ from coin_platform.model import (
 from coin_platform.simulator import VENUES
 from coin_platform.simulator.market import MINUTE
 from coin_platform.simulator.venue import MessageKind
+from tests.kit.market_lists import traded_pairs
 from tests.kit.venue_talk import PAIR_CHANNELS, SIZE_DIGITS, TIME, Talk, levels, pair_of, plain
 
 # How some exchanges differ.
@@ -214,5 +215,5 @@ def test_rest_lists_the_markets_and_knows_no_others(name: str) -> None:
     talk = Talk(name, Channel.TICKER)
     parts = urlsplit(talk.exchange.markets_url() or "")
     answer = talk.venue.rest(parts.path, dict(parse_qsl(parts.query)), TIME)
-    assert set(talk.exchange.read_markets(answer.body.encode())) == set(talk.market.listings[name])
+    assert set(traded_pairs(talk.exchange, answer.body.encode())) == set(talk.market.listings[name])
     assert [type(event) for event in talk.rest_events(Channel.TICKER, Pair("NOPE", talk.exchange.quote))] == [Refused]
