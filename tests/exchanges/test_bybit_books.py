@@ -48,11 +48,6 @@ def test_a_book_starts_with_a_snapshot_and_goes_on_with_changes() -> None:
     )
 
 
-def test_a_book_without_the_engine_time_takes_the_time_of_sending() -> None:
-    old = next(update for update in updates("bybit", "orderbook") if update.depth == 50)
-    assert (old.last_sequence, old.exchange_time) == (59_438_060, 1_680_652_808_065_000)
-
-
 @pytest.mark.parametrize(
     ("stem", "levels"), [("book_sequence_1", 200), ("book_sequence_2", 1), ("book_sequence_3", 200)]
 )
@@ -118,15 +113,3 @@ def test_changes_before_a_snapshot_wait_and_old_ones_are_ignored() -> None:
     book, _ = book_and_next_update(62_505_425)
     assert BYBIT.apply(book, change) is Applied.IGNORED
     assert BYBIT.apply(book, snapshot) is Applied.APPLIED  # a snapshot replaces, however old
-
-
-def test_a_rest_book_carries_no_number_that_could_bridge_to_the_socket() -> None:
-    book, without_engine_time = updates("bybit", "rest_orderbook")
-    assert book == BookUpdate(
-        pair=BTC_USDT,
-        exchange_time=1_716_863_718_905_000,
-        is_snapshot=True,
-        bids=[Level(65_485.47, 47.081829)],
-        asks=[Level(65_557.7, 16.606555)],
-    )
-    assert without_engine_time.exchange_time == 1_709_199_771_584_000

@@ -18,7 +18,7 @@ from coin_platform.exchanges.base import Exchange, Request
 from coin_platform.model import BookUpdate, Channel, Control, Event, Frame, Kind, Pair, Proof, Region, Ticker
 from coin_platform.simulator.recordings import read
 from tests.kit.market_lists import traded_pairs
-from tests.kit.recordings import events, files, frames, say
+from tests.kit.recordings import events, files, frames
 
 
 def replay(exchange: str, path: Path) -> BookReplay:
@@ -201,22 +201,6 @@ def test_no_bytes_at_all_make_a_parser_raise_anything_else(payload: bytes) -> No
         assert all(isinstance(event, Control) or not isinstance(event, Ticker) for event in events)
 
 
-@pytest.mark.parametrize(
-    ("exchange", "text"),
-    [
-        ("kraken", "{}"),
-        ("kraken", '{"channel":"new"}'),
-        ("okx", "{}"),
-        ("okx", '{"event":"new"}'),
-        ("upbit", '{"type":"new"}'),
-        ("bithumb", '{"type":"new"}'),
-    ],
-)
-def test_a_message_of_an_unknown_type_is_a_dead_letter(exchange: str, text: str) -> None:
-    with pytest.raises(DecodeError, match=r"neither|not known"):
-        say(exchange, Channel.TICKER, text.encode())
-
-
 def test_simulated_addresses_keep_the_path() -> None:
     assert simulated_url("wss://ws.kraken.com/v2", "kraken", "127.0.0.1:1") == "ws://127.0.0.1:1/kraken/v2"
     assert simulated_url("https://x.y/a/b?c=1", "okx", "127.0.0.1:1") == "http://127.0.0.1:1/okx/a/b?c=1"
@@ -265,21 +249,3 @@ def test_what_an_exchange_does_not_offer_is_none_or_a_dead_letter() -> None:
     assert bare.decode(frame) == [Control(name="nothing")]
     with pytest.raises(DecodeError, match="answers nothing over REST"):
         bare.decode(msgspec.structs.replace(frame, kind=Kind.REST))
-
-
-@pytest.mark.parametrize(
-    ("exchange", "payload"),
-    [("okx", b'{"code":"0","data":[]}'), ("kraken", b'{"error":[],"result":{"XXBTZUSD":[]}}')],
-)
-def test_a_rest_answer_without_its_pair_is_a_dead_letter(exchange: str, payload: bytes) -> None:
-    frame = Frame(
-        exchange=exchange,
-        channel=Channel.TICKER,
-        connection="c",
-        number=1,
-        received_time=0,
-        payload=payload,
-        kind=Kind.REST,
-    )
-    with pytest.raises(DecodeError, match="needs its pair"):
-        EXCHANGES[exchange].decode(frame)

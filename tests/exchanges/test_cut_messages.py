@@ -13,6 +13,8 @@ STEMS = {
     "coinone": ("ticker", "orderbook", "trade", "candle", "rest_ticker", "rest_candle", "error"),
     "bybit": ("ticker", "orderbook", "trade", "candle", "control", "rest_ticker", "rest_orderbook"),
     "gateio": ("ticker", "trade", "candle", "control", "error", "rest_ticker", "rest_orderbook"),
+    "binance": ("ticker", "trade", "candle", "control", "error", "orderbook", "rest_ticker", "rest_orderbook"),
+    "coinbase": ("ticker", "trade", "candle", "control", "error", "rest_ticker", "rest_orderbook", "rest_trades"),
 }
 RECORDINGS = [(exchange, stem) for exchange, stems in STEMS.items() for stem in stems]
 
