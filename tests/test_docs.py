@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from coin_platform.cluster.numbers import NUMBERS
 from coin_platform.commands.exchanges import markdown
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.parsing import from_rfc3339
@@ -317,3 +318,9 @@ def test_the_tree_of_the_contributors_page_names_every_folder_of_two_levels() ->
 def test_links_files_and_folders_are_seen_as_paths() -> None:
     text = "[a](docs/a.md) [b](https://host/x) `tests/x.py` `records.py` `tests/data/` `data/demo/report.html` `s3:Get`"
     assert named_paths(text) == {"docs/a.md", "tests/x.py", "records.py", "tests/data/"}
+
+
+def test_every_number_of_the_status_is_in_the_operators_page_with_its_meaning() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("### Numbers")[2].partition("## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| [\w, ]+ \| (.*) \|$", text, re.M))
+    assert told == {name: number.text for name, number in NUMBERS.items()}

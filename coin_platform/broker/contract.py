@@ -1,12 +1,20 @@
 """What every broker can do: topics of partitions of records, in Kafka, in local journals, or in memory."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from coin_platform.model import Microseconds
 from coin_platform.records import Record
 
 Place: TypeAlias = tuple[str, int]  # a topic and its partition
+
+
+class Unsent(NamedTuple):
+    """What a partition's records on this disk still have to go through. All 0 where this disk is the log itself."""
+
+    records: int = 0  # that wait for Kafka
+    bytes: int = 0  # on this disk that they take, about, as of the last second
+    given_up_records: int = 0  # by this process, before Kafka took them
 
 
 class Broker(Protocol):
@@ -29,6 +37,9 @@ class Broker(Protocol):
 
     def waiting_bytes(self, topic: str, partition: int) -> int:
         """Return how many appended bytes of a partition are not written to this machine's disk yet."""
+
+    def unsent(self, topic: str, partition: int) -> Unsent:
+        """Return what still has to be sent from this machine's disk. It does not block."""
 
     def flush(self, places: Collection[Place] | None = None) -> bool:
         """Bring the records of claimed partitions to the disk, and return whether all are stored where they belong.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coin_platform.broker import kafka_client, kafka_topics
-from coin_platform.broker.contract import Broker, Place
+from coin_platform.broker.contract import Broker, Place, Unsent
 from coin_platform.broker.kafka_client import ANSWER_SECONDS, KafkaCluster
 from coin_platform.broker.kafka_offsets import KafkaOffsets
 from coin_platform.broker.kafka_producer import KafkaRecordProducer
@@ -72,6 +72,9 @@ class KafkaBroker:
 
     def waiting_bytes(self, topic: str, partition: int) -> int:
         return self.shipper.spool(topic, partition).journal.waiting_bytes
+
+    def unsent(self, topic: str, partition: int) -> Unsent:
+        return self.shipper.spool(topic, partition).unsent
 
     def flush(self, places: Collection[Place] | None = None) -> bool:
         return self.shipper.flush(self._patience, places)

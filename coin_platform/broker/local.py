@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from coin_platform.broker.contract import Place, place_name
+from coin_platform.broker.contract import Place, Unsent, place_name
 from coin_platform.clock import elapsed, wall
 from coin_platform.journal import JournalReader, JournalWriter, Positions, WriterThread, flush_all, path_of
 from coin_platform.model import Microseconds
@@ -50,6 +50,9 @@ class LocalBroker:
 
     def waiting_bytes(self, topic: str, partition: int) -> int:
         return self._journal(topic, partition).waiting_bytes
+
+    def unsent(self, topic: str, partition: int) -> Unsent:
+        return Unsent()
 
     def flush(self, places: Collection[Place] | None = None) -> bool:
         journals = list(self._journals.items())  # a copy: other threads may claim meanwhile

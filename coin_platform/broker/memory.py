@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from coin_platform.broker.contract import Place, place_name
+from coin_platform.broker.contract import Place, Unsent, place_name
 from coin_platform.clock import wall
 from coin_platform.errors import RetentionLoss
 from coin_platform.model import Microseconds
@@ -48,6 +48,9 @@ class MemoryBroker:
 
     def waiting_bytes(self, topic: str, partition: int) -> int:
         return 0
+
+    def unsent(self, topic: str, partition: int) -> Unsent:
+        return Unsent()
 
     def flush(self, places: Collection[Place] | None = None) -> bool:
         return True

@@ -369,6 +369,8 @@ class Shipper:
             for loss in spool.dropped():
                 self._on_loss(loss)
         sizes = {spool: spool.unsent_bytes() for spool in self._ours() if spool.waiting}
+        for spool, size_bytes in sizes.items():
+            spool.size_bytes = size_bytes
         largest = max(sizes, key=lambda spool: sizes[spool], default=None)
         is_full = self._look_for_full_disks()
         excess = sum(sizes.values()) - self._limit

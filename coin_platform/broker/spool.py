@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from coin_platform.broker.contract import Place
+from coin_platform.broker.contract import Place, Unsent
 from coin_platform.clock import steady, wall
 from coin_platform.errors import DecodeError, DeliveryError
 from coin_platform.journal import JournalReader, JournalWriter, WriterThread, path_of
@@ -101,6 +101,8 @@ class Spool:
         self.turn = 0.0  # of its last round
         self.is_accused = False  # its next record may be too large for Kafka
         self.is_full = False  # whether its disk is full
+        self.size_bytes = 0  # on the disk of the records that wait, as of the shipper's last look
+        self._given_up = 0  # records
 
     @property
     def name(self) -> str:
@@ -125,6 +127,11 @@ class Spool:
     def waiting(self) -> int:
         """How many records Kafka has not taken."""
         return self.end - self.next
+
+    @property
+    def unsent(self) -> Unsent:
+        """What waits here now."""
+        return Unsent(self.waiting, self.size_bytes if self.waiting else 0, self._given_up)
 
     def chunk(self, most: int) -> list[Record]:
         """Return the next records to send: at most `most` bytes together, or a single record of any size."""
@@ -177,6 +184,7 @@ class Spool:
             file.write(json.dumps(loss._asdict()) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        self._given_up += loss.records
         logger.error("%s: %d records given up, %s: no reader will ever get them", self.name, loss.records, loss.cause)
 
     def _appended(self, end: int) -> None:

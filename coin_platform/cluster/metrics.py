@@ -6,12 +6,10 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from coin_platform.cluster.numbers import GAPS_BY_CAUSE, number_of
 from coin_platform.cluster.status import Status
 
-COUNTERS = frozenset(
-    {"frames", "frame_bytes", "undecodable_frames", "unasked_events", "books_lost", "reconnects", "gap_records"}
-)
-"""The numbers that only rise while a process lives. All others are gauges."""
+_PAIR_TIME = "pair_last_data_seconds"
 
 
 class StatusMetrics(Collector):
@@ -21,19 +19,31 @@ class StatusMetrics(Collector):
         self._latest = latest
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        families = _Families()
         for component in self._latest():
-            labels = [component.name]
-            state = f"coin_{component.kind}_state"
-            if state not in families:
-                families[state] = GaugeMetricFamily(
-                    state, f"1 for the state that a {component.kind} is in", labels=("name", "state")
-                )
-            families[state].add_metric([*labels, component.state], 1.0)
+            kind, name = str(component.kind), component.name
+            text = f"1 for the state that a {kind} is in"
+            families.add(f"coin_{kind}_state", text, 1.0, name=name, state=component.state)
             for number, value in component.numbers.items():
-                name = f"coin_{component.kind}_{number}"
-                if name not in families:
-                    make = CounterMetricFamily if number in COUNTERS else GaugeMetricFamily
-                    families[name] = make(name, f"{number.replace('_', ' ')} of a {component.kind}", labels=("name",))
-                families[name].add_metric(labels, float(value))
+                known = number_of(number)
+                labels, metric = {"name": name}, f"coin_{kind}_{number}"
+                if number.startswith(GAPS_BY_CAUSE):
+                    labels["cause"] = number.removeprefix(GAPS_BY_CAUSE)
+                    metric = f"coin_{kind}_gaps"
+                families.add(metric, f"{known.text}; of a {kind}", value, is_counter=known.is_counter, **labels)
+            for pair, news in component.pairs.items():
+                if news.last_time is not None:
+                    text = "time of the last data of a pair, in seconds since 1970"
+                    families.add(f"coin_{kind}_{_PAIR_TIME}", text, news.last_time / 1e6, name=name, pair=pair)
         yield from families.values()
+
+
+class _Families(dict[str, CounterMetricFamily | GaugeMetricFamily]):
+    """Metrics by name."""
+
+    def add(self, metric: str, text: str, value: float, *, is_counter: bool = False, **labels: str) -> None:
+        """Add a sample. All samples of a metric have the same labels."""
+        if metric not in self:
+            make = CounterMetricFamily if is_counter else GaugeMetricFamily
+            self[metric] = make(metric, text, labels=tuple(labels))
+        self[metric].add_metric([*labels.values()], float(value))

@@ -53,6 +53,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: int = 0
     version: str = __version__
 
+    def is_within(self, name: str) -> bool:
+        """Whether it is this component or below it: `feed/upbit` has all feeds of Upbit. An empty name has all."""
+        return not name or f"{self.name}/".startswith(f"{name.rstrip('/')}/")
+
 
 class Reporter:
     """Announces the components of this process. Used by one thread.

@@ -13,7 +13,7 @@ from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.timing import Timing
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import Channel, Instant, Pair
+from coin_platform.model import Channel, Instant, Microseconds, Pair
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class ExchangeAccess:
         self.clock, self.timing = clock, timing
         self.clock_lag = ClockLag()
         self.listings = Listings()
+        self.listing_news: tuple[Microseconds, str] | None = None  # the newest line of what is listed, and when it came
         self._gap_reports: dict[Channel, GapReports] = {}
         rest.share(connects)
 
@@ -58,4 +59,5 @@ class ExchangeAccess:
     def take_listed(self, listed: Listed, wanted: Iterable[Pair]) -> None:
         """Take what the exchange lists, and log what is new. A wanted pair that is not traded is an error."""
         for news in self.listings.take(listed, wanted):
+            self.listing_news = (self.clock().wall, news.line)
             logger.log(logging.ERROR if news.is_alarm else logging.INFO, "%s: %s", self.exchange.name, news.line)

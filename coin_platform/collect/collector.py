@@ -11,7 +11,9 @@ from coin_platform.clock import now, unless, wall
 from coin_platform.cluster import Cluster
 from coin_platform.cluster.announcer import Announcer
 from coin_platform.cluster.metrics import StatusMetrics
+from coin_platform.cluster.numbers import GAPS_BY_CAUSE
 from coin_platform.cluster.pairs import PairSet, wanted
+from coin_platform.cluster.rates import Rates
 from coin_platform.cluster.status import ANNOUNCE_SECONDS, Status
 from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.active_pairs import ActivePairs, PairSets
@@ -88,6 +90,7 @@ class Collector:
         self._access = {exchange.name: self._new_access(exchange) for exchange in chosen}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
+        self._rates = Rates()
         self._cluster = cluster
         self._active_pairs = None if cluster is None else ActivePairs(cluster, self._access)
         self._commands = None if cluster is None else FeedCommands(cluster, lambda: self.feeds)
@@ -244,21 +247,35 @@ class Collector:
 
     def reports(self) -> list[Status]:
         """Return what this collector and its feeds say of themselves now."""
-        now, feeds = self._clock().wall, self.status
+        now, feeds = self._clock(), self.status
         places = {(feed.route.topic, feed.route.exchange.partition) for feed in self.feeds}
-        numbers = {
-            "frames": sum(feed.frames for feed in feeds),
-            "spool_bytes": sum(self._broker.waiting_bytes(*place) for place in places),
-        }
+        unsent = [self._broker.unsent(*place) for place in places]
         reports = [
-            feed_report(
-                status,
-                now,
-                {**feed.access.budgets, "gap_records": feed.access.gap_reports(feed.route.channel).records},
-            )
+            feed_report(status, now.wall, self._others_of(feed, now))
             for feed, status in zip(self.feeds, feeds, strict=True)
         ]
+        numbers = {
+            "frames": sum(feed.frames for feed in feeds),
+            "frames_per_second": sum(report.numbers["frames_per_second"] for report in reports),
+            "unwritten_bytes": sum(self._broker.waiting_bytes(*place) for place in places),
+            "spool_records": sum(partition.records for partition in unsent),
+            "spool_bytes": sum(partition.bytes for partition in unsent),
+            "given_up_records": sum(partition.given_up_records for partition in unsent),
+        }
         return [collector_report(self.region, feeds, numbers), *reports]
+
+    def _others_of(self, feed: Feed, now: Instant) -> dict[str, float]:
+        """Return the numbers of a feed that it does not count itself.
+
+        The gaps are those of its channel, over all its feeds: the first feed tells them, or their sum would be wrong.
+        """
+        rate = self._rates.per_second(str(feed.route), feed.traffic.frames, now.monotonic)
+        numbers = {"frames_per_second": rate, **feed.access.budgets}
+        if feed.route.shard == 0:
+            counts = feed.access.gap_reports(feed.route.channel).counts
+            numbers["gap_records"] = counts.total()
+            numbers |= {f"{GAPS_BY_CAUSE}{cause}": count for cause, count in sorted(counts.items())}
+        return numbers
 
     def _frame_counts(self) -> dict[str, int]:
         return {

@@ -57,7 +57,9 @@ class Connection:
     def __init__(self, pairs: Iterable[Pair], recorder: Recorder, access: ExchangeAccess) -> None:
         """Carry these pairs of the recorder's route."""
         self.route = route = recorder.route
-        self.session = Session(route.exchange, route.channel, pairs, access.clock_lag, window=route.window)
+        self.session = Session(
+            route.exchange, route.channel, pairs, access.clock_lag, window=route.window, traffic=recorder.traffic
+        )
         self._access = access
         self.reason = ""  # why it ends
         self.ready = asyncio.Event()  # all pairs have data, or the time for that is over, or it is closed

@@ -15,10 +15,11 @@ from coin_platform.collect.poll_plan import OUTAGE_SECONDS, Standby
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.refill import REFILLED_CHANNELS
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.route import Route
 from coin_platform.collect.status import FeedStatus
+from coin_platform.collect.traffic import Traffic
 from coin_platform.end_reasons import End
-from coin_platform.model import Channel, Kind, Pair
+from coin_platform.model import Channel, Kind, Microseconds, Pair
 from coin_platform.records import Transport
 from coin_platform.runtime.log_lines import named
 
@@ -68,19 +69,29 @@ class Feed:
             invalid=newest.session.invalid if newest else frozenset(),
             refused=dict(answers.refused) if answers else {},
             stale=newest.session.stale(self._clock(), STALE_SECONDS) if newest else frozenset(),
-            not_traded=self.access.listings.not_traded(self.pairs) if self._is_list else {},
+            proof=self.route.exchange.proof,
+            proved=newest.session.proved if newest else frozenset(),
+            not_traded=self.access.listings.not_traded(self.pairs),
+            listed=self.access.listings.count if self._is_list else None,
+            listing_news=self.access.listing_news if self._is_list else None,
             clock_lag=self.access.clock_lag.lag,
             clock_suspect=self.access.clock_lag.is_suspect,
             frames=self.traffic.frames,
             bytes=self.traffic.bytes,
-            undecodable=answers.undecodable if answers else 0,
-            unasked=newest.session.unasked if newest else 0,
+            undecodable=self.traffic.undecodable,
+            unasked=self.traffic.unasked,
             lost=self.traffic.lost,
+            resyncs=self.traffic.resyncs,
             reconnects=max(0, self._attempts - 1),
             last_frame_time=self.traffic.last_frame_time,
             last_error=self._last_error or (self.poller.last_error if self.poller else ""),
-            last_times=newest.session.news_times(self._clock()) if newest else {},
+            last_times=self._last_times(newest),
         )
+
+    def _last_times(self, newest: Connection | None) -> dict[Pair, Microseconds]:
+        if self.poller is not None:
+            return self.poller.plan.news_times
+        return newest.session.news_times(self._clock()) if newest is not None else {}
 
     def follow(self, pairs: Iterable[Pair]) -> None:
         """Carry these pairs from now on, without reconnecting. Without pairs, the feed has no connection."""

@@ -6,6 +6,7 @@ it, and in the table with the row before.
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from coin_platform.broker import Broker, Loss
@@ -33,7 +34,7 @@ class GapReports:
         self._ledger = self._new(LedgerState())
         self._last_header: Header | None = None
         self._is_over = False
-        self.records = 0  # that were written
+        self.counts: Counter[str] = Counter()  # of the records that were written
 
     def resume(self, topic: str) -> None:
         """Read the newest records of a raw topic, so that our first record ends the gaps that are open."""
@@ -81,7 +82,7 @@ class GapReports:
         for gap in () if self._is_over else gaps:
             header = self._last_header.pack() if self._last_header else ""
             self._broker.append(GAPS, self._exchange.gap_partition, header, pack_gap(gap))
-            self.records += 1
+            self.counts[gap.cause] += 1
 
 
 def loss_reporter(settings: Settings) -> Callable[[Broker, Loss], None]:

@@ -45,6 +45,11 @@ class Listings:
             self._instruments |= named
         return [*news, *self._wanted_news(wanted)]
 
+    @property
+    def count(self) -> int | None:
+        """How many pairs the exchange lists; `None` before the first whole list."""
+        return len(self._instruments) if self._is_known else None
+
     def not_traded(self, wanted: Iterable[Pair]) -> dict[Pair, str]:
         """Return the wanted pairs of which no orders are executed now, and what the exchange says of each."""
         return {pair: state for pair in wanted if (state := self._state(pair))}

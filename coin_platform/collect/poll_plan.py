@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from coin_platform.collect.actions import Banned, Failed, Fetch, Listed
 from coin_platform.collect.listings import listed
+from coin_platform.collect.traffic import Traffic
 from coin_platform.errors import DecodeError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Frame, Instant, Microseconds, Pair, Refusal, Refused
@@ -44,10 +45,13 @@ class PollPlan:
         pairs: Iterable[Pair],
         now: Instant,
         window: Microseconds = LIST_PERIOD,
+        *,
+        traffic: Traffic | None = None,
     ) -> None:
+        """Ask for these pairs. `traffic` counts over all connections of the feed."""
         self.exchange = exchange
         self.channel = channel
-        self.undecodable = 0
+        self.traffic = traffic or Traffic()
         self.refused: dict[Pair, Failed] = {}
         self.is_streamed = channel in exchange.channels
         self.is_list = channel is Channel.INSTRUMENT
@@ -56,7 +60,7 @@ class PollPlan:
             self.period = list_period(window, is_streamed=False) / SECOND
         self._urls: dict[Pair, str] = {}
         self._due: dict[Pair, float] = {}
-        self._answered: set[Pair] = set()
+        self._answered: dict[Pair, Microseconds] = {}  # when each pair had its newest answer that was no refusal
         self._free_at = now.monotonic  # nothing is asked for before
         self.follow(pairs, now)
 
@@ -68,13 +72,18 @@ class PollPlan:
     @property
     def unconfirmed(self) -> frozenset[Pair]:
         """The pairs that have been neither answered nor refused yet."""
-        return frozenset(self._due.keys() - self._answered - self.refused.keys())
+        return frozenset(self._due.keys() - self._answered.keys() - self.refused.keys())
+
+    @property
+    def news_times(self) -> dict[Pair, Microseconds]:
+        """When each pair that is served had its newest answer."""
+        return dict(self._answered)
 
     def follow(self, pairs: Iterable[Pair], now: Instant) -> None:
         """Ask for these pairs from now on, as far as they have an address. New pairs are due at once."""
         self._urls = {pair: url for pair in pairs if (url := self.exchange.request_url(self.channel, pair))}
         self._due = {pair: self._due.get(pair, now.monotonic) for pair in self._urls}
-        self._answered.intersection_update(self._urls)
+        self._answered = {pair: time for pair, time in self._answered.items() if pair in self._urls}
         self.refused = {pair: failed for pair, failed in self.refused.items() if pair in self._due}
 
     def wait(self, now: Instant) -> float:
@@ -110,14 +119,14 @@ class PollPlan:
         try:
             events = self.exchange.decode(frame)
         except DecodeError as error:
-            self.undecodable += 1
+            self.traffic.undecodable += 1
             return [*self.failed(pair, str(error), Refusal.TEMPORARY)]
         refusals = [event for event in events if isinstance(event, Refused)]
         if refusals:
             bans = [Banned(refusal) for refusal in refusals if refusal.ban_seconds > 0]
             return [*bans, *self.failed(pair, refusals[0].reason, refusals[0].refusal)]
         for other in self._asked_with(pair):
-            self._answered.add(other)
+            self._answered[other] = frame.received_time
             self.refused.pop(other, None)
         return [*listed(events)]
 
@@ -127,7 +136,7 @@ class PollPlan:
         for other in self._asked_with(pair):
             is_new = other not in self.refused
             self.refused[other] = Failed(other, reason, refusal)
-            self._answered.discard(other)
+            self._answered.pop(other, None)
             new += [self.refused[other]] if is_new else []
         return new
 

@@ -27,7 +27,9 @@ class Poller:
     def __init__(self, pairs: Iterable[Pair], recorder: Recorder, access: ExchangeAccess) -> None:
         """Poll these pairs of the recorder's route."""
         self.route = route = recorder.route
-        self.plan = PollPlan(route.exchange, route.channel, pairs, access.clock(), route.window)
+        self.plan = PollPlan(
+            route.exchange, route.channel, pairs, access.clock(), route.window, traffic=recorder.traffic
+        )
         self.last_error = ""  # of the network, or of the exchange as a whole
         self.reason = ""  # why it ends
         self._recorder, self._rest, self._clock = recorder, access.rest, access.clock

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from coin_platform import __version__
 from coin_platform.collect.access import ExchangeAccess
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.route import Route
+from coin_platform.collect.traffic import Traffic
 from coin_platform.end_reasons import over_budget
 from coin_platform.errors import OverBudget
 from coin_platform.model import SECOND, Cause, Frame, Instant, Kind, Microseconds, Pair
@@ -32,7 +33,7 @@ class Recorder:
         self.refused: dict[str, str] = {}  # pairs that the exchange refuses now, and why
         self._broker, self._clock, self._clock_lag = access.broker, access.clock, access.clock_lag
         self._gap_reports = access.gap_reports(route.channel)
-        self._traffic, self._transport = traffic, transport
+        self.traffic, self._transport = traffic, transport
         self._is_suspect = False  # our clock, as our last record says
         self._window = 0
         self._large_at: dict[str, float] = {}  # monotonic seconds at which a large book of a pair was logged
@@ -60,9 +61,9 @@ class Recorder:
         self.number += 1
         header = Header(kind, self.route.epoch, self.name, self.number, moment.wall, pair)
         self._append(header, payload)
-        self._traffic.frames += 1
-        self._traffic.bytes += len(payload)
-        self._traffic.last_frame_time = moment.wall
+        self.traffic.frames += 1
+        self.traffic.bytes += len(payload)
+        self.traffic.last_frame_time = moment.wall
         return frame(self.route.exchange.name, self.route.channel, header, payload), moment
 
     def log(self, kind: Kind, pairs: Iterable[Pair], book: Checkpoint | None = None, reason: str = "") -> None:
@@ -117,7 +118,7 @@ class Recorder:
 
     def report_lost(self, pair: Pair, cause: Cause, reason: str) -> None:
         """Report and count a book that cannot be trusted from now on."""
-        self._traffic.lost += 1
+        self.traffic.lost += 1
         self._gap_reports.lost(pair, self.name, cause, reason, self._clock().wall)
 
     @property

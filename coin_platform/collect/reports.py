@@ -4,27 +4,42 @@ from collections.abc import Iterable, Mapping
 
 from coin_platform.cluster.status import ComponentKind, PairStatus, Status
 from coin_platform.collect.status import FeedStatus
-from coin_platform.model import SECOND, Microseconds, Pair, Region
+from coin_platform.model import SECOND, Channel, Microseconds, Pair, Region
+from coin_platform.times import datetime_of
 
 GOOD_STATES = ("live", "idle")
 
 
-def feed_report(feed: FeedStatus, now: Microseconds, budgets: Mapping[str, float]) -> Status:
-    """Return the status of a feed. `budgets` are numbers that it shares with the feeds of its exchange."""
+def feed_report(feed: FeedStatus, now: Microseconds, others: Mapping[str, float]) -> Status:
+    """Return the status of a feed. `others` are numbers that it does not count itself."""
     pairs = {str(pair): _pair_status(feed, pair) for pair in feed.pairs}
     states = [pair.state for pair in pairs.values()]
     numbers: dict[str, float | int] = {
         "pairs": len(pairs),
         **{f"pairs_{state}": states.count(state) for state in ("confirmed", "unconfirmed", "refused", "stale")},
-        "books_invalid": len(feed.invalid),
+        "pairs_not_traded": len(feed.not_traded),
         "frames": feed.frames,
         "frame_bytes": feed.bytes,
         "undecodable_frames": feed.undecodable,
         "unasked_events": feed.unasked,
-        "books_lost": feed.lost,
         "reconnects": feed.reconnects,
-        **budgets,
+        **others,
     }
+    texts = {"transport": feed.transport, "connection": feed.connection}
+    if feed.channel is Channel.ORDERBOOK:
+        texts["proof"] = feed.proof.value
+        numbers |= {
+            "books_proved": len(feed.proved),
+            "books_unproved": len(set(feed.pairs) - feed.proved),
+            "books_invalid": len(feed.invalid),
+            "books_lost": feed.lost,
+            "book_resyncs": feed.resyncs,
+        }
+    if feed.listed is not None:
+        numbers["pairs_listed"] = feed.listed
+    if feed.listing_news is not None:
+        time, line = feed.listing_news
+        texts["listing"] = f"{datetime_of(time):%Y-%m-%dT%H:%M:%SZ} {line}"
     if feed.last_frame_time is not None:
         numbers["age_seconds"] = max(0.0, (now - feed.last_frame_time) / SECOND)
     if feed.clock_lag is not None:
@@ -36,7 +51,7 @@ def feed_report(feed: FeedStatus, now: Microseconds, budgets: Mapping[str, float
         reason=_reason(feed),
         numbers=numbers,
         pairs=pairs,
-        texts={"transport": feed.transport, "connection": feed.connection},
+        texts=texts,
     )
 
 
@@ -55,17 +70,21 @@ def collector_report(region: Region, feeds: Iterable[FeedStatus], numbers: Mappi
 
 def _pair_status(feed: FeedStatus, pair: Pair) -> PairStatus:
     last_time = feed.last_times.get(pair)
+    halt = f"not traded: {feed.not_traded[pair]}" if pair in feed.not_traded else ""
     if (failed := feed.refused.get(pair)) is not None:
         return PairStatus(state="refused", reason=str(failed), last_time=last_time)
     if pair in feed.unconfirmed or feed.state in ("waiting", "connecting"):
-        return PairStatus(state="unconfirmed", last_time=last_time)
+        return PairStatus(state="unconfirmed", reason=halt, last_time=last_time)
     if pair in feed.invalid:
-        return PairStatus(state="invalid", reason="its book waits for a snapshot", last_time=last_time)
-    return PairStatus(state="stale" if pair in feed.stale else "confirmed", last_time=last_time)
+        return PairStatus(state="invalid", reason=halt or "its book waits for a snapshot", last_time=last_time)
+    return PairStatus(state="stale" if pair in feed.stale else "confirmed", reason=halt, last_time=last_time)
 
 
 def _reason(feed: FeedStatus) -> str:
     if feed.state not in GOOD_STATES:
         return feed.last_error
-    refused = ", ".join(f"{pair} {failed}" for pair, failed in list(feed.refused.items())[:5])
-    return refused or ("our clock or the exchange's is wrong" if feed.clock_suspect else "")
+    told = {**{pair: f"not traded: {state}" for pair, state in feed.not_traded.items()}, **feed.refused}
+    pairs = "; ".join(f"{pair} {text}" for pair, text in list(told.items())[:5])
+    return pairs + (f"; {len(told) - 5} more" if len(told) > 5 else "") or (
+        "our clock or the exchange's is wrong" if feed.clock_suspect else ""
+    )

@@ -1,6 +1,5 @@
 """The route of a connection: what it carries, where that comes from, and where it goes to."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from coin_platform.collect.outbound import Outbound
@@ -32,13 +31,3 @@ class Route(NamedTuple):
     def here(self, url: str) -> str:
         """Return the address to use for `url`: that of the simulator, if the exchanges are simulated."""
         return simulated_url(url, self.exchange.name, self.host) if self.host else url
-
-
-@dataclass
-class Traffic:
-    """The frames that have come over a route, counted over all its connections."""
-
-    frames: int = 0
-    bytes: int = 0
-    lost: int = 0  # books
-    last_frame_time: Microseconds | None = None

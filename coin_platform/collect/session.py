@@ -10,6 +10,7 @@ from coin_platform.collect.clock_lag import ClockLag, Greetings
 from coin_platform.collect.listings import listed
 from coin_platform.collect.pauses import Pauses
 from coin_platform.collect.refusals import Refusals
+from coin_platform.collect.traffic import Traffic
 from coin_platform.errors import BadTime, BookError, DecodeError
 from coin_platform.exchanges.base import TICKER_WITHOUT_PRICE, Exchange, Request
 from coin_platform.exchanges.books import BookShelf
@@ -28,6 +29,7 @@ from coin_platform.model import (
     Microseconds,
     Notice,
     Pair,
+    Proof,
     Refusal,
     Refused,
     Subscribed,
@@ -63,13 +65,16 @@ class Session:
         chance: Callable[[], float] = random.random,
         *,
         window: Microseconds = LIST_PERIOD,
+        traffic: Traffic | None = None,
     ) -> None:
-        """Carry these pairs. `chance` spreads the attempts to get a pair that is refused for the moment."""
+        """Carry these pairs. `chance` spreads the attempts to get a pair that is refused for the moment.
+
+        `traffic` counts over all connections of the feed.
+        """
         self.exchange = exchange
         self.channel = channel
         self.clock_lag = clock_lag or ClockLag()
-        self.undecodable = 0
-        self.unasked = 0  # events of pairs that the connection does not carry, or no longer
+        self.traffic = traffic or Traffic()
         self.fresh: set[Pair] = set()  # pairs whose book became valid since `take_fresh`
         self._is_list = channel is Channel.INSTRUMENT  # a subscription has no pairs: it tells what is listed
         self._list_period = list_period(window, is_streamed=True)
@@ -144,10 +149,21 @@ class Session:
             if now.monotonic - moment > seconds and pair not in self.refused and not self._is_list
         )
 
+    @property
+    def proved(self) -> frozenset[Pair]:
+        """The served pairs whose book is valid now, and would be known to be wrong if a message were missing."""
+        if self.channel is not Channel.ORDERBOOK or self.exchange.proof is Proof.NONE:
+            return frozenset()
+        if not self.exchange.has_deltas:  # each message is the whole book
+            return self.served & self._delivered
+        return frozenset(pair for pair in self.served if (book := self._books.get(pair)) is not None and book.is_valid)
+
     def news_times(self, now: Instant) -> dict[Pair, Microseconds]:
-        """Return when each pair last had news, or was subscribed, on the wall clock of now (µs)."""
+        """Return when each pair that has sent data last had news, on the wall clock of now (µs)."""
         return {
-            pair: now.wall - int((now.monotonic - moment) * SECOND) for pair, moment in list(self._heard_at.items())
+            pair: now.wall - int((now.monotonic - moment) * SECOND)
+            for pair, moment in list(self._heard_at.items())
+            if pair in self._delivered
         }
 
     def mute_seconds(self, now: Instant) -> float:
@@ -313,7 +329,7 @@ class Session:
     def _hear(self, pair: Pair | None, now: Instant) -> None:
         """Note news of a pair on this channel: the exchange serves it. `pair` is None if it is not known."""
         if pair is None or pair not in self._pairs:
-            self.unasked += 1
+            self.traffic.unasked += 1
             return
         self._confirm(pair)
         self._delivered.add(pair)
@@ -327,7 +343,7 @@ class Session:
             self.clock_lag.note(frame.received_time - time)
 
     def _take_undecodable(self, frame: Frame, error: DecodeError, now: Instant) -> None:
-        self.undecodable += 1
+        self.traffic.undecodable += 1
         self._pauses.begin(now.monotonic)  # a new connection would bring the same
         lag = frame.received_time - error.exchange_time if isinstance(error, BadTime) else 0
         if lag < 0 and frame.kind is Kind.SOCKET:  # a time that is older than any market is no time
@@ -431,6 +447,7 @@ class Session:
             return
         if now.monotonic - self._resynced_at.get(pair, float("-inf")) < ANSWER_SECONDS:
             return
+        self.traffic.resyncs += pair in self._resynced_at
         self._resynced_at[pair] = now.monotonic
         url = self.exchange.request_url(self.channel, pair) if self.exchange.is_bridged else None
         if url is not None:

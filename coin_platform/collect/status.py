@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from coin_platform.collect.actions import Failed
-from coin_platform.model import Channel, Microseconds, Pair
+from coin_platform.model import Channel, Microseconds, Pair, Proof
 
 
 class FeedStatus(NamedTuple):
@@ -20,15 +20,20 @@ class FeedStatus(NamedTuple):
     invalid: frozenset[Pair]
     refused: dict[Pair, Failed]  # why, and whether for good or for the moment
     stale: frozenset[Pair]  # without news for `STALE_SECONDS`
-    not_traded: dict[Pair, str]  # pairs that the exchange does not list, or that are halted; of channel `instrument`
+    proof: Proof  # of the exchange's books
+    proved: frozenset[Pair]  # pairs whose book is proved now; of channel `orderbook`
+    not_traded: dict[Pair, str]  # pairs that the exchange does not list, or that are halted, and what it says of each
+    listed: int | None  # pairs that the exchange lists; of channel `instrument`
+    listing_news: tuple[Microseconds, str] | None  # what changed last in the list, and when; of channel `instrument`
     clock_lag: Microseconds | None  # how far our clock is ahead of the exchange's messages
     clock_suspect: bool  # so far that one clock must be wrong
     frames: int
     bytes: int
-    undecodable: int  # of the newest connection
-    unasked: int  # events of pairs that it does not carry, of the newest connection
-    lost: int
+    undecodable: int  # frames
+    unasked: int  # events of pairs that their connection did not carry
+    lost: int  # books
+    resyncs: int  # requests for a book again
     reconnects: int
     last_frame_time: Microseconds | None
     last_error: str
-    last_times: dict[Pair, Microseconds]  # of the newest connection: when each pair last had news
+    last_times: dict[Pair, Microseconds]  # when each pair last had data on the newest connection, or over REST

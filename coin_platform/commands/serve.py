@@ -1,5 +1,6 @@
 """`coin serve`: the servers that people and programs connect to."""
 
+import asyncio
 from functools import partial
 
 import typer
@@ -31,6 +32,8 @@ def api() -> None:
     from coin_platform.lake import open_lake
     from coin_platform.serve.app import Backends, create_app
     from coin_platform.serve.keys import open_keys
+    from coin_platform.serve.metrics import ServerMetrics
+    from coin_platform.serve.reports import ServerReports, announce
     from coin_platform.serve.server import answer_requests, listen
 
     settings = load()
@@ -40,7 +43,19 @@ def api() -> None:
     broker, cluster = connect(settings), open_cluster(settings)
     try:
         backends = Backends(broker, open_lake(settings), partial(listed_markets, settings=settings), cluster)
-        until_signal(partial(answer_requests, create_app(settings, backends, keys), listening))
+        metrics = ServerMetrics()
+        host, port = listening.getsockname()[:2]
+        app, reports = create_app(settings, backends, keys, metrics=metrics), ServerReports(metrics, host, port)
+
+        async def work(stop: asyncio.Event) -> None:
+            announcing = asyncio.create_task(announce(cluster, f"server-api-{port}", reports.report, stop))
+            try:
+                await answer_requests(app, listening, stop)
+            finally:
+                stop.set()
+                await announcing
+
+        until_signal(work)
     finally:
         cluster.close()
         broker.close()

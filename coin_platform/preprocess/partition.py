@@ -20,7 +20,7 @@ from coin_platform.model import Kind, Microseconds
 from coin_platform.preprocess.handoff import HandedRows, Handoff
 from coin_platform.preprocess.latency import Ages, Stage, Times, ages
 from coin_platform.preprocess.lookback import TAIL_RECORDS, prepared, with_older_trades
-from coin_platform.preprocess.metrics import BATCH, DEAD, LAG, LATENCIES, PROCESSED
+from coin_platform.preprocess.metrics import BATCH, LAG, LATENCIES, RESULTS, Results
 from coin_platform.records import Record
 from coin_platform.settings import Settings
 from coin_platform.tables import dead_letters, processed
@@ -33,6 +33,7 @@ MOST_RECORDS = 1_000  # of one partition in one round, so that no partition wait
 MOST_BYTES = 8 << 20  # of the values of a round, which bounds memory; one record may be larger
 STUCK_SECONDS = 60.0  # a partition that grows but makes no progress for so long is begun anew
 REGISTRY.register(LATENCIES)
+REGISTRY.register(RESULTS)
 
 
 class EntryPlace(NamedTuple):
@@ -63,7 +64,7 @@ class Partition:
         self._broker, self._clock, self._window = broker, clock, settings.window_length
         self._interval = settings.batch_interval
         names = (source.exchange.name, source.channel.value)
-        self._processed, self._dead = PROCESSED.labels(*names), DEAD.labels(*names)
+        self.results = RESULTS.results[names] = Results()
         self._batch, self._lag = BATCH.labels(*names), LAG.labels(*names)
         self._times: list[Times] = []  # of records whose results are not known to be stored
         self._waiting_since: float | None = None
@@ -184,13 +185,13 @@ class Partition:
         for entry, value in zip(entries, values, strict=False) if not is_given_up else ():
             if EntryPlace(record.offset, entry.row.index) > self._written:
                 self._broker.append(self.out, self.source.partition, record.header, value)
-                self._processed.inc()
+                self.results.rows += 1
         for dead in transform.dead:
             self._log_fault(dead)
             if EntryPlace(record.offset, 0) > self._buried:
                 letter = dead_letters.letter(self.source, dead, self._clock())
                 self._broker.append(self.letters, self.source.partition, record.header, letter.pack())
-                self._dead.inc()
+                self.results.dead_letters += 1
         if entries:
             self._times.append(_times(record, entries))
         transform.dead.clear()

@@ -13,6 +13,7 @@ from coin_platform.broker import Broker, Place
 from coin_platform.clock import wall
 from coin_platform.cluster import Cluster
 from coin_platform.cluster.announcer import Announcer
+from coin_platform.cluster.rates import Rates
 from coin_platform.cluster.status import ANNOUNCE_SECONDS
 from coin_platform.errors import BrokerUnreachable, SettingsError
 from coin_platform.exchanges import EXCHANGES
@@ -56,7 +57,7 @@ class Worker:
         announcer: Announcer | None = None,
     ) -> None:
         """Process the partitions of these exchanges, and tell the `announcer` once a second how that goes."""
-        self._announcer, self._announced = announcer, 0.0
+        self._announcer, self._announced, self._rates = announcer, 0.0, Rates()
         self._region, self._broker = region, broker
         self._outputs = outputs_of(exchanges, settings)
         broker.own(self._outputs)
@@ -273,7 +274,8 @@ class Worker:
     def _announce(self, moment: float, failure: str = "") -> None:
         if self._announcer is not None and moment - self._announced >= ANNOUNCE_SECONDS:
             self._announced = moment
-            self._announcer.offer(worker_reports(self._region, self.partitions, self._vanished, failure))
+            reports = worker_reports(self._region, self.partitions, self._vanished, failure, self._rates, moment)
+            self._announcer.offer(reports)
 
     def _goes_on(self, moment: float) -> None:
         if self._failing_since is not None:

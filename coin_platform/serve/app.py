@@ -48,16 +48,17 @@ def create_app(
     backends: Backends,
     keys: Keys,
     *,
+    metrics: ServerMetrics | None = None,
     rates: Rates = Rates(),  # noqa: B008 - it cannot change
     wait_seconds: float = WAIT_SECONDS,
 ) -> ASGIApp:
-    """Return the application. It holds no state that another server would need.
+    """Return the application. It holds no state that another server would need, and counts its answers in `metrics`.
 
     A change of pairs waits `wait_seconds` for the collectors before it is answered.
     """
     cluster = backends.cluster
     access = ApiAccess(keys, RateLimiter(rates), is_local=is_loopback(settings.serve_host))
-    metrics = ServerMetrics()
+    metrics = metrics or ServerMetrics()
     app = FastAPI(
         title="coin_platform",
         summary="The control API",

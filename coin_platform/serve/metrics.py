@@ -1,5 +1,7 @@
 """What Prometheus is told of the server."""
 
+from collections import Counter as Tally
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +32,16 @@ class ServerMetrics:
         """Count an answer."""
         self._answers.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    @property
+    def answers(self) -> dict[int, int]:
+        """How many answers had each status."""
+        counts: Tally[int] = Tally()
+        for metric in self._answers.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    counts[int(sample.labels["status"])] += int(sample.value)
+        return dict(counts)
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")

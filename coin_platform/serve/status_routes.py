@@ -63,13 +63,13 @@ def status_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
     router = APIRouter(prefix="/api/status", tags=["status"], dependencies=[Depends(access.needs(Scope.READ))])
     away = answers(HTTPStatus.SERVICE_UNAVAILABLE)
 
-    async def read() -> list[ComponentStatus]:
-        return [_component(status) for status in await asked(statuses, cluster, wall())]
+    async def read() -> list[Status]:
+        return await asked(statuses, cluster, wall())
 
     @router.get("", responses=away)
     async def list_statuses() -> Statuses:
         """List what all components say of themselves, at most a second ago."""
-        components = await read()
+        components = [_component(status) for status in await read()]
         health = await asyncio.to_thread(lambda: cluster.health)
         return Statuses(
             cluster=ClusterHealth(state=health.state, since=time_of(health.since), reason=health.reason),
@@ -81,7 +81,7 @@ def status_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
         component: Annotated[str, Path(max_length=300, description="A name, such as `feed/upbit/ticker/0`.")],
     ) -> list[ComponentStatus]:
         """Show a component, on each host that has it, and the components below it: `feed/upbit` shows all its feeds."""
-        found = [status for status in await read() if f"{status.name}/".startswith(f"{component.rstrip('/')}/")]
+        found = [_component(status) for status in await read() if status.is_within(component)]
         if not found:
             raise Problem(
                 HTTPStatus.NOT_FOUND, "no-component", "no component has this name", "/api/status lists the components"

@@ -26,6 +26,7 @@ from kafka.errors import (
     UnknownProducerIdError,
 )
 
+from coin_platform.broker.contract import Unsent
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.broker.kafka_client import client
 from coin_platform.broker.shipper import Producer, SendAnswer, Shipper
@@ -352,11 +353,14 @@ def test_beyond_the_limit_the_oldest_are_given_up_and_that_is_recorded(
         for number in range(1_000):
             shipper.append(TOPIC, 0, "h", (b"%d" % number).ljust(10_000))
         until(lambda: sum(loss.records for loss in told) >= 600)
+        until(lambda: 0 < shipper.spool(TOPIC, 0).unsent.bytes <= 4_000_000)
+        assert shipper.spool(TOPIC, 0).unsent.records == 1_000 - sum(loss.records for loss in told)
         cluster.is_up = True
         shipper.flush(10)
         lost = sum(loss.records for loss in told)
         assert 600 <= lost < 800
         assert cluster.taken() == list(range(lost, 1_000))
+        assert shipper.spool(TOPIC, 0).unsent == Unsent(0, 0, lost)
     assert list(losses(tmp_path)) == told
     assert {(loss.topic, loss.partition, loss.cause) for loss in told} == {(TOPIC, 0, "overflow")}
     assert all(before <= loss.from_time <= loss.to_time <= time.time_ns() // 1_000 for loss in told)

@@ -9,7 +9,7 @@ from coin_platform.clock import wall
 from coin_platform.cluster.announcer import Announcer
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.metrics import StatusMetrics
-from coin_platform.cluster.status import ComponentKind, Status, statuses
+from coin_platform.cluster.status import ComponentKind, PairStatus, Status, statuses
 from tests.kit.clusters import FaultyStore, cluster_of
 from tests.kit.waiting import until
 
@@ -70,3 +70,21 @@ def test_the_status_gives_metrics() -> None:
     assert 'coin_feed_frames_total{name="feed/upbit/ticker/0"} 7.0' in text
     assert 'coin_feed_age_seconds{name="feed/upbit/ticker/0"} 0.5' in text
     assert 'coin_feed_state{name="feed/upbit/ticker/0",state="live"} 1.0' in text
+    assert "# HELP coin_feed_age_seconds seconds since the last frame; of a feed" in text
+
+
+def test_gaps_have_their_cause_as_a_label_and_pairs_the_time_of_their_data() -> None:
+    pairs = {
+        "BTC-KRW": PairStatus(state="confirmed", last_time=1_700_000_000_500_000),
+        "X-KRW": PairStatus(state="refused"),
+    }
+    numbers: dict[str, float | int] = {"gap_records": 3, "gaps_disconnect": 2, "gaps_silence": 1}
+    status = Status(name="feed/a", kind=ComponentKind.FEED, state="live", numbers=numbers, pairs=pairs)
+    registry = CollectorRegistry()
+    registry.register(StatusMetrics(lambda: [status]))
+    text = generate_latest(registry).decode()
+    assert 'coin_feed_gaps_total{cause="disconnect",name="feed/a"} 2.0' in text
+    assert 'coin_feed_gaps_total{cause="silence",name="feed/a"} 1.0' in text
+    assert 'coin_feed_gap_records_total{name="feed/a"} 3.0' in text
+    assert 'coin_feed_pair_last_data_seconds{name="feed/a",pair="BTC-KRW"} 1.7000000005e+09' in text
+    assert "X-KRW" not in text

@@ -9,7 +9,8 @@ import httpx
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.route import Route
+from coin_platform.collect.traffic import Traffic
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused

@@ -22,7 +22,8 @@ from coin_platform.collect.feed import Feed
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import WAITING_BYTES, Recorder
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.route import Route
+from coin_platform.collect.traffic import Traffic
 from coin_platform.end_reasons import End
 from coin_platform.exchanges.base import Exchange
 from coin_platform.journal.writer import BUFFER_BYTES

@@ -71,6 +71,9 @@ class Run:
             await eventually(lambda: ("XRP", "delisted", "delisted") in self.told())
             await eventually(lambda: set(feed.status.not_traded) == {self.pair("XRP"), self.pair(NOPE)})
             assert feed.status.refused == {}
+            [_, report] = self.collector.reports()
+            assert report.pairs[f"XRP-{self.exchange.quote}"].reason.startswith("not traded: ")
+            assert report.texts["listing"] and report.numbers["pairs_listed"] == len(listed) - 1
             assert len(self.collector.feeds) == 1 and feed.status.reconnects == 0
             simulator.faults[self.exchange.name].refuse = ""
             self.collector.follow(self.exchange.name, [self.pair("BTC"), self.pair("XRP"), self.pair("ETH")])

@@ -112,7 +112,7 @@ def test_a_list_that_did_not_come_is_asked_for_again_after_a_minute() -> None:
     polled.done(A, at(60))
     assert polled.wait(at(60)) == RETRY_PERIOD / SECOND
     assert len(polled.received(A, answer(b"[]"))) == 0  # refused already: a list without markets is none
-    assert polled.undecodable == 1
+    assert polled.traffic.undecodable == 1
     polled.received(A, answer(b'[{"id":"A_USD","trade_status":"tradable"}]'))
     polled.done(A, at(120))
     assert polled.wait(at(120)) == LIST_PERIOD / SECOND - 120 + CANDLE_LAG_SECONDS
@@ -149,7 +149,7 @@ def test_one_subscription_serves_all_pairs_once_the_whole_list_has_come() -> Non
     assert not stream.session.is_complete
     [whole] = stream.hear(SNAPSHOT, 3)
     assert isinstance(whole, Listed) and whole.is_whole
-    assert stream.session.is_complete and stream.session.unasked == 0
+    assert stream.session.is_complete and stream.session.traffic.unasked == 0
     assert stream.session.stale(at(9000), 60) == frozenset()  # a list may have no news for days
     assert stream.session.mute_seconds(at(9000)) == 0.0
 

@@ -168,7 +168,7 @@ def test_a_refused_pair_is_named_once_until_it_was_answered_again() -> None:
     assert isinstance(event, Refused)
     failed = Failed(A, "EQuery:Unknown asset pair", event.refusal)
     assert [plan.received(A, refusal), plan.received(A, refusal)] == [[failed], []]
-    assert (plan.refused, plan.unconfirmed, plan.undecodable) == ({A: failed}, frozenset({B}), 0)
+    assert (plan.refused, plan.unconfirmed, plan.traffic.undecodable) == ({A: failed}, frozenset({B}), 0)
     assert plan.received(A, answer(CANDLES)) == []
     assert plan.refused == {}
     assert plan.received(A, refusal) == [failed]
@@ -178,7 +178,7 @@ def test_what_cannot_be_decoded_is_counted_and_named_once() -> None:
     plan = PollPlan(Mute(), Channel.CANDLE, [A], at(0))
     page = answer(b"<html>we are improving our service</html>")
     named = [plan.received(A, page), plan.received(A, page)]
-    assert plan.undecodable == 2
+    assert plan.traffic.undecodable == 2
     [[failed], []] = named
     assert isinstance(failed, Failed)
     assert failed.reason.startswith("kraken: JSON is malformed")

@@ -17,7 +17,8 @@ from coin_platform.collect.poll_plan import MINUTE_SECONDS
 from coin_platform.collect.poller import Poller
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.route import Route
+from coin_platform.collect.traffic import Traffic
 from coin_platform.errors import DeliveryError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange, Source
@@ -180,8 +181,8 @@ def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
             clock.monotonic += 1
             await eventually(lambda: not poller.plan.unconfirmed)
             clock.monotonic += MINUTE_SECONDS + 5
-            await eventually(lambda: poller.plan.undecodable == 2)
-            return poller.plan.undecodable, broker
+            await eventually(lambda: poller.plan.traffic.undecodable == 2)
+            return poller.plan.traffic.undecodable, broker
 
     with caplog.at_level(logging.WARNING):
         undecodable, broker = asyncio.run(scenario())

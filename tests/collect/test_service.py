@@ -89,7 +89,7 @@ def test_R6_a_pair_without_a_price_is_served_and_not_asked_for_again(
     assert talk.asked(after=HOUR) == 0
     talk.frame = msgspec.structs.replace(talk.frame, payload=b"[]")
     talk.hear(TICKER_WITHOUT_PRICE)
-    assert talk.session.unasked == 1
+    assert talk.session.traffic.unasked == 1
 
 
 @ALL

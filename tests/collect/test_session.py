@@ -98,7 +98,7 @@ def test_heartbeats_and_what_cannot_be_read_change_nothing_but_a_count() -> None
     talk = Talk(Toy(), A)
     assert talk.hear(Control(name="pong")) == []
     assert talk.session.received(raw("no number"), at(1)) == []
-    assert (talk.session.undecodable, talk.session.unconfirmed) == (1, frozenset({A}))
+    assert (talk.session.traffic.undecodable, talk.session.unconfirmed) == (1, frozenset({A}))
 
 
 def test_an_announced_end_asks_for_a_successor() -> None:
@@ -395,7 +395,7 @@ def test_F2_losses_and_restorations_alternate_and_resyncs_keep_their_distance(
 def test_B11_news_of_a_pair_that_nobody_asked_for_are_counted_and_are_nobodys() -> None:
     talk = Talk(Toy(), A)
     assert talk.hear(ticker(C), snapshot(C, 5)) == []
-    assert (talk.session.unasked, talk.session.has_data) == (2, False)
+    assert (talk.session.traffic.unasked, talk.session.has_data) == (2, False)
     assert talk.session.unconfirmed == {A}
     assert list(talk.session.checkpoints()) == []
 
@@ -586,3 +586,39 @@ def test_R10_a_few_lively_pairs_may_be_mute_for_ten_times_their_longest_pause() 
     assert talk.session.mute_limit_seconds == Toy.mute_seconds
     talk.hear(snapshot(A, LIVELY_EVENTS), after=130)
     assert talk.session.mute_limit_seconds == pytest.approx(300.0)
+
+
+def test_a_book_is_proved_while_it_is_valid_and_what_is_asked_for_again_is_counted() -> None:
+    talk = Talk(Toy(), A, B)
+    talk.hear(Subscribed(pair=A), Subscribed(pair=B), snapshot(A, 5))
+    assert (talk.session.proved, talk.session.traffic.resyncs) == (frozenset({A}), 0)
+    talk.hear(update(A, 9), after=20)
+    assert (talk.session.proved, talk.session.traffic.resyncs) == (frozenset(), 1)
+    talk.hear(snapshot(A, 10), after=21)
+    assert (talk.session.proved, talk.session.traffic.resyncs) == (frozenset({A}), 1)
+
+
+def test_the_first_request_for_a_book_over_rest_is_no_resync() -> None:
+    talk = Talk(Bridged(), A)
+    talk.hear(Subscribed(pair=A), update(A, 6))
+    assert talk.session.traffic.resyncs == 0
+    talk.tick(ANSWER_SECONDS + 1)
+    talk.hear(update(A, 7), after=ANSWER_SECONDS + 1)
+    assert talk.session.traffic.resyncs == 1
+
+
+def test_whole_books_are_proved_by_each_message_and_books_that_nothing_proves_never() -> None:
+    talk = Talk(Whole(), A, B)
+    talk.hear(Subscribed(pair=A), Subscribed(pair=B), snapshot(A, 5))
+    assert talk.session.proved == {A}
+    unproved = Talk(Unproved(), A)
+    unproved.hear(Subscribed(pair=A), snapshot(A, 5))
+    assert unproved.session.proved == frozenset()
+
+
+def test_the_time_of_the_last_data_of_a_pair_is_known_once_it_has_some() -> None:
+    talk = Talk(Toy(), A, B)
+    talk.hear(Subscribed(pair=A), Subscribed(pair=B))
+    assert talk.session.news_times(at(1)) == {}
+    talk.hear(snapshot(A, 5), after=2)
+    assert talk.session.news_times(at(5)) == {A: at(2).wall}

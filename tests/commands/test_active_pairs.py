@@ -114,17 +114,22 @@ def test_status_shows_each_component_and_says_when_nothing_runs_or_something_is_
         name="feed/upbit/ticker/0",
         kind=ComponentKind.FEED,
         state="live",
-        numbers={"age_seconds": 0.25},
+        numbers={"age_seconds": 0.25, "frames_per_second": 12.5, "gap_records": 3, "books_proved": 1},
+        texts={"proof": "sequence"},
         pairs={"BTC-KRW": PairStatus(state="confirmed"), "X-KRW": PairStatus(state="refused", reason="unknown")},
     )
     Reporter(cluster, "collector-korea").announce([feed], now)
     done = platform.coin("status")
     assert done.exit_code == 0
-    for text in ("feed/upbit/ticker/0", "live", "1 of 2"):
+    for text in ("feed/upbit/ticker/0", "live", "1 of 2", "12.5", "1 books proved by sequence, 3 gaps"):
         assert text in done.stdout
     [row] = [json.loads(line) for line in platform.coin("status", "--json").stdout.splitlines()]
     assert row["pairs"]["X-KRW"] == {"state": "refused", "reason": "unknown"}
     assert row["process"] == os.getpid()
+    done = platform.coin("status", "feed/upbit")
+    for text in ("frames a second, over the last 10 s", "X-KRW", "unknown"):
+        assert text in done.stdout
+    assert isinstance(platform.coin("status", "feed/up").exception, UnknownName)
     Reporter(cluster, "collector-korea").announce([feed], now - 60 * SECOND)
     done = platform.coin("status")
     assert (done.exit_code, "lost" in done.stdout, "it was live" in done.stdout) == (1, True, True)

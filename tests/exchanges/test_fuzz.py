@@ -40,9 +40,9 @@ def hearing(exchange: Exchange, originals: list[Frame]) -> Callable[[Frame], int
         if frame.channel not in sessions:  # over REST only
             return not cost(frame)[0]
         session = sessions[frame.channel]
-        before = session.undecodable
+        before = session.traffic.undecodable
         session.received(frame, Instant(frame.received_time, 100.0))
-        return session.undecodable - before
+        return session.traffic.undecodable - before
 
     return hear
 

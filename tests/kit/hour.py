@@ -10,8 +10,9 @@ from coin_platform.collect.actions import Action, Fetch, Send
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest
-from coin_platform.collect.route import Route, Traffic
+from coin_platform.collect.route import Route
 from coin_platform.collect.session import Session
+from coin_platform.collect.traffic import Traffic
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, Instant, Kind, Microseconds

@@ -9,6 +9,8 @@ import pytest
 
 from coin_platform.clock import wall
 from coin_platform.cluster.files import FileStore
+from coin_platform.cluster.numbers import NUMBERS
+from coin_platform.cluster.rates import Rates
 from coin_platform.cluster.status import Status, statuses
 from coin_platform.demo.processes import free_port
 from coin_platform.lake import Lake, MemoryStore
@@ -98,15 +100,19 @@ def test_a_worker_announces_itself_and_its_partitions_until_it_ends(tmp_path: Pa
     reports = asyncio.run(work())
     assert (reports["worker/korea"].state, reports["partition/upbit/ticker"].state) == ("live", "live")
     assert reports["worker/korea"].numbers["partitions"] == len(reports) - 1
-    assert "lag_records" in reports["partition/upbit/ticker"].numbers
+    assert reports["partition/upbit/ticker"].numbers.keys() == {
+        *("lag_records", "rows", "rows_per_second", "dead_letters", "position", "committed")
+    }
+    assert reports["worker/korea"].numbers.keys() <= NUMBERS.keys()
+    assert reports["worker/korea"].numbers["rows"] == reports["partition/upbit/ticker"].numbers["rows"] > 0
     assert found() == {}, "it ended as it should"
 
 
 def test_a_worker_that_waits_for_its_broker_says_why() -> None:
-    [worker, partition] = worker_reports(Region.KOREA, [_partition()], (), "kafka does not answer")
+    [worker, partition] = worker_reports(Region.KOREA, [_partition()], (), "kafka does not answer", Rates(), 0.0)
     assert (worker.state, worker.reason, partition.state) == ("waiting", "kafka does not answer", "waiting")
     topic = _partition().source.topic
-    [worker, partition] = worker_reports(Region.KOREA, [_partition()], {topic}, "")
+    [worker, partition] = worker_reports(Region.KOREA, [_partition()], {topic}, "", Rates(), 0.0)
     assert (worker.state, partition.state) == ("degraded", "vanished")
     assert topic in worker.reason
 
