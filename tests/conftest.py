@@ -56,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _idle_logs_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logs of tests get no more records, and are of another time than now."""
+    monkeypatch.setattr("coin_platform.orchestration.log_clock.SETTLE_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """What a command sets up in this process, as `coin` does, is no matter of the tests that follow."""
     root, ours = logging.getLogger(), logging.getLogger("coin_platform")

@@ -255,9 +255,16 @@ SABOTAGES = (
     Sabotage(
         *("D3", "a backfill leaves the window that is open by the clock of its log"),
         "coin_platform/orchestration/backfill.py",
-        "now = self._log_time(name)",
-        "now = 1 << 62",
+        "lambda: self._log_time(name)",
+        "lambda: 1 << 62",
         ("tests/commands/test_lake.py",),
+    ),
+    Sabotage(
+        *("D3", "a process that begins on a clock that is ahead waits for what the log tells"),
+        "coin_platform/orchestration/log_clock.py",
+        "moment - self._first[1] >= self._settle_seconds",
+        "moment >= self._settle_seconds",
+        ("tests/orchestration/test_log_clock.py", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
         *("F5", "beside another collector nothing is asked for before the opening has its place in the log"),

@@ -14,7 +14,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake
 from coin_platform.model import Microseconds, Window
 from coin_platform.orchestration import assets
-from coin_platform.orchestration.log_clock import LogClock
+from coin_platform.orchestration.log_clock import LogClock, settled_time
 from coin_platform.orchestration.offsets import has_records, is_closed
 from coin_platform.orchestration.partitions import grace_length, has_come, key_of
 from coin_platform.orchestration.raw_facts import raw_table_name
@@ -158,15 +158,14 @@ class _Backfill:
         is_logged = any(has_records(self._broker, feed, window) for feed in feeds)
         if not is_logged and all(self._lake.provenance(raw_table_name(feed), name, window) is None for feed in feeds):
             return TableOutcome.NOTHING
-        now = self._log_time(name)
-        if not all(is_closed(self._broker, feed, window, self._grace, now) for feed in feeds):
+        if not all(is_closed(self._broker, feed, window, self._grace, lambda: self._log_time(name)) for feed in feeds):
             return TableOutcome.OPEN
         return None
 
     def _log_time(self, name: str) -> Microseconds:
         """Return the time by the clock that stamps the records of an exchange: ours may be ahead."""
         places = [(source.topic, source.partition) for source in self._sources[name]]
-        time = self._clocks[name].look(self._broker, places)
+        time = settled_time(self._broker, places, self._clocks[name])
         has_come(time)
         return time
 

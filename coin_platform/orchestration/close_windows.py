@@ -190,7 +190,7 @@ class _ClosingTick:
         """Return whether a window holds records and is closed."""
         grace = grace_length(self._settings)
         return any(has_records(self._broker, source, window) for source in self._readable) and all(
-            is_closed(self._broker, source, window, grace, self._now) for source in self._readable
+            is_closed(self._broker, source, window, grace, lambda: self._now) for source in self._readable
         )
 
     def _is_readable(self, source: Source) -> bool:

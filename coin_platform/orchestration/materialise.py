@@ -17,6 +17,7 @@ from coin_platform.model import SECOND, Cause, Channel, Microseconds, Window
 from coin_platform.orchestration.derivation import Derivation
 from coin_platform.orchestration.earlier_records import earlier_records, has_earlier_records
 from coin_platform.orchestration.handed_on import NUMBERS_BEFORE, numbers_hash
+from coin_platform.orchestration.log_clock import settled_time
 from coin_platform.orchestration.offsets import raw_window
 from coin_platform.orchestration.partitions import grace_length
 from coin_platform.orchestration.plots import plots
@@ -24,6 +25,7 @@ from coin_platform.orchestration.raw_facts import previous_window, raw_table_nam
 from coin_platform.orchestration.results import result_of
 from coin_platform.orchestration.version import code_version
 from coin_platform.records import Record
+from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.tables import instrument, quality, schema
 from coin_platform.tables.dataframes import Batch, batch, dead_facts, dead_of, dead_table, last_numbers, records
@@ -48,7 +50,9 @@ def materialise_raw(
     started = time.perf_counter()
     name, table = source.exchange.name, raw_table_name(source)
     generation = lake.generation(table, name, window)
-    raw = raw_window(broker, lake, source, window, grace_length(settings))
+    feeds = {source, *sources(source.exchange, settings)}
+    places = [(feed.topic, feed.partition) for feed in feeds]
+    raw = raw_window(broker, lake, source, window, grace_length(settings), lambda: settled_time(broker, places))
     start, stop, trimmed, new_log = raw.span
     place = {"topic": source.topic, "partition": source.partition, "start_offset": start, "stop_offset": stop}
     place |= {"log": raw.log} if raw.log else {}

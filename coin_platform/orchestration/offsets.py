@@ -1,12 +1,11 @@
 """Which records a window holds, and where they are: in the topic or in the lake."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from coin_platform.broker import Broker
-from coin_platform.clock import wall
 from coin_platform.errors import Damaged, WindowOpen
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake
@@ -39,17 +38,16 @@ class RawWindow(NamedTuple):
 
 
 def is_closed(
-    broker: Broker, source: Source, window: Window, grace: Microseconds, now: Microseconds | None = None
+    broker: Broker, source: Source, window: Window, grace: Microseconds, now: Callable[[], Microseconds]
 ) -> bool:
     """Return whether the log has a record after the window, or the grace has passed since the window's end.
 
-    `now` is the time of the log's clock. The default is this machine's time.
+    `now` tells the time of the log's clock. It is asked only if there is no such record.
     """
-    if broker.offset_for_time(source.topic, source.partition, window.stop) < broker.end_offset(
-        source.topic, source.partition
-    ):
+    place = (source.topic, source.partition)
+    if broker.offset_for_time(*place, window.stop) < broker.end_offset(*place):
         return True
-    return (wall() if now is None else now) >= window.stop + grace
+    return now() >= window.stop + grace
 
 
 def has_records(broker: Broker, source: Source, window: Window) -> bool:
@@ -58,13 +56,21 @@ def has_records(broker: Broker, source: Source, window: Window) -> bool:
     return first > 0 or broker.offset_for_time(source.topic, source.partition, window.stop) > 0
 
 
-def raw_window(broker: Broker, lake: Lake, source: Source, window: Window, grace: Microseconds) -> RawWindow:
+def raw_window(
+    broker: Broker,
+    lake: Lake,
+    source: Source,
+    window: Window,
+    grace: Microseconds,
+    now: Callable[[], Microseconds],
+) -> RawWindow:
     """Return the records of a closed window as they are to be stored.
 
     1. They come from the topic.
     2. If the topic has trimmed them or began anew, they come from the lake, unless the lake `replaces_smaller`.
     3. If the stored records are damaged, they come from the topic, provided that the topic still has all of them.
 
+    `now` tells the time of the log's clock, by which a window closes.
     Raises `WindowOpen` while the window is open, and `Damaged` if neither the lake nor the topic has them whole.
     """
     place = (source.topic, source.partition)
@@ -85,7 +91,12 @@ def raw_window(broker: Broker, lake: Lake, source: Source, window: Window, grace
             return RawWindow(held.rows, own.span, own.log, [], held.facts, stop - start if is_gone else None)
     log = broker.identity(*place)
     previous = raw_facts(lake, source, previous_window(window))
-    span = _span(broker, lake, source, window, grace, own if is_own_log else None, previous)
+    if not is_closed(broker, source, window, grace, now):
+        raise WindowOpen(
+            f"{source.topic}[{source.partition}]: the window is still open; "
+            f"it can be read {grace / SECOND:g} s after its end"
+        )
+    span = _span(broker, lake, source, window, own if is_own_log else None, previous)
     if damage and own is None and (span.trimmed is not None or span.new_log):
         raise damage
     rows = raw_table(broker.read(*place, span.start, span.stop))
@@ -97,7 +108,6 @@ def _span(
     lake: Lake,
     source: Source,
     window: Window,
-    grace: Microseconds,
     own: RawFacts | None,
     previous: RawFacts | None,
 ) -> Span:
@@ -108,13 +118,8 @@ def _span(
     2. If the log began anew since the last stored window, the window begins where the new log does, and says so.
 
     `own` is what was stored of the window, if that is of the same log. `previous` is the window before.
-    Raises `WindowOpen` while the window is open.
     """
     topic, partition = source.topic, source.partition
-    if not is_closed(broker, source, window, grace):
-        raise WindowOpen(
-            f"{topic}[{partition}]: the window is still open; it can be read {grace / SECOND:g} s after its end"
-        )
     last = previous or (None if own else _last_before(lake, source, window))
     first, start = broker.begin_offset(topic, partition), broker.offset_for_time(topic, partition, window.start)
     trimmed, new_log = (own.span.trimmed, own.span.new_log) if own else (None, None)

@@ -71,7 +71,7 @@ class Platform:
     def closed(self) -> int:
         """Return how many of the windows are closed."""
         windows = [Window(BEGIN + number * MINUTE, BEGIN + (number + 1) * MINUTE) for number in range(600)]
-        return sum(is_closed(self.broker, self.source, window, 0, self.now) for window in windows)
+        return sum(is_closed(self.broker, self.source, window, 0, lambda: self.now) for window in windows)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ HOUR = 3600 * SECOND
 MINUTE = 60 * SECOND
 SOURCE = next(iter(sources(EXCHANGES["upbit"], Settings())))
 PLACES = [(SOURCE.topic, SOURCE.partition), (SOURCE.topic, SOURCE.partition + 1)]
+SETTLE_SECONDS = 5.0
 ERRORS = (HOUR, -HOUR, 25 * HOUR, 10 * 365 * 24 * HOUR)
 
 
@@ -29,7 +30,7 @@ class World:
     def __init__(self, error: Microseconds = 0) -> None:
         self.true, self.error = BEGIN, error
         self.broker = MemoryBroker(clock=lambda: self.true)
-        self.clock = LogClock(lambda: self.true + self.error, lambda: self.true / SECOND)
+        self.clock = LogClock(lambda: self.true + self.error, lambda: self.true / SECOND, SETTLE_SECONDS)
 
     def append(self, partition: int = 0) -> None:
         self.broker.append(SOURCE.topic, SOURCE.partition + partition, "h", b"value")
@@ -39,7 +40,7 @@ class World:
         return self.clock.look(self.broker, PLACES)
 
     def is_closed(self, start: Microseconds, grace: Microseconds = 0) -> bool:
-        return is_closed(self.broker, SOURCE, Window(start, start + MINUTE), grace, self.look(0))
+        return is_closed(self.broker, SOURCE, Window(start, start + MINUTE), grace, lambda: self.look(0))
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -61,6 +62,26 @@ def test_D3_a_machine_whose_clock_is_wrong_closes_windows_when_the_log_says(
     assert not world.is_closed(BEGIN, grace=HOUR)
     with caplog.at_level(logging.WARNING):
         assert caplog.text.count("the log's clock and ours are") == 1
+
+
+@pytest.mark.parametrize("error", [HOUR, 25 * HOUR, 10 * 365 * 24 * HOUR])
+def test_D3_a_process_that_begins_on_a_clock_that_is_ahead_closes_no_window_before_the_log_has_told(error: int) -> None:
+    world = World(error)
+    world.append()
+    assert not world.is_closed(BEGIN) and not world.clock.is_settled
+    world.look(1)
+    assert not world.is_closed(BEGIN) and not world.clock.is_settled, "a busy collector brings nothing for a second"
+    world.append()
+    assert not world.is_closed(BEGIN) and world.clock.is_settled
+
+
+def test_D3_an_idle_log_closes_by_the_local_clock_once_it_was_waited_for() -> None:
+    world = World()
+    world.append()
+    world.true += HOUR  # the collector ended an hour ago
+    assert not world.is_closed(BEGIN) and not world.clock.is_settled
+    world.look(SETTLE_SECONDS)
+    assert world.is_closed(BEGIN) and world.clock.is_settled
 
 
 @pytest.mark.parametrize("error", ERRORS)

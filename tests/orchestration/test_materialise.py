@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -9,11 +10,13 @@ import polars as pl
 import pytest
 
 from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.clock import wall
 from coin_platform.errors import LakeError, RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Window
+from coin_platform.orchestration import log_clock
 from coin_platform.orchestration.assets import key, tables
 from coin_platform.orchestration.materialise import materialise_dead, materialise_raw, materialise_rows
 from coin_platform.orchestration.materialise_gaps import materialise_gaps
@@ -26,6 +29,7 @@ from tests.kit.recordings import frames
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 MINUTE = 60_000_000
+HOUR = 60 * MINUTE
 FIRST = Window(int(START.timestamp()) * 1_000_000, int(START.timestamp()) * 1_000_000 + MINUTE)
 SECOND = Window(FIRST.stop, FIRST.stop + MINUTE)
 SETTINGS = Settings(start=START, window=timedelta(minutes=1), grace=timedelta(seconds=3))
@@ -342,6 +346,23 @@ def test_an_open_window_is_not_read(platform: tuple[Clock, MemoryBroker, Lake]) 
     later = Window(4_102_444_800_000_000, 4_102_444_860_000_000)
     with pytest.raises(WindowOpen, match="the window is still open"):
         materialise_raw(place, later, broker, lake, SETTINGS)
+
+
+def test_D3_a_run_by_hand_on_a_clock_that_is_ahead_makes_no_window_that_is_open_by_the_clock_of_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = wall() - 25 * HOUR
+    broker, place = MemoryBroker(clock=lambda: now), source("upbit", Channel.TICKER)
+    broker.append(place.topic, place.partition, "h", b"value")
+
+    def collect(_: float) -> None:
+        broker.append(place.topic, place.partition, "h", b"value")
+
+    monkeypatch.setattr(log_clock, "SETTLE_SECONDS", 60.0)
+    monkeypatch.setattr(log_clock, "time", SimpleNamespace(sleep=collect))
+    begin = now // HOUR * HOUR
+    with pytest.raises(WindowOpen, match="the window is still open"):
+        materialise_raw(place, Window(begin, begin + HOUR), broker, Lake(MemoryStore(), HOUR), SETTINGS)
 
 
 def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
