@@ -28,6 +28,7 @@ CoinPlatformError
     UnknownName           the command line names something unknown        -> stop with one line
     NoAnswer              an exchange did not give what it was asked for  -> one line for that exchange
     BadArgument           the command line has a value of no use          -> stop with one line
+    ApiError              the control API refuses, or cannot be asked     -> stop with one line
 """
 
 from typing import ClassVar
@@ -157,3 +158,7 @@ class NoAnswer(CoinPlatformError):
 
 class BadArgument(CoinPlatformError):
     """A value on the command line cannot be used. The error text says what to write instead."""
+
+
+class ApiError(CoinPlatformError):
+    """The control API refused a request, or could not be asked."""

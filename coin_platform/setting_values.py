@@ -112,6 +112,24 @@ def check_proxy(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def check_serve_url(value: str | None) -> str | None:
+    """Return the address of a control API. It holds no key: addresses are printed."""
+    if value is not None:
+        if "@" in value:
+            raise ValueError("an address holds no user and password; set COIN_SERVE_KEY")
+        _check_web_address(value, "http://127.0.0.1:8600 or https://host")
+    return value
+
+
+def check_key(value: SecretStr | None) -> SecretStr | None:
+    """Return a key as a header takes it."""
+    if value is not None:
+        text = value.get_secret_value()
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("a key has letters, digits and signs of ASCII only, and no blanks")
+    return value
+
+
 def check_redis(value: SecretStr | None) -> SecretStr | None:
     """Return the address of a Redis server. It may hold a user and a password."""
     if value is not None:
@@ -150,4 +168,6 @@ TopicPrefix: TypeAlias = Annotated[str, AfterValidator(check_topic_prefix)]
 Address: TypeAlias = Annotated[str, AfterValidator(check_without_credentials)]
 Endpoint: TypeAlias = Annotated[str | None, AfterValidator(check_without_credentials), AfterValidator(check_endpoint)]
 ProxyAddress: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_proxy)]
+ServeAddress: TypeAlias = Annotated[str | None, AfterValidator(check_serve_url)]
+ServeKey: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_key)]
 RedisAddress: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_redis)]

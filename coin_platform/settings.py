@@ -27,6 +27,8 @@ from coin_platform.setting_values import (
     Pairs,
     ProxyAddress,
     RedisAddress,
+    ServeAddress,
+    ServeKey,
     TopicPrefix,
     WindowLength,
     WindowStart,
@@ -86,7 +88,7 @@ def _root() -> Path:
 
 _EMPTY_IS_NONE = (
     *("kafka_user", "kafka_password", "kafka_ca", "kafka_certificate", "kafka_key", "proxy", "ca", "ping_every"),
-    *("serve_keys", "serve_keys_file", "redis_url"),
+    *("serve_keys", "serve_keys_file", "serve_url", "serve_key", "redis_url"),
     *("deployment", "s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key", "s3_session_token", "s3_ca"),
 )
 
@@ -168,8 +170,8 @@ class Settings(BaseSettings):
     )
     ca: Path | None = Field(
         None,
-        description="PEM file of CA certificates for exchanges and the proxy. They are trusted beside those of this "
-        "machine.",
+        description="PEM file of CA certificates for exchanges, the proxy and COIN_SERVE_URL. They are trusted beside "
+        "those of this machine.",
     )
     ping_every: float | None = Field(
         None,
@@ -255,6 +257,15 @@ class Settings(BaseSettings):
         "has 32 characters or more. Empty: a key that the server makes in data/serve.key, for this machine only.",
     )
     serve_keys_file: Path | None = Field(None, description="File of such keys, one a line.")
+    serve_url: ServeAddress = Field(
+        None,
+        description="Control API that `coin pairs` and `coin status` ask, such as http://127.0.0.1:8600. Empty: they "
+        "read and write the store of this deployment themselves.",
+    )
+    serve_key: ServeKey = Field(
+        None,
+        description="Key that they send to it. Empty: the key in data/serve.key, if the API is on this machine.",
+    )
     metrics_port: int = Field(
         0,
         ge=0,

@@ -124,6 +124,8 @@ def test_D24_an_env_file_that_cannot_be_read_is_one_line(
         *(("S3_ENDPOINT", value) for value in ("nonsense", "ftp://host", "https://", "http://host:port", "http://h/x")),
         *(("PROXY", value) for value in ("host:3128", "socks5://host:1080", "http://", "http://h:99999", "http://h/x")),
         *(("REDIS_URL", value) for value in ("host:6379", "http://host", "redis://", "redis://h:x", "redis://h/a?b=1")),
+        *(("SERVE_URL", value) for value in ("host:8600", "ftp://host", "http://", "http://h:x", "http://h/api")),
+        *(("SERVE_KEY", value) for value in ("a b", "ä" * 40, "a\n")),
         *(("KAFKA_SECURITY_PROTOCOL", value) for value in ("TLS", "")),
         *(("KAFKA_SASL_MECHANISM", value) for value in ("GSSAPI", "MD5")),
     ],
@@ -192,7 +194,10 @@ def test_D24_Dagster_has_no_jobs_for_a_region_with_nothing_to_collect() -> None:
 
 
 def test_D24_an_empty_value_means_unset_where_the_description_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "PING_EVERY", "PROXY", "CA", "REDIS_URL")
+    names = (
+        *("S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "PING_EVERY", "PROXY", "CA", "REDIS_URL"),
+        *("SERVE_URL", "SERVE_KEY"),
+    )
     settings = accepted(monkeypatch, **dict.fromkeys(names, ""))
     assert {getattr(settings, name.lower()) for name in names} == {None}
 
@@ -210,6 +215,8 @@ SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_USER": "coin", "KAFKA_PASS
         ({"LAKE_URL": f"s3://key:{SECRET}@bucket/x"}, "COIN_S3_ACCESS_KEY"),
         ({"LAKE_URL": f"s3://key:{SECRET}/y@bucket/x"}, "COIN_S3_ACCESS_KEY"),
         ({"REDIS_URL": f"http://user:{SECRET}@host:6379"}, "COIN_REDIS_URL"),
+        ({"SERVE_URL": f"https://user:{SECRET}@host"}, "COIN_SERVE_KEY"),
+        ({"SERVE_KEY": f"{SECRET} {SECRET}"}, "COIN_SERVE_KEY"),
         ({"PROXY": f"socks5://user:{SECRET}@host:1080"}, "COIN_PROXY"),
         ({**SASL, "KAFKA_SECURITY_PROTOCOL": "SSL"}, "COIN_KAFKA_USER"),
         ({"KAFKA_PASSWORD": SECRET}, "COIN_KAFKA_PASSWORD"),
@@ -234,6 +241,7 @@ def test_D21_no_secret_is_ever_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         **dict.fromkeys(("S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_SESSION_TOKEN"), SECRET),
         "PROXY": f"http://user:{SECRET}@host:3128",
         "SERVE_KEYS": f"admin:{SECRET}",
+        "SERVE_KEY": SECRET,
         "REDIS_URL": f"redis://user:{SECRET}@host:6379",
     }
     settings = accepted(monkeypatch, **values)

@@ -77,6 +77,12 @@ class PairSet(msgspec.Struct, frozen=True, kw_only=True):
         """The channels that have their own entry, and do not follow `*`."""
         return tuple(name for name in self.pairs if name != ALL_CHANNELS)
 
+    def unreached(self, channel: str) -> str:
+        """Return which channels get no pair that is added to this channel, or to `*`; empty if all get it."""
+        if channel != ALL_CHANNELS or not self.own_channels:
+            return ""
+        return f"{', '.join(self.own_channels)} have pairs of their own, to which nothing is added this way"
+
     def encode(self, by: str, time: Microseconds) -> bytes:
         """Return the stored value: JSON, without the version, which the store keeps beside it."""
         pairs = {name: [str(pair) for pair in entry] for name, entry in self.pairs.items()}

@@ -11,8 +11,9 @@ import typer
 
 from coin_platform.commands.active_pairs import add, drop, list_active, reload
 from coin_platform.commands.arguments import chosen_exchanges, chosen_names
+from coin_platform.commands.deployment import open_deployment
 from coin_platform.commands.output import JsonOption, print_json
-from coin_platform.commands.quotes import Quote, listed_markets, quotes
+from coin_platform.commands.quotes import Quote, quotes
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
@@ -43,7 +44,8 @@ def list_pairs(
         return
     adapter = _exchange(exchange)
     try:
-        listed = asyncio.run(listed_markets(adapter, load()))
+        with open_deployment() as deployment:
+            listed = deployment.markets(adapter)
     except NoAnswer as error:
         print(f"{adapter.name}: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

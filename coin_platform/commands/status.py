@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from typing import Annotated, Any
 
 import msgspec
@@ -12,13 +11,14 @@ from rich.live import Live
 from rich.text import Text
 
 from coin_platform.clock import wall
-from coin_platform.cluster import Cluster, HealthState, open_cluster
+from coin_platform.cluster import HealthState
 from coin_platform.cluster.numbers import number_of
-from coin_platform.cluster.status import LOST, Status, statuses
+from coin_platform.cluster.status import LOST, Status
+from coin_platform.commands.deployment import open_deployment
+from coin_platform.commands.deployment_contract import DeploymentAccess
 from coin_platform.commands.output import Column, JsonOption, console, plain, print_json, table
 from coin_platform.errors import UnknownName
 from coin_platform.model import SECOND, Microseconds
-from coin_platform.settings import load
 from coin_platform.times import datetime_of
 
 WATCH_SECONDS = 1.0
@@ -63,47 +63,47 @@ def status(
 
     A component without a report for 5 s is lost. Exit code 1: something is lost, or nothing runs.
     """
-    with closing(open_cluster(load())) as cluster:
+    with open_deployment() as deployment:
         if as_json:
-            found = _found(cluster, name)
+            found = _found(deployment, name)
             print_json(msgspec.to_builtins(one) for one in found)
         elif watch:
-            found = _watch(cluster, name)
+            found = _watch(deployment, name)
         else:
-            found = _found(cluster, name)
-            console().print(_shown(cluster, found, name))
+            found = _found(deployment, name)
+            console().print(_shown(deployment, found, name))
     if not found or any(one.state == LOST for one in found):
         raise typer.Exit(1)
 
 
-def _found(cluster: Cluster, name: str) -> list[Status]:
+def _found(deployment: DeploymentAccess, name: str) -> list[Status]:
     """Return the components of a name and below it. Raises `UnknownName` if others run and none has this name."""
-    everything = statuses(cluster, wall())
+    everything = deployment.statuses()
     found = [one for one in everything if one.is_within(name)]
     if everything and not found:
         raise UnknownName(f"{name}: no component has this name; `coin status` lists them")
     return found
 
 
-def _watch(cluster: Cluster, name: str) -> list[Status]:
+def _watch(deployment: DeploymentAccess, name: str) -> list[Status]:
     found: list[Status] = []
     with Live(console=console(), auto_refresh=False) as live:
         try:
             while True:
-                found = _found(cluster, name)
-                live.update(_shown(cluster, found, name), refresh=True)
+                found = _found(deployment, name)
+                live.update(_shown(deployment, found, name), refresh=True)
                 time.sleep(WATCH_SECONDS)
         except KeyboardInterrupt:
             return found
 
 
-def _shown(cluster: Cluster, found: Sequence[Status], name: str) -> Any:
+def _shown(deployment: DeploymentAccess, found: Sequence[Status], name: str) -> Any:
     now = wall()
     if not found:
         return Text("nothing runs: start `coin up`, or `coin collect --region korea`")
     columns = _COLUMNS if len({one.host for one in found}) > 1 else _COLUMNS[:-1]
     shown = table(columns, [_row(one, now) for one in found])
-    health = cluster.health
+    health = deployment.health
     if health.state is HealthState.DEGRADED:
         shown.caption = f"degraded since {datetime_of(health.since):%Y-%m-%d %H:%M:%S} UTC: {health.reason}"
     return Group(shown, *(part for one in found for part in _details(one, now))) if name else shown

@@ -7,14 +7,16 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from coin_platform.clock import elapsed, wall
 from coin_platform.cluster import Cluster
+from coin_platform.cluster.commands import RELOAD, give
 from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet
 from coin_platform.cluster.status import statuses
 from coin_platform.errors import BadArgument, ClusterError, NoAnswer, VersionConflict
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import InstrumentState, Microseconds, Pair
 from coin_platform.serve.access import Caller
+from coin_platform.serve.cluster_health import health_of
 from coin_platform.serve.markets import MarketLists, refusal_text
-from coin_platform.serve.pair_models import ChangedPairs, ChannelPairs, ExchangePairs, PairFacts
+from coin_platform.serve.pair_models import ChangedPairs, ChannelPairs, ExchangePairs, PairFacts, Reloaded
 from coin_platform.serve.pair_sets import PairResult, PairSets, PairState, Reports, reports_since, results
 from coin_platform.serve.parameters import not_available, time_of
 from coin_platform.serve.problems import Problem
@@ -51,12 +53,20 @@ class PairChanges:
             channels.append(ChannelPairs(channel=channel, follows=follows, pairs=_facts(found)))
         return ExchangePairs(
             exchange=exchange.name,
+            collected=self.sets.collects(exchange),
             version=pair_set.version,
             by=pair_set.by,
             time=time_of(pair_set.time) if pair_set.time else None,
             wanted={name: list(map(str, entry)) for name, entry in pair_set.pairs.items()},
             channels=channels,
+            cluster=health_of(self.cluster),
         )
+
+    async def reload(self, caller: Caller) -> Reloaded:
+        """Have all collectors read the pairs again, and put back what the store has lost. Raises `Problem`."""
+        by = f"api {caller.name}"
+        stored = await asked(self.sets.store_again, by)
+        return Reloaded(version=await asked(give, self.cluster, RELOAD, by, wall()), exchanges=stored)
 
     async def check_listed(self, exchange: Exchange, wanted: Iterable[Pair]) -> None:
         """Raise `Problem` that names the pairs which the exchange does not trade. Active pairs are not asked about."""
@@ -88,10 +98,13 @@ class PairChanges:
         caller: Caller,
         version: int | None,
         named: Iterable[Pair] = (),
+        *,
+        is_drop: bool = False,
     ) -> tuple[ChangedPairs, bool]:
         """Store a change, and wait for the collectors. Return it, and whether something is pending.
 
-        If `named` pairs are given, only these and the dropped ones are told of. Raises `Problem`.
+        If `named` pairs are given, only these and the dropped ones are told of. `is_drop`: the change also reaches the
+        channels with pairs of their own. Raises `Problem`.
         """
         exchange, channel = target
         before, after = await asked(self.sets.change, exchange, make, f"api {caller.name}", version)
@@ -107,7 +120,7 @@ class PairChanges:
             channel=channel,
             version=after.version,
             results=_facts(found),
-            note=_note(channel, after),
+            note="" if is_drop else after.unreached(channel),
         )
         return changed, is_pending
 
@@ -151,9 +164,3 @@ async def asked(call: Callable[Parts, Found], *parts: Parts.args, **options: Par
 
 def _facts(found: dict[str, PairResult]) -> list[PairFacts]:
     return [PairFacts(pair=pair, state=result.state, reason=result.reason) for pair, result in found.items()]
-
-
-def _note(channel: str, after: PairSet) -> str:
-    if channel != ALL_CHANNELS or not after.own_channels:
-        return ""
-    return f"{', '.join(after.own_channels)} have pairs of their own, to which nothing is added this way"

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BaseModel, Field
 
 from coin_platform.model import Channel
+from coin_platform.serve.cluster_health import ClusterHealth
 from coin_platform.serve.pair_sets import PairState
 from coin_platform.serve.parameters import MOST_PAIRS, PairText
 
@@ -49,9 +50,11 @@ class ExchangePairs(BaseModel):
     """The active pairs of an exchange. Version 0: nothing is stored, and the settings decide."""
 
     exchange: str
+    collected: bool = Field(description="Whether COIN_EXCHANGES of the server has this exchange.")
     version: int
     by: str
     time: datetime | None
+    cluster: ClusterHealth
     wanted: dict[str, list[str]] = Field(description="The stored entries: `*`, and channels with pairs of their own.")
     channels: list[ChannelPairs]
 
@@ -67,6 +70,7 @@ class ChangedPairs(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """The collectors were told to read the pairs again."""
+    """The collectors were told to read the pairs again. `exchanges` have stored pairs, which were stored anew."""
 
     version: int
+    exchanges: list[str]

@@ -7,14 +7,12 @@ from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from coin_platform.clock import wall
-from coin_platform.cluster.commands import RELOAD, give
 from coin_platform.cluster.pairs import ALL_CHANNELS
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Pair
 from coin_platform.serve.access import ApiAccess, Caller, Check
 from coin_platform.serve.keys import Scope
-from coin_platform.serve.pair_changes import PairChanges, Target, asked
+from coin_platform.serve.pair_changes import PairChanges, Target
 from coin_platform.serve.pair_models import AddedPairs, ChangedPairs, ChannelPairs, ExchangePairs, Reloaded, WantedPairs
 from coin_platform.serve.parameters import MOST_PAIRS, ExchangePath, PairText
 from coin_platform.serve.problems import Problem, answers
@@ -39,8 +37,8 @@ def pair_routes(access: ApiAccess, changes: PairChanges) -> APIRouter:
 
     @router.post("/reload", status_code=202, responses=away)
     async def reload_pairs(caller: Annotated[Caller, Depends(writer)]) -> Reloaded:
-        """Let all collectors read the pairs again now."""
-        return Reloaded(version=await asked(give, changes.cluster, RELOAD, f"api {caller.name}", wall()))
+        """Let all collectors read the pairs again now, and put back what the store has lost."""
+        return await changes.reload(caller)
 
     @router.get("/{exchange}", dependencies=[Depends(reader)], responses=away)
     async def show_pairs(exchange: ExchangePath, answer: Response) -> ExchangePairs:
@@ -130,7 +128,9 @@ def _add_changing_routes(
         pairs = [Pair.read(text) for text in pair]
         return _told(
             answer,
-            await changes.change(target, lambda old: old.dropped(target.channel, pairs, explicit), caller, version),
+            await changes.change(
+                target, lambda old: old.dropped(target.channel, pairs, explicit), caller, version, is_drop=True
+            ),
         )
 
 

@@ -12,8 +12,10 @@ from coin_platform.cluster.change import read_pairs
 from coin_platform.cluster.pairs import ALL_CHANNELS, PairSet
 from coin_platform.cluster.status import LOST, ComponentKind, PairStatus, Status
 from coin_platform.errors import VersionConflict
+from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Channel, Microseconds, Pair
+from coin_platform.selection import exchanges_of
 from coin_platform.settings import Settings
 
 _TRIES = 50  # of a change that does not name a version: each try that fails is a change by another writer
@@ -24,7 +26,9 @@ class PairSets:
     """Reads and changes the active pairs of exchanges. Its methods may block for seconds: call them in a thread."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        """Raises `SettingsError` if the settings leave nothing to collect."""
         self._cluster, self._settings = cluster, settings
+        self._collected = exchanges_of(None, settings)
 
     def of(self, exchange: Exchange) -> PairSet:
         """Return the set of an exchange: the stored one or, with version 0, that of the settings."""
@@ -52,6 +56,20 @@ class PairSets:
                 continue
             return before, msgspec.structs.replace(new, version=stored)
         raise AssertionError  # the loop returns or raises
+
+    def store_again(self, by: str) -> list[str]:
+        """Store every stored set anew, and return the names of its exchanges. So a store gets back what it has lost.
+
+        Raises `ClusterError` if the store cannot be written.
+        """
+        names = [name for name in EXCHANGES if read_pairs(self._cluster, name) is not None]
+        for name in names:
+            self.change(EXCHANGES[name], lambda pair_set: pair_set, by, None)
+        return names
+
+    def collects(self, exchange: Exchange) -> bool:
+        """Return whether the settings enable an exchange."""
+        return exchange in self._collected
 
     def channels(self, exchange: Exchange, pair_set: PairSet, channel: str) -> list[Channel]:
         """Return the collected channels that follow one entry of a set."""

@@ -1,6 +1,5 @@
 """`/api/status`: what every component of the deployment says of itself."""
 
-import asyncio
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from coin_platform.clock import wall
 from coin_platform.cluster import Cluster
 from coin_platform.cluster.status import Status, statuses
 from coin_platform.serve.access import ApiAccess
+from coin_platform.serve.cluster_health import ClusterHealth, health_of
 from coin_platform.serve.keys import Scope
 from coin_platform.serve.pair_changes import asked
 from coin_platform.serve.parameters import time_of
@@ -43,14 +43,6 @@ class ComponentStatus(BaseModel):
     pairs: dict[str, PairNews]
 
 
-class ClusterHealth(BaseModel):
-    """Whether the store of the deployment can be trusted. `degraded`: the last good values are in force."""
-
-    state: str
-    since: datetime
-    reason: str
-
-
 class Statuses(BaseModel):
     """All components, by name and host, and the store through which they report."""
 
@@ -70,11 +62,7 @@ def status_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
     async def list_statuses() -> Statuses:
         """List what all components say of themselves, at most a second ago."""
         components = [_component(status) for status in await read()]
-        health = await asyncio.to_thread(lambda: cluster.health)
-        return Statuses(
-            cluster=ClusterHealth(state=health.state, since=time_of(health.since), reason=health.reason),
-            components=components,
-        )
+        return Statuses(cluster=health_of(cluster), components=components)
 
     @router.get("/{component:path}", responses=away | answers(HTTPStatus.NOT_FOUND))
     async def show_status(

@@ -8,7 +8,7 @@ import pytest
 from coin_platform.clock import wall
 from coin_platform.cluster import open_cluster
 from coin_platform.cluster.status import ComponentKind, PairStatus, Reporter, Status
-from coin_platform.commands import active_pairs
+from coin_platform.commands import stored_deployment
 from coin_platform.errors import BadArgument, NoAnswer, UnknownName, UnknownPair
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Instrument, InstrumentState, Pair
@@ -27,7 +27,7 @@ def _listed(monkeypatch: pytest.MonkeyPatch) -> None:
         states["LUNA"] = InstrumentState.HALTED
         return [Instrument(pair=Pair(base, exchange.quote), state=state) for base, state in states.items()]
 
-    monkeypatch.setattr(active_pairs, "listed_markets", listed_markets)
+    monkeypatch.setattr(stored_deployment, "listed_markets", listed_markets)
 
 
 def rows(platform: Platform, *arguments: str) -> list[dict[str, object]]:
@@ -66,7 +66,7 @@ def test_what_the_exchange_does_not_list_is_refused_and_may_be_forced(platform: 
         raise_of(platform, "pairs", "add", "upbit", "NOPE")
     with pytest.raises(UnknownName, match="upbit does not list NOPE-KRW; upbit lists LUNA-KRW as halted; see"):
         raise_of(platform, "pairs", "add", "upbit", "NOPE", "LUNA", "BTC")
-    with pytest.raises(NoAnswer, match="okx does not say which pairs it lists, HTTP 503; or write --unchecked"):
+    with pytest.raises(NoAnswer, match="okx does not say which pairs it lists: HTTP 503; or write --unchecked"):
         raise_of(platform, "pairs", "add", "okx", "NOPE")
     [row] = rows(platform, "add", "okx", "NOPE", "--unchecked")
     assert "NOPE-USDT" in str(row["pairs"])

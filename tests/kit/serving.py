@@ -1,7 +1,10 @@
 """The control API in this process, for tests: an application with brokers, lakes and exchanges that are not real."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from coin_platform.serve.keys import open_keys
 from coin_platform.serve.markets import Fetch
 from coin_platform.serve.pair_sets import PairSets
 from coin_platform.serve.rates import Rates
+from coin_platform.serve.server import answer_requests, listen
 from coin_platform.settings import Settings
 
 HOUR = 3_600_000_000  # µs
@@ -91,6 +95,31 @@ class Served:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
+
+
+@contextlib.contextmanager
+def listening(app: ASGIApp, **limits: Any) -> Iterator[str]:
+    """Serve an application on a real socket, from a thread, as `coin serve` does. Yield its address.
+
+    `limits` are those of `answer_requests`.
+    """
+    listening_socket = listen("127.0.0.1", 0)
+    port = listening_socket.getsockname()[1]
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await answer_requests(app, listening_socket, stop, **limits)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    loop, stop = started.result(timeout=60)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
 
 
 def report_feed(

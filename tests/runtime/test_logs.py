@@ -27,6 +27,7 @@ SECRETS = {
     "s3_session_token": f"T{CANARY}",
     "proxy": "http://user:canary-of-proxy@proxy:3128",
     "serve_keys": f"read:{CANARY}{CANARY}{CANARY}",
+    "serve_key": f"K{CANARY}",
 }
 
 
