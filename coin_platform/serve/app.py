@@ -27,7 +27,7 @@ from coin_platform.serve.metrics import Measured, ServerMetrics
 from coin_platform.serve.pair_changes import WAIT_SECONDS, PairChanges
 from coin_platform.serve.pair_routes import pair_routes
 from coin_platform.serve.pair_sets import PairSets
-from coin_platform.serve.rates import RateLimiter, Rates
+from coin_platform.serve.rates import RateLimiter, RateLimits
 from coin_platform.serve.status_routes import status_routes
 from coin_platform.settings import Settings
 
@@ -49,7 +49,7 @@ def create_app(
     keys: Keys,
     *,
     metrics: ServerMetrics | None = None,
-    rates: Rates = Rates(),  # noqa: B008 - it cannot change
+    rates: RateLimits = RateLimits(),  # noqa: B008 - it cannot change
     wait_seconds: float = WAIT_SECONDS,
 ) -> ASGIApp:
     """Return the application. It holds no state that another server would need, and counts its answers in `metrics`.

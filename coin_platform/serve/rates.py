@@ -9,7 +9,7 @@ from coin_platform.clock import elapsed
 _MOST_CLIENTS = 10_000  # that are remembered: the one that has been away longest is forgotten first
 
 
-class Rates(NamedTuple):
+class RateLimits(NamedTuple):
     """The limits of one client."""
 
     reads_per_second: float = 100.0
@@ -36,7 +36,7 @@ class _Bucket:
 class RateLimiter:
     """Counts what each client asks. Its memory is limited, however many clients there are."""
 
-    def __init__(self, rates: Rates = Rates(), clock: Callable[[], float] = elapsed) -> None:  # noqa: B008
+    def __init__(self, rates: RateLimits = RateLimits(), clock: Callable[[], float] = elapsed) -> None:  # noqa: B008
         """Allow what `rates` say. `clock` gives seconds that never go back."""
         self._rates, self._clock = rates, clock
         self._buckets: OrderedDict[tuple[str, bool], _Bucket] = OrderedDict()

@@ -25,14 +25,14 @@ from coin_platform.serve.app import Backends, create_app
 from coin_platform.serve.keys import open_keys
 from coin_platform.serve.markets import Fetch
 from coin_platform.serve.pair_sets import PairSets
-from coin_platform.serve.rates import Rates
+from coin_platform.serve.rates import RateLimits
 from coin_platform.serve.server import answer_requests, listen
 from coin_platform.settings import Settings
 
 HOUR = 3_600_000_000  # µs
 READ_KEY, PAIRS_KEY, ADMIN_KEY = (f"{scope}-{'k' * 40}" for scope in ("read", "pairs", "admin"))
 KEYS = SecretStr(f"read:{READ_KEY},pairs:{PAIRS_KEY},admin:{ADMIN_KEY}")
-UNLIMITED = Rates(1e9, 1e9, 1 << 30)
+UNLIMITED = RateLimits(1e9, 1e9, 1 << 30)
 
 
 class Markets:
@@ -70,7 +70,7 @@ class Served:
         self,
         home: Path,
         *,
-        rates: Rates = UNLIMITED,
+        rates: RateLimits = UNLIMITED,
         wait_seconds: float = 0,
         fetch: Fetch | None = None,
         **settings: Any,

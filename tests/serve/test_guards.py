@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coin_platform.serve.guards import MOST_BODY_BYTES, SECURITY_HEADERS
-from coin_platform.serve.rates import RateLimiter, Rates
+from coin_platform.serve.rates import RateLimiter, RateLimits
 from tests.kit.serving import ADMIN_KEY, Served, key
 
 OPEN = ("/health", "/ready", "/metrics", "/docs", "/openapi.json", "/api/exchanges", "/api/gaps")
@@ -87,7 +87,7 @@ def test_a_wrong_request_names_the_part_and_not_the_value(served: Served) -> Non
 
 
 def test_a_client_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
-    served = Served(tmp_path, rates=Rates(reads_per_second=3, writes_per_second=1))
+    served = Served(tmp_path, rates=RateLimits(reads_per_second=3, writes_per_second=1))
     answers = [served.ask("GET", "/health") for _ in range(50)]
     late = [answer for answer in answers if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS]
     assert late and {answer.headers["Retry-After"] for answer in late} == {"1"}
@@ -96,7 +96,7 @@ def test_a_client_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
 
 def test_rates_refill_and_count_reads_and_writes_apart() -> None:
     time = [0.0]
-    limiter = RateLimiter(Rates(reads_per_second=2, writes_per_second=1), clock=lambda: time[0])
+    limiter = RateLimiter(RateLimits(reads_per_second=2, writes_per_second=1), clock=lambda: time[0])
     assert [limiter.take("a", is_write=False) for _ in range(3)] == [0, 0, 0.5]
     assert limiter.take("a", is_write=True) == limiter.take("b", is_write=False) == 0
     time[0] = 0.5

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from coin_platform.errors import SettingsError
 from coin_platform.serve.keys import Scope, is_loopback, open_keys
-from coin_platform.serve.rates import Rates
+from coin_platform.serve.rates import RateLimits
 from coin_platform.settings import Settings
 from tests.kit.serving import ADMIN_KEY, PAIRS_KEY, READ_KEY, Served, key
 
@@ -128,7 +128,7 @@ def test_C1_health_is_open_to_everybody_and_tells_nothing(tmp_path: Path) -> Non
 
 
 def test_C1_five_wrong_keys_of_an_address_and_it_must_wait(tmp_path: Path) -> None:
-    served = Served(tmp_path, rates=Rates(), serve_host="0.0.0.0")
+    served = Served(tmp_path, rates=RateLimits(), serve_host="0.0.0.0")
     wrong = [served.ask("GET", "/api/exchanges", headers=key("w" * 40)).status_code for _ in range(6)]
     assert wrong == [401] * 5 + [429]
     assert served.ask("GET", "/api/exchanges", headers=key(ADMIN_KEY)).status_code == 429
