@@ -5,6 +5,8 @@ from functools import partial
 
 import typer
 
+from coin_platform.clock import wall
+from coin_platform.model import SECOND
 from coin_platform.runtime.logs import set_up
 from coin_platform.runtime.stop import until_signal
 from coin_platform.settings import load
@@ -31,6 +33,8 @@ def api() -> None:
     from coin_platform.commands.quotes import listed_markets
     from coin_platform.lake import open_lake
     from coin_platform.serve.app import Backends, create_app
+    from coin_platform.serve.feed.latest import START_SECONDS, Latest, following
+    from coin_platform.serve.feed.tail import Tail, places_of
     from coin_platform.serve.keys import open_keys
     from coin_platform.serve.metrics import ServerMetrics
     from coin_platform.serve.reports import ServerReports, announce
@@ -42,7 +46,8 @@ def api() -> None:
     listening = listen(settings.serve_host, settings.serve_port)
     broker, cluster = connect(settings), open_cluster(settings)
     try:
-        backends = Backends(broker, open_lake(settings), partial(listed_markets, settings=settings), cluster)
+        latest = Latest()
+        backends = Backends(broker, open_lake(settings), partial(listed_markets, settings=settings), cluster, latest)
         metrics = ServerMetrics()
         host, port = listening.getsockname()[:2]
         app, reports = create_app(settings, backends, keys, metrics=metrics), ServerReports(metrics, host, port)
@@ -55,7 +60,8 @@ def api() -> None:
                 stop.set()
                 await announcing
 
-        until_signal(work)
+        with following(latest, lambda: Tail(broker, places_of(settings), wall() - START_SECONDS * SECOND)):
+            until_signal(work)
     finally:
         cluster.close()
         broker.close()

@@ -16,12 +16,14 @@ from coin_platform.serve import problems
 from coin_platform.serve.access import ApiAccess
 from coin_platform.serve.docs_routes import docs_routes
 from coin_platform.serve.exchange_routes import exchange_routes
+from coin_platform.serve.feed.latest import Latest
 from coin_platform.serve.feed_routes import feed_routes
 from coin_platform.serve.gap_reader import GapReader
 from coin_platform.serve.gap_routes import gap_routes
 from coin_platform.serve.guards import SecurityHeaders, SizeLimit
 from coin_platform.serve.health_routes import health_routes
 from coin_platform.serve.keys import Keys, is_loopback
+from coin_platform.serve.latest_routes import latest_routes
 from coin_platform.serve.markets import Fetch, MarketLists
 from coin_platform.serve.metrics import Measured, ServerMetrics
 from coin_platform.serve.pair_changes import WAIT_SECONDS, PairChanges
@@ -41,6 +43,7 @@ class Backends(NamedTuple):
     lake: Lake
     fetch_markets: Fetch
     cluster: Cluster
+    latest: Latest
 
 
 def create_app(
@@ -76,6 +79,7 @@ def create_app(
     app.include_router(status_routes(access, cluster))
     app.include_router(feed_routes(access, cluster))
     app.include_router(gap_routes(access, GapReader(backends.lake, backends.broker)))
+    app.include_router(latest_routes(access, backends.latest))
     app.include_router(health_routes(access, {"the cluster": partial(statuses, cluster, 0)}, metrics))
     app.include_router(docs_routes(access))
     guarded = OwnNames(SizeLimit(app), settings.serve_hosts, problems.refusal_of_foreign_names())

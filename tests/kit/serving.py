@@ -22,6 +22,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Instrument, InstrumentState, Microseconds, Pair
 from coin_platform.serve.app import Backends, create_app
+from coin_platform.serve.feed.latest import Latest
 from coin_platform.serve.keys import open_keys
 from coin_platform.serve.markets import Fetch
 from coin_platform.serve.pair_sets import PairSets
@@ -80,8 +81,8 @@ class Served:
         self.broker = MemoryBroker()
         self.lake = Lake(MemoryStore(), HOUR)
         self.markets = Markets()
-        self.cluster = open_cluster(self.settings)
-        backends = Backends(self.broker, self.lake, fetch or self.markets.fetch, self.cluster)
+        self.cluster, self.latest = open_cluster(self.settings), Latest()
+        backends = Backends(self.broker, self.lake, fetch or self.markets.fetch, self.cluster, self.latest)
         self.app: ASGIApp = create_app(
             self.settings, backends, open_keys(self.settings), rates=rates, wait_seconds=wait_seconds
         )
