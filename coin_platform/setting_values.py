@@ -13,6 +13,7 @@ from coin_platform.model import Channel, Pair
 
 HOUR = timedelta(hours=1)
 LONGEST_GRACE = HOUR
+OBSERVE_INTERVALS = (timedelta(seconds=30), timedelta(hours=24))  # shortest and longest
 LONGEST_TOPIC_PREFIX = 100  # characters: Kafka takes 249 for the whole name of a topic
 _TOPIC_PREFIX = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"  # what Kafka and the name of a file both take
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
@@ -62,6 +63,13 @@ def check_grace(value: timedelta) -> timedelta:
     """Return a wait of at most an hour."""
     if not timedelta(0) <= value <= LONGEST_GRACE:
         raise ValueError("write a time from 0s to 1h")
+    return value
+
+
+def check_observe_interval(value: timedelta) -> timedelta:
+    """Return the time from one observation to the next."""
+    if not OBSERVE_INTERVALS[0] <= value <= OBSERVE_INTERVALS[1]:
+        raise ValueError("write a time from 30s to 24h")
     return value
 
 
@@ -163,6 +171,9 @@ Channels: TypeAlias = Annotated[tuple[Channel, ...], NoDecode, BeforeValidator(s
 Pairs: TypeAlias = Annotated[tuple[Pair, ...], NoDecode, BeforeValidator(split_pairs)]
 WindowLength: TypeAlias = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(check_window)]
 Grace: TypeAlias = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(check_grace)]
+ObserveInterval: TypeAlias = Annotated[
+    timedelta, BeforeValidator(parse_duration), AfterValidator(check_observe_interval)
+]
 WindowStart: TypeAlias = Annotated[datetime, AfterValidator(round_down_to_window)]
 TopicPrefix: TypeAlias = Annotated[str, AfterValidator(check_topic_prefix)]
 Address: TypeAlias = Annotated[str, AfterValidator(check_without_credentials)]

@@ -24,6 +24,7 @@ from coin_platform.setting_values import (
     Endpoint,
     Grace,
     Names,
+    ObserveInterval,
     Pairs,
     ProxyAddress,
     RedisAddress,
@@ -236,6 +237,10 @@ class Settings(BaseSettings):
     )
 
     # what this machine serves
+    observe_interval: ObserveInterval = Field(
+        timedelta(minutes=5),
+        description="Time from one observation of the exchanges and topics in Dagster to the next: 30s to 24h.",
+    )
     ui_hosts: Names = Field(
         ("localhost", "127.0.0.1"),
         description="Host names under which `coin up` serves Dagster's UI, separated by commas. Others are refused.",

@@ -112,6 +112,7 @@ def test_D24_an_env_file_that_cannot_be_read_is_one_line(
         *(("JOURNAL_BYTES", value) for value in ("0", "1000", "-5", str(1 << 60), "1.5", "many")),
         *(("SPOOL_BYTES", value) for value in ("0", "1000", str(1 << 60))),
         *(("GRACE", value) for value in ("-1s", "2h", "999999999h", "9e99", "P9999Y", "nan", "inf", "1e400s")),
+        *(("OBSERVE_INTERVAL", value) for value in ("0s", "29s", "25h", "-5m", "nan", "often")),
         *(("WINDOW", value) for value in ("0s", "90s", "2h", "999999999999h", "-1h", "")),
         *(("TOPIC_NE", value) for value in ("../x", "", "a/b", "a b", ".", "..", "a..b", "a.", "ä", "a\n", "x" * 101)),
         *(("KAFKA_REPLICATION", value) for value in ("0", "-1", "1000")),

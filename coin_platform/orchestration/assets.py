@@ -1,7 +1,7 @@
 """The tables of each exchange as assets, and the job that makes all tables of one window of a region."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -39,12 +39,12 @@ TIME_LIMIT_SECONDS = 6 * 3600  # of one window's run: a frozen run would hold up
 def external(exchange: Exchange, settings: Settings) -> Iterator[dg.AssetSpec]:
     """Yield the assets before the tables: the exchange, and its partition of each raw topic."""
     group = exchange.region.value
-    yield dg.AssetSpec(["exchange", exchange.name], group_name=group, kinds={"websocket"}, description=exchange.ws_url)
+    yield dg.AssetSpec(exchange_key(exchange), group_name=group, kinds={"websocket"}, description=exchange.ws_url)
     for source in sources(exchange, settings):
         description = f"Partition {source.partition} of {source.topic}: every frame, exactly as it arrived."
         yield dg.AssetSpec(
-            ["topic", source.topic, exchange.name],
-            deps=[["exchange", exchange.name]],
+            topic_key(source),
+            deps=[exchange_key(exchange)],
             group_name=group,
             kinds={"kafka"},
             description=description,
@@ -72,6 +72,23 @@ def key(exchange: Exchange, table: str) -> list[str]:
     return [exchange.region.value, exchange.name, table]
 
 
+def exchange_key(exchange: Exchange) -> list[str]:
+    """Return the key of the asset that stands for an exchange."""
+    return ["exchange", exchange.name]
+
+
+def topic_key(source: Source) -> list[str]:
+    """Return the key of the asset that stands for one exchange's partition of a raw topic."""
+    return ["topic", source.topic, source.exchange.name]
+
+
+def external_keys(exchanges: Iterable[Exchange], settings: Settings) -> list[list[str]]:
+    """Return the keys of all assets before the tables."""
+    return [
+        key for exchange in exchanges for key in (exchange_key(exchange), *map(topic_key, sources(exchange, settings)))
+    ]
+
+
 def tables_job(region: Region, settings: Settings) -> UnresolvedAssetJobDefinition:
     """Return the job that makes all tables of one window of a region."""
     exchanges = exchanges_of(region, settings)
@@ -83,7 +100,7 @@ def tables_job(region: Region, settings: Settings) -> UnresolvedAssetJobDefiniti
 def _raw(source: Source, settings: Settings) -> dg.AssetsDefinition:
     options = _options(source.exchange, f"raw_{source.channel}", ("conservation",), settings)
 
-    decorate: Decorator = dg.asset(deps=[["topic", source.topic, source.exchange.name]], **options)
+    decorate: Decorator = dg.asset(deps=[topic_key(source)], **options)
 
     @decorate
     def raw(context: dg.AssetExecutionContext, topics: Topics, lake: LakeFolder) -> dg.MaterializeResult:  # type: ignore[type-arg]

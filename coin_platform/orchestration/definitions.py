@@ -7,6 +7,7 @@ from coin_platform.orchestration.assets import external, tables, tables_job
 from coin_platform.orchestration.close_windows import close_windows
 from coin_platform.orchestration.dead_runs import bury_dead_runs
 from coin_platform.orchestration.long_runs import collect_job, preprocess_job
+from coin_platform.orchestration.observe import observe
 from coin_platform.orchestration.redrive import redrive_dead_letters
 from coin_platform.orchestration.resources import LakeFolder, Topics
 from coin_platform.orchestration.retention import forget_hourly, forget_job
@@ -29,6 +30,7 @@ def definitions(settings: Settings) -> dg.Definitions:
         sensors=[
             *map(watchdog, long_jobs),
             *(close_windows(region, settings) for region in regions),
+            observe(exchanges, settings),
             bury_dead_runs,
             check_alerts,
             failure_alerts,

@@ -1,30 +1,35 @@
-"""The hourly job that deletes old runs from Dagster, with their events and their output.
+"""The hourly job that deletes old runs from Dagster, with their events and their output, and old observations.
 
 The lake keeps everything. Only Dagster's pages no longer show how an old window was made.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 
 from coin_platform.model import Region
+from coin_platform.orchestration.assets import external_keys
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.lease import UNFINISHED_STATUSES
 from coin_platform.orchestration.run_process import note_process
 from coin_platform.runtime.log_files import rotate
+from coin_platform.selection import exchanges_of
 from coin_platform.settings import load
 
 KEEP_SECONDS = 14 * 86_400.0  # two weeks, as for ticks in dagster_home/dagster.yaml
 KEEP_RUNS = 600  # of one job: a window of four exchanges takes 2 MB of Dagster's database
 OUTPUT_BYTES = 10_000_000  # of a running run; a larger file is rotated, and one old file is kept
+KEEP_OBSERVATIONS = 96  # of one asset: 8 hours of an exchange that is observed every 5 minutes
+_NO_RUN = ""  # the run id of events that a sensor reports
 _PAGE_RUNS = 200  # that Dagster's database is asked for at once
 _JOBS = (
     *(f"{prefix}_{region}" for prefix in ("collect", "preprocess", "tables") for region in Region),
@@ -44,6 +49,40 @@ def forget(instance: dg.DagsterInstance, kept_ids: set[str], now: float | None =
     filters = [dg.RunsFilter(job_name=name, statuses=_FINISHED) for name in _JOBS]
     filters.append(dg.RunsFilter(job_name="__ASSET_JOB", tags=_UI_RUN_TAGS, statuses=_FINISHED))
     return sum(_forget_runs(instance, finished, kept_ids, now) for finished in filters)
+
+
+def forget_observations(instance: dg.DagsterInstance, keys: Iterable[Sequence[str]]) -> int:
+    """Delete all but the newest observations of these assets that no run has made; return how many.
+
+    Dagster itself keeps every event for ever. A storage that is not SQL is left alone.
+    """
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        return 0
+    names = [dg.AssetKey(list(key)).to_string() for key in keys]
+    with storage.index_connection() as connection:
+        count = sum(_forget_observations(connection, name) for name in names)
+    if isinstance(storage, SqliteEventLogStorage):  # it has a second copy of each event, in a file for each run
+        with storage.run_connection(_NO_RUN) as connection:
+            for name in names:
+                _forget_observations(connection, name)
+    return count
+
+
+def _forget_observations(connection: Any, asset_key: str) -> int:
+    events = SqlEventLogStorageTable.c
+    is_observation = (
+        (events.asset_key == asset_key)
+        & (events.dagster_event_type == dg.DagsterEventType.ASSET_OBSERVATION.value)
+        & (events.run_id == _NO_RUN)
+    )
+    newest_first = SqlEventLogStorageTable.select().where(is_observation).order_by(events.id.desc())
+    surplus = newest_first.with_only_columns(events.id).offset(KEEP_OBSERVATIONS).limit(1)
+    newest_surplus = connection.execute(surplus).scalar()
+    if newest_surplus is None:
+        return 0
+    delete = SqlEventLogStorageTable.delete().where(is_observation & (events.id <= newest_surplus))
+    return int(connection.execute(delete).rowcount)
 
 
 def rotate_output(instance: dg.DagsterInstance) -> None:
@@ -100,10 +139,13 @@ def _scheduled_time(run: dg.DagsterRun) -> float | None:
 @dg.op
 def forget_runs(context: dg.OpExecutionContext) -> None:
     """Delete old runs, except those of windows that failed and are not made yet: `coin lake retry` lists them."""
+    settings = load()
     note_process(context.instance, context.run)
-    kept_ids = {window.run_id for window in failed_windows(context.instance, load())}
+    kept_ids = {window.run_id for window in failed_windows(context.instance, settings)}
     count = forget(context.instance, kept_ids, _scheduled_time(context.run))
+    observed = forget_observations(context.instance, external_keys(exchanges_of(None, settings), settings))
     rotate_output(context.instance)
+    context.log.info(f"{observed} observations deleted")
     context.log.info(f"{count} runs deleted, {len(kept_ids)} kept for windows that are not made yet")
 
 

@@ -35,6 +35,7 @@ def test_the_names_that_users_see() -> None:
         *(f"{kind}_{region}_watchdog" for kind in ("collect", "preprocess") for region in Region),
         *(f"close_windows_{region}" for region in Region),
         "bury_dead_runs",
+        "observe",
         "check_alerts",
         "failure_alerts",
     }
