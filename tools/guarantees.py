@@ -42,7 +42,8 @@ PROMISES = {
     "C1": "Without a key nothing is changed and no configuration is shown. A server that other machines reach does not "
     "start without a key of 32 characters.",
     "C2": "No request makes the control API fail, and no answer shows its code.",
-    "C3": "A secret of the settings is in no line of the log, also not in an error or a line of a library.",
+    "C3": "A secret of the settings is in no line of the log, also not in an error or a line of a library, in no "
+    "answer and no metric, in no output of a command, and in nothing that Dagster stores of a run.",
     "C4": "A store of the active pairs that is away, empty, read-only, full, slow or answers nonsense unsubscribes no "
     "pair and holds up no frame. The last good set stays in force, and the health says since when. A change sends only "
     "the difference.",

@@ -610,6 +610,13 @@ SABOTAGES = (
         ("tests/serve/test_generated.py",),
     ),
     Sabotage(
+        *("C3", "coin settings does not show secrets"),
+        "coin_platform/commands/settings.py",
+        'return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)',
+        'return getattr(value, "get_secret_value", lambda: str(value))()',
+        ("tests/serve/test_secrets.py", "tests/test_settings_refused.py"),
+    ),
+    Sabotage(
         *("C3", "a wrong key of the settings is not shown"),
         "coin_platform/serve/keys.py",
         '        place = f"{source}, {part} {number}"\n',
