@@ -55,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(mark.args == ("soak",) for mark in item.iter_markers("xdist_group")))
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run tests that are coroutines on the event loop of asyncio, each on a new one."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def _idle_logs_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The logs of tests get no more records, and are of another time than now."""

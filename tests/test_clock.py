@@ -10,16 +10,13 @@ def test_the_clocks_of_this_machine_go_on() -> None:
     assert now().monotonic <= now().monotonic
 
 
-def test_work_goes_on_unless_the_event_comes_first() -> None:
+async def test_work_goes_on_unless_the_event_comes_first() -> None:
     async def answer() -> int:
         return 7
 
-    async def run() -> None:
-        event = asyncio.Event()
-        assert await unless(event, answer()) == 7
-        event.set()
-        never = asyncio.get_running_loop().create_future()
-        assert await unless(event, never) is None
-        assert never.cancelled()
-
-    asyncio.run(run())
+    event = asyncio.Event()
+    assert await unless(event, answer()) == 7
+    event.set()
+    never = asyncio.get_running_loop().create_future()
+    assert await unless(event, never) is None
+    assert never.cancelled()

@@ -118,7 +118,9 @@ def proofs(folder: Path) -> Iterator[Proof]:
     """Yield the tests of a tree that name promises, without importing them."""
     for file in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and (match := re.match(r"test_((?:[A-Z]\d+_)+)", node.name)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+                match := re.match(r"test_((?:[A-Z]\d+_)+)", node.name)
+            ):
                 is_long = any(ast.unparse(decorator) == "pytest.mark.long" for decorator in node.decorator_list)
                 yield Proof(tuple(match[1].strip("_").split("_")), file, node.name, is_long)
 

@@ -56,22 +56,18 @@ def carried(collector: Collector) -> dict[str, tuple[Pair, ...]]:
     return {status.channel.value: status.pairs for status in collector.status}
 
 
-def test_only_the_difference_is_sent_and_a_record_of_the_log_marks_it(store: FaultyStore, tmp_path: Path) -> None:
+async def test_only_the_difference_is_sent_and_a_record_of_the_log_marks_it(store: FaultyStore, tmp_path: Path) -> None:
     broker = MemoryBroker()
 
-    async def scenario() -> FakeKraken:
-        async with fake_kraken() as fake:
-            collector = collector_of(fake, store, tmp_path, broker, channels=(Channel.TICKER,))
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                put(store, tmp_path, star=[ETH, SOL])
-                await eventually(lambda: len(fake.methods("subscribe")) == 2 and fake.methods("unsubscribe"))
-                await eventually(lambda: states(collector) == {"live"})
-                assert len(fake.opened) == 1
-                assert carried(collector) == {"ticker": (ETH, SOL)}
-        return fake
-
-    fake = asyncio.run(scenario())
+    async with fake_kraken() as fake:
+        collector = collector_of(fake, store, tmp_path, broker, channels=(Channel.TICKER,))
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            put(store, tmp_path, star=[ETH, SOL])
+            await eventually(lambda: len(fake.methods("subscribe")) == 2 and fake.methods("unsubscribe"))
+            await eventually(lambda: states(collector) == {"live"})
+            assert len(fake.opened) == 1
+            assert carried(collector) == {"ticker": (ETH, SOL)}
     assert sorted(fake.methods("subscribe")) == [["BTC/USD", "ETH/USD"], ["SOL/USD"]]
     assert fake.methods("unsubscribe") == [["BTC/USD"]]
     logged = [unpack_facts(value).pairs for value in values(records(broker, TICKERS), Kind.PAIRS)]
@@ -110,21 +106,17 @@ def test_changes_in_redis_are_followed_by_their_hints_and_its_loss_unsubscribes_
     assert fake.methods("subscribe")[-1] == ["BTC/USD"]
 
 
-def test_a_channel_follows_its_own_entry_and_the_others_the_star(store: FaultyStore, tmp_path: Path) -> None:
-    async def scenario() -> FakeKraken:
-        async with fake_kraken() as fake:
-            collector = collector_of(fake, store, tmp_path)
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                put(store, tmp_path, star=[BTC, ETH], orderbook=[BTC])
-                await eventually(lambda: carried(collector) == {"ticker": (BTC, ETH), "orderbook": (BTC,)})
-                await eventually(lambda: fake.methods("unsubscribe"))
-                put(store, tmp_path, star=[BTC], orderbook=[BTC, SOL])
-                await eventually(lambda: carried(collector) == {"ticker": (BTC,), "orderbook": (BTC, SOL)})
-                await eventually(lambda: len(fake.methods("unsubscribe")) == 2)
-        return fake
-
-    fake = asyncio.run(scenario())
+async def test_a_channel_follows_its_own_entry_and_the_others_the_star(store: FaultyStore, tmp_path: Path) -> None:
+    async with fake_kraken() as fake:
+        collector = collector_of(fake, store, tmp_path)
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            put(store, tmp_path, star=[BTC, ETH], orderbook=[BTC])
+            await eventually(lambda: carried(collector) == {"ticker": (BTC, ETH), "orderbook": (BTC,)})
+            await eventually(lambda: fake.methods("unsubscribe"))
+            put(store, tmp_path, star=[BTC], orderbook=[BTC, SOL])
+            await eventually(lambda: carried(collector) == {"ticker": (BTC,), "orderbook": (BTC, SOL)})
+            await eventually(lambda: len(fake.methods("unsubscribe")) == 2)
     assert fake.methods("unsubscribe") == [["ETH/USD"], ["ETH/USD"]]
     assert sorted(fake.methods("subscribe")) == [["BTC/USD", "ETH/USD"], ["BTC/USD", "ETH/USD"], ["SOL/USD"]]
 
@@ -146,32 +138,28 @@ def test_after_a_restart_the_set_is_what_it_was(store: FaultyStore, tmp_path: Pa
 
 
 @pytest.mark.parametrize("fault", ["away", "emptied", "nonsense", "an empty set"])
-def test_C4_the_last_good_set_stays_in_force_when_the_store_fails(
+async def test_C4_the_last_good_set_stays_in_force_when_the_store_fails(
     store: FaultyStore, tmp_path: Path, fault: str
 ) -> None:
-    async def scenario() -> FakeKraken:
-        put(store, tmp_path, star=[ETH, SOL])
-        async with fake_kraken() as fake:
-            collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
-            cluster = machine(store, tmp_path)
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                if fault == "away":
-                    store.reads_fail = True
-                elif fault == "emptied":
-                    store.store = FileStore(tmp_path / "anew")
-                elif fault == "nonsense":
-                    store.swap(KEY, b"nonsense", 1, 2)
-                else:
-                    store.swap(KEY, b'{"pairs":{"*":[]}}', 1, 2)
-                assert cluster.get(KEY) is not None
-                for _ in range(3):  # each with a look of the collector
-                    await asyncio.sleep(0.6)
-                    await fake.say(HEARTBEAT)
-                assert carried(collector) == {"ticker": (ETH, SOL)}
-        return fake
-
-    fake = asyncio.run(scenario())
+    put(store, tmp_path, star=[ETH, SOL])
+    async with fake_kraken() as fake:
+        collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
+        cluster = machine(store, tmp_path)
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            if fault == "away":
+                store.reads_fail = True
+            elif fault == "emptied":
+                store.store = FileStore(tmp_path / "anew")
+            elif fault == "nonsense":
+                store.swap(KEY, b"nonsense", 1, 2)
+            else:
+                store.swap(KEY, b'{"pairs":{"*":[]}}', 1, 2)
+            assert cluster.get(KEY) is not None
+            for _ in range(3):  # each with a look of the collector
+                await asyncio.sleep(0.6)
+                await fake.say(HEARTBEAT)
+            assert carried(collector) == {"ticker": (ETH, SOL)}
     assert fake.methods("unsubscribe") == []
     assert fake.methods("subscribe") == [["ETH/USD", "SOL/USD"]]
 
@@ -205,15 +193,12 @@ def test_C4_a_store_that_hangs_holds_up_no_frame_and_no_end(store: FaultyStore, 
     assert values(records(broker, BOOKS), Kind.CLOSED)
 
 
-def test_a_pair_that_the_exchange_refuses_is_named_in_the_status(store: FaultyStore, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with fake_kraken() as fake:
-            fake.unknown.add("SOL/USD")
-            collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                put(store, tmp_path, star=[BTC, ETH, SOL])
-                await eventually(lambda: SOL in collector.status[0].refused)
-                assert states(collector) == {"live"}
-
-    asyncio.run(scenario())
+async def test_a_pair_that_the_exchange_refuses_is_named_in_the_status(store: FaultyStore, tmp_path: Path) -> None:
+    async with fake_kraken() as fake:
+        fake.unknown.add("SOL/USD")
+        collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            put(store, tmp_path, star=[BTC, ETH, SOL])
+            await eventually(lambda: SOL in collector.status[0].refused)
+            assert states(collector) == {"live"}

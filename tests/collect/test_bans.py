@@ -16,7 +16,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused
 from coin_platform.records import Transport
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, bench
+from tests.kit.bench import BTC, ETH, running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import Quick
 from tests.kit.recordings import say
@@ -36,29 +36,27 @@ class Banning(Quick):
             yield from super().read(frame)
 
 
-def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_pings() -> None:
-    async def scenario() -> tuple[float, float, int]:
-        loop = asyncio.get_running_loop()
-        async with bench(BTC, channel=Channel.TRADE, exchange=Banning(), ping_every=0.1) as it:
-            await it.live()
-            await eventually(lambda: it.fake.asked)  # for the past of the first connection
-            banned = loop.time()
-            await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
-            await eventually(lambda: it.feed.access.rest.banned_seconds)
-            it.feed.follow([BTC, ETH])
-            asked, heard = len(it.fake.asked), len(it.fake.methods("subscribe"))
-            pings = sum(message["method"] == "ping" for message in it.fake.heard)
-            await eventually(lambda: sum(message["method"] == "ping" for message in it.fake.heard) >= pings + 2)
-            assert (len(it.fake.methods("subscribe")), it.feed.access.rest.banned_seconds > 0) == (heard, True)
-            await eventually(lambda: len(it.fake.methods("subscribe")) > heard)
-            subscribed, asked = loop.time(), len(it.fake.asked) - asked
-            await it.fake.say(json.dumps({"ban": BAN_SECONDS}))
-            await eventually(lambda: it.feed.access.rest.banned_seconds)
-            await it.fake.sockets[0].close(1013)
-            await eventually(lambda: len(it.fake.opened) == 2)
-            return subscribed - banned, loop.time() - subscribed, asked
-
-    subscribed, connected, asked = asyncio.run(scenario())
+async def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_pings() -> None:
+    loop = asyncio.get_running_loop()
+    async with running_feed(BTC, channel=Channel.TRADE, exchange=Banning(), ping_every=0.1) as bench:
+        await bench.live()
+        await eventually(lambda: bench.fake.asked)  # for the past of the first connection
+        banned = loop.time()
+        await bench.fake.say(json.dumps({"ban": BAN_SECONDS}))
+        await eventually(lambda: bench.feed.access.rest.banned_seconds)
+        bench.feed.follow([BTC, ETH])
+        asked, heard = len(bench.fake.asked), len(bench.fake.methods("subscribe"))
+        pings = sum(message["method"] == "ping" for message in bench.fake.heard)
+        await eventually(lambda: sum(message["method"] == "ping" for message in bench.fake.heard) >= pings + 2)
+        assert (len(bench.fake.methods("subscribe")), bench.feed.access.rest.banned_seconds > 0) == (heard, True)
+        await eventually(lambda: len(bench.fake.methods("subscribe")) > heard)
+        subscribed, asked = loop.time(), len(bench.fake.asked) - asked
+        await bench.fake.say(json.dumps({"ban": BAN_SECONDS}))
+        await eventually(lambda: bench.feed.access.rest.banned_seconds)
+        await bench.fake.sockets[0].close(1013)
+        await eventually(lambda: len(bench.fake.opened) == 2)
+        subscribed = subscribed - banned
+        connected = loop.time() - subscribed
     assert subscribed >= BAN_SECONDS - 0.01
     assert connected >= BAN_SECONDS - 0.01
     assert asked == 0
@@ -110,8 +108,5 @@ async def refused(name: str) -> None:
     assert (rest.bans, len(asked), event.ban_seconds >= 1) == ([event.ban_seconds], 1, True), name
 
 
-def test_R9_after_a_rate_limit_under_HTTP_200_the_next_pair_is_not_asked_for_while_it_lasts() -> None:
-    async def all_at_once() -> None:
-        await asyncio.gather(*map(refused, EXCHANGES))
-
-    asyncio.run(all_at_once())
+async def test_R9_after_a_rate_limit_under_HTTP_200_the_next_pair_is_not_asked_for_while_it_lasts() -> None:
+    await asyncio.gather(*map(refused, EXCHANGES))

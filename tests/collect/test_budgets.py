@@ -28,11 +28,11 @@ from coin_platform.end_reasons import End
 from coin_platform.exchanges.base import Exchange
 from coin_platform.journal.writer import BUFFER_BYTES
 from coin_platform.model import SECOND, Cause, Channel, Kind, Pair
-from coin_platform.records import Header, Transport, unpack_facts
+from coin_platform.records import Transport, unpack_facts
 from coin_platform.tables.gaps import GapLedger
 from coin_platform.topic_names import raw_topic
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, MINUTE, bench
+from tests.kit.bench import BTC, ETH, MINUTE, running_feed
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, values
 from tests.kit.waiting import eventually
@@ -40,28 +40,24 @@ from tests.kit.waiting import eventually
 FLOOD = b'{"channel":"flood","x":"' + b"x" * (1 << 20) + b'"}'
 
 
-def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_again(
+async def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario() -> tuple[FaultyBroker, str, int]:
+    with caplog.at_level(logging.ERROR):
         broker = FaultyBroker()
         broker.hold_back()
-        async with bench(channel=Channel.TICKER, broker=broker) as it:
-            await it.live()
-            topic = it.feed.route.topic
-            server = it.fake.sockets[0]
+        async with running_feed(channel=Channel.TICKER, broker=broker) as bench:
+            await bench.live()
+            topic = bench.feed.route.topic
+            server = bench.fake.sockets[0]
             with contextlib.suppress(Exception):
                 for _ in range(60):
                     await server.send(FLOOD)
-            await eventually(lambda: values(it.records(), Kind.CLOSED))
+            await eventually(lambda: values(bench.records(), Kind.CLOSED))
             waiting = broker.waiting_bytes(topic, 1)
             broker.dry()
-            await eventually(lambda: len(it.fake.sent) == 2)
-            await it.live()
-            return broker, topic, waiting
-
-    with caplog.at_level(logging.ERROR):
-        broker, topic, waiting = asyncio.run(scenario())
+            await eventually(lambda: len(bench.fake.sent) == 2)
+            await bench.live()
     assert WAITING_BYTES - 2 * len(FLOOD) < waiting <= WAITING_BYTES <= BUFFER_BYTES // 2
     stored = records(broker, topic)
     [first, _] = values(stored, Kind.CLOSED)
@@ -80,55 +76,49 @@ def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_served_a
     ]
 
 
-def test_D17_another_partition_does_not_notice() -> None:
-    async def scenario() -> tuple[int, int]:
-        broker = FaultyBroker()
-        broker.hold_back((raw_topic("ne", Channel.TICKER), 1))
-        async with (
-            bench(channel=Channel.TICKER, broker=broker) as flooded,
-            bench(channel=Channel.ORDERBOOK, broker=broker) as other,
-        ):
-            await flooded.live()
-            await other.live()
-            with contextlib.suppress(Exception):
-                for _ in range(60):
-                    await flooded.fake.sockets[0].send(FLOOD)
-            await eventually(lambda: values(flooded.records(), Kind.CLOSED))
+async def test_D17_another_partition_does_not_notice() -> None:
+    broker = FaultyBroker()
+    broker.hold_back((raw_topic("ne", Channel.TICKER), 1))
+    async with (
+        running_feed(channel=Channel.TICKER, broker=broker) as flooded,
+        running_feed(channel=Channel.ORDERBOOK, broker=broker) as other,
+    ):
+        await flooded.live()
+        await other.live()
+        with contextlib.suppress(Exception):
             for _ in range(60):
-                await other.fake.sockets[0].send(FLOOD)
-            await eventually(lambda: [value for _, value in other.records()].count(FLOOD) == 60)
-            return other.feed.status.reconnects, len(values(other.records(), Kind.CLOSED))
+                await flooded.fake.sockets[0].send(FLOOD)
+        await eventually(lambda: values(flooded.records(), Kind.CLOSED))
+        for _ in range(60):
+            await other.fake.sockets[0].send(FLOOD)
+        await eventually(lambda: [value for _, value in other.records()].count(FLOOD) == 60)
+        assert (other.feed.status.reconnects, len(values(other.records(), Kind.CLOSED))) == (0, 0)
 
-    assert asyncio.run(scenario()) == (0, 0)
 
-
-def test_D17_an_answer_over_REST_that_finds_no_room_is_asked_for_again() -> None:
+async def test_D17_an_answer_over_REST_that_finds_no_room_is_asked_for_again() -> None:
     calls: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         calls.append(request.url.path)
         return httpx.Response(200, content=CANDLES)
 
-    async def scenario() -> tuple[str, str, list[Kind]]:
-        class Brisk(Quick):
-            channels = frozenset(Channel) - {Channel.CANDLE}
+    class Brisk(Quick):
+        channels = frozenset(Channel) - {Channel.CANDLE}
 
-        broker, exchange, topic = FaultyBroker(), Brisk(), raw_topic("ne", Channel.CANDLE)
-        broker.waiting = lambda: WAITING_BYTES if len(calls) < 2 else 0
-        rest = Rest(exchange, httpx.MockTransport(answer))
-        route = Route(exchange, Channel.CANDLE, 0, topic, 7, 60 * SECOND)
-        access = quick_access(exchange, rest, broker)
-        poller = Poller([BTC, ETH], Recorder(route, access, Traffic(), Transport.REST), access)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(poller.run())
-            await eventually(lambda: poller.last_error)
-            error, state = poller.last_error, poller.state
-            await eventually(lambda: poller.state == "live")
-            poller.end("stopped")
-        await rest.close()
-        return error, state, [header.kind for header, _ in records(broker, topic)]
-
-    error, state, kinds = asyncio.run(scenario())
+    broker, exchange, topic = FaultyBroker(), Brisk(), raw_topic("ne", Channel.CANDLE)
+    broker.waiting = lambda: WAITING_BYTES if len(calls) < 2 else 0
+    rest = Rest(exchange, httpx.MockTransport(answer))
+    route = Route(exchange, Channel.CANDLE, 0, topic, 7, 60 * SECOND)
+    access = quick_access(exchange, rest, broker)
+    poller = Poller([BTC, ETH], Recorder(route, access, Traffic(), Transport.REST), access)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(poller.run())
+        await eventually(lambda: poller.last_error)
+        error, state = poller.last_error, poller.state
+        await eventually(lambda: poller.state == "live")
+        poller.end("stopped")
+    await rest.close()
+    kinds = [header.kind for header, _ in records(broker, topic)]
     assert error.startswith("over its budget: ")
     assert (state, kinds) == ("connecting", [Kind.OPENED, Kind.REST, Kind.CLOSED])
 
@@ -138,52 +128,43 @@ def fill_at_first(broker: FaultyBroker, requests: Sequence[str]) -> None:
     broker.waiting = lambda: WAITING_BYTES if len(requests) == 1 else 0
 
 
-def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> list[tuple[Header, bytes]]:
-        broker = FaultyBroker()
-        async with bench(channel=Channel.TRADE, broker=broker) as it:
-            fill_at_first(broker, it.fake.asked)
-            await eventually(lambda: [header for header, _ in it.records() if header.kind is Kind.REST])
-            return it.records()
-
+async def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        stored = asyncio.run(scenario())
+        broker = FaultyBroker()
+        async with running_feed(channel=Channel.TRADE, broker=broker) as bench:
+            fill_at_first(broker, bench.fake.asked)
+            await eventually(lambda: [header for header, _ in bench.records() if header.kind is Kind.REST])
+            stored = bench.records()
     assert "no past of BTC-USD over REST, over its budget: " in caplog.text
     assert not values(stored, Kind.CLOSED)
 
 
-def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> list[tuple[Header, bytes]]:
-        broker = FaultyBroker()
-        async with bench(broker=broker) as it:
-            await it.live()
-            fill_at_first(broker, it.fake.asked)
-            it.feed.connections[0]._perform([Fetch(BTC, "https://api.kraken.com/0/public/Depth?pair=BTC/USD")])
-            await eventually(lambda: "not fetched" in caplog.text)
-            return it.records()
-
+async def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        stored = asyncio.run(scenario())
+        broker = FaultyBroker()
+        async with running_feed(broker=broker) as bench:
+            await bench.live()
+            fill_at_first(broker, bench.fake.asked)
+            bench.feed.connections[0]._perform([Fetch(BTC, "https://api.kraken.com/0/public/Depth?pair=BTC/USD")])
+            await eventually(lambda: "not fetched" in caplog.text)
+            stored = bench.records()
     assert "book of BTC-USD not fetched, over its budget: " in caplog.text
     assert {header.kind for header, _ in stored} & {Kind.REST, Kind.CLOSED} == set()
 
 
-def test_D17_a_message_larger_than_half_the_budget_ends_its_socket() -> None:
+async def test_D17_a_message_larger_than_half_the_budget_ends_its_socket() -> None:
     assert 2 * websocket.MESSAGE_BYTES <= WAITING_BYTES
 
-    async def scenario() -> str:
-        async with bench() as it:
-            await it.live()
-            with contextlib.suppress(Exception):
-                await it.fake.sockets[0].send(b"x" * (websocket.MESSAGE_BYTES + 1))
-            await eventually(lambda: len(it.fake.sent) == 2)
-            return unpack_facts(values(it.records(), Kind.CLOSED)[0]).reason
-
-    assert "1009 (message too big)" in asyncio.run(scenario())
+    async with running_feed() as bench:
+        await bench.live()
+        with contextlib.suppress(Exception):
+            await bench.fake.sockets[0].send(b"x" * (websocket.MESSAGE_BYTES + 1))
+        await eventually(lambda: len(bench.fake.sent) == 2)
+        assert "1009 (message too big)" in unpack_facts(values(bench.records(), Kind.CLOSED)[0]).reason
 
 
 @pytest.mark.long
-def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_collector(tmp_path: Path) -> None:
+async def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_collector(tmp_path: Path) -> None:
     """Use a real journal, and messages that come faster than the disk takes them."""
     huge = b"x" * (15 << 20)
 
@@ -192,32 +173,29 @@ def test_D17_a_flood_of_large_messages_ends_no_feed_of_another_exchange_and_no_c
             while True:
                 await server.send(huge)
 
-    async def scenario() -> tuple[int, int, float]:
-        local = LocalBroker(tmp_path)
-        memory = MemoryBroker()
-        memory.append = local.append  # type: ignore[method-assign]
-        memory.waiting_bytes = local.waiting_bytes  # type: ignore[method-assign]
-        async with serve(flood, "127.0.0.1", 0, compression=None) as server:
-            host = f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
-            exchange, stop = Quick(), asyncio.Event()
-            rest = Rest(exchange)
-            route = Route(exchange, Channel.TICKER, 0, "flooded", 7, MINUTE, host)
-            feed = Feed(route, [BTC], quick_access(route.exchange, rest, memory))
-            async with bench(broker=memory) as other:
-                running = asyncio.create_task(feed.run(stop))
-                await other.live()
-                async with asyncio.timeout(60):
-                    while feed.traffic.frames <= 2:
-                        await other.fake.say('{"channel":"heartbeat"}')
-                        await asyncio.sleep(0.01)
-                state = (other.feed.status.reconnects, feed.traffic.frames, local.waiting_bytes("flooded", 1))
-                stop.set()
-                await running
-            await rest.close()
-        await asyncio.to_thread(local.close)
-        return state
-
-    reconnects, flooded, waiting = asyncio.run(scenario())
+    local = LocalBroker(tmp_path)
+    memory = MemoryBroker()
+    memory.append = local.append  # type: ignore[method-assign]
+    memory.waiting_bytes = local.waiting_bytes  # type: ignore[method-assign]
+    async with serve(flood, "127.0.0.1", 0, compression=None) as server:
+        host = f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        exchange, stop = Quick(), asyncio.Event()
+        rest = Rest(exchange)
+        route = Route(exchange, Channel.TICKER, 0, "flooded", 7, MINUTE, host)
+        feed = Feed(route, [BTC], quick_access(route.exchange, rest, memory))
+        async with running_feed(broker=memory) as other:
+            running = asyncio.create_task(feed.run(stop))
+            await other.live()
+            async with asyncio.timeout(60):
+                while feed.traffic.frames <= 2:
+                    await other.fake.say('{"channel":"heartbeat"}')
+                    await asyncio.sleep(0.01)
+            state = (other.feed.status.reconnects, feed.traffic.frames, local.waiting_bytes("flooded", 1))
+            stop.set()
+            await running
+        await rest.close()
+    await asyncio.to_thread(local.close)
+    reconnects, flooded, waiting = state
     assert (reconnects, flooded > 2, waiting <= WAITING_BYTES) == (0, True, True)
 
 
@@ -312,20 +290,16 @@ async def feeding(host: str, exchange: Exchange) -> AsyncIterator[tuple[Feed, Me
         await rest.close()
 
 
-def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat(
+async def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(websocket, "PINGS_PER_SECOND", 1_000_000)  # as if they had come over hours
 
-    async def scenario() -> tuple[MemoryBroker, int]:
-        async with deaf(pings) as host, feeding(host, Alone()) as (_, broker, _):
-            tracemalloc.start()
-            await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-        return broker, peak
-
-    broker, peak = asyncio.run(scenario())
+    async with deaf(pings) as host, feeding(host, Alone()) as (_, broker, _):
+        tracemalloc.start()
+        await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     reason = unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
     assert reason.startswith("not read by the exchange: 1,")
     assert peak < 24 << 20
@@ -333,7 +307,7 @@ def test_D18_a_peer_that_pings_and_does_not_read_is_left_and_our_memory_is_flat(
 
 
 @pytest.mark.parametrize("is_blocked", [False, True])
-def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
+async def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
     is_blocked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked = asyncio.Event()
@@ -346,17 +320,14 @@ def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
     monkeypatch.setattr(websocket, "Socket", Watched)
     monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.2)
 
-    async def scenario() -> list[str]:
-        exchange = Chatty() if is_blocked else Alone()
-        async with deaf(nothing) as host, feeding(host, exchange) as (feed, broker, stop):
-            await eventually(lambda: feed.connections and feed.connections[0].is_open)
-            if is_blocked:
-                await blocked.wait()  # the buffers of the system are full
-            stop.set()
-            await eventually(lambda: not feed.connections)
-            return [unpack_facts(value).reason for value in values(records(broker), Kind.CLOSED)]
-
-    assert asyncio.run(scenario()) == [End.STOPPED]
+    exchange = Chatty() if is_blocked else Alone()
+    async with deaf(nothing) as host, feeding(host, exchange) as (feed, broker, stop):
+        await eventually(lambda: feed.connections and feed.connections[0].is_open)
+        if is_blocked:
+            await blocked.wait()  # the buffers of the system are full
+        stop.set()
+        await eventually(lambda: not feed.connections)
+        assert [unpack_facts(value).reason for value in values(records(broker), Kind.CLOSED)] == [End.STOPPED]
 
 
 @pytest.mark.parametrize(
@@ -369,49 +340,40 @@ def test_D18_a_stop_ends_the_connection_to_a_peer_that_does_not_read(
     ],
     ids=["pings", "long pings", "empty messages", "pongs"],
 )
-def test_D18_a_flood_of_small_frames_is_left_though_the_peer_reads(
+async def test_D18_a_flood_of_small_frames_is_left_though_the_peer_reads(
     frame: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 5_000)
 
-    async def scenario() -> MemoryBroker:
-        async with deaf(flood(frame), reads=True) as host, feeding(host, Alone()) as (_, broker, _):
-            await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
-        return broker
-
-    assert unpack_facts(values(records(asyncio.run(scenario())), Kind.CLOSED)[0]).reason == reason
+    async with deaf(flood(frame), reads=True) as host, feeding(host, Alone()) as (_, broker, _):
+        await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
+    assert unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason == reason
 
 
-def test_D18_many_messages_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_D18_many_messages_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "TURN_SECONDS", 0.0)
     turns: list[int] = []
 
-    async def scenario() -> None:
-        async with bench(channel=Channel.TICKER) as it:
-            await it.live()
-            before = it.feed.status.frames
+    async with running_feed(channel=Channel.TICKER) as bench:
+        await bench.live()
+        before = bench.feed.status.frames
 
-            async def watch() -> None:
-                while True:
-                    turns.append(it.feed.status.frames - before)
-                    await asyncio.sleep(0)
+        async def watch() -> None:
+            while True:
+                turns.append(bench.feed.status.frames - before)
+                await asyncio.sleep(0)
 
-            for number in range(40):
-                await it.fake.say(f'{{"channel":"heartbeat","n":{number}}}')
-            watching = asyncio.create_task(watch())
-            await eventually(lambda: it.feed.status.frames >= before + 40)
-            watching.cancel()
-
-    asyncio.run(scenario())
+        for number in range(40):
+            await bench.fake.say(f'{{"channel":"heartbeat","n":{number}}}')
+        watching = asyncio.create_task(watch())
+        await eventually(lambda: bench.feed.status.frames >= before + 40)
+        watching.cancel()
     assert max(later - earlier for earlier, later in pairwise(turns)) <= 2
 
 
-def test_D18_what_we_say_is_taken_in_time_or_the_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_D18_what_we_say_is_taken_in_time_or_the_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "WRITE_SECONDS", 0.3)
 
-    async def scenario() -> str:
-        async with deaf(nothing) as host, feeding(host, Chatty()) as (_, broker, _):
-            await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
-            return unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
-
-    assert asyncio.run(scenario()) == "not read by the exchange for 0.3 s"
+    async with deaf(nothing) as host, feeding(host, Chatty()) as (_, broker, _):
+        await eventually(lambda: values(records(broker), Kind.CLOSED), 30)
+        assert unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason == "not read by the exchange for 0.3 s"

@@ -1,6 +1,5 @@
 """The timers of a connection (silence, data, pairs), and our clock against the clock of the exchange."""
 
-import asyncio
 import json
 import logging
 import re
@@ -19,7 +18,7 @@ from coin_platform.end_reasons import End, silent, unheard, without_data
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
 from coin_platform.records import Transport, unpack_facts
-from tests.kit.bench import BTC, ETH, Bench, bench
+from tests.kit.bench import BTC, ETH, Bench, running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import HEARTBEAT, TICKER, Quick, values
 from tests.kit.recordings import frames
@@ -47,9 +46,9 @@ class Sparse(Impatient):
 MANY = [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
 
 
-def reasons(it: Bench) -> list[str]:
+def reasons(bench: Bench) -> list[str]:
     """Return why the sockets of a feed ended."""
-    ends = [unpack_facts(value) for value in values(it.records(), Kind.CLOSED)]
+    ends = [unpack_facts(value) for value in values(bench.records(), Kind.CLOSED)]
     return [facts.reason for facts in ends if facts.transport == Transport.SOCKET]
 
 
@@ -63,99 +62,90 @@ def test_F3_silence_is_noticed_within_15_s_where_heartbeats_come_and_40_s_elsewh
     assert exchange.mute_seconds > 2 * exchange.silence_seconds
 
 
-def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_connection_and_no_other() -> None:
-    async def scenario() -> tuple[int, str, list[str]]:
-        async with bench(exchange=Sparse()) as it:
-            await it.live()
-            for _ in range(12):  # three times the silence that would end it
-                it.clock.monotonic += 10
-                await it.clock.looks()
-            opened = len(it.fake.opened)
-            it.fake.sockets[0].transport.pause_reading()  # half open: what we say arrives nowhere
-            await it.clock.looks()
-            it.clock.monotonic += 41
-            await eventually(lambda: len(it.fake.opened) == 2)
-            return opened, it.feed.status.state, reasons(it)
-
-    opened, _, ended = asyncio.run(scenario())
+async def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_connection_and_no_other() -> None:
+    async with running_feed(exchange=Sparse()) as bench:
+        await bench.live()
+        for _ in range(12):  # three times the silence that would end it
+            bench.clock.monotonic += 10
+            await bench.clock.looks()
+        opened = len(bench.fake.opened)
+        bench.fake.sockets[0].transport.pause_reading()  # half open: what we say arrives nowhere
+        await bench.clock.looks()
+        bench.clock.monotonic += 41
+        await eventually(lambda: len(bench.fake.opened) == 2)
+        _ = bench.feed.status.state
+        ended = reasons(bench)
     assert (opened, ended) == (1, [silent(40.0)])
 
 
-def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
+async def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
     class Mute(Sparse):
         is_sparse = False
 
-    async def scenario() -> list[str]:
-        async with bench(exchange=Mute()) as it:
-            await it.live()
-            for _ in range(5):
-                it.clock.monotonic += 10
-                await it.clock.looks()
-            await eventually(lambda: reasons(it))
-            return reasons(it)
-
-    assert asyncio.run(scenario()) == [silent(40.0)]
+    async with running_feed(exchange=Mute()) as bench:
+        await bench.live()
+        for _ in range(5):
+            bench.clock.monotonic += 10
+            await bench.clock.looks()
+        await eventually(lambda: reasons(bench))
+        assert reasons(bench) == [silent(40.0)]
 
 
 @pytest.mark.parametrize("channel", Channel)
-def test_F3_B3_heartbeats_without_data_end_a_connection_only_where_data_always_flow(channel: Channel) -> None:
-    async def scenario() -> list[str]:
-        async with bench(*MANY, channel=channel, exchange=Impatient()) as it:
-            await eventually(lambda: it.fake.sockets)
-            for _ in range(20):  # twice the limit
-                it.clock.monotonic += 8
-                if it.fake.sockets:
-                    await it.fake.say(HEARTBEAT)
-                await it.clock.looks()
-            return reasons(it)
-
-    ended = asyncio.run(scenario())
+async def test_F3_B3_heartbeats_without_data_end_a_connection_only_where_data_always_flow(channel: Channel) -> None:
+    async with running_feed(*MANY, channel=channel, exchange=Impatient()) as bench:
+        await eventually(lambda: bench.fake.sockets)
+        for _ in range(20):  # twice the limit
+            bench.clock.monotonic += 8
+            if bench.fake.sockets:
+                await bench.fake.say(HEARTBEAT)
+            await bench.clock.looks()
+        ended = reasons(bench)
     assert (ended[:1] == [without_data(80.0)]) == (channel in FLOWING_CHANNELS)
     assert len(ended) <= 2
 
 
-def test_F3_B3_an_acknowledged_subscription_that_brings_nothing_is_stale_and_then_replaced() -> None:
+async def test_F3_B3_an_acknowledged_subscription_that_brings_nothing_is_stale_and_then_replaced() -> None:
     clock = MovedClock()
 
     class Mute(Quick):
         silence_seconds = 1e6
         mute_seconds = 120.0
 
-    async def scenario() -> tuple[list[str], list[str]]:
-        async with bench(channel=Channel.TICKER, exchange=Mute(), clock=clock) as it:
-            it.fake.is_mute = True
-            await eventually(lambda: it.feed.status.state == "subscribing")
-            await it.fake.say(json.dumps({"method": "subscribe", "success": True, "result": {"symbol": "BTC/USD"}}))
-            await eventually(lambda: it.feed.status.state == "live")
-            states = ["live"]
-            clock.monotonic += 61
-            states.append(it.feed.status.state)
-            await clock.looks()
-            assert len(it.fake.opened) == 1
-            clock.monotonic += 60
-            await eventually(lambda: len(it.fake.opened) == 2)
-            return states, reasons(it)
-
-    assert asyncio.run(scenario()) == (["live", "stale"], ["no data for 120 s"])
+    async with running_feed(channel=Channel.TICKER, exchange=Mute(), clock=clock) as bench:
+        bench.fake.is_mute = True
+        await eventually(lambda: bench.feed.status.state == "subscribing")
+        await bench.fake.say(json.dumps({"method": "subscribe", "success": True, "result": {"symbol": "BTC/USD"}}))
+        await eventually(lambda: bench.feed.status.state == "live")
+        states = ["live"]
+        clock.monotonic += 61
+        states.append(bench.feed.status.state)
+        await clock.looks()
+        assert len(bench.fake.opened) == 1
+        clock.monotonic += 60
+        await eventually(lambda: len(bench.fake.opened) == 2)
+        assert (states, reasons(bench)) == (["live", "stale"], ["no data for 120 s"])
 
 
-def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> None:
+async def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> None:
     clock = MovedClock()
 
     class Patient(Quick):
         silence_seconds = mute_seconds = 1e6
 
-    async def scenario() -> tuple[frozenset[Pair], frozenset[Pair], str, int]:
-        async with bench(BTC, ETH, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
-            await it.live()
-            clock.monotonic += STALE_SECONDS + 1
-            both = it.feed.status.stale
-            await it.fake.say(TICKER.replace("BTC/USD", "ETH/USD"))
-            await eventually(lambda: len(it.feed.status.stale) == 1)
-            await clock.looks()
-            return both, it.feed.status.stale, it.feed.status.state, len(it.fake.opened)
-
-    assert asyncio.run(scenario()) == (frozenset({BTC, ETH}), frozenset({BTC}), "live", 1)
+    async with running_feed(BTC, ETH, channel=Channel.TICKER, exchange=Patient(), clock=clock) as bench:
+        await bench.live()
+        clock.monotonic += STALE_SECONDS + 1
+        both = bench.feed.status.stale
+        await bench.fake.say(TICKER.replace("BTC/USD", "ETH/USD"))
+        await eventually(lambda: len(bench.feed.status.stale) == 1)
+        await clock.looks()
+        assert (both, bench.feed.status.stale, bench.feed.status.state, len(bench.fake.opened)) == (
+            frozenset({BTC, ETH}),
+            frozenset({BTC}),
+            "live",
+            1,
+        )
 
 
 def test_a_pair_that_is_refused_or_not_wanted_any_more_is_not_stale_and_makes_nothing_mute() -> None:
@@ -191,40 +181,39 @@ def quote(time: int, pair: str = "BTC/USD") -> str:
     return json.dumps(body)
 
 
-async def quotes(it: Bench, count: int) -> None:
+async def quotes(bench: Bench, count: int) -> None:
     """Send many tickers with the right time."""
-    before = it.feed.traffic.frames
+    before = bench.feed.traffic.frames
     for _ in range(count):
-        await it.fake.say(quote(now().wall))
-    await eventually(lambda: it.feed.traffic.frames >= before + count)
-    await eventually(lambda: labels(it)[-1] == it.feed.status.clock_suspect)
+        await bench.fake.say(quote(now().wall))
+    await eventually(lambda: bench.feed.traffic.frames >= before + count)
+    await eventually(lambda: labels(bench)[-1] == bench.feed.status.clock_suspect)
 
 
-def labels(it: Bench) -> list[bool]:
+def labels(bench: Bench) -> list[bool]:
     """Return whether our own records call the clock suspect. Only changes are listed."""
-    suspicions = [unpack_facts(value).clock_suspect for header, value in it.records() if not header.kind.is_frame]
+    suspicions = [unpack_facts(value).clock_suspect for header, value in bench.records() if not header.kind.is_frame]
     return [label for index, label in enumerate(suspicions) if index == 0 or label != suspicions[index - 1]]
 
 
-def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and_reconnects_nothing(
+async def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and_reconnects_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = MovedClock()
     clock.wall = 0  # as the exchange's
 
-    async def scenario() -> tuple[list[bool], list[bool], int, list[str], list[int]]:
-        async with bench(channel=Channel.TICKER, clock=clock) as it:
-            await it.live()
+    with caplog.at_level(logging.WARNING):
+        async with running_feed(channel=Channel.TICKER, clock=clock) as bench:
+            await bench.live()
             suspects = []
             for jump in (0, HOUR, 0, -HOUR, 0, 6 * SECOND, -6 * SECOND, 2 * SECOND):
                 clock.wall = jump
-                await quotes(it, LAG_MESSAGES)
-                suspects.append(it.feed.status.clock_suspect)
-            opened, lost = len(it.fake.opened), [header.received_time for header, _ in it.records()]
-            return suspects, labels(it), opened, reasons(it), lost
-
-    with caplog.at_level(logging.WARNING):
-        suspects, label_changes, opened, ended, times = asyncio.run(scenario())
+                await quotes(bench, LAG_MESSAGES)
+                suspects.append(bench.feed.status.clock_suspect)
+            opened, lost = len(bench.fake.opened), [header.received_time for header, _ in bench.records()]
+            label_changes = labels(bench)
+            ended = reasons(bench)
+            times = lost
     assert suspects == [False, True, False, True, False, True, True, False]
     assert label_changes == [False, True, False, True, False, True, False]
     assert (opened, ended) == (1, [])
@@ -233,24 +222,24 @@ def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and_recon
     assert re.search(r"kraken ticker 0: our clock and the exchange's are -?[56]\.\d s apart", caplog.text)
 
 
-def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and_says_why() -> None:
+async def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconnect_and_says_why() -> None:
     clock = MovedClock()
 
     class Brief(Quick):
         mute_seconds = 60.0
 
-    async def scenario() -> tuple[int, int, bool, int | None]:
-        async with bench(channel=Channel.TICKER, exchange=Brief(), clock=clock) as it:
-            await it.live()
-            clock.wall = -2 * HOUR
-            for count in range(1, 61):  # twice the limit
-                clock.monotonic += 2
-                await it.fake.say(quote(now().wall))
-                await eventually(lambda count=count: it.feed.status.undecodable == count)  # type: ignore[misc]
-            status = it.feed.status
-            return len(it.fake.opened), status.undecodable, status.clock_suspect, status.clock_lag
-
-    opened, undecodable, suspect, lag = asyncio.run(scenario())
+    async with running_feed(channel=Channel.TICKER, exchange=Brief(), clock=clock) as bench:
+        await bench.live()
+        clock.wall = -2 * HOUR
+        for count in range(1, 61):  # twice the limit
+            clock.monotonic += 2
+            await bench.fake.say(quote(now().wall))
+            await eventually(lambda count=count: bench.feed.status.undecodable == count)  # type: ignore[misc]
+        status = bench.feed.status
+        opened = len(bench.fake.opened)
+        undecodable = status.undecodable
+        suspect = status.clock_suspect
+        lag = status.clock_lag
     assert (opened, undecodable, suspect) == (1, 60, True)
     assert lag is not None and abs(lag + 2 * HOUR) < SECOND
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector, assign
-from coin_platform.collect.status import FeedStatus
 from coin_platform.collect.timing import Timing
 from coin_platform.errors import DeliveryError, SettingsError
 from coin_platform.exchanges import EXCHANGES
@@ -26,7 +25,6 @@ from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import (
     BOOKS,
     HEARTBEAT,
-    FakeKraken,
     Quick,
     fake_kraken,
     frames,
@@ -45,18 +43,14 @@ class Two(Quick):
     limits = Limits(pairs_per_connection=2, messages_per_second=1000, connects_per_minute=60_000)
 
 
-def test_a_region_is_collected_into_its_topics_one_connection_per_channel_and_shard() -> None:
-    async def scenario() -> tuple[FakeKraken, MemoryBroker, Collector]:
-        broker = MemoryBroker()
-        async with fake_kraken() as fake:
-            settings = simulated(fake, pairs=(BTC, ETH, SOL, Pair("BTC", "KRW")))
-            collector = Collector(Region.NE, settings, broker, epoch=5, exchanges=[Two()])
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                await eventually(lambda: sum(status.frames for status in collector.status) == 12)
-        return fake, broker, collector
-
-    fake, broker, collector = asyncio.run(scenario())
+async def test_a_region_is_collected_into_its_topics_one_connection_per_channel_and_shard() -> None:
+    broker = MemoryBroker()
+    async with fake_kraken() as fake:
+        settings = simulated(fake, pairs=(BTC, ETH, SOL, Pair("BTC", "KRW")))
+        collector = Collector(Region.NE, settings, broker, epoch=5, exchanges=[Two()])
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            await eventually(lambda: sum(status.frames for status in collector.status) == 12)
     carried = {(status.channel, status.shard): status.pairs for status in collector.status}
     assert carried == {
         (Channel.TICKER, 0): (BTC, ETH),
@@ -73,29 +67,26 @@ def test_a_region_is_collected_into_its_topics_one_connection_per_channel_and_sh
     assert first.bytes + collector.status[1].bytes == sum(len(value) for _, value in frames(records(broker, TICKERS)))
 
 
-def test_pairs_change_while_it_runs_and_what_does_not_fit_gets_its_own_connection() -> None:
-    async def scenario() -> tuple[FakeKraken, list[tuple[Pair, ...]]]:
-        async with fake_kraken() as fake:
-            settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
-            collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Two()])
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                collector.follow("kraken", [ETH, SOL, XRP])
-                await eventually(lambda: len(fake.opened) == 2 and states(collector) == {"live"})
-                await eventually(lambda: len(fake.methods("subscribe")) == 3)
-            return fake, [status.pairs for status in collector.status]
-
-    fake, carried = asyncio.run(scenario())
+async def test_pairs_change_while_it_runs_and_what_does_not_fit_gets_its_own_connection() -> None:
+    async with fake_kraken() as fake:
+        settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
+        collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Two()])
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            collector.follow("kraken", [ETH, SOL, XRP])
+            await eventually(lambda: len(fake.opened) == 2 and states(collector) == {"live"})
+            await eventually(lambda: len(fake.methods("subscribe")) == 3)
+        carried = [status.pairs for status in collector.status]
     assert carried == [(ETH, SOL), (XRP,)]
     assert sorted(fake.methods("subscribe")) == [["BTC/USD", "ETH/USD"], ["SOL/USD"], ["XRP/USD"]]
     assert fake.methods("unsubscribe") == [["BTC/USD"]]
 
 
-def test_frames_that_cannot_be_stored_end_it_with_the_brokers_own_error() -> None:
+async def test_frames_that_cannot_be_stored_end_it_with_the_brokers_own_error() -> None:
     broker, news = FaultyBroker(), HEARTBEAT.encode()
     broker.refuse("append", DeliveryError("the disk is full: make room"), lambda *record: record[-1] == news)
 
-    async def scenario() -> None:
+    with pytest.raises(DeliveryError, match=r"^the disk is full: make room$"):
         async with fake_kraken() as fake:
             collector = Collector(Region.NE, simulated(fake), broker, exchanges=[Quick()])
             task = asyncio.create_task(collector.run(asyncio.Event()))
@@ -103,26 +94,20 @@ def test_frames_that_cannot_be_stored_end_it_with_the_brokers_own_error() -> Non
             await fake.say(HEARTBEAT)
             await task
 
-    with pytest.raises(DeliveryError, match=r"^the disk is full: make room$"):
-        asyncio.run(scenario())
 
-
-def test_a_bug_ends_it_too() -> None:
+async def test_a_bug_ends_it_too() -> None:
     class Broken(Quick):
         def socket_url(self, channel: Channel) -> str:
             raise ZeroDivisionError
 
-    async def scenario() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
         async with fake_kraken() as fake:
             await Collector(Region.NE, simulated(fake), MemoryBroker(), exchanges=[Broken()]).run(asyncio.Event())
-
-    with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(scenario())
     assert caught.group_contains(ZeroDivisionError)
 
 
-def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
+async def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
         async with fake_kraken() as fake:
             settings = simulated(fake, pairs=(BTC,))
             collector = Collector(
@@ -130,9 +115,6 @@ def test_progress_is_one_line_that_counts_each_exchange(caplog: pytest.LogCaptur
             )
             async with running(collector):
                 await eventually(lambda: "frames/s" in caplog.text)
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
     lines = [record.getMessage() for record in caplog.records if "frames/s" in record.getMessage()]
     assert lines[0] == "ne: frames/s: kraken 8; 2 of 2 connections live, 0 over REST"
 
@@ -171,31 +153,28 @@ def test_only_candles_are_polled_and_only_where_no_socket_brings_them() -> None:
     assert carried == {"upbit": "ws", "bithumb": "rest", "coinone": "ws", "korbit": "rest"}
 
 
-def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -> None:
+async def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_them() -> None:
     class Mute(Two):
         channels = frozenset(Channel) - {Channel.CANDLE}
 
-    async def scenario() -> tuple[FakeKraken, MemoryBroker, list[FeedStatus]]:
-        broker, clock = MemoryBroker(), MovedClock()
-        async with fake_kraken() as fake:
-            settings = simulated(fake, pairs=(BTC, ETH, SOL), channels=(Channel.CANDLE,))
-            collector = Collector(Region.NE, settings, broker, exchanges=[Mute()], clock=clock)
-            statuses = collector.status
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
-                collector.follow("kraken", [XRP])
-                clock.monotonic += 1
-                await eventually(lambda: len(fake.asked) == 2)
-                await eventually(lambda: not collector.status[0].unconfirmed)
-                statuses += collector.status
-                collector.follow("kraken", [])
-                await eventually(lambda: states(collector) == {"idle"})
-                collector.follow("kraken", [SOL])
-                clock.monotonic += 1
-                await eventually(lambda: len(fake.asked) == 3)
-        return fake, broker, [*statuses, *collector.status]
-
-    fake, broker, statuses = asyncio.run(scenario())
+    broker, clock = MemoryBroker(), MovedClock()
+    async with fake_kraken() as fake:
+        settings = simulated(fake, pairs=(BTC, ETH, SOL), channels=(Channel.CANDLE,))
+        collector = Collector(Region.NE, settings, broker, exchanges=[Mute()], clock=clock)
+        statuses = collector.status
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            collector.follow("kraken", [XRP])
+            clock.monotonic += 1
+            await eventually(lambda: len(fake.asked) == 2)
+            await eventually(lambda: not collector.status[0].unconfirmed)
+            statuses += collector.status
+            collector.follow("kraken", [])
+            await eventually(lambda: states(collector) == {"idle"})
+            collector.follow("kraken", [SOL])
+            clock.monotonic += 1
+            await eventually(lambda: len(fake.asked) == 3)
+    statuses = [*statuses, *collector.status]
     assert fake.opened == []
     assert fake.asked == [f"/kraken/0/public/OHLC?pair={base}/USD&interval=1" for base in ("BTC", "XRP", "SOL")]
     summaries = [(status.state, status.transport, status.pairs, status.frames) for status in statuses]

@@ -31,14 +31,13 @@ from coin_platform.model import (
 )
 from coin_platform.records import frame, unpack, unpack_facts
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, MINUTE, XRP, bench
+from tests.kit.bench import BTC, ETH, MINUTE, XRP, running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import (
     BOOKS,
     HEARTBEAT,
     SNAPSHOT,
     UPDATES,
-    FakeKraken,
     Quick,
     Refusing,
     depth,
@@ -51,18 +50,14 @@ from tests.kit.waiting import eventually
 BAD = UPDATES[0].replace('"checksum":', '"checksum":1')
 
 
-def test_frames_are_stored_as_they_came_numbered_from_one_and_bracketed() -> None:
-    async def scenario() -> tuple[FakeKraken, MemoryBroker]:
-        async with bench() as it:
-            await it.live()
-            await it.fake.push("BTC/USD", UPDATES)
-            await it.stored(UPDATES[-1])
-        return it.fake, it.broker
-
-    fake, broker = asyncio.run(scenario())
-    stored = records(broker)
-    assert [value for _, value in frames(stored)] == fake.sent[0]
-    assert [header.number for header, _ in frames(stored)] == list(range(1, len(fake.sent[0]) + 1))
+async def test_frames_are_stored_as_they_came_numbered_from_one_and_bracketed() -> None:
+    async with running_feed() as bench:
+        await bench.live()
+        await bench.fake.push("BTC/USD", UPDATES)
+        await bench.stored(UPDATES[-1])
+    stored = records(bench.broker)
+    assert [value for _, value in frames(stored)] == bench.fake.sent[0]
+    assert [header.number for header, _ in frames(stored)] == list(range(1, len(bench.fake.sent[0]) + 1))
     assert (stored[0][0].kind, stored[-1][0].kind) == (Kind.OPENED, Kind.CLOSED)
     assert {(header.epoch, header.connection) for header, _ in stored} == {(7, stored[0][0].connection)}
     opened, closed = unpack_facts(stored[0][1]), unpack_facts(stored[-1][1])
@@ -70,7 +65,7 @@ def test_frames_are_stored_as_they_came_numbered_from_one_and_bracketed() -> Non
     assert closed.reason == "stopped"
 
 
-def test_a_frame_is_in_the_log_before_anything_looks_inside_it() -> None:
+async def test_a_frame_is_in_the_log_before_anything_looks_inside_it() -> None:
     broker = MemoryBroker()
     newest: list[bool] = []
 
@@ -79,175 +74,145 @@ def test_a_frame_is_in_the_log_before_anything_looks_inside_it() -> None:
             newest.append(records(broker)[-1][1] == frame.payload)
             return super().decode(frame)
 
-    async def scenario() -> None:
-        async with bench(exchange=Watching(), broker=broker) as it:
-            await it.live()
-            await it.fake.push("BTC/USD", UPDATES)
-            await it.stored(UPDATES[-1])
-
-    asyncio.run(scenario())
+    async with running_feed(exchange=Watching(), broker=broker) as bench:
+        await bench.live()
+        await bench.fake.push("BTC/USD", UPDATES)
+        await bench.stored(UPDATES[-1])
     assert newest == [True] * (2 + len(UPDATES))  # the answer, the snapshot, the updates
 
 
-def test_a_stop_loses_nothing_that_was_sent_before_the_server_closed() -> None:
-    async def scenario() -> tuple[FakeKraken, MemoryBroker]:
-        async with bench() as it:
-            await it.live()
-            it.fake.sockets[0].transport.pause_reading()  # our closing frame is on its way for a while
-            it.stop.set()
-            for number in range(200):
-                await it.fake.say(json.dumps({"channel": "heartbeat", "n": number}))
-                await asyncio.sleep(0.001)
-            it.fake.sockets[0].transport.resume_reading()
-        return it.fake, it.broker
-
-    fake, broker = asyncio.run(scenario())
-    stored = [value for _, value in frames(records(broker))]
+async def test_a_stop_loses_nothing_that_was_sent_before_the_server_closed() -> None:
+    async with running_feed() as bench:
+        await bench.live()
+        bench.fake.sockets[0].transport.pause_reading()  # our closing frame is on its way for a while
+        bench.stop.set()
+        for number in range(200):
+            await bench.fake.say(json.dumps({"channel": "heartbeat", "n": number}))
+            await asyncio.sleep(0.001)
+        bench.fake.sockets[0].transport.resume_reading()
+    stored = [value for _, value in frames(records(bench.broker))]
     assert len(stored) == 202
-    assert stored == fake.sent[0]
-    assert records(broker)[-1][0].kind is Kind.CLOSED
+    assert stored == bench.fake.sent[0]
+    assert records(bench.broker)[-1][0].kind is Kind.CLOSED
 
 
-def test_a_server_that_does_not_answer_the_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_the_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert websocket.CLOSE_SECONDS == 2
     monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.2)
 
-    async def scenario() -> tuple[str, MemoryBroker]:
-        async with bench() as it:
-            await it.live()
-            server = it.fake.sockets[0]
-            server.transport.pause_reading()
-            it.stop.set()
-            await eventually(lambda: it.feed.status.state == "closing")
-            state = it.feed.status.state
-            await eventually(lambda: not it.feed.connections)
-            server.transport.abort()
-        return state, it.broker
-
-    state, broker = asyncio.run(scenario())
+    async with running_feed() as bench:
+        await bench.live()
+        server = bench.fake.sockets[0]
+        server.transport.pause_reading()
+        bench.stop.set()
+        await eventually(lambda: bench.feed.status.state == "closing")
+        state = bench.feed.status.state
+        await eventually(lambda: not bench.feed.connections)
+        server.transport.abort()
     assert state == "closing"
-    assert records(broker)[-1][0].kind is Kind.CLOSED
+    assert records(bench.broker)[-1][0].kind is Kind.CLOSED
 
 
-def test_an_exchange_that_cannot_be_reached_is_tried_again() -> None:
-    async def scenario() -> tuple[str, str]:
-        stop, rest = asyncio.Event(), Rest(Quick())
-        nobody = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-        host = f"127.0.0.1:{nobody.sockets[0].getsockname()[1]}"
-        nobody.close()
-        await nobody.wait_closed()
-        route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
-        feed = Feed(route, [BTC], quick_access(route.exchange, rest))
-        running = asyncio.create_task(feed.run(stop))
-        await eventually(lambda: feed.status.reconnects == 1)
-        status = feed.status
-        stop.set()
-        await running
-        await rest.close()
-        return status.last_error, feed.status.state
-
-    error, state = asyncio.run(scenario())
+async def test_an_exchange_that_cannot_be_reached_is_tried_again() -> None:
+    stop, rest = asyncio.Event(), Rest(Quick())
+    nobody = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    host = f"127.0.0.1:{nobody.sockets[0].getsockname()[1]}"
+    nobody.close()
+    await nobody.wait_closed()
+    route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
+    feed = Feed(route, [BTC], quick_access(route.exchange, rest))
+    running = asyncio.create_task(feed.run(stop))
+    await eventually(lambda: feed.status.reconnects == 1)
+    status = feed.status
+    stop.set()
+    await running
+    await rest.close()
+    error = status.last_error
+    state = feed.status.state
     assert "Connect call failed" in error
     assert state == "waiting"
 
 
-def test_a_stop_while_connecting_does_not_wait_for_the_exchange() -> None:
-    async def scenario() -> None:
-        stop, rest = asyncio.Event(), Rest(Quick())
-        writers: list[asyncio.StreamWriter] = []
-        mute = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
-        host = f"127.0.0.1:{mute.sockets[0].getsockname()[1]}"
-        route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
-        feed = Feed(route, [BTC], quick_access(route.exchange, rest))
-        running = asyncio.create_task(feed.run(stop))
-        await eventually(lambda: writers)
-        assert feed.status.state == "connecting"
-        stop.set()
-        async with asyncio.timeout(0.8 * websocket.OPEN_SECONDS):
-            await running
-        for writer in writers:
-            writer.close()
-            await writer.wait_closed()
-        mute.close()
-        await rest.close()
-
-    asyncio.run(scenario())
+async def test_a_stop_while_connecting_does_not_wait_for_the_exchange() -> None:
+    stop, rest = asyncio.Event(), Rest(Quick())
+    writers: list[asyncio.StreamWriter] = []
+    mute = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    host = f"127.0.0.1:{mute.sockets[0].getsockname()[1]}"
+    route = Route(Quick(), Channel.ORDERBOOK, 0, BOOKS, 7, MINUTE, host)
+    feed = Feed(route, [BTC], quick_access(route.exchange, rest))
+    running = asyncio.create_task(feed.run(stop))
+    await eventually(lambda: writers)
+    assert feed.status.state == "connecting"
+    stop.set()
+    async with asyncio.timeout(0.8 * websocket.OPEN_SECONDS):
+        await running
+    for writer in writers:
+        writer.close()
+        await writer.wait_closed()
+    mute.close()
+    await rest.close()
 
 
-def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
+async def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
     class Impatient(Quick):
         silence_seconds = 0.4
 
-    async def scenario() -> tuple[MemoryBroker, str, int]:
-        async with bench(exchange=Impatient()) as it:
-            await it.live()
-            await eventually(lambda: it.feed.status.state == "stale")
-            state = it.feed.status.state
-            await eventually(lambda: len(it.fake.sent) == 2)
-            await it.live()
-            return it.broker, state, it.feed.status.reconnects
-
-    broker, state, reconnects = asyncio.run(scenario())
+    async with running_feed(exchange=Impatient()) as bench:
+        await bench.live()
+        await eventually(lambda: bench.feed.status.state == "stale")
+        state = bench.feed.status.state
+        await eventually(lambda: len(bench.fake.sent) == 2)
+        await bench.live()
+        reconnects = bench.feed.status.reconnects
     assert (state, reconnects) == ("stale", 1)
-    assert unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason == "silent for 0.4 s"
-    assert len({header.connection for header, _ in records(broker)}) == 2
+    assert unpack_facts(values(records(bench.broker), Kind.CLOSED)[0]).reason == "silent for 0.4 s"
+    assert len({header.connection for header, _ in records(bench.broker)}) == 2
 
 
-def test_F3_heartbeats_keep_a_connection() -> None:
+async def test_F3_heartbeats_keep_a_connection() -> None:
     class Impatient(Quick):
         silence_seconds = 40.0
 
-    async def scenario() -> int:
-        async with bench(exchange=Impatient()) as it:
-            await it.live()
-            for _ in range(10):  # twice the silence that would end it
-                it.clock.monotonic += 8
-                await it.fake.say(HEARTBEAT)
-                await it.clock.looks()
-            return len(it.fake.opened)
-
-    assert asyncio.run(scenario()) == 1
+    async with running_feed(exchange=Impatient()) as bench:
+        await bench.live()
+        for _ in range(10):  # twice the silence that would end it
+            bench.clock.monotonic += 8
+            await bench.fake.say(HEARTBEAT)
+            await bench.clock.looks()
+        assert len(bench.fake.opened) == 1
 
 
-def test_F4_B2_a_server_that_closes_at_once_is_not_hammered() -> None:
-    async def scenario() -> tuple[list[float], str]:
-        async with bench() as it:
-            it.fake.closes_at_once = True
-            await eventually(lambda: len(it.fake.opened) == 3)
-            return it.fake.opened, it.feed.status.last_error
-
-    opened, error = asyncio.run(scenario())
+async def test_F4_B2_a_server_that_closes_at_once_is_not_hammered() -> None:
+    async with running_feed() as bench:
+        bench.fake.closes_at_once = True
+        await eventually(lambda: len(bench.fake.opened) == 3)
+        opened = bench.fake.opened
+        error = bench.feed.status.last_error
     assert opened[1] - opened[0] >= 0.5
     assert opened[2] - opened[1] >= 1.0
     assert "1000" in error
 
 
-def test_F4_a_ban_at_the_upgrade_is_obeyed_to_the_second(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> list[float]:
-        async with bench() as it:
-            it.fake.refusal = (429, {"Retry-After": "2"})
-            await it.live()
-            return it.fake.opened
-
+async def test_F4_a_ban_at_the_upgrade_is_obeyed_to_the_second(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        opened = asyncio.run(scenario())
+        async with running_feed() as bench:
+            bench.fake.refusal = (429, {"Retry-After": "2"})
+            await bench.live()
+            opened = bench.fake.opened
     assert opened[1] - opened[0] >= 1.99
     assert "kraken orderbook 0: ended, HTTP 429; again in" in caplog.text
 
 
-def test_a_server_that_goes_away_is_come_back_to() -> None:
-    async def scenario() -> tuple[MemoryBroker, int]:
-        async with bench() as it:
-            await it.live()
-            await it.fake.sockets[0].close(1013, "restarting")
-            await eventually(lambda: len(it.fake.sent) == 2)
-            await it.live()
-            return it.broker, it.feed.status.reconnects
-
-    broker, reconnects = asyncio.run(scenario())
+async def test_a_server_that_goes_away_is_come_back_to() -> None:
+    async with running_feed() as bench:
+        await bench.live()
+        await bench.fake.sockets[0].close(1013, "restarting")
+        await eventually(lambda: len(bench.fake.sent) == 2)
+        await bench.live()
+        reconnects = bench.feed.status.reconnects
     assert reconnects == 1
-    assert "1013" in unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason
-    assert [header.number for header, _ in frames(records(broker))] == [1, 2, 1, 2]
+    assert "1013" in unpack_facts(values(records(bench.broker), Kind.CLOSED)[0]).reason
+    assert [header.number for header, _ in frames(records(bench.broker))] == [1, 2, 1, 2]
 
 
 def kinds(broker: MemoryBroker) -> Iterator[tuple[int, Kind]]:
@@ -259,68 +224,59 @@ def kinds(broker: MemoryBroker) -> Iterator[tuple[int, Kind]]:
         yield names.index(header.connection), header.kind
 
 
-def test_F5_a_planned_rotation_has_data_from_the_successor_before_the_old_one_closes() -> None:
-    async def scenario() -> MemoryBroker:
-        async with bench(BTC, ETH, lifetime=(0.3, 0.3)) as it:
-            await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
-        return it.broker
-
-    broker = asyncio.run(scenario())
-    seen = list(kinds(broker))
+async def test_F5_a_planned_rotation_has_data_from_the_successor_before_the_old_one_closes() -> None:
+    async with running_feed(BTC, ETH, lifetime=(0.3, 0.3)) as bench:
+        await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(bench.broker)])
+    seen = list(kinds(bench.broker))
     before = seen[: seen.index((0, Kind.CLOSED))]
     assert before.count((1, Kind.SOCKET)) == 4  # two answers, two snapshots
-    assert unpack_facts(values(records(broker), Kind.CLOSED)[0]).reason == "replaced"
+    assert unpack_facts(values(records(bench.broker), Kind.CLOSED)[0]).reason == "replaced"
 
 
-def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
+async def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
     class Announcing(Quick):
         def read(self, frame: Frame) -> Iterator[Event]:
             if b"maintenance" in frame.payload:
                 return iter((Notice(reason="maintenance"),))
             return super().read(frame)
 
-    async def scenario() -> MemoryBroker:
-        async with bench(exchange=Announcing()) as it:
-            await it.live()
-            await it.fake.say('{"channel":"status","note":"maintenance"}')
-            await it.fake.say('{"channel":"status","note":"maintenance"}')
-            await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(it.broker)])
-            return it.broker
-
-    seen = list(kinds(asyncio.run(scenario())))
+    async with running_feed(exchange=Announcing()) as bench:
+        await bench.live()
+        await bench.fake.say('{"channel":"status","note":"maintenance"}')
+        await bench.fake.say('{"channel":"status","note":"maintenance"}')
+        await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(bench.broker)])
+    seen = list(kinds(bench.broker))
     assert (1, Kind.SOCKET) in seen[: seen.index((0, Kind.CLOSED))]
     assert (2, Kind.OPENED) not in seen  # two notices, one successor
 
 
-def test_F6_a_jump_of_the_wall_clock_reconnects_nothing() -> None:
+async def test_F6_a_jump_of_the_wall_clock_reconnects_nothing() -> None:
     clock = MovedClock()
 
-    async def scenario() -> tuple[int, str]:
-        async with bench(clock=clock) as it:
-            await it.live()
-            for hours in (1, -1):
-                clock.wall = hours * 3600 * SECOND
-                await it.fake.say(HEARTBEAT)
-                await clock.looks()
-            return len(it.fake.opened), it.feed.status.state
-
-    assert asyncio.run(scenario()) == (1, "live")
+    async with running_feed(clock=clock) as bench:
+        await bench.live()
+        for hours in (1, -1):
+            clock.wall = hours * 3600 * SECOND
+            await bench.fake.say(HEARTBEAT)
+            await clock.looks()
+        assert (len(bench.fake.opened), bench.feed.status.state) == (1, "live")
 
 
-def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     nope = Pair("NOPE", "USD")
 
-    async def scenario() -> tuple[dict[Pair, Failed], frozenset[Pair], str]:
-        async with bench(BTC, nope, ETH, exchange=Refusing(Refusal.FINAL)) as it:
-            it.fake.unknown.add("NOPE/USD")
-            await it.live()
-            await it.fake.push("ETH/USD", UPDATES[:1])
-            await it.stored(UPDATES[0].replace("BTC/USD", "ETH/USD"))
-            status = it.feed.status
-            return status.refused, status.invalid | status.unconfirmed, status.state
-
     with caplog.at_level(logging.ERROR):
-        refused, troubled, state = asyncio.run(scenario())
+        async with running_feed(BTC, nope, ETH, exchange=Refusing(Refusal.FINAL)) as bench:
+            bench.fake.unknown.add("NOPE/USD")
+            await bench.live()
+            await bench.fake.push("ETH/USD", UPDATES[:1])
+            await bench.stored(UPDATES[0].replace("BTC/USD", "ETH/USD"))
+            status = bench.feed.status
+            refused = status.refused
+            troubled = status.invalid | status.unconfirmed
+            state = status.state
     assert refused == {nope: Failed(nope, "Currency pair not supported NOPE/USD", Refusal.FINAL)}
     assert (troubled, state) == (frozenset(), "live")
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -330,45 +286,41 @@ def test_an_unknown_pair_is_named_with_its_remedy_and_the_others_are_live(caplog
     )
 
 
-def test_F2_a_bad_update_resyncs_its_pair_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_F2_a_bad_update_resyncs_its_pair_alone(caplog: pytest.LogCaptureFixture) -> None:
     clock = MovedClock()
 
-    async def scenario() -> tuple[FakeKraken, frozenset[Pair], frozenset[Pair], int]:
-        async with bench(BTC, ETH, clock=clock) as it:
-            await it.live()
+    with caplog.at_level(logging.INFO):
+        async with running_feed(BTC, ETH, clock=clock) as bench:
+            await bench.live()
             clock.monotonic += 11  # the subscription's own snapshot is long past
             for _ in range(100):
-                await it.fake.push("BTC/USD", [BAD])
-            await eventually(lambda: it.fake.methods("unsubscribe"))
-            await eventually(lambda: it.feed.connections[-1].session.invalid == frozenset())
-            return it.fake, it.feed.status.invalid, it.feed.status.unconfirmed, it.feed.status.lost
-
-    with caplog.at_level(logging.INFO):
-        fake, invalid, unconfirmed, lost = asyncio.run(scenario())
-    assert fake.methods("unsubscribe") == [["BTC/USD"]]
-    assert fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["BTC/USD"]]
-    assert (invalid, unconfirmed, lost, len(fake.opened)) == (frozenset(), frozenset(), 1, 1)
+                await bench.fake.push("BTC/USD", [BAD])
+            await eventually(lambda: bench.fake.methods("unsubscribe"))
+            await eventually(lambda: bench.feed.connections[-1].session.invalid == frozenset())
+            invalid = bench.feed.status.invalid
+            unconfirmed = bench.feed.status.unconfirmed
+            lost = bench.feed.status.lost
+    assert bench.fake.methods("unsubscribe") == [["BTC/USD"]]
+    assert bench.fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["BTC/USD"]]
+    assert (invalid, unconfirmed, lost, len(bench.fake.opened)) == (frozenset(), frozenset(), 1, 1)
     assert "book of BTC-USD lost" in caplog.text
     assert "book of BTC-USD is right again" in caplog.text
     assert "ETH-USD lost" not in caplog.text
 
 
-def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
+async def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
     clock = MovedClock()
 
-    async def scenario() -> MemoryBroker:
-        async with bench(BTC, ETH, clock=clock) as it:
-            await it.live()
-            for number, update in enumerate(UPDATES):
-                await it.fake.push("BTC/USD", [update])
-                await it.fake.push("ETH/USD", [update])
-                if number == len(UPDATES) // 2:
-                    await it.stored(update.replace("BTC/USD", "ETH/USD"))
-                    clock.wall += MINUTE
-                    await eventually(lambda: len(values(records(it.broker), Kind.CHECKPOINT)) == 4)
-        return it.broker
-
-    stored = records(asyncio.run(scenario()))
+    async with running_feed(BTC, ETH, clock=clock) as bench:
+        await bench.live()
+        for number, update in enumerate(UPDATES):
+            await bench.fake.push("BTC/USD", [update])
+            await bench.fake.push("ETH/USD", [update])
+            if number == len(UPDATES) // 2:
+                await bench.stored(update.replace("BTC/USD", "ETH/USD"))
+                clock.wall += MINUTE
+                await eventually(lambda: len(values(records(bench.broker), Kind.CHECKPOINT)) == 4)
+    stored = records(bench.broker)
     session, checkpoints = Session(Quick(), Channel.ORDERBOOK, [BTC, ETH]), []
     last = 0
     for header, value in stored:
@@ -386,7 +338,7 @@ def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
     assert checkpoints[2][1] == checkpoints[3][1] > checkpoints[1][1]
 
 
-def test_F7_each_of_the_books_at_a_boundary_is_logged_in_a_turn_of_the_loop_of_its_own() -> None:
+async def test_F7_each_of_the_books_at_a_boundary_is_logged_in_a_turn_of_the_loop_of_its_own() -> None:
     clock, broker, turns, seen = MovedClock(), MemoryBroker(), 0, list[tuple[Kind, int]]()
     append = broker.append
 
@@ -400,40 +352,34 @@ def test_F7_each_of_the_books_at_a_boundary_is_logged_in_a_turn_of_the_loop_of_i
             turns += 1
             await asyncio.sleep(0)
 
-    async def scenario() -> None:
-        broker.append = noting  # type: ignore[method-assign]
-        async with bench(BTC, ETH, XRP, clock=clock, broker=broker) as it:
-            await it.live()
-            await eventually(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 3)  # after the snapshots
-            turning = asyncio.create_task(turn())
-            clock.wall += MINUTE
-            await eventually(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 6)
-            turning.cancel()
-
-    asyncio.run(scenario())
+    broker.append = noting  # type: ignore[method-assign]
+    async with running_feed(BTC, ETH, XRP, clock=clock, broker=broker) as bench:
+        await bench.live()
+        await eventually(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 3)  # after the snapshots
+        turning = asyncio.create_task(turn())
+        clock.wall += MINUTE
+        await eventually(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 6)
+        turning.cancel()
     logged = [at for kind, at in seen if kind is Kind.CHECKPOINT][3:]  # without those after the snapshots
     assert len(set(logged)) == 3
 
 
-def test_where_books_are_always_whole_a_checkpoint_only_says_what_the_connection_is() -> None:
+async def test_where_books_are_always_whole_a_checkpoint_only_says_what_the_connection_is() -> None:
     class Whole(Quick):
         has_deltas = False
 
     clock = MovedClock()
 
-    async def scenario() -> MemoryBroker:
-        async with bench(BTC, ETH, exchange=Whole(), clock=clock) as it:
-            await it.live()
-            clock.wall += MINUTE
-            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
-        return it.broker
-
-    [value] = values(records(asyncio.run(scenario())), Kind.CHECKPOINT)
+    async with running_feed(BTC, ETH, exchange=Whole(), clock=clock) as bench:
+        await bench.live()
+        clock.wall += MINUTE
+        await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
+    [value] = values(records(bench.broker), Kind.CHECKPOINT)
     facts = unpack_facts(value)
     assert (facts.pairs, facts.book, facts.code) == (["BTC-USD", "ETH-USD"], None, __version__)
 
 
-def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
+async def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
     levels = [Level(float(price), 0.123456789012) for price in range(1, 60_001)]
 
     class Deep(Quick):
@@ -445,48 +391,40 @@ def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
 
     clock = MovedClock()
 
-    async def scenario() -> list[int]:
-        async with bench(exchange=Deep(), clock=clock) as it:
-            await it.live()
-            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
-            counts = [len(values(records(it.broker), Kind.CHECKPOINT))]
-            for wall, monotonic in ((60, 60), (3600, 3600)):
-                clock.wall += wall * SECOND
-                clock.monotonic += monotonic
-                await clock.looks()
-                counts.append(len(values(records(it.broker), Kind.CHECKPOINT)))
-            return counts
-
-    assert asyncio.run(scenario()) == [1, 1, 2]
+    async with running_feed(exchange=Deep(), clock=clock) as bench:
+        await bench.live()
+        await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
+        counts = [len(values(records(bench.broker), Kind.CHECKPOINT))]
+        for wall, monotonic in ((60, 60), (3600, 3600)):
+            clock.wall += wall * SECOND
+            clock.monotonic += monotonic
+            await clock.looks()
+            counts.append(len(values(records(bench.broker), Kind.CHECKPOINT)))
+    assert counts == [1, 1, 2]
 
 
-def test_pairs_change_without_reconnecting_and_the_log_knows() -> None:
-    async def scenario() -> tuple[FakeKraken, MemoryBroker]:
-        async with bench(BTC, ETH) as it:
-            await it.live()
-            it.feed.follow([ETH, XRP, XRP])
-            await it.stored(SNAPSHOT.replace("BTC/USD", "XRP/USD"))
-        return it.fake, it.broker
-
-    fake, broker = asyncio.run(scenario())
-    assert fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["XRP/USD"]]
-    assert fake.methods("unsubscribe") == [["BTC/USD"]]
-    assert [unpack_facts(value).pairs for value in values(records(broker), Kind.PAIRS)] == [["ETH-USD", "XRP-USD"]]
-    assert len(fake.opened) == 1
+async def test_pairs_change_without_reconnecting_and_the_log_knows() -> None:
+    async with running_feed(BTC, ETH) as bench:
+        await bench.live()
+        bench.feed.follow([ETH, XRP, XRP])
+        await bench.stored(SNAPSHOT.replace("BTC/USD", "XRP/USD"))
+    assert bench.fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["XRP/USD"]]
+    assert bench.fake.methods("unsubscribe") == [["BTC/USD"]]
+    assert [unpack_facts(value).pairs for value in values(records(bench.broker), Kind.PAIRS)] == [
+        ["ETH-USD", "XRP-USD"]
+    ]
+    assert len(bench.fake.opened) == 1
 
 
-def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
-    async def scenario() -> tuple[str, str, int]:
-        async with bench(BTC) as it:
-            await it.live()
-            it.feed.follow([])
-            await eventually(lambda: not it.feed.connections)
-            idle = it.feed.status.state
-            it.feed.follow([ETH])
-            await eventually(lambda: it.feed.connections and it.feed.connections[-1].ready.is_set())
-            return idle, it.feed.status.state, len(it.fake.opened)
-
-    assert asyncio.run(scenario()) == ("idle", "live", 2)
+async def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
+    async with running_feed(BTC) as bench:
+        await bench.live()
+        bench.feed.follow([])
+        await eventually(lambda: not bench.feed.connections)
+        idle = bench.feed.status.state
+        bench.feed.follow([ETH])
+        await eventually(lambda: bench.feed.connections and bench.feed.connections[-1].ready.is_set())
+        assert (idle, bench.feed.status.state, len(bench.fake.opened)) == ("idle", "live", 2)
 
 
 class Bridged(Quick):
@@ -495,22 +433,19 @@ class Bridged(Quick):
     is_bridged = True
 
 
-def test_a_fetched_book_is_a_numbered_frame_with_its_pair_and_then_a_checkpoint() -> None:
+async def test_a_fetched_book_is_a_numbered_frame_with_its_pair_and_then_a_checkpoint() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
         return httpx.Response(200, content=depth("BTC/USD"))
 
-    async def scenario() -> MemoryBroker:
-        async with bench(exchange=Bridged(), transport=httpx.MockTransport(answer)) as it:
-            it.fake.sends_snapshots = False
-            await eventually(lambda: it.fake.methods("subscribe"))
-            await it.fake.push("BTC/USD", UPDATES[:3])
-            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
-        return it.broker
-
-    stored = records(asyncio.run(scenario()))
+    async with running_feed(exchange=Bridged(), transport=httpx.MockTransport(answer)) as bench:
+        bench.fake.sends_snapshots = False
+        await eventually(lambda: bench.fake.methods("subscribe"))
+        await bench.fake.push("BTC/USD", UPDATES[:3])
+        await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
+    stored = records(bench.broker)
     assert asked == ["/kraken/0/public/Depth"]
     [(header, value)] = [(header, value) for header, value in stored if header.kind is Kind.REST]
     assert (header.pair, value) == (BTC, depth("BTC/USD"))
@@ -519,7 +454,7 @@ def test_a_fetched_book_is_a_numbered_frame_with_its_pair_and_then_a_checkpoint(
     assert (following.kind, following.number) == (Kind.CHECKPOINT, header.number)
 
 
-def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
     answers = iter([httpx.Response(500), httpx.Response(200, content=b'{"error":["EGeneral:Busy"]}')])
     clock = MovedClock()
 
@@ -529,61 +464,49 @@ def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytest.LogC
     def answer(request: httpx.Request) -> httpx.Response:
         return next(answers, httpx.Response(200, content=depth("BTC/USD")))
 
-    async def scenario() -> None:
-        async with bench(exchange=Patient(), transport=httpx.MockTransport(answer), clock=clock) as it:
-            it.fake.sends_snapshots = False
-            await eventually(lambda: it.fake.methods("subscribe"))
-            await it.fake.push("BTC/USD", UPDATES[:1])
+    with caplog.at_level(logging.INFO):
+        async with running_feed(exchange=Patient(), transport=httpx.MockTransport(answer), clock=clock) as bench:
+            bench.fake.sends_snapshots = False
+            await eventually(lambda: bench.fake.methods("subscribe"))
+            await bench.fake.push("BTC/USD", UPDATES[:1])
             await eventually(lambda: "not fetched" in caplog.text)
             clock.monotonic += 11
-            await it.fake.push("BTC/USD", UPDATES[1:2])
+            await bench.fake.push("BTC/USD", UPDATES[1:2])
             await eventually(lambda: "EGeneral:Busy" in caplog.text)
             clock.monotonic += 11
-            await eventually(lambda: values(records(it.broker), Kind.CHECKPOINT))
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
+            await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
     assert "book of BTC-USD not fetched" in caplog.text
     assert "500" in caplog.text
     assert "book of BTC-USD is right again" in caplog.text
 
 
-def test_messages_that_the_limits_keep_back_are_bounded() -> None:
+async def test_messages_that_the_limits_keep_back_are_bounded() -> None:
     class Slow(Quick):
         limits = Limits(messages_per_second=0.01, connects_per_minute=60_000)
 
-    async def scenario() -> str:
-        async with bench(BTC, exchange=Slow()) as it:
-            await it.live()
-            for number in range(1000):
-                it.feed.follow([ETH] if number % 2 else [BTC])
-            await eventually(lambda: not it.feed.connections)
-            return it.feed.status.last_error
-
-    assert asyncio.run(scenario()) == "1000 messages wait to be sent"
+    async with running_feed(BTC, exchange=Slow()) as bench:
+        await bench.live()
+        for number in range(1000):
+            bench.feed.follow([ETH] if number % 2 else [BTC])
+        await eventually(lambda: not bench.feed.connections)
+        assert bench.feed.status.last_error == "1000 messages wait to be sent"
 
 
-def test_what_the_exchange_wants_to_hear_is_said() -> None:
+async def test_what_the_exchange_wants_to_hear_is_said() -> None:
     class Pinged(Quick):
         ping = '{"method":"ping"}'
         ping_every = 0.1
 
-    async def scenario() -> int:
-        async with bench(exchange=Pinged()) as it:
-            await eventually(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
-            return len(it.fake.opened)
-
-    assert asyncio.run(scenario()) == 1
+    async with running_feed(exchange=Pinged()) as bench:
+        await eventually(lambda: [heard for heard in bench.fake.heard if heard == {"method": "ping"}][1:])
+        assert len(bench.fake.opened) == 1
 
 
-def test_how_often_it_is_said_can_be_set() -> None:
+async def test_how_often_it_is_said_can_be_set() -> None:
     class Pinged(Quick):
         ping = '{"method":"ping"}'
         ping_every = 3600.0
 
-    async def scenario() -> int:
-        async with bench(exchange=Pinged(), ping_every=0.1) as it:
-            await eventually(lambda: [heard for heard in it.fake.heard if heard == {"method": "ping"}][1:])
-            return len(it.fake.opened)
-
-    assert asyncio.run(scenario()) == 1
+    async with running_feed(exchange=Pinged(), ping_every=0.1) as bench:
+        await eventually(lambda: [heard for heard in bench.fake.heard if heard == {"method": "ping"}][1:])
+        assert len(bench.fake.opened) == 1

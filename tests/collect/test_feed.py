@@ -50,36 +50,32 @@ class Bench:
         return self.feed.status.state, self.feed.status.transport
 
 
-def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
+async def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario() -> tuple[list[str], Bench]:
-        async with fake_kraken() as fake, Bench(fake) as it:
-            await eventually(lambda: it.state == ("live", "ws"))
+    with caplog.at_level(logging.INFO):
+        async with fake_kraken() as fake, Bench(fake) as bench:
+            await eventually(lambda: bench.state == ("live", "ws"))
             await fake.fall()
             await eventually(lambda: len(fake.opened) > 1)
-            it.clock.monotonic += OUTAGE_SECONDS - 5
-            await it.clock.looks()
-            assert (it.feed.poller, fake.asked) == (None, [])
-            it.clock.monotonic += 5
-            await eventually(lambda: it.state == ("live", "rest"))
-            assert it.feed.status.connection.startswith("orderbook-0r-")
-            it.feed.follow([BTC, ETH])
-            it.clock.monotonic += 1
+            bench.clock.monotonic += OUTAGE_SECONDS - 5
+            await bench.clock.looks()
+            assert (bench.feed.poller, fake.asked) == (None, [])
+            bench.clock.monotonic += 5
+            await eventually(lambda: bench.state == ("live", "rest"))
+            assert bench.feed.status.connection.startswith("orderbook-0r-")
+            bench.feed.follow([BTC, ETH])
+            bench.clock.monotonic += 1
             await eventually(lambda: len(fake.asked) == 2)
             fake.is_down = False  # connecting goes on, so it is noticed
-            await eventually(lambda: it.state == ("live", "ws"))
+            await eventually(lambda: bench.state == ("live", "ws"))
             asked = list(fake.asked)
-            it.clock.monotonic += 15  # both pairs would be due again
+            bench.clock.monotonic += 15  # both pairs would be due again
             await fake.push("BTC/USD", UPDATES)
-            await it.clock.looks()
+            await bench.clock.looks()
             assert fake.asked == asked
-        return asked, it
-
-    with caplog.at_level(logging.INFO):
-        asked, it = asyncio.run(scenario())
     assert asked == [f"/kraken/0/public/Depth?pair={base}/USD&count=500" for base in ("BTC", "ETH")]
-    stored = records(it.broker)
+    stored = records(bench.broker)
     connections = list(dict.fromkeys(header.connection for header, _ in stored))
     assert len(connections) == 3
     kinds = {name: [header.kind for header, _ in stored if header.connection == name] for name in connections}
@@ -95,48 +91,43 @@ def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
     assert "kraken orderbook 0: no live connection for 10 s, polled over REST until there is" in caplog.text
     assert "kraken orderbook 0: polled no longer, a connection is live" in caplog.text
     result = batch(
-        Source(Quick(), Channel.ORDERBOOK, BOOKS, 1), it.broker.read(BOOKS, 1, 0, it.broker.end_offset(BOOKS, 1))
+        Source(Quick(), Channel.ORDERBOOK, BOOKS, 1), bench.broker.read(BOOKS, 1, 0, bench.broker.end_offset(BOOKS, 1))
     )
     assert result.rows.filter(transport="rest").height == 2
     assert result.rows.filter(transport="ws", pair="BTC-USD").height == 2 + len(UPDATES)
     assert (result.counts["faults"], result.counts["missing"], result.dead.height) == (0, 0, 0)
 
 
-def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -> None:
-    async def scenario() -> tuple[str, list[float]]:
-        async with fake_kraken() as fake, Bench(fake) as it:
-            fake.is_down = True
-            await eventually(lambda: fake.opened)
-            it.clock.monotonic += OUTAGE_SECONDS
-            await eventually(lambda: it.state == ("live", "rest"))
-            state = it.feed.status
-            await eventually(lambda: len(fake.opened) == 3)
-        assert it.feed.poller is None
-        return state.last_error, fake.opened
-
-    error, opened = asyncio.run(scenario())
+async def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -> None:
+    async with fake_kraken() as fake, Bench(fake) as bench:
+        fake.is_down = True
+        await eventually(lambda: fake.opened)
+        bench.clock.monotonic += OUTAGE_SECONDS
+        await eventually(lambda: bench.state == ("live", "rest"))
+        state = bench.feed.status
+        await eventually(lambda: len(fake.opened) == 3)
+    assert bench.feed.poller is None
+    error = state.last_error
+    opened = fake.opened
     assert error == "HTTP 502"
     assert all(later - earlier >= 0.5 for earlier, later in pairwise(opened))
 
 
-def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
-    async def scenario() -> tuple[float, float]:
-        loop = asyncio.get_running_loop()
-        async with fake_kraken() as fake, Bench(fake) as it:
-            fake.refusal = (429, {"Retry-After": "2"})
-            await eventually(lambda: "429" in it.feed.status.last_error)
-            banned = loop.time()
-            it.clock.monotonic += OUTAGE_SECONDS
-            fake.is_down = True
-            await eventually(lambda: it.state == ("connecting", "rest"))
-            await eventually(lambda: fake.asked)
-            return banned, loop.time()
-
-    banned, asked = asyncio.run(scenario())
+async def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
+    loop = asyncio.get_running_loop()
+    async with fake_kraken() as fake, Bench(fake) as bench:
+        fake.refusal = (429, {"Retry-After": "2"})
+        await eventually(lambda: "429" in bench.feed.status.last_error)
+        banned = loop.time()
+        bench.clock.monotonic += OUTAGE_SECONDS
+        fake.is_down = True
+        await eventually(lambda: bench.state == ("connecting", "rest"))
+        await eventually(lambda: fake.asked)
+        asked = loop.time()
     assert 1.9 <= asked - banned < 3.5
 
 
-def test_R9_a_refused_upgrade_that_says_twice_how_long_lasts_as_documented_and_ends_nothing() -> None:
+async def test_R9_a_refused_upgrade_that_says_twice_how_long_lasts_as_documented_and_ends_nothing() -> None:
     class Twice(FakeKraken):
         def _gate(self, socket: ServerConnection, request: Request) -> Response | None:
             answer = super()._gate(socket, request)
@@ -144,68 +135,57 @@ def test_R9_a_refused_upgrade_that_says_twice_how_long_lasts_as_documented_and_e
                 answer.headers["Retry-After"] = "7"  # beside the one that is there
             return answer
 
-    async def scenario() -> tuple[str, float]:
-        async with fake_kraken(Twice()) as fake, Bench(fake) as it:
-            fake.refusal = (429, {"Retry-After": "5"})
-            await eventually(lambda: "429" in it.feed.status.last_error)
-            return it.feed.status.state, it.rest.banned_seconds
-
-    state, banned = asyncio.run(scenario())
+    async with fake_kraken(Twice()) as fake, Bench(fake) as bench:
+        fake.refusal = (429, {"Retry-After": "5"})
+        await eventually(lambda: "429" in bench.feed.status.last_error)
+        state = bench.feed.status.state
+        banned = bench.rest.banned_seconds
     assert state == "waiting"
     assert Quick.ban_seconds - 5 < banned <= Quick.ban_seconds
 
 
-def test_without_pairs_nothing_is_polled() -> None:
-    async def scenario() -> list[tuple[str, str]]:
-        async with fake_kraken() as fake, Bench(fake) as it:
-            fake.is_down = True
-            await eventually(lambda: fake.opened)
-            it.clock.monotonic += OUTAGE_SECONDS
-            await eventually(lambda: it.state == ("live", "rest"))
-            it.feed.follow([])
-            await eventually(lambda: it.feed.poller is None)
-            it.clock.monotonic += OUTAGE_SECONDS
-            await it.clock.looks()
-            assert it.feed.poller is None
-            it.feed.follow([ETH])
-            await it.clock.looks()
-            assert it.feed.poller is None  # the new pair's socket has its ten seconds
-            it.clock.monotonic += OUTAGE_SECONDS
-            await eventually(lambda: it.state == ("live", "rest"))
-            facts = [unpack_facts(value) for header, value in records(it.broker) if header.kind is Kind.OPENED]
-        return [(" ".join(fact.pairs), fact.transport) for fact in facts]
-
-    assert asyncio.run(scenario()) == [("BTC-USD", "rest"), ("ETH-USD", "rest")]
+async def test_without_pairs_nothing_is_polled() -> None:
+    async with fake_kraken() as fake, Bench(fake) as bench:
+        fake.is_down = True
+        await eventually(lambda: fake.opened)
+        bench.clock.monotonic += OUTAGE_SECONDS
+        await eventually(lambda: bench.state == ("live", "rest"))
+        bench.feed.follow([])
+        await eventually(lambda: bench.feed.poller is None)
+        bench.clock.monotonic += OUTAGE_SECONDS
+        await bench.clock.looks()
+        assert bench.feed.poller is None
+        bench.feed.follow([ETH])
+        await bench.clock.looks()
+        assert bench.feed.poller is None  # the new pair's socket has its ten seconds
+        bench.clock.monotonic += OUTAGE_SECONDS
+        await eventually(lambda: bench.state == ("live", "rest"))
+        facts = [unpack_facts(value) for header, value in records(bench.broker) if header.kind is Kind.OPENED]
+    assert [(" ".join(fact.pairs), fact.transport) for fact in facts] == [("BTC-USD", "rest"), ("ETH-USD", "rest")]
 
 
-def test_where_REST_has_no_address_nothing_stands_in() -> None:
+async def test_where_REST_has_no_address_nothing_stands_in() -> None:
     class Deaf(Quick):
         def request_url(self, channel: Channel, pair: Pair) -> str | None:
             return None
 
-    async def scenario() -> MemoryBroker:
-        async with fake_kraken() as fake, Bench(fake, Deaf()) as it:
-            fake.is_down = True
-            await eventually(lambda: fake.opened)
-            it.clock.monotonic += 2 * OUTAGE_SECONDS
-            await it.clock.looks()
-            assert it.feed.status.transport == "ws"
-        return it.broker
-
-    assert records(asyncio.run(scenario())) == []
+    async with fake_kraken() as fake, Bench(fake, Deaf()) as bench:
+        fake.is_down = True
+        await eventually(lambda: fake.opened)
+        bench.clock.monotonic += 2 * OUTAGE_SECONDS
+        await bench.clock.looks()
+        assert bench.feed.status.transport == "ws"
+    assert records(bench.broker) == []
 
 
-def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
+async def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
     class Silent(Quick):
         silence_seconds = 3600.0
 
-    async def scenario() -> tuple[str, str]:
-        async with fake_kraken() as fake, Bench(fake, Silent()) as it:
-            fake.is_mute = True
-            await eventually(lambda: fake.sockets)
-            it.clock.monotonic += OUTAGE_SECONDS + 1  # so long that its successor would not wait for it any more
-            await eventually(lambda: it.state == ("live", "rest"))
-            await it.clock.looks()
-            return it.state
-
-    assert asyncio.run(scenario()) == ("live", "rest")
+    async with fake_kraken() as fake, Bench(fake, Silent()) as bench:
+        fake.is_mute = True
+        await eventually(lambda: fake.sockets)
+        bench.clock.monotonic += OUTAGE_SECONDS + 1  # so long that its successor would not wait for it any more
+        await eventually(lambda: bench.state == ("live", "rest"))
+        await bench.clock.looks()
+        assert bench.state == ("live", "rest")

@@ -1,6 +1,5 @@
 """Gaps are reported when they begin and when they end, also over a restart of the collector."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -38,7 +37,7 @@ def ended(broker: MemoryBroker) -> dict[tuple[str, str], tuple[str | None, bool]
     return {(gap["channel"], gap["cause"]): (gap["pair"], gap["to"] is not None) for gap in reported(broker)}
 
 
-def collector(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
+def collector_of(fake: FakeKraken, broker: MemoryBroker, epoch: int) -> Collector:
     return Collector(Region.NE, simulated(fake, pairs=(BTC,)), broker, epoch=epoch, exchanges=[Quick()])
 
 
@@ -58,57 +57,49 @@ def test_F5_what_a_collector_lacks_when_another_takes_over_ends_for_it() -> None
     ]
 
 
-def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_one_before() -> None:
-    async def scenario() -> MemoryBroker:
-        broker = MemoryBroker()
-        async with fake_kraken() as fake:
-            first = collector(fake, broker, 1)
-            async with running(first):
-                await eventually(lambda: states(first) == {"live"} and len(fake.sent) == 2)
-                assert reported(broker) == []
-                await fake.fall()
-                await eventually(lambda: len(reported(broker)) == 2)
-                assert ended(broker) == {
-                    ("ticker", "disconnect"): ("BTC-USD", False),
-                    ("orderbook", "disconnect"): ("BTC-USD", False),
-                }
-                fake.is_down = False
-                await eventually(lambda: all(is_over for _, is_over in ended(broker).values()))
-            assert ended(broker)["ticker", "stopped"] == ended(broker)["orderbook", "stopped"] == ("BTC-USD", False)
-            second = collector(fake, broker, 2)
-            async with running(second):
-                await eventually(
-                    lambda: ended(broker)["ticker", "stopped"][1] and ended(broker)["orderbook", "stopped"][1]
-                )
-        return broker
-
-    broker = asyncio.run(scenario())
+async def test_S8_gaps_are_told_as_they_begin_and_end_and_a_restart_ends_those_of_the_one_before() -> None:
+    broker = MemoryBroker()
+    async with fake_kraken() as fake:
+        first = collector_of(fake, broker, 1)
+        async with running(first):
+            await eventually(lambda: states(first) == {"live"} and len(fake.sent) == 2)
+            assert reported(broker) == []
+            await fake.fall()
+            await eventually(lambda: len(reported(broker)) == 2)
+            assert ended(broker) == {
+                ("ticker", "disconnect"): ("BTC-USD", False),
+                ("orderbook", "disconnect"): ("BTC-USD", False),
+            }
+            fake.is_down = False
+            await eventually(lambda: all(is_over for _, is_over in ended(broker).values()))
+        assert ended(broker)["ticker", "stopped"] == ended(broker)["orderbook", "stopped"] == ("BTC-USD", False)
+        second = collector_of(fake, broker, 2)
+        async with running(second):
+            await eventually(lambda: ended(broker)["ticker", "stopped"][1] and ended(broker)["orderbook", "stopped"][1])
     begun, over = (gap for gap in reported(broker) if (gap["channel"], gap["cause"]) == ("ticker", "disconnect"))
     assert begun == {**over, "to": None}
     assert list(over) == ["exchange", "channel", "pair", "from", "to", "cause", "reason", "filled_by"]
     assert (over["exchange"], over["from"] < over["to"], over["from"].endswith("+00:00")) == ("kraken", True, True)
 
 
-def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_wanted_is_logged_at_the_start() -> None:
-    async def scenario() -> MemoryBroker:
-        broker = MemoryBroker()
-        async with fake_kraken() as fake:
-            fake.is_down = True
-            it = collector(fake, broker, 1)
-            async with running(it):
-                await eventually(lambda: len(ended(broker)) == 2)
-                assert ended(broker) == {
-                    ("ticker", "unreachable"): ("BTC-USD", False),
-                    ("orderbook", "unreachable"): ("BTC-USD", False),
-                }
-                assert {gap["reason"] for gap in reported(broker)} == {"HTTP 502"}
-                it.follow("kraken", [BTC, Pair("ETH", "USD")])
-                await eventually(lambda: len(reported(broker)) == 4)
-                fake.is_down = False
-                await eventually(lambda: len([gap for gap in reported(broker) if gap["to"]]) == 4, 20)
-        return broker
-
-    broker = asyncio.run(scenario())
+async def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_wanted_is_logged_at_the_start() -> (
+    None
+):
+    broker = MemoryBroker()
+    async with fake_kraken() as fake:
+        fake.is_down = True
+        collector = collector_of(fake, broker, 1)
+        async with running(collector):
+            await eventually(lambda: len(ended(broker)) == 2)
+            assert ended(broker) == {
+                ("ticker", "unreachable"): ("BTC-USD", False),
+                ("orderbook", "unreachable"): ("BTC-USD", False),
+            }
+            assert {gap["reason"] for gap in reported(broker)} == {"HTTP 502"}
+            collector.follow("kraken", [BTC, Pair("ETH", "USD")])
+            await eventually(lambda: len(reported(broker)) == 4)
+            fake.is_down = False
+            await eventually(lambda: len([gap for gap in reported(broker) if gap["to"]]) == 4, 20)
     topic = raw_topic("ne", Channel.TICKER)
     stored = broker.read(topic, 1, 0, broker.end_offset(topic, 1))
     own = [(unpack(record.header), unpack_facts(record.value)) for record in stored if record.header[0] not in "wr"]
@@ -121,64 +112,55 @@ def test_D5_an_exchange_that_cannot_be_reached_is_told_as_a_gap_and_what_is_want
     assert {header.number for header, _ in wishes} == {0}
 
 
-def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
-    async def scenario() -> list[dict[str, Any]]:
-        broker = MemoryBroker()
-        async with fake_kraken() as fake:
-            fake.unknown.add("BTC/USD")
-            it = collector(fake, broker, 1)
-            async with running(it):
-                await eventually(lambda: len(ended(broker)) == 2)
-                return reported(broker)
-
-    gaps = asyncio.run(scenario())
+async def test_D5_a_refused_pair_is_told_as_a_gap() -> None:
+    broker = MemoryBroker()
+    async with fake_kraken() as fake:
+        fake.unknown.add("BTC/USD")
+        collector = collector_of(fake, broker, 1)
+        async with running(collector):
+            await eventually(lambda: len(ended(broker)) == 2)
+            gaps = reported(broker)
     assert {gap["cause"] for gap in gaps} == {"refused"}
     assert {gap["reason"] for gap in gaps} == {"refused for good: Currency pair not supported BTC/USD"}
 
 
-def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_connection_is_back() -> None:
-    async def scenario() -> dict[tuple[str, str], bool]:
-        broker, eth = MemoryBroker(), Pair("ETH", "USD")
-        async with fake_kraken() as fake:
-            settings = simulated(fake, pairs=(BTC, eth))
-            clock = MovedClock()
-            it = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()], clock=clock, timing=QUICK)
-            async with running(it):
-                await eventually(lambda: states(it) == {"live"})
-                fake.unanswered.add("ETH/USD")
-                await fake.fall()
-                await eventually(lambda: len(reported(broker)) == 4)
-                fake.is_down = False
-                await eventually(lambda: len([gap for gap in reported(broker) if gap["to"]]) == 2)
-                for which in range(len(fake.sockets)):
-                    await fake.say(HEARTBEAT, which)
-                await clock.looks()
-                return {(gap["channel"], gap["pair"]): gap["to"] is not None for gap in reported(broker)}
-
-    assert asyncio.run(scenario()) == {
-        ("ticker", "BTC-USD"): True,
-        ("ticker", "ETH-USD"): False,
-        ("orderbook", "BTC-USD"): True,
-        ("orderbook", "ETH-USD"): False,
-    }
+async def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_connection_is_back() -> None:
+    broker, eth = MemoryBroker(), Pair("ETH", "USD")
+    async with fake_kraken() as fake:
+        settings = simulated(fake, pairs=(BTC, eth))
+        clock = MovedClock()
+        collector = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()], clock=clock, timing=QUICK)
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            fake.unanswered.add("ETH/USD")
+            await fake.fall()
+            await eventually(lambda: len(reported(broker)) == 4)
+            fake.is_down = False
+            await eventually(lambda: len([gap for gap in reported(broker) if gap["to"]]) == 2)
+            for which in range(len(fake.sockets)):
+                await fake.say(HEARTBEAT, which)
+            await clock.looks()
+            assert {(gap["channel"], gap["pair"]): gap["to"] is not None for gap in reported(broker)} == {
+                ("ticker", "BTC-USD"): True,
+                ("ticker", "ETH-USD"): False,
+                ("orderbook", "BTC-USD"): True,
+                ("orderbook", "ETH-USD"): False,
+            }
 
 
-def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> None:
-    async def scenario() -> list[dict[str, Any]]:
-        broker = MemoryBroker()
-        async with fake_kraken() as fake:
-            it = collector(fake, broker, 1)
-            async with running(it):
-                await eventually(lambda: states(it) == {"live"})
-                which = next(n for n, sent in enumerate(fake.sent) if any(b'"book"' in text for text in sent))
-                await fake.push("BTC/USD", [UPDATES[0], UPDATES[2]], which)
-                await eventually(lambda: ended(broker))
-                [(_, is_over)] = ended(broker).values()
-                assert not is_over
-                gaps = list(reported(broker))
-        return gaps
-
-    [gap] = asyncio.run(scenario())
+async def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again() -> None:
+    broker = MemoryBroker()
+    async with fake_kraken() as fake:
+        collector = collector_of(fake, broker, 1)
+        async with running(collector):
+            await eventually(lambda: states(collector) == {"live"})
+            which = next(n for n, sent in enumerate(fake.sent) if any(b'"book"' in text for text in sent))
+            await fake.push("BTC/USD", [UPDATES[0], UPDATES[2]], which)
+            await eventually(lambda: ended(broker))
+            [(_, is_over)] = ended(broker).values()
+            assert not is_over
+            gaps = list(reported(broker))
+    [gap] = gaps
     assert (gap["channel"], gap["pair"], gap["cause"]) == ("orderbook", "BTC-USD", "checksum")
     assert gap["reason"].startswith("BTC-USD: checksum ")
 

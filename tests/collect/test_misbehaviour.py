@@ -15,7 +15,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from coin_platform.broker import LocalBroker, MemoryBroker
-from coin_platform.collect.actions import Failed
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
@@ -23,10 +22,10 @@ from coin_platform.collect.session import ANSWER_SECONDS
 from coin_platform.collect.status import FeedStatus
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Kind, Pair, Refusal
-from coin_platform.records import Header, unpack, unpack_facts
+from coin_platform.records import unpack, unpack_facts
 from infra.certificates import Authority
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, MINUTE, Bench, bench
+from tests.kit.bench import BTC, ETH, MINUTE, running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import HEARTBEAT, TICKER, Quick, frames, values
 from tests.kit.waiting import eventually
@@ -36,7 +35,9 @@ FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]
 # B4
 
 
-def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for_a_stranger_harm_no_other() -> None:
+async def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for_a_stranger_harm_no_other() -> (
+    None
+):
     clock = MovedClock()
 
     class Patient(Quick):
@@ -45,21 +46,22 @@ def test_B4_one_refused_pair_of_fifty_one_that_is_not_answered_and_an_answer_for
         def request_url(self, channel: Channel, pair: Pair) -> str | None:
             return None  # nothing stands in meanwhile
 
-    async def scenario() -> tuple[dict[Pair, Failed], frozenset[Pair], str, int, int]:
-        async with bench(*FIFTY, channel=Channel.TICKER, exchange=Patient(), clock=clock) as it:
-            it.fake.unknown, it.fake.unanswered = {"A7/USD"}, {"A9/USD"}
-            await eventually(lambda: it.feed.status.frames == 1 + 2 * 48)
-            stranger = {"method": "subscribe", "success": True, "result": {"channel": "ticker", "symbol": "ZZZ/USD"}}
-            await it.fake.say(json.dumps(stranger))
-            await it.fake.say(TICKER.replace("BTC/USD", "ZZZ/USD"))
-            await eventually(lambda: it.feed.status.unasked == 1)
-            assert it.feed.status.unconfirmed == {FIFTY[9]}
-            clock.monotonic += ANSWER_SECONDS + 1
-            await eventually(lambda: len(it.feed.status.refused) == 2)
-            status = it.feed.status
-            return status.refused, status.unconfirmed, status.state, status.unasked, len(it.fake.opened)
-
-    refused, troubled, state, unasked, opened = asyncio.run(scenario())
+    async with running_feed(*FIFTY, channel=Channel.TICKER, exchange=Patient(), clock=clock) as bench:
+        bench.fake.unknown, bench.fake.unanswered = {"A7/USD"}, {"A9/USD"}
+        await eventually(lambda: bench.feed.status.frames == 1 + 2 * 48)
+        stranger = {"method": "subscribe", "success": True, "result": {"channel": "ticker", "symbol": "ZZZ/USD"}}
+        await bench.fake.say(json.dumps(stranger))
+        await bench.fake.say(TICKER.replace("BTC/USD", "ZZZ/USD"))
+        await eventually(lambda: bench.feed.status.unasked == 1)
+        assert bench.feed.status.unconfirmed == {FIFTY[9]}
+        clock.monotonic += ANSWER_SECONDS + 1
+        await eventually(lambda: len(bench.feed.status.refused) == 2)
+        status = bench.feed.status
+        refused = status.refused
+        troubled = status.unconfirmed
+        state = status.state
+        unasked = status.unasked
+        opened = len(bench.fake.opened)
     assert refused.keys() == {FIFTY[7], FIFTY[9]}
     assert refused[FIFTY[9]].reason == "no answer in 10 s: is it a pair of this exchange?"
     assert refused[FIFTY[9]].refusal is Refusal.TEMPORARY
@@ -74,12 +76,12 @@ def test_B5_a_refused_upgrade_is_named_and_tried_again_and_never_read_as_data(he
     statuses = (429, 418, 403, 451, 503) if header else (451, 503)  # without a time the others forbid 10 s
 
     async def scenario(status: int) -> tuple[str, float, int]:
-        async with bench() as it:
-            it.fake.refusal = (status, {"Retry-After": header} if header else {})
-            await eventually(lambda: it.feed.status.last_error)
-            error = it.feed.status.last_error
-            await it.live()
-            return error, it.fake.opened[1] - it.fake.opened[0], it.feed.status.undecodable
+        async with running_feed() as bench:
+            bench.fake.refusal = (status, {"Retry-After": header} if header else {})
+            await eventually(lambda: bench.feed.status.last_error)
+            error = bench.feed.status.last_error
+            await bench.live()
+            return error, bench.fake.opened[1] - bench.fake.opened[0], bench.feed.status.undecodable
 
     async def all_at_once() -> list[tuple[str, float, int]]:
         return await asyncio.gather(*map(scenario, statuses))
@@ -124,13 +126,13 @@ ENDS: dict[str, Callable[[ServerConnection], Awaitable[None]]] = {
 
 def test_B6_however_a_socket_ends_the_end_is_in_the_log_and_a_new_one_follows() -> None:
     async def scenario(end: Callable[[ServerConnection], Awaitable[None]]) -> tuple[list[str], list[int], str]:
-        async with bench() as it:
-            await it.live()
-            await end(it.fake.sockets[0])
-            await eventually(lambda: len(it.fake.sent) == 2, 20)
-            await it.live()
-            ended = [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
-            return ended, [header.number for header, _ in frames(it.records())], it.feed.status.state
+        async with running_feed() as bench:
+            await bench.live()
+            await end(bench.fake.sockets[0])
+            await eventually(lambda: len(bench.fake.sent) == 2, 20)
+            await bench.live()
+            ended = [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)]
+            return ended, [header.number for header, _ in frames(bench.records())], bench.feed.status.state
 
     async def all_at_once() -> list[tuple[list[str], list[int], str]]:
         return await asyncio.gather(*map(scenario, ENDS.values()))
@@ -144,7 +146,7 @@ def test_B6_however_a_socket_ends_the_end_is_in_the_log_and_a_new_one_follows() 
 # B10, on a socket
 
 
-def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
+async def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
     nonsense: list[str | bytes] = [
         *("", "\ufeff{}", "[" * 2000 + "]" * 2000, "\x00", "{}{}", b"\xff\xfe", b"\x1f\x8b garbage"),
         *(
@@ -157,36 +159,32 @@ def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
         b"9" * (15 << 20),
     ]
 
-    async def scenario() -> tuple[Bench, int, int, str]:
-        async with bench(BTC, ETH) as it:
-            await it.live()
-            server = it.fake.sockets[0]
-            before = it.feed.status.frames
-            for message in nonsense:
-                await server.send(message)
-            await (await server.ping(b"p" * 125))  # answered
-            await server.send(["[1", ",2]"])  # in pieces
-            server.transport.write(b"\x81\x02\xff\xfe")  # a text that is none
-            await eventually(lambda: it.feed.status.frames == before + len(nonsense) + 2)
-            return it, it.feed.status.undecodable, len(it.fake.opened), it.feed.status.state
-
-    it, undecodable, opened, state = asyncio.run(scenario())
-    stored = [value for _, value in frames(it.records())]
+    async with running_feed(BTC, ETH) as bench:
+        await bench.live()
+        server = bench.fake.sockets[0]
+        before = bench.feed.status.frames
+        for message in nonsense:
+            await server.send(message)
+        await (await server.ping(b"p" * 125))  # answered
+        await server.send(["[1", ",2]"])  # in pieces
+        server.transport.write(b"\x81\x02\xff\xfe")  # a text that is none
+        await eventually(lambda: bench.feed.status.frames == before + len(nonsense) + 2)
+        undecodable = bench.feed.status.undecodable
+        opened = len(bench.fake.opened)
+        state = bench.feed.status.state
+    stored = [value for _, value in frames(bench.records())]
     sent = [message.encode() if isinstance(message, str) else message for message in nonsense]
     assert stored[-len(sent) - 2 :] == [*sent, b"[1,2]", b"\xff\xfe"]
     assert (undecodable, opened, state) == (len(sent) + 2, 1, "live")
 
 
-def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> None:
-    async def scenario() -> str:
-        async with bench() as it:
-            await it.live()
-            with contextlib.suppress(Exception):
-                await it.fake.sockets[0].send(b"x" * (33 << 20))
-            await eventually(lambda: len(it.fake.sent) == 2)
-            return unpack_facts(values(it.records(), Kind.CLOSED)[0]).reason
-
-    assert "1009 (message too big)" in asyncio.run(scenario())
+async def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> None:
+    async with running_feed() as bench:
+        await bench.live()
+        with contextlib.suppress(Exception):
+            await bench.fake.sockets[0].send(b"x" * (33 << 20))
+        await eventually(lambda: len(bench.fake.sent) == 2)
+        assert "1009 (message too big)" in unpack_facts(values(bench.records(), Kind.CLOSED)[0]).reason
 
 
 # B11
@@ -208,37 +206,33 @@ def test_B11_a_list_of_five_thousand_pairs_is_asked_for_in_pieces_and_none_in_no
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.long)])
-def test_B13_a_burst_of_20000_frames_a_second_loses_nothing_and_is_made_up_for(seconds: int, tmp_path: Path) -> None:
+async def test_B13_a_burst_of_20000_frames_a_second_loses_nothing_and_is_made_up_for(
+    seconds: int, tmp_path: Path
+) -> None:
     rate, step = 20_000, 200
 
-    async def scenario() -> tuple[list[bytes], list[tuple[Header, bytes]], float, float]:
-        broker = LocalBroker(tmp_path)
-        memory = MemoryBroker()
-        memory.append = broker.append  # type: ignore[method-assign]
-        async with bench(BTC, ETH, channel=Channel.TICKER, broker=memory) as it:
-            await it.live()
-            server, sent = it.fake.sockets[0], it.fake.sent[0]
-            start = time.monotonic()
-            for number in range(rate * seconds):
-                text = TICKER.replace("BTC/USD", "ETH/USD") if number % 10 == 0 else TICKER
-                text = f'{text[:-1]},"n":{number}}}'
-                await server.send(text)
-                sent.append(text.encode())
-                if number % step == 0:
-                    await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
-            took = time.monotonic() - start
-            await eventually(lambda: it.feed.status.frames == len(sent), 90)
-            lag = time.monotonic() - start - took
-            assert len(it.fake.opened) == 1
-            topic = it.feed.route.topic
-        await asyncio.to_thread(broker.flush)
-        stored = [
-            (unpack(record.header), record.value) for record in broker.read(topic, 1, 0, broker.end_offset(topic, 1))
-        ]
-        broker.close()
-        return sent, stored, took, lag
-
-    sent, stored, took, lag = asyncio.run(scenario())
+    broker = LocalBroker(tmp_path)
+    memory = MemoryBroker()
+    memory.append = broker.append  # type: ignore[method-assign]
+    async with running_feed(BTC, ETH, channel=Channel.TICKER, broker=memory) as bench:
+        await bench.live()
+        server, sent = bench.fake.sockets[0], bench.fake.sent[0]
+        start = time.monotonic()
+        for number in range(rate * seconds):
+            text = TICKER.replace("BTC/USD", "ETH/USD") if number % 10 == 0 else TICKER
+            text = f'{text[:-1]},"n":{number}}}'
+            await server.send(text)
+            sent.append(text.encode())
+            if number % step == 0:
+                await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
+        took = time.monotonic() - start
+        await eventually(lambda: bench.feed.status.frames == len(sent), 90)
+        lag = time.monotonic() - start - took
+        assert len(bench.fake.opened) == 1
+        topic = bench.feed.route.topic
+    await asyncio.to_thread(broker.flush)
+    stored = [(unpack(record.header), record.value) for record in broker.read(topic, 1, 0, broker.end_offset(topic, 1))]
+    broker.close()
     assert [value for _, value in frames(stored)] == sent
     assert [header.number for header, _ in frames(stored)] == list(range(1, len(sent) + 1))
     print(f"{len(sent)} frames sent in {took:.1f} s, {len(sent) / took:.0f}/s, all stored {lag:.1f} s later")
@@ -292,7 +286,7 @@ def test_A24_a_name_that_does_not_resolve_is_named(monkeypatch: pytest.MonkeyPat
     assert ("Name or service not known" in error, reconnects) == (True, 1)
 
 
-def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_named(
+async def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def resolve(host: str, port: int, *_: object, **__: object) -> list[object]:
@@ -305,15 +299,11 @@ def test_A24_where_IPv6_is_refused_IPv4_is_used_and_where_both_are_both_are_name
     async def hold(server: ServerConnection) -> None:
         await server.wait_closed()
 
-    async def scenario() -> str:
-        async with serve(hold, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
-            port = next(iter(server.sockets)).getsockname()[1]
-            monkeypatch.setattr(socket, "getaddrinfo", resolve)
-            await subscribe_at(f"ws://both.invalid:{port}/v2")
-        error, _ = await trouble(f"ws://both.invalid:{port}/v2", 1)
-        return error
-
-    error = asyncio.run(scenario())
+    async with serve(hold, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        await subscribe_at(f"ws://both.invalid:{port}/v2")
+    error, _ = await trouble(f"ws://both.invalid:{port}/v2", 1)
     assert "127.0.0.1" in error and "::1" in error
 
 
@@ -348,24 +338,18 @@ async def secured(folder: Path, name: str) -> AsyncIterator[str]:
         ("good", False, "unable to get local issuer certificate"),
     ],
 )
-def test_A24_a_certificate_that_proves_nothing_is_not_believed_and_says_why(
+async def test_A24_a_certificate_that_proves_nothing_is_not_believed_and_says_why(
     certificates: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_known: bool, cause: str
 ) -> None:
-    async def scenario() -> tuple[str, int]:
-        async with secured(certificates, name) as url:
-            return await trouble(url)
-
     if is_known:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
-    error, reconnects = asyncio.run(scenario())
+    async with secured(certificates, name) as url:
+        error, reconnects = await trouble(url)
     assert (cause in error, reconnects) == (True, 1), error
 
 
-def test_A24_a_right_certificate_is_believed(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_A24_a_right_certificate_is_believed(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
 
-    async def scenario() -> None:
-        async with secured(certificates, "good") as url:
-            await subscribe_at(url)
-
-    asyncio.run(scenario())
+    async with secured(certificates, "good") as url:
+        await subscribe_at(url)

@@ -94,38 +94,31 @@ async def rest_answer(url: str, outbound: Outbound) -> bytes | str:
 
 
 @pytest.mark.parametrize("login", ["", "us er:p@ss:%"])
-def test_D23_sockets_and_REST_go_through_the_proxy_to_a_host_that_only_it_knows(
+async def test_D23_sockets_and_REST_go_through_the_proxy_to_a_host_that_only_it_knows(
     authority: Authority, login: str
 ) -> None:
-    async def scenario() -> tuple[str, bytes | str, list[str]]:
-        async with exchange(authority) as port:
-            place, real = "exchange.test:443", f"127.0.0.1:{port}"
-            async with ConnectProxy("us er:p@ss:%" if login else "", {place: real}).running() as proxy:
-                credentials = "us%20er:p%40ss%3A%25@" if login else ""  # as a URL has them
-                outbound = Outbound(f"http://{credentials}{proxy.address}", authority.ca)
-                state = await socket_state("wss://exchange.test/v2", outbound)
-                return state, await rest_answer("https://exchange.test/0/public/Time", outbound), proxy.asked
-
-    state, answer, asked = asyncio.run(scenario())
+    async with exchange(authority) as port:
+        place, real = "exchange.test:443", f"127.0.0.1:{port}"
+        async with ConnectProxy("us er:p@ss:%" if login else "", {place: real}).running() as proxy:
+            credentials = "us%20er:p%40ss%3A%25@" if login else ""  # as a URL has them
+            outbound = Outbound(f"http://{credentials}{proxy.address}", authority.ca)
+            state = await socket_state("wss://exchange.test/v2", outbound)
+            answer = await rest_answer("https://exchange.test/0/public/Time", outbound)
+            asked = proxy.asked
     assert (state, answer) == ("subscribing", b"{}")
     assert set(asked) == {"exchange.test:443"} and len(asked) >= 2
 
 
-def test_D23_a_proxy_that_refuses_the_password_is_named_as_the_cause_without_the_password(
+async def test_D23_a_proxy_that_refuses_the_password_is_named_as_the_cause_without_the_password(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "coin_platform")
 
-    async def scenario() -> tuple[str, bytes | str]:
-        async with ConnectProxy("user:right").running() as proxy:
-            outbound = Outbound(f"http://user:wrong-word@{proxy.address}", authority.ca)
-            assert "wrong-word" not in repr(outbound) + str(outbound)
-            return (
-                await socket_state("wss://exchange.test/v2", outbound),
-                await rest_answer("https://exchange.test/", outbound),
-            )
-
-    state, answer = asyncio.run(scenario())
+    async with ConnectProxy("user:right").running() as proxy:
+        outbound = Outbound(f"http://user:wrong-word@{proxy.address}", authority.ca)
+        assert "wrong-word" not in repr(outbound) + str(outbound)
+        state = await socket_state("wss://exchange.test/v2", outbound)
+        answer = await rest_answer("https://exchange.test/", outbound)
     assert isinstance(answer, str)
     for text in (state, answer):
         assert "407" in text and "wrong-word" not in text
@@ -133,21 +126,18 @@ def test_D23_a_proxy_that_refuses_the_password_is_named_as_the_cause_without_the
 
 
 @pytest.mark.parametrize("source", ["COIN_CA", "SSL_CERT_FILE"])
-def test_D23_a_private_authority_is_trusted_by_sockets_and_REST_alike(
+async def test_D23_a_private_authority_is_trusted_by_sockets_and_REST_alike(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     if source == "SSL_CERT_FILE":
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
     outbound = Outbound(ca=authority.ca) if source == "COIN_CA" else Outbound()
 
-    async def scenario() -> tuple[str, bytes | str]:
-        async with exchange(authority) as port:
-            return (
-                await socket_state(f"wss://localhost:{port}/v2", outbound),
-                await rest_answer(f"https://localhost:{port}/", outbound),
-            )
-
-    assert asyncio.run(scenario()) == ("subscribing", b"{}")
+    async with exchange(authority) as port:
+        assert (
+            await socket_state(f"wss://localhost:{port}/v2", outbound),
+            await rest_answer(f"https://localhost:{port}/", outbound),
+        ) == ("subscribing", b"{}")
 
 
 @pytest.mark.parametrize("with_proxy", [False, True])

@@ -79,24 +79,21 @@ async def polling(
     await rest.close()
 
 
-def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_bracketed() -> None:
+async def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_bracketed() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(str(request.url))
         return fine(request)
 
-    async def scenario() -> MemoryBroker:
-        clock = MovedClock()
-        async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
-            await eventually(lambda: len(asked) == 1)
-            assert poller.state == "live"
-            clock.monotonic += 1
-            await eventually(lambda: not poller.plan.unconfirmed)
-        assert poller.state == "closing"
-        return broker
-
-    stored = records(asyncio.run(scenario()), CANDLE_TOPIC)
+    clock = MovedClock()
+    async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
+        await eventually(lambda: len(asked) == 1)
+        assert poller.state == "live"
+        clock.monotonic += 1
+        await eventually(lambda: not poller.plan.unconfirmed)
+    assert poller.state == "closing"
+    stored = records(broker, CANDLE_TOPIC)
     assert [header.kind for header, _ in stored] == [Kind.OPENED, Kind.REST, Kind.REST, Kind.CLOSED]
     assert [(header.number, header.pair, value) for header, value in frames(stored)] == [
         (1, BTC, CANDLES),
@@ -111,20 +108,16 @@ def test_answers_are_stored_as_they_came_numbered_from_one_with_their_pair_and_b
     assert asked == [f"https://api.kraken.com/0/public/OHLC?pair={base}/USD&interval=1" for base in ("BTC", "ETH")]
 
 
-def test_its_frames_become_rows_that_say_rest_and_every_frame_is_accounted_for() -> None:
-    async def scenario() -> MemoryBroker:
-        async with polling(BTC, channel=Channel.ORDERBOOK) as (poller, broker):
-            await eventually(lambda: not poller.plan.unconfirmed)
-        return broker
-
-    broker = asyncio.run(scenario())
+async def test_its_frames_become_rows_that_say_rest_and_every_frame_is_accounted_for() -> None:
+    async with polling(BTC, channel=Channel.ORDERBOOK) as (poller, broker):
+        await eventually(lambda: not poller.plan.unconfirmed)
     source = Source(Brisk(), Channel.ORDERBOOK, BOOKS, 1)
     result = batch(source, broker.read(BOOKS, 1, 0, broker.end_offset(BOOKS, 1)))
     assert result.rows.select("pair", "transport", "number").rows() == [("BTC-USD", "rest", 1)]
     assert (result.counts["frames"], result.counts["frames_rows"], result.counts["own_records"]) == (1, 1, 2)
 
 
-def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwhile() -> None:
+async def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwhile() -> None:
     clock, times = MovedClock(), list[float]()
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -133,18 +126,14 @@ def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwh
             return httpx.Response(429, headers={"Retry-After": "2"}, content=PAGE)
         return fine(request)
 
-    async def scenario() -> tuple[str, MemoryBroker]:
-        async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
-            await eventually(lambda: poller.last_error)
-            error = poller.last_error
-            clock.wall += 60 * SECOND  # another window
-            await eventually(lambda: values(records(broker, CANDLE_TOPIC), Kind.CHECKPOINT))
-            clock.monotonic += 1  # the next pair's turn
-            await eventually(lambda: poller.plan.unconfirmed == {BTC})
-            assert poller.last_error == ""
-        return error, broker
-
-    error, broker = asyncio.run(scenario())
+    async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
+        await eventually(lambda: poller.last_error)
+        error = poller.last_error
+        clock.wall += 60 * SECOND  # another window
+        await eventually(lambda: values(records(broker, CANDLE_TOPIC), Kind.CHECKPOINT))
+        clock.monotonic += 1  # the next pair's turn
+        await eventually(lambda: poller.plan.unconfirmed == {BTC})
+        assert poller.last_error == ""
     assert error == "HTTP 429"
     assert times[1] - times[0] >= 1.99
     kinds = [header.kind for header, _ in records(broker, CANDLE_TOPIC)]
@@ -167,7 +156,7 @@ def test_F4_an_end_does_not_wait_for_a_ban(status: int) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 60))  # the ban lasts an hour
 
 
-def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
+async def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = MovedClock()
@@ -175,17 +164,14 @@ def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=PAGE) if "BTC" in str(request.url) else fine(request)
 
-    async def scenario() -> tuple[int, MemoryBroker]:
+    with caplog.at_level(logging.WARNING):
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, broker):
             await eventually(lambda: poller.plan.refused)
             clock.monotonic += 1
             await eventually(lambda: not poller.plan.unconfirmed)
             clock.monotonic += MINUTE_SECONDS + 5
             await eventually(lambda: poller.plan.traffic.undecodable == 2)
-            return poller.plan.traffic.undecodable, broker
-
-    with caplog.at_level(logging.WARNING):
-        undecodable, broker = asyncio.run(scenario())
+            undecodable = poller.plan.traffic.undecodable
     assert undecodable == 2
     stored = list(frames(records(broker, CANDLE_TOPIC)))
     assert [(header.number, header.pair, value) for header, value in stored][:3] == [
@@ -205,7 +191,7 @@ def test_B5_a_page_instead_of_an_answer_is_stored_and_counted_and_ends_nothing(
         (httpx.Response(200, content=REFUSED), "EQuery:Unknown asset pair"),
     ],
 )
-def test_a_refused_pair_is_named_once_and_the_others_go_on(
+async def test_a_refused_pair_is_named_once_and_the_others_go_on(
     refusal: httpx.Response, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, asked = MovedClock(), list[str]()
@@ -214,23 +200,20 @@ def test_a_refused_pair_is_named_once_and_the_others_go_on(
         asked.append(request.url.params["pair"])
         return refusal if asked[-1] == "BTC/USD" else fine(request)
 
-    async def scenario() -> list[tuple[Pair, str]]:
+    with caplog.at_level(logging.WARNING):
         async with polling(BTC, ETH, answer=answer, clock=clock) as (poller, _):
             for count in (1, 2, 3, 4):
                 await eventually(lambda count=count: len(asked) == count)  # type: ignore[misc]
                 clock.monotonic += 1 if count % 2 else MINUTE_SECONDS + 5
             await eventually(lambda: not poller.plan.unconfirmed)
-            return [failed[:2] for failed in poller.plan.refused.values()]
-
-    with caplog.at_level(logging.WARNING):
-        assert asyncio.run(scenario()) == [(BTC, reason)]
+            assert [failed[:2] for failed in poller.plan.refused.values()] == [(BTC, reason)]
     assert asked[:4] == ["BTC/USD", "ETH/USD", "BTC/USD", "ETH/USD"]
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("poller")]
     [line] = lines
     assert line.removesuffix("; asking again") == f"kraken candle 0: nothing of BTC-USD over REST, {reason}"
 
 
-def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFixture) -> None:
     clock, calls = MovedClock(), list[float]()
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -239,7 +222,7 @@ def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFix
             raise httpx.ConnectError("no route to host", request=request)
         return fine(request) if len(calls) == 3 else httpx.Response(503)
 
-    async def scenario() -> list[tuple[str, str]]:
+    with caplog.at_level(logging.WARNING):
         async with polling(BTC, answer=answer, clock=clock) as (poller, _):
             seen = []
             for count in (1, 2):
@@ -252,10 +235,6 @@ def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFix
             clock.monotonic += 2 * MINUTE_SECONDS + 5
             await eventually(lambda: len(calls) == 4)
             seen.append((poller.state, poller.last_error))
-            return seen
-
-    with caplog.at_level(logging.WARNING):
-        seen = asyncio.run(scenario())
     assert seen == [("connecting", "no route to host"), ("connecting", "HTTP 503"), ("live", ""), ("stale", "HTTP 503")]
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("poller")]
     assert lines == [
@@ -264,30 +243,24 @@ def test_a_broken_network_is_told_once_and_asked_on(caplog: pytest.LogCaptureFix
     ]
 
 
-def test_pairs_change_while_it_runs_and_the_log_knows() -> None:
-    async def scenario() -> MemoryBroker:
-        async with polling(BTC, ETH) as (poller, broker):
-            await eventually(lambda: poller.plan.unconfirmed == {ETH})
-            poller.follow([SOL, BTC])
-            await eventually(lambda: not poller.plan.unconfirmed)
-        return broker
-
-    stored = records(asyncio.run(scenario()), CANDLE_TOPIC)
+async def test_pairs_change_while_it_runs_and_the_log_knows() -> None:
+    async with polling(BTC, ETH) as (poller, broker):
+        await eventually(lambda: poller.plan.unconfirmed == {ETH})
+        poller.follow([SOL, BTC])
+        await eventually(lambda: not poller.plan.unconfirmed)
+    stored = records(broker, CANDLE_TOPIC)
     assert [header.pair for header, _ in frames(stored)] == [BTC, SOL]
     assert [unpack_facts(value).pairs for value in values(stored, Kind.PAIRS)] == [["SOL-USD", "BTC-USD"]]
 
 
-def test_an_answer_that_cannot_be_stored_ends_it() -> None:
-    async def scenario() -> MemoryBroker:
-        broker = FaultyBroker()
-        broker.refuse("append", DeliveryError("the disk is full: make room"), lambda *record: record[-1] == CANDLES)
-        with pytest.raises(ExceptionGroup) as caught:
-            async with polling(BTC, broker=broker):
-                await asyncio.Event().wait()
-        assert caught.group_contains(DeliveryError, match="make room")
-        return broker
-
-    stored = records(asyncio.run(scenario()), CANDLE_TOPIC)
+async def test_an_answer_that_cannot_be_stored_ends_it() -> None:
+    broker = FaultyBroker()
+    broker.refuse("append", DeliveryError("the disk is full: make room"), lambda *record: record[-1] == CANDLES)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with polling(BTC, broker=broker):
+            await asyncio.Event().wait()
+    assert caught.group_contains(DeliveryError, match="make room")
+    stored = records(broker, CANDLE_TOPIC)
     assert [header.kind for header, _ in stored] == [Kind.OPENED, Kind.CLOSED]
     assert unpack_facts(stored[-1][1]).reason == "broken off"
 

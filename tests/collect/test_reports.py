@@ -24,25 +24,21 @@ from tests.kit.waiting import eventually
 BTC, ETH = Pair("BTC", "USD"), Pair("ETH", "USD")
 
 
-def test_each_feed_is_announced_with_its_pairs_and_numbers_and_ends_with_the_collector(tmp_path: Path) -> None:
+async def test_each_feed_is_announced_with_its_pairs_and_numbers_and_ends_with_the_collector(tmp_path: Path) -> None:
     cluster = cluster_of(FileStore(tmp_path / "store"), tmp_path / "copies")
 
     def found() -> dict[str, Status]:
         return {status.name: status for status in statuses(cluster, wall())}
 
-    async def scenario() -> dict[str, Status]:
-        async with fake_kraken() as fake:
-            fake.unknown.add("ETH/USD")
-            settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
-            collector = Collector(Region.NE, settings, MemoryBroker(), cluster, exchanges=[Quick()])
-            async with running(collector):
-                await eventually(lambda: "ETH-USD" in str(found()) and found()["collector/ne"].state == "live")
-                await eventually(lambda: found()["feed/kraken/ticker/0"].pairs["ETH-USD"].state == "refused")
-                await eventually(lambda: found()["feed/kraken/ticker/0"].pairs["BTC-USD"].state == "confirmed")
-                reports = found()
-        return reports
-
-    reports = asyncio.run(scenario())
+    async with fake_kraken() as fake:
+        fake.unknown.add("ETH/USD")
+        settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
+        collector = Collector(Region.NE, settings, MemoryBroker(), cluster, exchanges=[Quick()])
+        async with running(collector):
+            await eventually(lambda: "ETH-USD" in str(found()) and found()["collector/ne"].state == "live")
+            await eventually(lambda: found()["feed/kraken/ticker/0"].pairs["ETH-USD"].state == "refused")
+            await eventually(lambda: found()["feed/kraken/ticker/0"].pairs["BTC-USD"].state == "confirmed")
+            reports = found()
     assert list(reports) == ["collector/ne", "feed/kraken/ticker/0"]
     feed = reports["feed/kraken/ticker/0"]
     assert feed.pairs["ETH-USD"].reason.startswith("refused for")
@@ -67,18 +63,15 @@ def test_each_feed_is_announced_with_its_pairs_and_numbers_and_ends_with_the_col
     assert found() == {}, "it ended as it should"
 
 
-def test_a_collector_serves_the_same_numbers_as_metrics() -> None:
-    async def scenario() -> str:
-        async with fake_kraken() as fake:
-            port = free_ports(1)[0] - COLLECTOR_PORTS - 2
-            settings = simulated(fake, pairs=(BTC,), metrics_port=port)
-            collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Quick()])
-            async with running(collector), httpx.AsyncClient(trust_env=False) as client:
-                await eventually(lambda: states(collector) == {"live"})
-                await asyncio.sleep(1.1)  # until the next report
-                return (await client.get(f"http://127.0.0.1:{metrics_port(settings, Region.NE)}/metrics")).text
-
-    text = asyncio.run(scenario())
+async def test_a_collector_serves_the_same_numbers_as_metrics() -> None:
+    async with fake_kraken() as fake:
+        port = free_ports(1)[0] - COLLECTOR_PORTS - 2
+        settings = simulated(fake, pairs=(BTC,), metrics_port=port)
+        collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Quick()])
+        async with running(collector), httpx.AsyncClient(trust_env=False) as client:
+            await eventually(lambda: states(collector) == {"live"})
+            await asyncio.sleep(1.1)  # until the next report
+            text = (await client.get(f"http://127.0.0.1:{metrics_port(settings, Region.NE)}/metrics")).text
     assert 'coin_feed_state{name="feed/kraken/orderbook/0",state="live"} 1.0' in text
     assert 'coin_feed_age_seconds{name="feed/kraken/ticker/0"}' in text
     assert 'coin_feed_frames_total{name="feed/kraken/ticker/0"}' in text

@@ -234,28 +234,25 @@ def test_D16_an_answer_that_trickles_ends_in_time() -> None:
     assert error_text(error) == "no whole answer within 0.3 s"
 
 
-def test_D16_few_answers_are_under_way_at_once() -> None:
+async def test_D16_few_answers_are_under_way_at_once() -> None:
     under_way, most = 0, 0
 
-    async def scenario() -> None:
-        is_full = asyncio.Event()
+    is_full = asyncio.Event()
 
-        async def answer(request: httpx.Request) -> httpx.Response:
-            nonlocal under_way, most
-            under_way += 1
-            most = max(most, under_way)
-            if under_way == ANSWERS_AT_ONCE:
-                is_full.set()
-            await is_full.wait()
-            await asyncio.sleep(0)
-            under_way -= 1
-            return httpx.Response(200)
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == ANSWERS_AT_ONCE:
+            is_full.set()
+        await is_full.wait()
+        await asyncio.sleep(0)
+        under_way -= 1
+        return httpx.Response(200)
 
-        rest = Rest(Quick(), httpx.MockTransport(answer))
-        await asyncio.gather(*(rest.get(URL) for _ in range(30)))
-        await rest.close()
-
-    asyncio.run(scenario())
+    rest = Rest(Quick(), httpx.MockTransport(answer))
+    await asyncio.gather(*(rest.get(URL) for _ in range(30)))
+    await rest.close()
     assert most == ANSWERS_AT_ONCE
 
 

@@ -16,7 +16,7 @@ from coin_platform.collect.session import ANSWER_SECONDS
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
-from tests.kit.bench import bench
+from tests.kit.bench import running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import UPDATES, Quick, depth, values
 from tests.kit.toy import A, B, Bridged, Talk, Toy, snapshot, update
@@ -209,7 +209,7 @@ class Patient(Quick):
     silence_seconds = mute_seconds = 1e6
 
 
-def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_costs_nothing_else() -> None:
+async def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_costs_nothing_else() -> None:
     asked: list[asyncio.Event] = []
     clock = MovedClock()
 
@@ -218,25 +218,22 @@ def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_time_and_
         await asked[-1].wait()
         return httpx.Response(200, content=depth("BTC/USD"))
 
-    async def scenario() -> list[int]:
-        transport = httpx.MockTransport(answer)
-        async with bench(exchange=Patient(), transport=transport, clock=clock) as it:
-            it.fake.sends_snapshots = False
-            await eventually(lambda: it.fake.methods("subscribe"))
-            counts = []
-            for text in UPDATES[:5]:
-                await it.fake.push("BTC/USD", [text])
-                await it.stored(text)
-                clock.monotonic += ANSWER_SECONDS + 1  # long overdue, but under way
-                await clock.looks()
-                counts.append(len(asked))
-            assert it.feed.status.invalid == frozenset(it.feed.pairs)
-            asked[0].set()
-            await eventually(lambda: values(it.records(), Kind.CHECKPOINT))
-            assert (it.feed.status.invalid, len(it.fake.opened)) == (frozenset(), 1)
-            return [*counts, len(asked)]
-
-    assert asyncio.run(scenario()) == [1] * 6
+    transport = httpx.MockTransport(answer)
+    async with running_feed(exchange=Patient(), transport=transport, clock=clock) as bench:
+        bench.fake.sends_snapshots = False
+        await eventually(lambda: bench.fake.methods("subscribe"))
+        counts = []
+        for text in UPDATES[:5]:
+            await bench.fake.push("BTC/USD", [text])
+            await bench.stored(text)
+            clock.monotonic += ANSWER_SECONDS + 1  # long overdue, but under way
+            await clock.looks()
+            counts.append(len(asked))
+        assert bench.feed.status.invalid == frozenset(bench.feed.pairs)
+        asked[0].set()
+        await eventually(lambda: values(bench.records(), Kind.CHECKPOINT))
+        assert (bench.feed.status.invalid, len(bench.fake.opened)) == (frozenset(), 1)
+        assert [*counts, len(asked)] == [1] * 6
 
 
 def test_B7_a_snapshot_of_a_pair_that_was_not_asked_for_changes_no_book() -> None:

@@ -1,13 +1,11 @@
 """Refused pairs, books that nothing proves, and quiet markets, on all exchanges and on sockets."""
 
-import asyncio
 import json
 import logging
 
 import msgspec
 import pytest
 
-from coin_platform.broker import MemoryBroker
 from coin_platform.collect.actions import Action, Leave, Lost, Send
 from coin_platform.collect.pauses import MANY_PAIRS
 from coin_platform.collect.session import ANSWER_SECONDS, Session
@@ -30,7 +28,7 @@ from coin_platform.model import (
     Ticker,
 )
 from coin_platform.records import unpack_facts
-from tests.kit.bench import BTC, ETH, bench
+from tests.kit.bench import BTC, ETH, running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import HEARTBEAT, SNAPSHOT, Quick, Refusing, values
 from tests.kit.recordings import files, frames
@@ -208,116 +206,102 @@ class Patient(Refusing):
     silence_seconds = mute_seconds = 1e9
 
 
-def test_R2_a_connection_whose_pairs_are_all_refused_is_not_live_and_REST_stands_in() -> None:
+async def test_R2_a_connection_whose_pairs_are_all_refused_is_not_live_and_REST_stands_in() -> None:
     clock = MovedClock()
 
-    async def scenario() -> list[tuple[str, str]]:
-        async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
-            it.fake.unknown.add("BTC/USD")
-            await eventually(lambda: it.feed.status.refused)
-            states = [(it.feed.status.state, it.feed.status.transport)]
-            clock.monotonic += 11
-            await eventually(lambda: it.feed.status.transport == "rest" and it.feed.status.state == "live")
-            states.append((it.feed.status.state, it.feed.status.transport))
-            it.fake.unknown.clear()
-            clock.monotonic += 60
-            await eventually(lambda: it.feed.status.transport == "ws")
-            assert len(it.fake.opened) == 1
-            return [*states, (it.feed.status.state, it.feed.status.transport)]
-
-    assert asyncio.run(scenario()) == [("refused", "ws"), ("live", "rest"), ("live", "ws")]
+    async with running_feed(exchange=Patient(Refusal.TEMPORARY), clock=clock) as bench:
+        bench.fake.unknown.add("BTC/USD")
+        await eventually(lambda: bench.feed.status.refused)
+        states = [(bench.feed.status.state, bench.feed.status.transport)]
+        clock.monotonic += 11
+        await eventually(lambda: bench.feed.status.transport == "rest" and bench.feed.status.state == "live")
+        states.append((bench.feed.status.state, bench.feed.status.transport))
+        bench.fake.unknown.clear()
+        clock.monotonic += 60
+        await eventually(lambda: bench.feed.status.transport == "ws")
+        assert len(bench.fake.opened) == 1
+        assert [*states, (bench.feed.status.state, bench.feed.status.transport)] == [
+            ("refused", "ws"),
+            ("live", "rest"),
+            ("live", "ws"),
+        ]
 
 
 @pytest.mark.parametrize("refusal", [Refusal.FINAL, Refusal.TEMPORARY])
-def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusal: Refusal) -> None:
+async def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusal: Refusal) -> None:
     clock = MovedClock()
 
-    async def scenario() -> tuple[int, list[str]]:
-        async with bench(exchange=Patient(refusal), clock=clock, lifetime=(HOUR, HOUR)) as it:
-            await it.live()
-            it.fake.unknown.add("BTC/USD")
-            clock.monotonic += HOUR + 1
-            await eventually(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused)
-            clock.monotonic += 3 * ANSWER_SECONDS
-            await clock.looks()
-            states = [str(connection.state) for connection in it.feed.connections]
-            assert not it.feed.connections[1].is_live
-            await it.fake.say(HEARTBEAT, 0)
-            return len(values(it.records(), Kind.CLOSED)), states
-
-    closed, states = asyncio.run(scenario())
+    async with running_feed(exchange=Patient(refusal), clock=clock, lifetime=(HOUR, HOUR)) as bench:
+        await bench.live()
+        bench.fake.unknown.add("BTC/USD")
+        clock.monotonic += HOUR + 1
+        await eventually(lambda: len(bench.feed.connections) == 2 and bench.feed.connections[1].session.refused)
+        clock.monotonic += 3 * ANSWER_SECONDS
+        await clock.looks()
+        states = [str(connection.state) for connection in bench.feed.connections]
+        assert not bench.feed.connections[1].is_live
+        await bench.fake.say(HEARTBEAT, 0)
+        closed = len(values(bench.records(), Kind.CLOSED))
     assert closed == 0
     assert states[0] == "live" and states[1] != "live"
 
 
-def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -> None:
+async def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -> None:
     clock = MovedClock()
 
-    async def scenario() -> None:
-        async with bench(BTC, ETH, exchange=Patient(Refusal.TEMPORARY), clock=clock, lifetime=(HOUR, HOUR)) as it:
-            await it.live()
-            it.fake.unknown.add("ETH/USD")
-            clock.monotonic += HOUR + 1
-            await eventually(lambda: len(it.feed.connections) == 2 and it.feed.connections[1].session.refused_now)
-            clock.monotonic += 2 * ANSWER_SECONDS
-            await eventually(lambda: it.feed.connections[1].ready.is_set())
-            assert it.feed.connections[1].is_live and it.feed.is_held_up
-            await clock.looks()
-            assert not values(it.records(), Kind.CLOSED)
-            it.fake.unknown.clear()
-            clock.monotonic += 60
-            await eventually(lambda: len(it.feed.connections) == 1)
-            assert [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)] == ["replaced"]
-
-    asyncio.run(scenario())
+    async with running_feed(BTC, ETH, exchange=Patient(Refusal.TEMPORARY), clock=clock, lifetime=(HOUR, HOUR)) as bench:
+        await bench.live()
+        bench.fake.unknown.add("ETH/USD")
+        clock.monotonic += HOUR + 1
+        await eventually(lambda: len(bench.feed.connections) == 2 and bench.feed.connections[1].session.refused_now)
+        clock.monotonic += 2 * ANSWER_SECONDS
+        await eventually(lambda: bench.feed.connections[1].ready.is_set())
+        assert bench.feed.connections[1].is_live and bench.feed.is_held_up
+        await clock.looks()
+        assert not values(bench.records(), Kind.CLOSED)
+        bench.fake.unknown.clear()
+        clock.monotonic += 60
+        await eventually(lambda: len(bench.feed.connections) == 1)
+        assert [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)] == ["replaced"]
 
 
-def test_R2_a_connection_that_is_refused_as_a_whole_is_left_and_another_follows(
+async def test_R2_a_connection_that_is_refused_as_a_whole_is_left_and_another_follows(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario() -> tuple[MemoryBroker, str]:
-        async with bench(exchange=Refusing(Refusal.CONNECTION)) as it:
-            it.fake.unknown.add("BTC/USD")
-            await eventually(lambda: it.feed.status.last_error)
-            it.fake.unknown.clear()
-            await eventually(lambda: it.feed.status.state == "live")
-            assert len(it.fake.opened) == 2
-            return it.broker, it.feed.status.last_error
-
     with caplog.at_level(logging.WARNING):
-        _, error = asyncio.run(scenario())
+        async with running_feed(exchange=Refusing(Refusal.CONNECTION)) as bench:
+            bench.fake.unknown.add("BTC/USD")
+            await eventually(lambda: bench.feed.status.last_error)
+            bench.fake.unknown.clear()
+            await eventually(lambda: bench.feed.status.state == "live")
+            assert len(bench.fake.opened) == 2
+            error = bench.feed.status.last_error
     assert error == "connection refused: Currency pair not supported BTC/USD"
     assert "kraken orderbook 0: the connection is refused, Currency pair not supported BTC/USD" in caplog.text
 
 
-def test_R2_during_a_ban_that_was_told_elsewhere_nothing_piles_up_to_be_asked() -> None:
+async def test_R2_during_a_ban_that_was_told_elsewhere_nothing_piles_up_to_be_asked() -> None:
     clock = MovedClock()
 
-    async def scenario() -> bool:
-        async with bench(exchange=Patient(Refusal.TEMPORARY), clock=clock) as it:
-            it.fake.unanswered.add("BTC/USD")
-            await eventually(lambda: it.fake.methods("subscribe"))
-            it.feed.access.rest.forbid(3600.0)
-            for _ in range(20):
-                clock.monotonic += 61
-                await clock.looks()
-            return bool(it.feed.connections[0].session.refused)
-
-    assert not asyncio.run(scenario()), "its answer may wait for the end of the ban, too"
+    async with running_feed(exchange=Patient(Refusal.TEMPORARY), clock=clock) as bench:
+        bench.fake.unanswered.add("BTC/USD")
+        await eventually(lambda: bench.fake.methods("subscribe"))
+        bench.feed.access.rest.forbid(3600.0)
+        for _ in range(20):
+            clock.monotonic += 61
+            await clock.looks()
+        assert not bool(bench.feed.connections[0].session.refused), "its answer may wait for the end of the ban, too"
 
 
 @pytest.mark.parametrize(("refusal", "words"), [(Refusal.FINAL, "for good"), (Refusal.TEMPORARY, "for the moment")])
-def test_R2_status_and_log_say_how_long_a_refusal_lasts(
+async def test_R2_status_and_log_say_how_long_a_refusal_lasts(
     refusal: Refusal, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> Refusal:
-        async with bench(BTC, ETH, exchange=Refusing(refusal)) as it:
-            it.fake.unknown.add("ETH/USD")
-            await eventually(lambda: it.feed.status.refused)
-            return it.feed.status.refused[ETH].refusal
-
     with caplog.at_level(logging.WARNING):
-        assert asyncio.run(scenario()) is refusal
+        async with running_feed(BTC, ETH, exchange=Refusing(refusal)) as bench:
+            bench.fake.unknown.add("ETH/USD")
+            await eventually(lambda: bench.feed.status.refused)
+            assert bench.feed.status.refused[ETH].refusal is refusal
     assert f"kraken orderbook 0: ETH-USD is refused {words}, Currency pair not supported ETH/USD; " in caplog.text
 
 
@@ -328,54 +312,49 @@ class Heartbeats(Quick):
     mute_seconds = 120.0
 
 
-def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeats_come() -> None:
+async def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeats_come() -> None:
     clock = MovedClock()
 
-    async def scenario() -> tuple[int, list[bytes], str]:
-        async with bench(exchange=Heartbeats(), clock=clock) as it:
-            await it.live()
-            for _ in range(6):
-                clock.monotonic += 100
-                await it.fake.say(HEARTBEAT)
-                await clock.looks()
-            return len(it.fake.opened), values(it.records(), Kind.CLOSED), it.feed.status.state
+    async with running_feed(exchange=Heartbeats(), clock=clock) as bench:
+        await bench.live()
+        for _ in range(6):
+            clock.monotonic += 100
+            await bench.fake.say(HEARTBEAT)
+            await clock.looks()
+        assert (len(bench.fake.opened), values(bench.records(), Kind.CLOSED), bench.feed.status.state) == (
+            1,
+            [],
+            "live",
+        )
 
-    assert asyncio.run(scenario()) == (1, [], "live")
 
-
-def test_R10_many_pairs_that_fall_silent_together_are_still_replaced() -> None:
+async def test_R10_many_pairs_that_fall_silent_together_are_still_replaced() -> None:
     clock, pairs = MovedClock(), [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
 
-    async def scenario() -> list[str]:
-        async with bench(*pairs, exchange=Heartbeats(), clock=clock) as it:
-            await it.live()
-            clock.monotonic += 121
-            await it.fake.say(HEARTBEAT)
-            await eventually(lambda: values(it.records(), Kind.CLOSED))
-            return [unpack_facts(value).reason for value in values(it.records(), Kind.CLOSED)]
-
-    assert asyncio.run(scenario()) == ["no data for 120 s"]
+    async with running_feed(*pairs, exchange=Heartbeats(), clock=clock) as bench:
+        await bench.live()
+        clock.monotonic += 121
+        await bench.fake.say(HEARTBEAT)
+        await eventually(lambda: values(bench.records(), Kind.CLOSED))
+        assert [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)] == ["no data for 120 s"]
 
 
-def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_book_is_back(
+async def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_book_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = MovedClock()
 
-    async def scenario() -> int:
-        async with bench(clock=clock) as it:
-            await it.live()
+    with caplog.at_level(logging.WARNING):
+        async with running_feed(clock=clock) as bench:
+            await bench.live()
             clock.monotonic += ANSWER_SECONDS + 1
             broken = json.dumps({"channel": "book", "type": "update", "data": [{"symbol": "BTC/USD"}]})
-            it.fake.sends_snapshots = False
-            await it.fake.say(broken)
-            await eventually(lambda: it.fake.methods("unsubscribe"))
-            assert it.feed.status.invalid == {BTC}
-            assert not list(it.feed.connections[0].session.checkpoints())
-            await it.fake.push("BTC/USD", [SNAPSHOT])
-            await eventually(lambda: not it.feed.status.invalid)
-            return it.feed.traffic.lost
-
-    with caplog.at_level(logging.WARNING):
-        assert asyncio.run(scenario()) == 1
+            bench.fake.sends_snapshots = False
+            await bench.fake.say(broken)
+            await eventually(lambda: bench.fake.methods("unsubscribe"))
+            assert bench.feed.status.invalid == {BTC}
+            assert not list(bench.feed.connections[0].session.checkpoints())
+            await bench.fake.push("BTC/USD", [SNAPSHOT])
+            await eventually(lambda: not bench.feed.status.invalid)
+            assert bench.feed.traffic.lost == 1
     assert "kraken orderbook 0: book of BTC-USD lost, a message could not be read: kraken: " in caplog.text

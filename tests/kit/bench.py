@@ -45,7 +45,7 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(
+async def running_feed(
     *pairs: Pair,
     channel: Channel = Channel.ORDERBOOK,
     exchange: Exchange | None = None,

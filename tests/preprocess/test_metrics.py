@@ -23,24 +23,21 @@ from tests.kit.clusters import cluster_of
 from tests.kit.raw_log import SETTINGS, ConnectionLog
 
 
-def test_a_region_is_preprocessed_until_it_is_to_stop(tmp_path: Path) -> None:
+async def test_a_region_is_preprocessed_until_it_is_to_stop(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"batch_interval": 0.0, "metrics_port": free_port(0)})
     log, lake = ConnectionLog("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
     log.recorded("ticker")
 
-    async def work() -> str:
-        stop = asyncio.Event()
-        exchanges = [log.source.exchange]
-        working = asyncio.create_task(preprocess(log.region, exchanges, settings, log.broker, lake, stop))
-        while not log.processed:
-            await asyncio.sleep(0.01)
-        async with httpx.AsyncClient() as client:
-            answer = await client.get(f"http://127.0.0.1:{settings.metrics_port}/metrics")
-        stop.set()
-        await working
-        return answer.text
-
-    text = asyncio.run(work())
+    stop = asyncio.Event()
+    exchanges = [log.source.exchange]
+    working = asyncio.create_task(preprocess(log.region, exchanges, settings, log.broker, lake, stop))
+    while not log.processed:
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{settings.metrics_port}/metrics")
+    stop.set()
+    await working
+    text = answer.text
     for name in ("coin_processed_records_total", "coin_lag_records", "coin_latency_seconds_bucket"):
         assert f'{name}{{channel="ticker",exchange="upbit"' in text
 
@@ -64,20 +61,17 @@ def test_D12_a_port_that_is_taken_costs_the_metrics_and_not_the_worker(caplog: p
     assert line.startswith(f"no metrics: COIN_METRICS_PORT={port} cannot be listened on: ")
 
 
-def test_a_region_without_metrics_needs_no_port() -> None:
+async def test_a_region_without_metrics_needs_no_port() -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
 
-    async def work() -> None:
-        stop, lake = asyncio.Event(), Lake(MemoryStore(), SETTINGS.window_length)
-        stop.set()
-        await preprocess(log.region, [log.source.exchange], SETTINGS, log.broker, lake, stop)
-
     log.append(b"{half")
-    asyncio.run(work())
+    stop, lake = asyncio.Event(), Lake(MemoryStore(), SETTINGS.window_length)
+    stop.set()
+    await preprocess(log.region, [log.source.exchange], SETTINGS, log.broker, lake, stop)
     assert len(log.letters) == 1
 
 
-def test_a_worker_announces_itself_and_its_partitions_until_it_ends(tmp_path: Path) -> None:
+async def test_a_worker_announces_itself_and_its_partitions_until_it_ends(tmp_path: Path) -> None:
     log, lake = ConnectionLog("upbit", Channel.TICKER), Lake(MemoryStore(), SETTINGS.window_length)
     log.recorded("ticker")
     cluster = cluster_of(FileStore(tmp_path / "store"), tmp_path / "copies")
@@ -86,18 +80,14 @@ def test_a_worker_announces_itself_and_its_partitions_until_it_ends(tmp_path: Pa
     def found() -> dict[str, Status]:
         return {status.name: status for status in statuses(cluster, wall())}
 
-    async def work() -> dict[str, Status]:
-        stop = asyncio.Event()
-        exchanges = [log.source.exchange]
-        working = asyncio.create_task(preprocess(log.region, exchanges, settings, log.broker, lake, stop, cluster))
-        while not any(status.numbers.get("position") for status in found().values()):
-            await asyncio.sleep(0.05)
-        reports = found()
-        stop.set()
-        await working
-        return reports
-
-    reports = asyncio.run(work())
+    stop = asyncio.Event()
+    exchanges = [log.source.exchange]
+    working = asyncio.create_task(preprocess(log.region, exchanges, settings, log.broker, lake, stop, cluster))
+    while not any(status.numbers.get("position") for status in found().values()):
+        await asyncio.sleep(0.05)
+    reports = found()
+    stop.set()
+    await working
     assert (reports["worker/korea"].state, reports["partition/upbit/ticker"].state) == ("live", "live")
     assert reports["worker/korea"].numbers["partitions"] == len(reports) - 1
     assert reports["partition/upbit/ticker"].numbers.keys() == {

@@ -52,7 +52,7 @@ def test_a_worker_processes_all_partitions_until_it_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("is_back", [True, False])
-def test_a_start_waits_for_a_broker_that_does_not_answer(
+async def test_a_start_waits_for_a_broker_that_does_not_answer(
     is_back: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.01)
@@ -67,19 +67,16 @@ def test_a_start_waits_for_a_broker_that_does_not_answer(
 
     monkeypatch.setattr(log.broker, "claim", away)
 
-    async def work() -> None:
-        stop = asyncio.Event()
-        working = asyncio.create_task(preprocess(log.region, [log.source.exchange], SETTINGS, log.broker, lake, stop))
-        while caplog.messages.count("korea: start waits: nobody answers") < 2:
+    stop = asyncio.Event()
+    working = asyncio.create_task(preprocess(log.region, [log.source.exchange], SETTINGS, log.broker, lake, stop))
+    while caplog.messages.count("korea: start waits: nobody answers") < 2:
+        await asyncio.sleep(0.005)
+    if is_back:
+        answers.set()
+        while not log.letters:
             await asyncio.sleep(0.005)
-        if is_back:
-            answers.set()
-            while not log.letters:
-                await asyncio.sleep(0.005)
-        stop.set()
-        await working
-
-    asyncio.run(work())
+    stop.set()
+    await working
     assert len(log.letters) == is_back
 
 

@@ -94,7 +94,7 @@ def test_a_line_says_component_run_exchange_and_channel() -> None:
     assert "[collect korea 3f2a91bc]: closed" in line("closed")
 
 
-def test_tasks_and_threads_that_asyncio_starts_inherit_the_names_and_others_do_not() -> None:
+async def test_tasks_and_threads_that_asyncio_starts_inherit_the_names_and_others_do_not() -> None:
     seen: dict[str, dict[str, str]] = {}
 
     def look(who: str) -> None:
@@ -110,14 +110,11 @@ def test_tasks_and_threads_that_asyncio_starts_inherit_the_names_and_others_do_n
         await asyncio.sleep(0)
         look(f"task of {exchange}")
 
-    async def run() -> None:
-        name_process(component="collect asia")
-        await asyncio.gather(feed("okx"), feed("bybit"))
-        thread = threading.Thread(target=look, args=("own thread",))
-        thread.start()
-        thread.join()
-
-    asyncio.run(run())
+    name_process(component="collect asia")
+    await asyncio.gather(feed("okx"), feed("bybit"))
+    thread = threading.Thread(target=look, args=("own thread",))
+    thread.start()
+    thread.join()
     for name in ("okx", "bybit"):
         for who in ("thread", "task"):
             assert seen[f"{who} of {name}"] == {"component": "collect asia", "exchange": name}

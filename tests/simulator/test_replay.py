@@ -119,7 +119,7 @@ def test_what_a_subscription_asks_for_is_known_by_its_words(exchange: str, chann
     assert adapter.ping is None or asked_for(adapter, adapter.ping) == set()
 
 
-def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_path: Path, log: SentLog) -> None:
+async def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_path: Path, log: SentLog) -> None:
     captured = {
         ("okx", Channel.ORDERBOOK): [frame.payload for frame in frames("okx", "book_sequence_1")],
         ("okx", Channel.TICKER): [frame.payload for frame in frames("okx", "ticker")] * 7,
@@ -130,22 +130,18 @@ def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_p
 
     clock = ReplayClock()
 
-    async def scenario() -> MemoryBroker:
-        replay, broker = replayed(tmp_path, log, clock, speed=50.0), MemoryBroker()
-        channels = (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)
-        settings = Settings(
-            exchanges_mode=Mode.SIMULATED, simulator_port=replay.port, exchanges=("okx", "bybit"), channels=channels
-        )
-        stop, ready = asyncio.Event(), asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            served = group.create_task(replay.run(asyncio.Event(), ready))
-            await ready.wait()
-            group.create_task(Collector(Region.ASIA, settings, broker).run(stop))
-            await served
-            stop.set()
-        return broker
-
-    broker = asyncio.run(scenario())
+    replay, broker = replayed(tmp_path, log, clock, speed=50.0), MemoryBroker()
+    channels = (Channel.TICKER, Channel.ORDERBOOK, Channel.TRADE)
+    settings = Settings(
+        exchanges_mode=Mode.SIMULATED, simulator_port=replay.port, exchanges=("okx", "bybit"), channels=channels
+    )
+    stop, ready = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        served = group.create_task(replay.run(asyncio.Event(), ready))
+        await ready.wait()
+        group.create_task(Collector(Region.ASIA, settings, broker).run(stop))
+        await served
+        stop.set()
     for (exchange, channel), payloads in captured.items():
         topic, partition = raw_topic("asia", channel), EXCHANGES[exchange].partition
         records = list(broker.read(topic, partition, 0, broker.end_offset(topic, partition)))
@@ -157,41 +153,35 @@ def test_the_collector_stores_what_was_captured_byte_for_byte_and_in_order(tmp_p
     assert max(clock.waits) <= 1 / 50 + 1e-6  # the frames came a second apart
 
 
-def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: SentLog) -> None:
+async def test_a_channel_that_came_later_comes_later_again(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1", b"2"], every=10)
     record(tmp_path, "kraken", Channel.TRADE, [b"3"], every=40)  # 30 s after the first ticker
 
     clock = ReplayClock()
 
-    async def scenario() -> None:
-        async with serving(replayed(tmp_path, log, clock, speed=100.0)) as host:
-            url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TRADE), "kraken", host)
-            async with connect(url) as socket:
-                await socket.send(subscription("kraken", Channel.TRADE))
-                assert await socket.recv() == "3"
-
-    asyncio.run(scenario())
+    async with serving(replayed(tmp_path, log, clock, speed=100.0)) as host:
+        url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TRADE), "kraken", host)
+        async with connect(url) as socket:
+            await socket.send(subscription("kraken", Channel.TRADE))
+            assert await socket.recv() == "3"
     assert clock.waits == [pytest.approx(0.3)]
 
 
-def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log: SentLog) -> None:
+async def test_where_no_time_was_recorded_ten_frames_come_a_second(tmp_path: Path, log: SentLog) -> None:
     (tmp_path / "upbit").symlink_to(DATA / "upbit")
     payloads = [frame.payload for frame in frames("upbit", "ticker")]
 
     clock = ReplayClock()
 
-    async def scenario() -> None:
-        async with serving(replayed(tmp_path, log, clock, speed=5.0)) as host:
-            url = simulated_url(EXCHANGES["upbit"].socket_url(Channel.TICKER), "upbit", host)
-            async with connect(url) as socket:
-                await socket.send(subscription("upbit", Channel.TICKER))
-                assert [await socket.recv(decode=False) for _ in payloads] == payloads
-
-    asyncio.run(scenario())
+    async with serving(replayed(tmp_path, log, clock, speed=5.0)) as host:
+        url = simulated_url(EXCHANGES["upbit"].socket_url(Channel.TICKER), "upbit", host)
+        async with connect(url) as socket:
+            await socket.send(subscription("upbit", Channel.TICKER))
+            assert [await socket.recv(decode=False) for _ in payloads] == payloads
     assert clock.waits == [pytest.approx(1 / 50)] * len(payloads)
 
 
-def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, log: SentLog) -> None:
+async def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, log: SentLog) -> None:
     payloads = [f"{number}".encode() for number in range(6)]
     record(tmp_path, "kraken", Channel.TICKER, payloads, every=1)
 
@@ -204,78 +194,66 @@ def test_the_next_connection_goes_on_where_the_last_one_ended(tmp_path: Path, lo
             await socket.send('{"method":"ping"}')
             return [await socket.recv(decode=False) for _ in range(frames)]
 
-    async def scenario() -> list[bytes]:
-        async with serving(replayed(tmp_path, log, clock)) as host:
-            url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", host)
-            return [*await listen(url, 2), *await listen(url, 3), *await listen(url, 1)]
-
-    assert asyncio.run(scenario()) == payloads
+    async with serving(replayed(tmp_path, log, clock)) as host:
+        url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", host)
+        assert [*await listen(url, 2), *await listen(url, 3), *await listen(url, 1)] == payloads
     assert sent(tmp_path) == Counter(("kraken", digest(payload)) for payload in payloads)
     ends = [json.loads(line) for line in (tmp_path / "log/closed.jsonl").read_text().splitlines()]
     assert [(end["code"], end["sent"]) for end in ends] == [(1000, 2), (1000, 3), (1000, 1)]
 
 
-def test_a_loop_begins_again_at_the_end(tmp_path: Path, log: SentLog) -> None:
+async def test_a_loop_begins_again_at_the_end(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1", b"2"], every=0.01)
 
     clock = ReplayClock(waits=5)
 
-    async def scenario() -> list[str | bytes]:
-        async with (
-            serving(replayed(tmp_path, log, clock, loop=True)) as host,
-            connect(f"ws://{host}/kraken/v2") as socket,
-        ):
-            await socket.send(subscription("kraken", Channel.TICKER))
-            return [await socket.recv() for _ in range(5)]
-
-    assert asyncio.run(scenario()) == ["1", "2", "1", "2", "1"]
+    async with (
+        serving(replayed(tmp_path, log, clock, loop=True)) as host,
+        connect(f"ws://{host}/kraken/v2") as socket,
+    ):
+        await socket.send(subscription("kraken", Channel.TICKER))
+        assert [await socket.recv() for _ in range(5)] == ["1", "2", "1", "2", "1"]
 
 
-def test_rest_is_answered_with_what_was_recorded_for_the_path_and_pair(tmp_path: Path, log: SentLog) -> None:
+async def test_rest_is_answered_with_what_was_recorded_for_the_path_and_pair(tmp_path: Path, log: SentLog) -> None:
     (tmp_path / "upbit").mkdir()
     line = '{"transport":"rest","url":"https://api.upbit.com/v1/orderbook?markets=%s&level=0","payload":"%s"}\n'
     answers = [("KRW-BTC", "btc 1"), ("KRW-ETH", "eth"), ("KRW-BTC", "btc 2")]
     (tmp_path / "upbit/rest_orderbook.jsonl").write_text("".join(line % answer for answer in answers))
     record(tmp_path, "upbit", Channel.TICKER, [b"1"])
 
-    async def scenario() -> list[tuple[int, str]]:
-        async with serving(replayed(tmp_path, log)) as host, httpx.AsyncClient(trust_env=False) as client:
-            paths = ("KRW-BTC", "KRW-BTC", "KRW-BTC", "KRW-ETH", "KRW-XRP")
-            urls = [f"http://{host}/upbit/v1/orderbook?markets={symbol}" for symbol in paths]
-            urls += [f"http://{host}/upbit/v1/ticker?markets=KRW-BTC", f"http://{host}/okx/api/v5/market/ticker"]
-            return [(answer.status_code, answer.text) for answer in [await client.get(url) for url in urls]]
-
-    assert asyncio.run(scenario()) == [
-        (200, "btc 1"),
-        (200, "btc 2"),
-        (200, "btc 2"),
-        (200, "eth"),
-        *[(404, "not recorded")] * 2,
-        (404, "not recorded: okx"),
-    ]
+    async with serving(replayed(tmp_path, log)) as host, httpx.AsyncClient(trust_env=False) as client:
+        paths = ("KRW-BTC", "KRW-BTC", "KRW-BTC", "KRW-ETH", "KRW-XRP")
+        urls = [f"http://{host}/upbit/v1/orderbook?markets={symbol}" for symbol in paths]
+        urls += [f"http://{host}/upbit/v1/ticker?markets=KRW-BTC", f"http://{host}/okx/api/v5/market/ticker"]
+        assert [(answer.status_code, answer.text) for answer in [await client.get(url) for url in urls]] == [
+            (200, "btc 1"),
+            (200, "btc 2"),
+            (200, "btc 2"),
+            (200, "eth"),
+            *[(404, "not recorded")] * 2,
+            (404, "not recorded: okx"),
+        ]
 
 
-def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: SentLog) -> None:
+async def test_it_waits_for_every_channel_and_then_ends(tmp_path: Path, log: SentLog) -> None:
     record(tmp_path, "kraken", Channel.TICKER, [b"1"], every=0)
     record(tmp_path, "kraken", Channel.TRADE, [b"2"], every=0)
 
-    async def scenario() -> None:
-        replay, ready = replayed(tmp_path, log), asyncio.Event()
-        served = asyncio.create_task(replay.run(asyncio.Event(), ready))
-        await ready.wait()
-        url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", f"127.0.0.1:{replay.port}")
-        async with connect(url) as socket:
-            await socket.send(subscription("kraken", Channel.TICKER))
-            assert await socket.recv() == "1"
-            await eventually(lambda: [track.over.is_set() for track in replay.tracks] == [True, False])
-            assert not served.done()
-            await socket.send(subscription("kraken", Channel.TRADE))  # one connection may hear both channels
-            assert await socket.recv() == "2"
-            await socket.wait_closed()
-            assert socket.close_code == 1001
-        await served
-
-    asyncio.run(scenario())
+    replay, ready = replayed(tmp_path, log), asyncio.Event()
+    served = asyncio.create_task(replay.run(asyncio.Event(), ready))
+    await ready.wait()
+    url = simulated_url(EXCHANGES["kraken"].socket_url(Channel.TICKER), "kraken", f"127.0.0.1:{replay.port}")
+    async with connect(url) as socket:
+        await socket.send(subscription("kraken", Channel.TICKER))
+        assert await socket.recv() == "1"
+        await eventually(lambda: [track.over.is_set() for track in replay.tracks] == [True, False])
+        assert not served.done()
+        await socket.send(subscription("kraken", Channel.TRADE))  # one connection may hear both channels
+        assert await socket.recv() == "2"
+        await socket.wait_closed()
+        assert socket.close_code == 1001
+    await served
 
 
 @pytest.mark.parametrize(("speed", "line"), [(1.0, "no recordings; write the folder of"), (0.0, "--speed 0: write a")])
