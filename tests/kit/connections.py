@@ -24,13 +24,18 @@ MINUTE = 60 * SECOND
 
 
 class PartitionRecords:
-    """A partition that connections write to, a millisecond apart unless told otherwise."""
+    """A partition that connections write to, a millisecond apart unless told otherwise.
 
-    def __init__(self, *pairs: str, transport: str = "ws") -> None:
+    The connections `opened`, a letter each, are opened at once.
+    """
+
+    def __init__(self, *pairs: str, transport: str = "ws", opened: str = "") -> None:
         self.records: list[Record] = []
         self.time: Microseconds = TIME
         self._numbers: dict[tuple[int, str], int] = {}
         self._pairs, self._transport = list(pairs), transport
+        for connection in opened:
+            self.open(connection)
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

@@ -99,11 +99,25 @@ def trades(*seconds: float) -> bytes:
     ).encode()
 
 
-def broken(at: float = 2, again: float = 10) -> Feed:
-    feed = Feed(Channel.TRADE)
-    feed.open(0)
+def served(
+    *pairs: Pair,
+    channel: Channel = Channel.TICKER,
+    exchange: str = "upbit",
+    books: bool = False,
+    until: float | None = None,
+) -> Feed:
+    """Return a feed of these pairs, or of BTC, that was opened at 0, brought them at 1, and broke at `until`."""
+    feed = Feed(channel, exchange, books=books)
+    feed.open(0, pairs=pairs or (BTC,))
     feed.frame(1)
-    feed.close(at, "broken")
+    if until is not None:
+        feed.close(until, "broken")
+    return feed
+
+
+def broken(at: float = 2, again: float = 10) -> Feed:
+    """Return a feed of trades that broke and was served again."""
+    feed = served(channel=Channel.TRADE, until=at)
     feed.open(again - 0.5, "b")
     feed.frame(again, "b")
     return feed

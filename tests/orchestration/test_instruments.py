@@ -1,7 +1,6 @@
 """The table of what an exchange lists: its check, its metadata, and where its past comes from."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -14,13 +13,10 @@ from coin_platform.model import Channel, Kind, Window
 from coin_platform.orchestration.materialise import materialise_raw, materialise_rows
 from coin_platform.records import Facts, Header, Transport
 from coin_platform.selection import sources
-from coin_platform.settings import Settings
+from tests.kit.log_and_lake import FIRST, MINUTE, SECOND, SETTINGS, THIRD
 
-MINUTE = 60_000_000
-START = datetime(2026, 11, 2, tzinfo=UTC)
-BEGIN = int(START.timestamp()) * 1_000_000
-WINDOWS = [Window(BEGIN + number * MINUTE, BEGIN + (number + 1) * MINUTE) for number in range(3)]
-SETTINGS = Settings(start=START, window=timedelta(minutes=1), grace=timedelta(seconds=3))
+BEGIN = FIRST.start
+WINDOWS = [FIRST, SECOND, THIRD]
 GATE = EXCHANGES["gateio"]
 [SOURCE] = [source for source in sources(GATE, SETTINGS) if source.channel is Channel.INSTRUMENT]
 

@@ -1,92 +1,44 @@
 """The tables of a window, made with a log and a lake in memory."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
-from coin_platform.broker import Broker, MemoryBroker
+from coin_platform.broker import MemoryBroker
 from coin_platform.clock import wall
 from coin_platform.errors import LakeError, RetentionLoss, WindowOpen
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.exchanges.base import Source
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Event, Frame, Kind, Pair, Window
 from coin_platform.orchestration import log_clock
 from coin_platform.orchestration.assets import key, tables
-from coin_platform.orchestration.materialise import materialise_dead, materialise_raw, materialise_rows
-from coin_platform.orchestration.materialise_gaps import materialise_gaps
+from coin_platform.orchestration.materialise import materialise_dead, materialise_raw
 from coin_platform.orchestration.partitions import key_of, window_of, windows
-from coin_platform.records import Checkpoint, Facts, Header, Transport
+from coin_platform.records import Checkpoint, Facts, Header
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from tests.kit.dagster import GivenLake, GivenTopics
+from tests.kit.log_and_lake import FIRST, MINUTE, SECOND, SETTINGS, START
+from tests.kit.memory_platform import MemoryPlatform, source
 from tests.kit.recordings import frames
 
-START = datetime(2026, 11, 2, tzinfo=UTC)
-MINUTE = 60_000_000
 HOUR = 60 * MINUTE
-FIRST = Window(int(START.timestamp()) * 1_000_000, int(START.timestamp()) * 1_000_000 + MINUTE)
-SECOND = Window(FIRST.stop, FIRST.stop + MINUTE)
-SETTINGS = Settings(start=START, window=timedelta(minutes=1), grace=timedelta(seconds=3))
-
-
-class Clock:
-    """A log's clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.time = FIRST.start + 1
-
-    def __call__(self) -> int:
-        self.time += 1
-        return self.time
 
 
 @pytest.fixture
-def platform() -> Iterator[tuple[Clock, MemoryBroker, Lake]]:
+def platform() -> MemoryPlatform:
     """Give a fresh log and lake."""
-    clock = Clock()
-    GivenTopics.broker, GivenLake.lake = MemoryBroker(clock=clock), Lake(MemoryStore(), MINUTE)
-    yield clock, GivenTopics.broker, GivenLake.lake
+    return MemoryPlatform()
 
 
-def source(exchange: str, channel: Channel) -> Source:
-    """Return the source of an exchange's channel."""
-    feeds = sources(EXCHANGES[exchange], SETTINGS)
-    return next(feed for feed in feeds if feed.channel is channel)
-
-
-def append(broker: Broker, place: Source, stem: str, clock: Clock, *, middle: int | None = None) -> int:
-    """Log a recording; return how many frames. From frame `middle` on, the time is that of the second window."""
-    payloads = [frame.payload for frame in frames(place.exchange.name, stem)]
-    for number, payload in enumerate(payloads, 1):
-        if number == middle:
-            clock.time = SECOND.start
-        header = Header(Kind.SOCKET, 1, "c", number, clock.time)
-        broker.append(place.topic, place.partition, header.pack(), payload)
-    return len(payloads)
-
-
-def materialise(exchange: str, window: Window, **options: Any) -> dg.ExecuteInProcessResult:
-    """Materialise all tables of an exchange's window."""
-    return dg.materialize(
-        list(tables(EXCHANGES[exchange], SETTINGS)),
-        partition_key=key_of(window),
-        resources={"topics": GivenTopics(), "lake": GivenLake()},
-        **options,
-    )
-
-
-def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, lake = platform
-    books = append(broker, source("kraken", Channel.ORDERBOOK), "book_sequence_2", clock)
+def test_a_window_becomes_tables_whose_checks_pass(platform: MemoryPlatform) -> None:
+    books = platform.append(source("kraken", Channel.ORDERBOOK), "book_sequence_2")
     for channel in (Channel.TICKER, Channel.TRADE, Channel.CANDLE, Channel.INSTRUMENT):
-        append(broker, source("kraken", channel), channel.value, clock)
-    result = materialise("kraken", FIRST)
+        platform.append(source("kraken", channel), channel.value)
+    result = platform.materialise("kraken")
     assert result.success
     checks = {(c.asset_key.path[-1], c.check_name): c.passed for c in result.get_asset_check_evaluations()}
     assert checks == {
@@ -112,20 +64,19 @@ def test_a_window_becomes_tables_whose_checks_pass(platform: tuple[Clock, Memory
         ("instrument", "schema"): True,
         ("instrument", "listed"): True,
     }
-    stored = lake.read("orderbook", "kraken", FIRST)
-    assert stored is not None and stored.height == 1129
-    raw = lake.read("raw_orderbook", "kraken", FIRST)
-    assert raw is not None and raw.height == books
-    trades, candles = (lake.read(table, "kraken", FIRST) for table in ("trade", "candle"))
+    stored = platform.read("orderbook", "kraken")
+    assert stored.height == 1129
+    raw = platform.read("raw_orderbook", "kraken")
+    assert raw.height == books
+    trades, candles = (platform.read(table, "kraken", FIRST) for table in ("trade", "candle"))
     assert trades is not None and trades["id"].to_list() == ["109116693", "100320028", "64175815", "62886870"]
     assert candles is not None and (candles.height, candles["pair"].unique().to_list()) == (9, ["BTC-USDT"])
 
 
-def test_S2_a_window_that_runs_again_is_left_as_it_is(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, _ = platform
-    append(broker, source("okx", Channel.TICKER), "ticker", clock)
-    append(broker, source("okx", Channel.ORDERBOOK), "book_sequence_1", clock)
-    first, again = materialise("okx", FIRST), materialise("okx", FIRST)
+def test_S2_a_window_that_runs_again_is_left_as_it_is(platform: MemoryPlatform) -> None:
+    platform.append(source("okx", Channel.TICKER), "ticker")
+    platform.append(source("okx", Channel.ORDERBOOK), "book_sequence_1")
+    first, again = platform.materialise("okx"), platform.materialise("okx")
     for table in ("raw_ticker", "ticker", "raw_orderbook", "orderbook", "dead"):
         [one], [two] = (
             r.asset_materializations_for_node("__".join(key(EXCHANGES["okx"], table))) for r in (first, again)
@@ -134,96 +85,73 @@ def test_S2_a_window_that_runs_again_is_left_as_it_is(platform: tuple[Clock, Mem
         assert one.metadata["generation"] == two.metadata["generation"]
 
 
-def test_windows_tile_and_a_book_goes_on_where_the_window_before_ended(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_windows_tile_and_a_book_goes_on_where_the_window_before_ended(platform: MemoryPlatform) -> None:
     place = source("kraken", Channel.ORDERBOOK)
-    append(broker, place, "book_sequence_2", clock, middle=600)
-    append(broker, source("kraken", Channel.TICKER), "ticker", clock)
-    assert materialise("kraken", FIRST).success and materialise("kraken", SECOND).success
-    one, two = (lake.read("orderbook", "kraken", window) for window in (FIRST, SECOND))
-    assert one is not None and two is not None
+    platform.append(place, "book_sequence_2", middle=600)
+    platform.append(source("kraken", Channel.TICKER), "ticker")
+    assert platform.materialise("kraken").success and platform.materialise("kraken", SECOND).success
+    one, two = (platform.read("orderbook", "kraken", window) for window in (FIRST, SECOND))
     assert one.height + two.height == 1129
-    facts = [lake.provenance("raw_orderbook", "kraken", window) or {} for window in (FIRST, SECOND)]
+    facts = [platform.lake.provenance("raw_orderbook", "kraken", window) or {} for window in (FIRST, SECOND)]
     assert facts[0]["stop_offset"] == facts[1]["start_offset"] == 599
     assert pl.concat([one, two])["offset"].n_unique() == 1129
 
 
 @pytest.mark.parametrize("is_trimmed", [False, True])
 def test_F1_a_book_goes_on_in_a_window_long_after_its_last_checkpoint_when_the_broker_was_away(
-    platform: tuple[Clock, MemoryBroker, Lake], is_trimmed: bool
+    platform: MemoryPlatform, is_trimmed: bool
 ) -> None:
-    clock, broker, lake = platform
     place = source("kraken", Channel.ORDERBOOK)
     later = Window(SECOND.stop + MINUTE, SECOND.stop + 2 * MINUTE)
     for number, frame in enumerate(frames("kraken", "book_sequence_2"), 1):
         if number == 600:
-            clock.time = later.start  # but received before
-        header = Header(Kind.SOCKET, 1, "c", number, min(clock.time, FIRST.stop - 1))
-        broker.append(place.topic, place.partition, header.pack(), frame.payload)
+            platform.clock.time = later.start  # but received before
+        platform.say(place, number, frame.payload, time=min(platform.clock.time, FIRST.stop - 1))
     for window in (FIRST, later):
-        materialise_raw(place, window, broker, lake, SETTINGS)
-    materialise_rows(place, FIRST, broker, lake)
+        platform.raw(place, window)
+    platform.rows(place)
     if is_trimmed:
-        broker.trim(place.topic, place.partition, 599)
-    materialise_rows(place, later, broker, lake)
-    one, two = (lake.read("orderbook", "kraken", window) for window in (FIRST, later))
-    assert one is not None and two is not None
+        platform.broker.trim(place.topic, place.partition, 599)
+    platform.rows(place, later)
+    one, two = (platform.read("orderbook", "kraken", window) for window in (FIRST, later))
     assert one.height + two.height == 1129
 
 
-def test_a_malformed_frame_is_a_dead_letter_and_the_rest_of_the_window_is_unharmed(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_a_malformed_frame_is_a_dead_letter_and_the_rest_of_the_window_is_unharmed(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    good = append(broker, place, "ticker", clock)
-    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "c", good + 1, clock.time).pack(), b'{"type":"ticker"')
-    assert materialise("upbit", FIRST).success
-    dead = lake.read("dead", "upbit", FIRST)
-    assert dead is not None
+    good = platform.append(place, "ticker")
+    platform.say(place, good + 1, b'{"type":"ticker"')
+    assert platform.materialise("upbit").success
+    dead = platform.read("dead", "upbit")
     assert dead.select("connection", "number", "error", "offset").rows() == [("c", good + 1, "DecodeError", good)]
     assert dead["payload"].to_list() == [b'{"type":"ticker"']
-    rows = lake.read("ticker", "upbit", FIRST)
-    assert rows is not None and rows.height == good
+    rows = platform.read("ticker", "upbit")
+    assert rows.height == good
 
 
-def log_ticker(broker: Broker, place: Source, number: int, payload: bytes, clock: Clock) -> None:
-    """Log one message of connection c."""
-    header = Header(Kind.SOCKET, 1, "c", number, clock.time)
-    broker.append(place.topic, place.partition, header.pack(), payload)
-
-
-def test_R1_a_malformed_frame_that_is_sent_again_in_the_next_window_is_dead_once(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_R1_a_malformed_frame_that_is_sent_again_in_the_next_window_is_dead_once(platform: MemoryPlatform) -> None:
     place, good = source("upbit", Channel.TICKER), frames("upbit", "ticker")[0].payload
-    log_ticker(broker, place, 1, good, clock)
-    clock.time = FIRST.stop - 2_000_000
-    log_ticker(broker, place, 2, b"{half", clock)
-    clock.time = SECOND.start
+    platform.say(place, 1, good)
+    platform.clock.time = FIRST.stop - 2_000_000
+    platform.say(place, 2, b"{half")
+    platform.clock.time = SECOND.start
     for number, payload in ((2, b"{half"), (3, good), (4, b"{other")):
-        log_ticker(broker, place, number, payload, clock)
+        platform.say(place, number, payload)
     for window, wanted in ((FIRST, [2]), (SECOND, [4])):
-        assert materialise("upbit", window).success
-        dead = lake.read("dead", "upbit", window)
+        assert platform.materialise("upbit", window).success
+        dead = platform.read("dead", "upbit", window)
         assert dead is not None and dead["number"].to_list() == wanted
-        assert (lake.provenance("ticker", "upbit", window) or {})["frames_dead"] == dead.height
+        assert (platform.lake.provenance("ticker", "upbit", window) or {})["frames_dead"] == dead.height
         kept = dead.to_dicts()[0]
         assert (kept["channel"], kept["error"], kept["topic"]) == ("ticker", "DecodeError", place.topic)
 
 
-def test_R1_each_frame_of_a_window_is_decoded_once(
-    platform: tuple[Clock, MemoryBroker, Lake], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, broker, _ = platform
+def test_R1_each_frame_of_a_window_is_decoded_once(platform: MemoryPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
     kraken, count = EXCHANGES["kraken"], 0
-    count += append(broker, source("kraken", Channel.ORDERBOOK), "book_sequence_2", clock)
+    count += platform.append(source("kraken", Channel.ORDERBOOK), "book_sequence_2")
     for channel in (Channel.TICKER, Channel.TRADE, Channel.CANDLE):
-        count += append(broker, source("kraken", channel), channel.value, clock)
-    log_ticker(broker, source("kraken", Channel.TICKER), 1000, b"{half", clock)
+        count += platform.append(source("kraken", channel), channel.value)
+    platform.say(source("kraken", Channel.TICKER), 1000, b"{half")
     decode, decoded = kraken.decode, list[bytes]()
 
     def counted(frame: Frame) -> list[Event]:
@@ -231,70 +159,62 @@ def test_R1_each_frame_of_a_window_is_decoded_once(
         return decode(frame)
 
     monkeypatch.setattr(kraken, "decode", counted)
-    assert materialise("kraken", FIRST).success
+    assert platform.materialise("kraken").success
     assert len(decoded) == count + 1
 
 
 def test_R1_the_dead_of_a_table_whose_footer_does_not_name_them_are_found_in_its_records(
-    platform: tuple[Clock, MemoryBroker, Lake],
+    platform: MemoryPlatform,
 ) -> None:
-    clock, broker, lake = platform
     place = source("upbit", Channel.TICKER)
-    log_ticker(broker, place, 1, b"{half", clock)
-    materialise_raw(place, FIRST, broker, lake, SETTINGS)
-    rows = lake.read("raw_ticker", "upbit", FIRST)
-    assert rows is not None
-    lake.commit("ticker", "upbit", FIRST, rows.clear(), {"frames_dead": 1})
-    materialise_dead(EXCHANGES["upbit"], [place], FIRST, lake)
-    dead = lake.read("dead", "upbit", FIRST)
-    assert dead is not None and dead["payload"].to_list() == [b"{half"]
+    platform.say(place, 1, b"{half")
+    platform.raw(place)
+    rows = platform.read("raw_ticker", "upbit")
+    platform.lake.commit("ticker", "upbit", FIRST, rows.clear(), {"frames_dead": 1})
+    materialise_dead(EXCHANGES["upbit"], [place], FIRST, platform.lake)
+    dead = platform.read("dead", "upbit")
+    assert dead["payload"].to_list() == [b"{half"]
 
 
-def test_R1_dead_letters_need_the_table_that_found_them(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, lake = platform
+def test_R1_dead_letters_need_the_table_that_found_them(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    log_ticker(broker, place, 1, b"{half", clock)
-    materialise_raw(place, FIRST, broker, lake, SETTINGS)
+    platform.say(place, 1, b"{half")
+    platform.raw(place)
     with pytest.raises(dg.Failure, match="ticker of upbit has no such window yet"):
-        materialise_dead(EXCHANGES["upbit"], [place], FIRST, lake)
-    rows = lake.read("raw_ticker", "upbit", FIRST)
-    assert rows is not None
-    lake.commit("ticker", "upbit", FIRST, rows.clear(), {"dead_found": [["DecodeError", "half", [7]]]})
+        materialise_dead(EXCHANGES["upbit"], [place], FIRST, platform.lake)
+    rows = platform.read("raw_ticker", "upbit")
+    platform.lake.commit("ticker", "upbit", FIRST, rows.clear(), {"dead_found": [["DecodeError", "half", [7]]]})
     with pytest.raises(LakeError, match=r"raw_ticker of upbit has no offset 7, .* materialise ticker again"):
-        materialise_dead(EXCHANGES["upbit"], [place], FIRST, lake)
+        materialise_dead(EXCHANGES["upbit"], [place], FIRST, platform.lake)
 
 
-def test_a_crossed_book_fails_its_check_and_says_which_pair(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, _ = platform
+def test_a_crossed_book_fails_its_check_and_says_which_pair(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.ORDERBOOK)
     unit = b'{"ask_price":1.0,"bid_price":2.0,"ask_size":1.0,"bid_size":1.0}'
     payload = b'{"type":"orderbook","code":"KRW-BTC","timestamp":1777000000000,"orderbook_units":[%s]}' % unit
-    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "c", 1, clock.time).pack(), payload)
-    result = materialise("upbit", FIRST)
+    platform.say(place, 1, payload)
+    result = platform.materialise("upbit")
     [failed] = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert (failed.check_name, failed.description) == ("crossed_book", "1 rows are crossed: BTC-KRW")
 
 
-def test_S6_frames_that_come_twice_are_declared_and_their_rows_stored_once(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_S6_frames_that_come_twice_are_declared_and_their_rows_stored_once(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    append(broker, place, "ticker", clock)
-    assert materialise("upbit", FIRST).success
-    raw = lake.read("raw_ticker", "upbit", FIRST)
-    assert raw is not None
+    platform.append(place, "ticker")
+    assert platform.materialise("upbit").success
+    raw = platform.read("raw_ticker", "upbit")
     facts = {
-        name: (lake.provenance("raw_ticker", "upbit", FIRST) or {})[name] for name in ("start_offset", "stop_offset")
+        name: (platform.lake.provenance("raw_ticker", "upbit", FIRST) or {})[name]
+        for name in ("start_offset", "stop_offset")
     }
     place_ = {"topic": place.topic, "partition": 0, **facts}
-    lake.commit("raw_ticker", "upbit", FIRST, pl.concat([raw, raw]), {**place_, "frames": 1})
-    result = materialise_rows(place, FIRST, broker, lake)
+    platform.lake.commit("raw_ticker", "upbit", FIRST, pl.concat([raw, raw]), {**place_, "frames": 1})
+    result = platform.rows(place)
     assert result.check_results is not None
     outcome = {check.check_name: check.passed for check in result.check_results}
     assert outcome["conservation"], "doubles of one identity are declared, not stored"
-    kept = lake.read("ticker", "upbit", FIRST)
-    assert kept is not None and kept.height == raw.height
+    kept = platform.read("ticker", "upbit")
+    assert kept.height == raw.height
 
 
 def candle(close: float) -> bytes:
@@ -305,21 +225,17 @@ def candle(close: float) -> bytes:
     return b"[{%s,%s,%s}]" % (rest, prices, volumes)
 
 
-def test_a_minute_that_is_polled_in_two_windows_is_read_as_it_was_told_last(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_a_minute_that_is_polled_in_two_windows_is_read_as_it_was_told_last(platform: MemoryPlatform) -> None:
     place = source("bithumb", Channel.CANDLE)
     for number, close in enumerate((2.0, 3.0, 4.0), 1):
-        clock.time = SECOND.start if number == 3 else clock.time
-        header = Header(Kind.REST, 1, "r", number, clock.time, Pair("BTC", "KRW"))
-        broker.append(place.topic, place.partition, header.pack(), candle(close))
-    assert materialise("bithumb", FIRST).success and materialise("bithumb", SECOND).success
-    stored = [lake.read("candle", "bithumb", window) for window in (FIRST, SECOND)]
+        platform.clock.time = SECOND.start if number == 3 else platform.clock.time
+        platform.answer(place, number, candle(close), Pair("BTC", "KRW"))
+    assert platform.materialise("bithumb").success and platform.materialise("bithumb", SECOND).success
+    stored = [platform.read("candle", "bithumb", window) for window in (FIRST, SECOND)]
     assert [None if rows is None else rows["close"].to_list() for rows in stored] == [[3.0], [4.0]]
-    facts = lake.provenance("candle", "bithumb", FIRST) or {}
+    facts = platform.lake.provenance("candle", "bithumb", FIRST) or {}
     assert (facts["frames"], facts["rows_emitted"], facts["rows_replaced"]) == (2, 2, 1)
-    rows = lake.scan("candle", start=START - timedelta(minutes=1), end=START).collect()
+    rows = platform.lake.scan("candle", start=START - timedelta(minutes=1), end=START).collect()
     assert rows.select("exchange", "pair", "close", "offset").rows() == [("bithumb", "BTC-KRW", 4.0, 2)]
 
 
@@ -339,13 +255,12 @@ def test_channels_that_an_exchange_neither_streams_nor_answers_have_no_tables() 
     assert [place.topic for place in sources(EXCHANGES["bithumb"], few)] == ["koreaSocketDataIn-candle"]
 
 
-def test_an_open_window_is_not_read(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, lake = platform
+def test_an_open_window_is_not_read(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    append(broker, place, "ticker", clock)
+    platform.append(place, "ticker")
     later = Window(4_102_444_800_000_000, 4_102_444_860_000_000)
     with pytest.raises(WindowOpen, match="the window is still open"):
-        materialise_raw(place, later, broker, lake, SETTINGS)
+        platform.raw(place, later)
 
 
 def test_D3_a_run_by_hand_on_a_clock_that_is_ahead_makes_no_window_that_is_open_by_the_clock_of_the_log(
@@ -365,220 +280,188 @@ def test_D3_a_run_by_hand_on_a_clock_that_is_ahead_makes_no_window_that_is_open_
         materialise_raw(place, Window(begin, begin + HOUR), broker, Lake(MemoryStore(), HOUR), SETTINGS)
 
 
-def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, lake = platform
+def test_A9_a_window_whose_offsets_were_trimmed_says_so(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    count = append(broker, place, "ticker", clock)
-    materialise_raw(place, FIRST, broker, lake, SETTINGS)
-    stored = lake.read("raw_ticker", "upbit", FIRST)
-    broker.trim(place.topic, 0, 2)
-    again = materialise_raw(place, FIRST, broker, lake, SETTINGS)  # the lake has it all
+    count = platform.append(place, "ticker")
+    platform.raw(place)
+    stored = platform.read("raw_ticker", "upbit")
+    platform.broker.trim(place.topic, 0, 2)
+    again = platform.raw(place)  # the lake has it all
     assert again.metadata is not None and again.metadata["changed"] is False
-    assert stored is not None and stored.height == count
+    assert stored.height == count
 
 
-def test_A9_S8_records_that_were_trimmed_unseen_fail_a_check_and_are_a_gap(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_A9_S8_records_that_were_trimmed_unseen_fail_a_check_and_are_a_gap(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    count = append(broker, place, "ticker", clock)
-    broker.trim(place.topic, 0, 2)
-    raw = materialise_raw(place, FIRST, broker, lake, SETTINGS)
+    count = platform.append(place, "ticker")
+    platform.broker.trim(place.topic, 0, 2)
+    raw = platform.raw(place)
     [check] = raw.check_results or ()
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "unknown before offset 2 were trimmed" in (check.description or "")
-    stored = lake.read("raw_ticker", "upbit", FIRST)
-    assert stored is not None and stored["offset"].to_list() == list(range(2, count))
-    materialise_gaps(EXCHANGES["upbit"], [place], FIRST, lake)
-    gaps = lake.scan("gap").collect()
+    stored = platform.read("raw_ticker", "upbit")
+    assert stored["offset"].to_list() == list(range(2, count))
+    platform.gaps(place)
+    gaps = platform.lake.scan("gap").collect()
     [row] = gaps.iter_rows(named=True)
     assert (row["channel"], row["pair"], row["cause"]) == ("ticker", None, "retention_loss")
     assert (row["from"], row["to"]) == (START, stored["received_time"][0])
-    again = materialise_raw(place, FIRST, broker, lake, SETTINGS)
+    again = platform.raw(place)
     assert again.metadata is not None and again.metadata["changed"] is False
 
 
-def test_A9_S8_how_many_were_trimmed_is_told_where_the_window_before_says_so(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_A9_S8_how_many_were_trimmed_is_told_where_the_window_before_says_so(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    count = append(broker, place, "ticker", clock)
-    materialise_raw(place, FIRST, broker, lake, SETTINGS)
-    clock.time = SECOND.start
-    append(broker, place, "ticker", clock)
-    broker.trim(place.topic, 0, count + 3)
-    raw = materialise_raw(place, SECOND, broker, lake, SETTINGS)
+    count = platform.append(place, "ticker")
+    platform.raw(place)
+    platform.clock.time = SECOND.start
+    platform.append(place, "ticker")
+    platform.broker.trim(place.topic, 0, count + 3)
+    raw = platform.raw(place, SECOND)
     [check] = raw.check_results or ()
     assert not check.passed and f"3 before offset {count + 3} were trimmed" in (check.description or "")
-    assert lake.provenance("raw_ticker", "upbit", SECOND)["trimmed"] == 3  # type: ignore[index]  # it is there
+    assert (platform.lake.provenance("raw_ticker", "upbit", SECOND) or {})["trimmed"] == 3
 
 
-def say(broker: Broker, place: Source, kind: Kind, number: int, time: int, name: str, reason: str = "") -> None:
-    """Log a record of our own."""
-    value = Facts(pairs=["BTC-KRW"], reason=reason).pack()
-    broker.append(place.topic, place.partition, Header(kind, 1, name, number, time).pack(), value)
-
-
-def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
-    place, upbit = source("upbit", Channel.TICKER), EXCHANGES["upbit"]
+def test_S8_a_gap_over_the_end_of_a_window_is_one_gap_and_a_failed_check(platform: MemoryPlatform) -> None:
+    place = source("upbit", Channel.TICKER)
     [frame, *_] = frames("upbit", "ticker")
-    say(broker, place, Kind.OPENED, 0, FIRST.start, "a")
-    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "a", 1, FIRST.start + 10).pack(), frame.payload)
-    say(broker, place, Kind.CLOSED, 1, FIRST.start + 50_000_000, "a", "connection reset")
-    clock.time = SECOND.start
-    say(broker, place, Kind.OPENED, 0, SECOND.start + 19_000_000, "b")
-    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "b", 1, SECOND.start + 20_000_000).pack(), frame.payload)
+    platform.tell(place, Kind.OPENED, 0, FIRST.start, "a")
+    platform.say(place, 1, frame.payload, "a", FIRST.start + 10)
+    platform.tell(place, Kind.CLOSED, 1, FIRST.start + 50_000_000, "a", "connection reset")
+    platform.clock.time = SECOND.start
+    platform.tell(place, Kind.OPENED, 0, SECOND.start + 19_000_000, "b")
+    platform.say(place, 1, frame.payload, "b", SECOND.start + 20_000_000)
     results = []
     for window in (FIRST, SECOND):
-        materialise_raw(place, window, broker, lake, SETTINGS)
-        results.append(materialise_gaps(upbit, [place], window, lake))
+        platform.raw(place, window)
+        results.append(platform.gaps(place, window))
     checks = [check for result in results for check in result.check_results or ()]
     assert [(c.check_name, c.passed, c.severity) for c in checks] == [("no_gap", False, dg.AssetCheckSeverity.WARN)] * 2
     assert checks[0].description == "1 gaps: ticker of BTC-KRW (disconnect)"
     assert [result.metadata["gap_seconds"] for result in results if result.metadata] == [10.0, 30.0]
-    [row] = lake.scan("gap", start=START + timedelta(seconds=65)).collect().iter_rows(named=True)
+    [row] = platform.lake.scan("gap", start=START + timedelta(seconds=65)).collect().iter_rows(named=True)
     assert (row["from"], row["to"]) == (START + timedelta(seconds=50), START + timedelta(seconds=80))
     assert (row["exchange"], row["cause"], row["reason"]) == ("upbit", "disconnect", "connection reset")
-    assert lake.scan("gap", end=START + timedelta(seconds=50)).collect().is_empty()
-    assert lake.scan("gap", start=START + timedelta(seconds=81)).collect().is_empty()
+    assert platform.lake.scan("gap", end=START + timedelta(seconds=50)).collect().is_empty()
+    assert platform.lake.scan("gap", start=START + timedelta(seconds=81)).collect().is_empty()
     alone = Lake(MemoryStore(), MINUTE)  # the window before was never looked at for gaps: its records are read
     for window in (FIRST, SECOND):
-        materialise_raw(place, window, broker, alone, SETTINGS)
-    materialise_gaps(upbit, [place], SECOND, alone)
-    assert alone.read("gap", "upbit", SECOND).equals(lake.read("gap", "upbit", SECOND))  # type: ignore[union-attr,arg-type]  # both are there
-
-
-def wants(broker: Broker, place: Source, kind: Kind, time: int, reason: str = "") -> None:
-    """Log which pairs a feed is asked for."""
-    value = Facts(transport=Transport.NONE, pairs=["BTC-KRW", "ETH-KRW"], reason=reason).pack()
-    broker.append(place.topic, place.partition, Header(kind, 1, "ticker-0w-1", 0, time).pack(), value)
+        platform.raw(place, window, alone)
+    platform.gaps(place, SECOND, alone)
+    rows = alone.read("gap", "upbit", SECOND)
+    assert rows is not None and rows.equals(platform.read("gap", "upbit", SECOND))
 
 
 def test_D5_an_exchange_that_is_never_reached_fails_the_check_of_every_window_and_is_listed(
-    platform: tuple[Clock, MemoryBroker, Lake],
+    platform: MemoryPlatform,
 ) -> None:
-    clock, broker, lake = platform
-    place, upbit = source("upbit", Channel.TICKER), EXCHANGES["upbit"]
+    place = source("upbit", Channel.TICKER)
     third = Window(SECOND.stop, SECOND.stop + MINUTE)
-    wants(broker, place, Kind.OPENED, FIRST.start + 50_000_000)
-    wants(broker, place, Kind.PAIRS, FIRST.start + 53_000_000, "HTTP 451")
-    clock.time = SECOND.start
-    wants(broker, place, Kind.PAIRS, SECOND.start + 55_000_000, "HTTP 451")
-    clock.time = third.stop + 10_000_000  # no record at all in the third window
+    platform.want(place, Kind.OPENED, FIRST.start + 50_000_000)
+    platform.want(place, Kind.PAIRS, FIRST.start + 53_000_000, "HTTP 451")
+    platform.clock.time = SECOND.start
+    platform.want(place, Kind.PAIRS, SECOND.start + 55_000_000, "HTTP 451")
+    platform.clock.time = third.stop + 10_000_000  # no record at all in the third window
     results = []
     for window in (FIRST, SECOND, third):
-        materialise_raw(place, window, broker, lake, SETTINGS)
-        results.append(materialise_gaps(upbit, [place], window, lake))
+        platform.raw(place, window)
+        results.append(platform.gaps(place, window))
     checks = [check for result in results for check in result.check_results or ()]
     assert [(check.passed, check.severity) for check in checks] == [(False, dg.AssetCheckSeverity.WARN)] * 3
     gaps = "2 gaps: ticker of BTC-KRW (unreachable), ticker of ETH-KRW (unreachable)"
     assert checks[0].description == f"{gaps}; not served at all: ticker (unreachable)"
     assert checks[2].description == f"{gaps}; not served at all: ticker (no record)"
-    for row in lake.scan("gap").collect().iter_rows(named=True):  # once a pair, whichever window is read
+    for row in platform.lake.scan("gap").collect().iter_rows(named=True):  # once a pair, whichever window is read
         assert (row["from"], row["to"], row["reason"]) == (START + timedelta(seconds=50), None, "HTTP 451")
     late = timedelta(0)
-    assert lake.scan("gap", start=START + timedelta(seconds=130), late=late).collect()["pair"].to_list() == [
+    assert platform.lake.scan("gap", start=START + timedelta(seconds=130), late=late).collect()["pair"].to_list() == [
         "BTC-KRW",
         "ETH-KRW",
     ]
     [frame, *_] = frames("upbit", "ticker")
     fourth = Window(third.stop, third.stop + MINUTE)
-    say(broker, place, Kind.OPENED, 0, fourth.start + 10_000_000, "a")
-    broker.append(place.topic, 0, Header(Kind.SOCKET, 1, "a", 1, fourth.start + 11_000_000).pack(), frame.payload)
-    clock.time = fourth.stop + 10_000_000
-    materialise_raw(place, fourth, broker, lake, SETTINGS)
-    result = materialise_gaps(upbit, [place], fourth, lake)
+    platform.tell(place, Kind.OPENED, 0, fourth.start + 10_000_000, "a")
+    platform.say(place, 1, frame.payload, "a", fourth.start + 11_000_000)
+    platform.clock.time = fourth.stop + 10_000_000
+    platform.raw(place, fourth)
+    result = platform.gaps(place, fourth)
     [check] = result.check_results or ()
     assert not check.passed and "not served" not in (check.description or "")
-    ends = {row["pair"]: row["to"] for row in lake.scan("gap").collect().iter_rows(named=True)}
+    ends = {row["pair"]: row["to"] for row in platform.lake.scan("gap").collect().iter_rows(named=True)}
     assert ends == {"BTC-KRW": START + timedelta(seconds=191), "ETH-KRW": None}
 
 
-def test_D5_a_collector_that_was_stopped_fails_no_check(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, lake = platform
-    place, upbit = source("upbit", Channel.TICKER), EXCHANGES["upbit"]
-    wants(broker, place, Kind.OPENED, FIRST.start + 50_000_000)
-    wants(broker, place, Kind.CLOSED, FIRST.start + 53_000_000, "stopped")
-    clock.time = SECOND.stop + 10_000_000
+def test_D5_a_collector_that_was_stopped_fails_no_check(platform: MemoryPlatform) -> None:
+    place = source("upbit", Channel.TICKER)
+    platform.want(place, Kind.OPENED, FIRST.start + 50_000_000)
+    platform.want(place, Kind.CLOSED, FIRST.start + 53_000_000, "stopped")
+    platform.clock.time = SECOND.stop + 10_000_000
     for window in (FIRST, SECOND):
-        materialise_raw(place, window, broker, lake, SETTINGS)
-        [check] = materialise_gaps(upbit, [place], window, lake).check_results or ()
+        platform.raw(place, window)
+        [check] = platform.gaps(place, window).check_results or ()
         assert check.passed, check.description
-    assert lake.scan("gap").collect()["cause"].to_list() == ["stopped", "stopped"]
+    assert platform.lake.scan("gap").collect()["cause"].to_list() == ["stopped", "stopped"]
 
 
 def test_F1_a_book_that_does_not_arrive_at_its_checkpoint_fails_a_check_that_names_the_pair(
-    platform: tuple[Clock, MemoryBroker, Lake],
+    platform: MemoryPlatform,
 ) -> None:
-    clock, broker, lake = platform
     place = source("kraken", Channel.ORDERBOOK)
-    count = append(broker, place, "book_sequence_2", clock)
+    count = platform.append(place, "book_sequence_2")
     book = Checkpoint(pair="ETH-USD", bids=[], asks=[])
     facts = Facts(pairs=["ETH-USD"], book=book).pack()
-    header = Header(Kind.CHECKPOINT, 1, "c", count, clock.time)
-    broker.append(place.topic, place.partition, header.pack(), facts)
-    materialise_raw(place, FIRST, broker, lake, SETTINGS)
-    result = materialise_rows(place, FIRST, broker, lake)
+    platform.log(place, Header(Kind.CHECKPOINT, 1, "c", count, platform.clock.time), facts)
+    platform.raw(place)
+    result = platform.rows(place)
     [check] = [check for check in result.check_results or () if check.check_name == "checkpoint"]
     assert not check.passed and check.description == "1 checkpoints not arrived at: ETH-USD"
 
 
-def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_A9_a_topic_trimmed_up_to_a_window_still_makes_that_window(platform: MemoryPlatform) -> None:
     place = source("upbit", Channel.TICKER)
-    append(broker, place, "ticker", clock)
-    materialise_raw(place, FIRST, broker, lake, SETTINGS)
-    clock.time = SECOND.start
-    append(broker, place, "ticker", clock)
-    broker.trim(place.topic, 0, broker.offset_for_time(place.topic, 0, SECOND.start))
-    result = materialise_raw(place, SECOND, broker, lake, SETTINGS)
+    platform.append(place, "ticker")
+    platform.raw(place)
+    platform.clock.time = SECOND.start
+    platform.append(place, "ticker")
+    platform.broker.trim(place.topic, 0, platform.broker.offset_for_time(place.topic, 0, SECOND.start))
+    result = platform.raw(place, SECOND)
     assert all(check.passed for check in result.check_results or ())
     fresh = Lake(MemoryStore(), MINUTE)  # one that has the second window only
-    again = lake.read("raw_ticker", "upbit", SECOND)
-    facts = lake.provenance("raw_ticker", "upbit", SECOND) or {}
-    assert again is not None and again.height
+    again = platform.read("raw_ticker", "upbit", SECOND)
+    facts = platform.lake.provenance("raw_ticker", "upbit", SECOND) or {}
+    assert again.height
     fresh.commit("raw_ticker", "upbit", SECOND, again, {name: facts[name] for name in ("start_offset", "stop_offset")})
-    repeated = materialise_raw(place, SECOND, broker, fresh, SETTINGS)
+    repeated = platform.raw(place, SECOND, fresh)
     assert repeated.metadata is not None and repeated.metadata["dagster/partition_row_count"] == again.height
     assert all(check.passed for check in repeated.check_results or ())
 
 
-def test_A9_a_book_whose_begin_was_trimmed_does_not_replace_the_one_that_is_stored(
-    platform: tuple[Clock, MemoryBroker, Lake],
-) -> None:
-    clock, broker, lake = platform
+def test_A9_a_book_whose_begin_was_trimmed_does_not_replace_the_one_that_is_stored(platform: MemoryPlatform) -> None:
     place = source("kraken", Channel.ORDERBOOK)
-    append(broker, place, "book_sequence_2", clock, middle=600)
-    materialise_raw(place, SECOND, broker, lake, SETTINGS)
-    materialise_rows(place, SECOND, broker, lake)
-    stored = lake.read("orderbook", "kraken", SECOND)
-    broker.trim(place.topic, place.partition, 599)
+    platform.append(place, "book_sequence_2", middle=600)
+    platform.raw(place, SECOND)
+    platform.rows(place, SECOND)
+    stored = platform.read("orderbook", "kraken", SECOND)
+    platform.broker.trim(place.topic, place.partition, 599)
     with pytest.raises(RetentionLoss, match="the stored table is kept"):
-        materialise_rows(place, SECOND, broker, lake)
-    kept = lake.read("orderbook", "kraken", SECOND)
-    assert stored is not None and kept is not None and kept.equals(stored) and kept.height
+        platform.rows(place, SECOND)
+    kept = platform.read("orderbook", "kraken", SECOND)
+    assert kept is not None and kept.equals(stored) and kept.height
 
 
-def test_a_failing_exchange_fails_alone(platform: tuple[Clock, MemoryBroker, Lake]) -> None:
-    clock, broker, lake = platform
+def test_a_failing_exchange_fails_alone(platform: MemoryPlatform) -> None:
     upbit = source("upbit", Channel.TICKER)
-    append(broker, upbit, "ticker", clock)
-    append(broker, source("okx", Channel.TICKER), "ticker", clock)
-    lake.commit("raw_ticker", "upbit", FIRST, pl.DataFrame({"x": [1]}), {"start_offset": "none of ours"})
+    platform.append(upbit, "ticker")
+    platform.append(source("okx", Channel.TICKER), "ticker")
+    platform.lake.commit("raw_ticker", "upbit", FIRST, pl.DataFrame({"x": [1]}), {"start_offset": "none of ours"})
     assets = [*tables(EXCHANGES["upbit"], SETTINGS), *tables(EXCHANGES["okx"], SETTINGS)]
     resources = {"topics": GivenTopics(), "lake": GivenLake()}
     result = dg.materialize(assets, partition_key=key_of(FIRST), resources=resources, raise_on_error=False)
     assert not result.success
-    rows = lake.read("ticker", "okx", FIRST)
-    assert rows is not None and rows.height == len(frames("okx", "ticker"))
-    assert lake.read("ticker", "upbit", FIRST) is None
+    rows = platform.read("ticker", "okx")
+    assert rows.height == len(frames("okx", "ticker"))
+    assert platform.lake.read("ticker", "upbit", FIRST) is None
 
 
 def test_partition_keys_are_windows() -> None:

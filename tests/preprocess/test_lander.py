@@ -13,6 +13,7 @@ from coin_platform.preprocess.lander import LANDING_KEEP_SECONDS
 from coin_platform.tables.dataframes import batch
 from tests.kit.landing import LENGTH, LandingPlace
 from tests.kit.recordings import frames
+from tests.kit.working import GOOD
 
 
 def test_objects_go_an_hour_after_their_window_was_committed() -> None:
@@ -39,10 +40,9 @@ def test_objects_go_an_hour_after_their_window_was_committed() -> None:
 
 def test_an_object_of_two_windows_stays_until_both_are_committed() -> None:
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
-    place.log.append(good)
+    place.log.append(GOOD)
     place.log.time += LENGTH
-    place.log.append(good)
+    place.log.append(GOOD)
     landing = place.lander()
     place.work(landing.landings[0], 0.0)
     source, [first, last] = place.log.source, place.log.records()

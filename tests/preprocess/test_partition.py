@@ -12,6 +12,7 @@ from coin_platform.records import Record
 from coin_platform.tables.transform import Transform
 from tests.kit.raw_log import ConnectionLog
 from tests.kit.recordings import frames
+from tests.kit.working import GOOD
 
 
 def test_a_batch_is_due_by_count_or_by_time() -> None:
@@ -47,8 +48,7 @@ def test_a_round_is_bounded_in_bytes_too_but_for_a_single_frame() -> None:
 
 def test_S7_a_dead_letter_names_its_origin_and_stops_nothing() -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
-    log.append(good, b"{half", good)
+    log.append(GOOD, b"{half", GOOD)
     log.run()
     assert [record["offset"] for record in log.processed] == [0, 2]
     [letter] = log.letters
@@ -60,8 +60,7 @@ def test_S7_a_dead_letter_names_its_origin_and_stops_nothing() -> None:
 
 def test_S7_a_fault_of_ours_costs_one_frame_not_the_partition(monkeypatch: pytest.MonkeyPatch) -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
-    log.append(good, b"[]", good)
+    log.append(GOOD, b"[]", GOOD)
     real = Transform.entries
 
     def entries(self: Transform, record: Record) -> Any:
@@ -82,8 +81,7 @@ def test_S7_a_fault_of_ours_costs_one_frame_not_the_partition(monkeypatch: pytes
 )
 def test_S7_a_poison_frame_delays_its_partition_by_less_than_a_second(poison: bytes) -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
-    log.append(good, poison, good)
+    log.append(GOOD, poison, GOOD)
     partition, begun = log.partition(), time.process_time()
     while log.work(partition):
         pass

@@ -40,10 +40,9 @@ def test_a_first_worker_begins_where_the_topic_does(caplog: pytest.LogCaptureFix
 
 def test_records_trimmed_before_they_were_processed_are_named(caplog: pytest.LogCaptureFixture) -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
-    log.append(good)
+    log.append(GOOD)
     log.run()
-    log.append(good, good, good)
+    log.append(GOOD, GOOD, GOOD)
     log.broker.trim(log.source.topic, log.source.partition, 3)
     log.run()
     assert [record["offset"] for record in log.processed] == [0, 3]
@@ -98,7 +97,6 @@ FOREIGN = [
 
 def test_D25_foreign_records_in_the_topics_of_a_worker_mislead_it_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
     out, letters = processed_topic(log.region, Channel.TICKER), dead_letter_topic(log.source.topic)
 
     def disturb() -> None:
@@ -109,10 +107,10 @@ def test_D25_foreign_records_in_the_topics_of_a_worker_mislead_it_nowhere(caplog
         for letter in stolen:  # one of ours that somebody else has copied
             log.broker.append(letters, 0, "", letter.value)
 
-    log.append(good, b"{half", good, good)
+    log.append(GOOD, b"{half", GOOD, GOOD)
     log.run()
     disturb()
-    log.append(good, b"{more")
+    log.append(GOOD, b"{more")
     log.run()  # a new worker looks for where the last one stopped
     disturb()
     places = [origin for record in log.broker.read(out, 0, 0, 1 << 30) if (origin := processed.origin(record))]

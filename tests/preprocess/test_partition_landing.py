@@ -12,7 +12,7 @@ from coin_platform.preprocess.lander import LONGEST_WAIT_SECONDS
 from coin_platform.records import Header
 from coin_platform.tables.dataframes import batch
 from tests.kit.landing import LENGTH, LandingPlace
-from tests.kit.recordings import frames
+from tests.kit.working import GOOD
 
 
 def test_an_object_is_made_of_twenty_records_but_not_too_often() -> None:
@@ -35,11 +35,10 @@ def test_an_object_is_made_of_twenty_records_but_not_too_often() -> None:
 def test_an_object_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lander, "MOST_BYTES", 2000)
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
-    place.log.append(*[good] * 5)
+    place.log.append(*[GOOD] * 5)
     landing = place.landing()
     place.work(landing)
-    assert landing.position == -(-2000 // len(good)) < 5
+    assert landing.position == -(-2000 // len(GOOD)) < 5
 
 
 def test_rows_can_be_read_before_their_window_is_committed() -> None:
@@ -55,13 +54,12 @@ def test_rows_can_be_read_before_their_window_is_committed() -> None:
 
 def test_committed_windows_and_landed_rows_are_read_once() -> None:
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
-    place.log.append(good, good, good)
+    place.log.append(GOOD, GOOD, GOOD)
     landing = place.landing()
     place.work(landing, 0.0)
     place.commit(3)
     place.log.time += LENGTH
-    place.log.append(good, good)
+    place.log.append(GOOD, GOOD)
     place.work(landing, 1.0)
     assert place.scan()["offset"].sort().to_list() == [0, 1, 2, 3, 4]
 
@@ -86,10 +84,9 @@ def test_books_and_candles_land_as_they_are_tabled(exchange: str, channel: Chann
 
 def test_an_object_of_two_windows_gives_only_the_rows_of_the_one_that_is_not_committed() -> None:
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
-    place.log.append(good, good)
+    place.log.append(GOOD, GOOD)
     place.log.time += LENGTH
-    place.log.append(good)
+    place.log.append(GOOD)
     place.work(place.landing(), 0.0)
     assert len(list(place.store.list("landing/"))) == 1
     place.commit(2)
@@ -105,12 +102,11 @@ def test_an_object_of_two_windows_gives_only_the_rows_of_the_one_that_is_not_com
 
 def test_a_stretch_gives_the_same_rows_before_and_after_its_windows_are_committed() -> None:
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
     start = place.log.time // LENGTH * LENGTH
     for number, hours in enumerate((0, 1, 3), 1):  # all received in the first hour, logged when the journal was sent
         place.log.time = start + hours * LENGTH + 1
         header = Header(Kind.SOCKET, 1, "c", number, start + number)
-        place.log.broker.append(place.log.source.topic, 0, header.pack(), good)
+        place.log.broker.append(place.log.source.topic, 0, header.pack(), GOOD)
     place.work(place.landing(), 0.0)
     first = datetime.fromtimestamp(start / 1e6, UTC)
     hour = timedelta(hours=1)
@@ -166,11 +162,10 @@ def test_a_lake_and_a_broker_that_are_away_at_once_cost_no_rows_either(monkeypat
 
 def test_a_retry_overwrites_its_own_object(monkeypatch: pytest.MonkeyPatch) -> None:
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
-    place.log.append(good)
+    place.log.append(GOOD)
     place.work(place.landing(), 0.0)
     place.log.broker.commit("Landing_Ticker_group_id_Korea", place.log.source.topic, 0, 0)  # killed before that
-    place.log.append(good)
+    place.log.append(GOOD)
     refusals = iter([Conflict("another writer was first")])
     real = place.store.put
 
@@ -196,15 +191,14 @@ def test_frames_without_rows_make_no_object() -> None:
 
 def test_K4_a_topic_that_was_trimmed_or_made_anew_lands_from_its_begin(caplog: pytest.LogCaptureFixture) -> None:
     place = LandingPlace()
-    good = frames("upbit", "ticker")[0].payload
-    place.log.append(*[good] * 5)
+    place.log.append(*[GOOD] * 5)
     landing = place.landing()
     place.log.broker.trim(place.log.source.topic, 0, 2)
     place.work(landing)
     place.work(landing)
     assert place.scan()["offset"].sort().to_list() == [2, 3, 4]
     place.log.broker._logs.pop(landing.place)
-    place.log.append(good)
+    place.log.append(GOOD)
     assert not landing.is_due(0.0, place.end)
     place.work(landing)
     assert place.scan()["offset"].sort().to_list() == [0, 2, 3, 4]

@@ -11,16 +11,14 @@ from coin_platform.preprocess.redrive import TRIED, redrive, request
 from coin_platform.tables import dead_letters
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 from tests.kit.raw_log import ConnectionLog
-from tests.kit.recordings import frames
-from tests.kit.working import faulty_log
+from tests.kit.working import GOOD, faulty_log
 
 
 def test_S7_redriven_letters_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
     with monkeypatch.context() as broken:
         broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
-        log.append(good, b"{half")
+        log.append(GOOD, b"{half")
         log.run()
     assert (log.processed, len(log.letters)) == ([], 2)
     assert redrive(log.source, log.broker) == (0, 0)  # nobody asked
@@ -28,7 +26,7 @@ def test_S7_redriven_letters_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(record["offset"], record["redriven"]) for record in log.processed] == [(0, True)]
     assert [letter.attempts for letter in log.letters] == [1, 1, 2]
     assert redrive(log.source, log.broker) == (0, 0)
-    log.append(good)
+    log.append(GOOD)
     log.run()  # a new worker is not misled by records that were redriven
     assert [record["offset"] for record in log.processed] == [0, 2]
     assert request(log.source, log.broker) == (0, 1)  # only what is still dead
@@ -36,13 +34,12 @@ def test_S7_redriven_letters_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_D25_lost_positions_double_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     log = ConnectionLog("upbit", Channel.TICKER)
-    good = frames("upbit", "ticker")[0].payload
     with monkeypatch.context() as broken:
         broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
-        log.append(good, b"{half")
+        log.append(GOOD, b"{half")
         log.run()
     assert request(log.source, log.broker) == (1, 1)
-    log.append(good)
+    log.append(GOOD)
     log.run()
     before = log.processed
     log.broker._positions.clear()
@@ -79,10 +76,9 @@ def test_S7_what_is_redriven_after_a_crash_is_not_redriven_twice(monkeypatch: py
         broker.refuse("commit", Crash(), lambda group, *_: group == TRIED)
 
     log, broker = faulty_log()
-    good = frames("upbit", "ticker")[0].payload
     with monkeypatch.context() as broken:
         broken.setattr(EXCHANGES["upbit"], "decode", lambda frame: (_ for _ in ()).throw(DecodeError("old code")))
-        log.append(good, b"{half", good)
+        log.append(GOOD, b"{half", GOOD)
         log.run()
     crash()
     with pytest.raises(Crash):

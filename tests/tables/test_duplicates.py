@@ -41,8 +41,7 @@ from tests.kit.recordings import frames
 
 
 def test_a_ticker_that_two_connections_bring_is_one_row() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
+    log = PartitionRecords("BTC-KRW", opened="a")
     log.say("a", ticker(1))  # 1: before there is another
     log.open("b")
     log.say("a", ticker(2))  # 3
@@ -57,9 +56,7 @@ def test_a_ticker_that_two_connections_bring_is_one_row() -> None:
 
 
 def test_the_same_bytes_twice_on_one_connection_are_two_events() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-KRW", opened="ab")
     log.say("a", ticker(1), ticker(1))  # 2, 3
     log.say("b", ticker(1), ticker(1), ticker(1))  # two copies, and 6
     log.say("a", ticker(1), ticker(1))  # a copy, and 8
@@ -67,8 +64,7 @@ def test_the_same_bytes_twice_on_one_connection_are_two_events() -> None:
 
 
 def test_without_an_overlap_the_same_bytes_are_another_event() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
+    log = PartitionRecords("BTC-KRW", opened="a")
     log.say("a", ticker(1))
     log.close("a")
     log.open("b")
@@ -83,9 +79,7 @@ def test_without_an_overlap_the_same_bytes_are_another_event() -> None:
 
 
 def test_of_what_came_before_a_connection_was_opened_it_can_repeat_the_newest_only() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-KRW", opened="ab")
     log.say("a", ticker(1), ticker(2))  # 2, 3
     log.open("c")
     log.say("c", ticker(2), ticker(1), ticker(2))  # what it is greeted with, and two events that happened again: 6, 7
@@ -97,8 +91,7 @@ def test_of_what_came_before_a_connection_was_opened_it_can_repeat_the_newest_on
     log.own(Kind.OPENED, "f", Facts(pairs=["ETH-KRW"]))
     log.say("f", ticker(2))  # 15: what was told last is not of its pair
     assert log.rows(UPBIT) == [2, 3, 6, 7, 13, 15]
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
+    log = PartitionRecords("BTC-KRW", opened="a")
     log.say("a", ticker(1))
     log.wait(LEAD / SECOND)
     log.open("b")
@@ -133,9 +126,7 @@ def test_pairs_that_change_begin_and_end_an_overlap() -> None:
 
 
 def test_bytes_are_remembered_for_as_long_as_a_window_reads_back_and_no_longer_than_connections_overlap() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-KRW", opened="ab")
     log.say("a", ticker(1), ticker(2))
     log.wait(20)
     log.say("a", ticker(2))  # 4
@@ -175,9 +166,7 @@ def test_a_connection_whose_begin_lies_before_what_is_fed_overlaps_from_its_firs
 
 
 def test_a_trade_goes_by_its_id_and_without_one_by_its_bytes() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-USDT", opened="ab")
     log.say("a", trade(1))
     log.say("b", trade(1), trade(2))
     log.say("a", trade(2), trade(2))
@@ -194,9 +183,7 @@ def test_a_trade_goes_by_its_id_and_without_one_by_its_bytes() -> None:
 
 
 def test_a_candle_goes_by_its_bytes_and_what_replaces_it_is_counted_by_window() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-USDT", opened="ab")
     log.say("a", candle(1), candle(2))
     log.say("b", candle(1), candle(2), candle(3))
     log.say("a", candle(3))
@@ -210,9 +197,7 @@ def test_a_candle_goes_by_its_bytes_and_what_replaces_it_is_counted_by_window() 
 
 
 def test_a_whole_book_goes_by_its_bytes() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-KRW", opened="ab")
     log.say("a", whole(1))
     log.say("b", whole(1), whole(2))
     log.say("a", whole(2), whole(2))
@@ -220,8 +205,7 @@ def test_a_whole_book_goes_by_its_bytes() -> None:
 
 
 def test_a_change_that_another_connection_has_told_gives_no_row_and_still_goes_into_the_book() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
+    log = PartitionRecords("BTC-USDT", opened="a")
     log.say("a", snapshot(10), book(11))  # 1, 2
     log.open("b")
     log.say("b", snapshot(11))  # told as the change of the same sequence
@@ -238,8 +222,7 @@ def test_a_change_that_another_connection_has_told_gives_no_row_and_still_goes_i
 
 
 def test_a_successor_that_is_ahead_takes_no_row_from_what_lies_between() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
+    log = PartitionRecords("BTC-USDT", opened="a")
     log.say("a", snapshot(10))
     log.open("b")
     log.say("b", snapshot(13), book(14))  # 3, 4
@@ -251,9 +234,7 @@ def test_a_successor_that_is_ahead_takes_no_row_from_what_lies_between() -> None
 
 
 def test_what_one_connection_lost_the_other_tells() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-USDT", opened="ab")
     log.say("a", snapshot(10), book(11))  # 2, 3
     log.say("b", snapshot(10))
     log.say("a", book(13))  # a gap: no row
@@ -266,9 +247,7 @@ def test_what_one_connection_lost_the_other_tells() -> None:
 
 
 def test_B8_numbers_that_begin_anew_on_both_connections_are_told_once() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-USDT", opened="ab")
     log.say("a", snapshot(900), book(901))
     log.say("b", snapshot(900), book(901))
     log.say("a", snapshot(1), book(2), book(3))  # 6, 7, 8
@@ -279,8 +258,7 @@ def test_B8_numbers_that_begin_anew_on_both_connections_are_told_once() -> None:
 
 
 def test_a_snapshot_that_is_asked_for_again_is_a_row_also_when_nothing_has_changed() -> None:
-    log = PartitionRecords("BTC-USDT")
-    log.open("a")
+    log = PartitionRecords("BTC-USDT", opened="a")
     log.say("a", snapshot(10), snapshot(10))
     log.close("a")
     log.open("b")
@@ -380,8 +358,7 @@ def test_a_connection_of_an_older_epoch_that_is_silent_is_over() -> None:
 
 
 def test_a_frame_behind_the_end_of_its_connection_opens_it_again() -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
+    log = PartitionRecords("BTC-KRW", opened="a")
     log.close("a")
     log.wait(LEAD / SECOND + 1)
     log.say("a", ticker(1))

@@ -155,9 +155,7 @@ def test_S6_live_and_windows_agree_wherever_the_boundary_lies_in_an_overlap(
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from("ab"), max_size=16), st.lists(st.integers(0, 2), min_size=8, max_size=8))
 def test_repeated_bytes_are_as_many_rows_as_the_connection_that_brought_most(order: list[str], said: list[int]) -> None:
-    log = PartitionRecords("BTC-KRW")
-    log.open("a")
-    log.open("b")
+    log = PartitionRecords("BTC-KRW", opened="ab")
     lines = {name: iter(said) for name in "ab"}
     brought: dict[str, list[int]] = {"a": [], "b": []}
     for name in order:

@@ -4,7 +4,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gaps import GapLedger
-from tests.kit.gap_feed import BTC, Feed, broken, plain
+from tests.kit.gap_feed import BTC, broken, plain, served
 from tests.kit.log import TIME
 
 
@@ -18,10 +18,7 @@ def test_R12_what_a_gap_says_of_REST_goes_on_in_the_next_window() -> None:
 
 
 def test_a_ledger_goes_on_from_what_another_knew() -> None:
-    feed = Feed(Channel.TRADE)
-    feed.open(0)
-    feed.frame(1)
-    feed.close(2, "broken")
+    feed = served(channel=Channel.TRADE, until=2)
     body = feed.ledger.state.pack()
     feed.ledger = GapLedger(plain("upbit"), Channel.TRADE, LedgerState.unpack(body))
     feed.open(9, "b")

@@ -10,14 +10,12 @@ from coin_platform.model import SECOND, Cause, Channel, Kind, Pair
 from coin_platform.records import Checkpoint, Facts
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gaps import RETURN_PATIENCE, GapLedger
-from tests.kit.gap_feed import BTC, ETH, Feed, broken, plain, trades
+from tests.kit.gap_feed import BTC, ETH, Feed, broken, plain, served, trades
 from tests.kit.log import TIME
 
 
 def test_S8_a_connection_that_broke_is_a_gap_until_its_successor_speaks() -> None:
-    feed = Feed()
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH)
     feed.frame(2)
     [first, _] = feed.close(2.5, "connection reset")
     assert (first.pair, first.start, first.stop, first.reason) == (BTC, TIME + 2_500_000, None, "connection reset")
@@ -46,9 +44,7 @@ def test_S8_a_connection_that_fell_silent_lacks_what_came_since_it_was_last_hear
 
 
 def test_F5_a_successor_that_spoke_first_leaves_no_gap() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.open(2, "b")
     feed.frame(3, "b")
     feed.frame(3)
@@ -57,9 +53,7 @@ def test_F5_a_successor_that_spoke_first_leaves_no_gap() -> None:
 
 
 def test_a_successor_that_only_opened_does_not_carry_a_pair_yet() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.open(2, "b")
     assert feed.close(3, "going away")
     feed.frame(4, "b")
@@ -67,9 +61,7 @@ def test_a_successor_that_only_opened_does_not_carry_a_pair_yet() -> None:
 
 
 def test_S8_a_killed_collector_is_a_gap_since_its_last_record() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.carry(5, BTC, kind=Kind.CHECKPOINT)
     feed.epoch = 2
     feed.open(90, "b")
@@ -78,9 +70,7 @@ def test_S8_a_killed_collector_is_a_gap_since_its_last_record() -> None:
 
 
 def test_a_stopped_collector_says_so() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.close(2, "stopped")
     feed.epoch = 2
     feed.open(30, "b")
@@ -89,9 +79,7 @@ def test_a_stopped_collector_says_so() -> None:
 
 
 def test_what_a_collector_thought_dead_still_says_counts_no_more() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.epoch = 2
     feed.open(3, "b")
     feed.frame(4, "b")
@@ -102,9 +90,7 @@ def test_what_a_collector_thought_dead_still_says_counts_no_more() -> None:
 
 def taking_over() -> Feed:
     """A collector of two pairs, and another beside it that has one of them."""
-    feed = Feed()
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH)
     feed.epoch = 2
     feed.open(3, "b", beside=True)
     feed.frame(4, "b")
@@ -149,9 +135,7 @@ def test_F5_a_collector_that_could_not_take_over_leaves_the_other_as_it_was() ->
 
 
 def test_S8_frames_that_never_reached_the_log_are_seen_by_their_numbers() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.frame(7, skip=3)
     assert feed.gaps == [("BTC-KRW", 1, 7, "lost_frames", None)]
     assert [gap.reason for gap in feed.rows.values()] == ["3 frames of a never reached the log"]
@@ -161,18 +145,14 @@ def test_S8_frames_that_never_reached_the_log_are_seen_by_their_numbers() -> Non
 
 
 def test_frames_lost_at_the_end_of_a_connection_are_a_gap_of_their_own() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.numbers["a"] += 5
     feed.close(3, "stopped")
     assert [gap[1:4] for gap in feed.gaps] == [(1, 3, "lost_frames"), (3, None, "stopped")]
 
 
 def test_frames_that_come_twice_are_nothing_new() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.frame(2)
     feed.numbers["a"] = 0
     assert feed.frame(1) == [] and feed.frame(2) == [] and feed.frame(3) == []
@@ -195,9 +175,7 @@ def test_a_connection_of_which_only_the_end_is_known_lacks_nothing() -> None:
 
 
 def test_a_pair_that_is_no_longer_wanted_is_no_gap() -> None:
-    feed = Feed()
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH)
     assert feed.carry(2, BTC) == []
     feed.close(3, "broken")
     assert [gap[0] for gap in feed.gaps] == ["BTC-KRW"]
@@ -207,18 +185,14 @@ def test_a_pair_that_is_no_longer_wanted_is_no_gap() -> None:
 
 
 def test_a_pair_given_up_while_it_is_missing_is_missing_until_then() -> None:
-    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH, channel=Channel.ORDERBOOK, exchange="okx", books=True)
     feed.keep(feed.ledger.lost(ETH, Cause.SEQUENCE, "a number is missing", TIME + SECOND))
     feed.carry(4, BTC)
     assert feed.gaps == [("ETH-KRW", 0, 4, "sequence", None)], "it never had a book"
 
 
 def test_a_pair_that_a_new_start_does_not_carry_is_given_up_after_a_while() -> None:
-    feed = Feed()
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH)
     feed.close(2, "stopped")
     feed.epoch = 2
     feed.open(10, "b", pairs=(BTC,))
@@ -229,9 +203,7 @@ def test_a_pair_that_a_new_start_does_not_carry_is_given_up_after_a_while() -> N
 
 
 def test_S8_a_book_that_failed_its_proof_is_missing_from_its_last_row_to_its_next() -> None:
-    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH, channel=Channel.ORDERBOOK, exchange="okx", books=True)
     feed.keep(feed.ledger.row(BTC, "a", TIME + SECOND))
     feed.frame(2)
     feed.keep(feed.ledger.lost(BTC, Cause.SEQUENCE, "wanted 5, got 7", TIME + 2 * SECOND))
@@ -242,9 +214,7 @@ def test_S8_a_book_that_failed_its_proof_is_missing_from_its_last_row_to_its_nex
 
 
 def test_a_new_connection_serves_a_book_with_its_first_row_not_its_first_frame() -> None:
-    feed = Feed(Channel.ORDERBOOK, "okx", books=True)
-    feed.open(0)
-    feed.frame(1)
+    feed = served(channel=Channel.ORDERBOOK, exchange="okx", books=True)
     assert feed.ledger.waits(BTC, "a", TIME + SECOND) == []  # its snapshot is still to come
     feed.keep(feed.ledger.row(BTC, "a", TIME + 2 * SECOND))
     feed.close(3, "broken")
@@ -256,9 +226,7 @@ def test_a_new_connection_serves_a_book_with_its_first_row_not_its_first_frame()
 
 
 def test_a_book_that_is_polled_meanwhile_does_not_end_what_its_stream_lacks() -> None:
-    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
-    feed.open(0)
-    feed.frame(1)
+    feed = served(channel=Channel.ORDERBOOK, exchange="binance", books=True)
     feed.keep(feed.ledger.row(BTC, "a", TIME + SECOND))
     feed.close(2, "broken")
     feed.open(12, "r", transport="rest")
@@ -273,9 +241,7 @@ def test_a_book_that_is_polled_meanwhile_does_not_end_what_its_stream_lacks() ->
 
 @pytest.mark.parametrize("is_told", [True, False])
 def test_a_successor_without_a_book_does_not_cover_the_connection_before_it(*, is_told: bool) -> None:
-    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH, channel=Channel.ORDERBOOK, exchange="binance", books=True)
     for pair in (BTC, ETH):
         feed.keep(feed.ledger.row(pair, "a", TIME + SECOND))
     feed.open(2, "b", pairs=(BTC, ETH))
@@ -306,9 +272,7 @@ def test_a_pair_that_was_dropped_and_is_wanted_again_has_a_book_with_its_first_r
 
 
 def test_a_row_of_a_collector_that_was_thought_dead_is_a_row_all_the_same() -> None:
-    feed = Feed(Channel.ORDERBOOK, "binance", books=True)
-    feed.open(0)
-    feed.frame(1)
+    feed = served(channel=Channel.ORDERBOOK, exchange="binance", books=True)
     feed.keep(feed.ledger.row(BTC, "a", TIME + SECOND))
     feed.epoch = 2
     feed.open(5, "b")
@@ -348,9 +312,7 @@ def test_D1_what_a_lost_log_held_is_a_gap_of_all_that_the_feed_carried() -> None
 
 
 def test_D17_a_feed_that_brought_more_than_the_disk_took_lacks_all_since_its_last_record() -> None:
-    feed = Feed(Channel.TRADE)
-    feed.open(0)
-    feed.frame(1)
+    feed = served(channel=Channel.TRADE)
     feed.close(2, over_budget(31 << 20, 30 << 20))
     feed.open(9.5, "b")
     feed.frame(10, "b")
@@ -358,10 +320,7 @@ def test_D17_a_feed_that_brought_more_than_the_disk_took_lacks_all_since_its_las
 
 
 def test_rest_beside_a_stream_is_not_the_stream() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
-    feed.close(2, "broken")
+    feed = served(until=2)
     feed.open(3, "r", transport="rest")
     feed.answer(5, BTC, b"[]", "r")
     assert feed.close(6, "a connection is live", "r") == []
@@ -444,9 +403,7 @@ def test_R6_a_ticker_without_a_price_is_its_pairs_own_word() -> None:
 
 
 def test_R3_a_pair_that_is_never_heard_again_is_missing_over_all_connections_since_it_was_last_heard() -> None:
-    feed = Feed()
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH)
     for name, at in (("b", 10), ("c", 20), ("d", 30)):
         feed.close(at - 1, "broken", chr(ord(name) - 1))
         feed.open(at, name, pairs=(BTC, ETH))
@@ -456,9 +413,7 @@ def test_R3_a_pair_that_is_never_heard_again_is_missing_over_all_connections_sin
 
 
 def test_R3_a_successor_covers_only_the_pairs_that_it_has_brought() -> None:
-    feed = Feed()
-    feed.open(0, pairs=(BTC, ETH))
-    feed.frame(1)
+    feed = served(BTC, ETH)
     feed.open(2, "b", pairs=(BTC, ETH))
     feed.frame(3, "b", heard=(BTC,))
     feed.close(4, "replaced")
@@ -478,10 +433,7 @@ def test_R3_an_answer_over_REST_on_the_new_connection_ends_what_it_covers() -> N
 
 
 def test_a_ledger_that_another_one_follows_ends_its_gaps() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
-    feed.close(2, "broken")
+    feed = served(until=2)
     assert feed.ledger.lasting.keys() == {"BTC-KRW"}
     feed.keep(feed.ledger.handed_over(TIME + 5 * SECOND))
     assert feed.gaps == [("BTC-KRW", 2, 5, "disconnect", None)] and not feed.ledger.lasting

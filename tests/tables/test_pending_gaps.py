@@ -9,7 +9,7 @@ from coin_platform.records import Facts
 from coin_platform.tables.gap_state import LedgerState
 from coin_platform.tables.gaps import GapLedger
 from coin_platform.tables.pending_gaps import FILL_PATIENCE
-from tests.kit.gap_feed import BTC, ETH, Feed, broken, plain, trades, wants
+from tests.kit.gap_feed import BTC, ETH, Feed, broken, plain, served, trades, wants
 from tests.kit.log import TIME
 
 EMPTY = {  # answers without rows, where they are no empty list
@@ -80,10 +80,7 @@ def test_R12_an_answer_without_trades_fills_nothing_and_the_gap_says_so(exchange
 
 
 def test_answers_during_a_gap_that_reach_each_other_fill_it() -> None:
-    feed = Feed(Channel.TRADE)
-    feed.open(0)
-    feed.frame(1)
-    feed.close(2, "broken")
+    feed = served(channel=Channel.TRADE, until=2)
     feed.open(3, "r", transport="rest")
     feed.answer(5, BTC, trades(1, 4), "r")
     feed.answer(9, BTC, trades(4.5, 8), "r")
@@ -95,20 +92,14 @@ def test_answers_during_a_gap_that_reach_each_other_fill_it() -> None:
 
 
 def test_a_gap_whose_last_answer_came_before_the_stream_is_back_at_once_is_filled() -> None:
-    feed = Feed(Channel.TRADE)
-    feed.open(0)
-    feed.frame(1)
-    feed.close(2, "broken")
+    feed = served(channel=Channel.TRADE, until=2)
     feed.open(9, "b")
     feed.answer(10, BTC, trades(1, 9.9), "b")  # the first frame of the successor
     assert feed.gaps == [("BTC-KRW", 2, 10, "disconnect", "rest")]
 
 
 def test_a_minute_that_was_fetched_fills_a_gap_in_it() -> None:
-    feed = Feed(Channel.CANDLE)
-    feed.open(0)
-    feed.frame(1)
-    feed.close(2, "broken")
+    feed = served(channel=Channel.CANDLE, until=2)
     feed.open(9, "b")
     feed.frame(10, "b")
     candle = (
@@ -207,9 +198,7 @@ def test_D5_a_refused_pair_is_a_gap_and_says_why() -> None:
 
 
 def test_D5_what_another_connection_brings_is_neither_refused_nor_unreachable() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.open(2, "b")
     assert feed.say(Kind.PAIRS, 3, "b", Facts(pairs=["BTC-KRW"], refused={"BTC-KRW": "busy"}).pack()) == []
     wants(feed, 4, BTC)
@@ -256,9 +245,7 @@ def test_D5_what_is_missing_when_a_collector_is_stopped_is_missing_for_that_reas
     gaps = [("BTC-KRW", 9, None, "stopped", None), ("ETH-KRW", 0, 10, "unreachable", None)]
     assert sorted(feed.gaps, key=str) == sorted([*gaps, ("ETH-KRW", 10, None, "stopped", None)], key=str)
     assert feed.ledger.wanted == []
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     wants(feed, 2, BTC)
     assert wants(feed, 3, kind=Kind.CLOSED, reason="stopped") == [], "it still comes"
 
@@ -280,9 +267,7 @@ def test_D5_a_polled_pair_that_is_refused_later_is_a_gap_until_its_next_answer()
 
 
 def test_D5_a_killed_collector_whose_successor_reaches_nothing_stays_a_gap() -> None:
-    feed = Feed()
-    feed.open(0)
-    feed.frame(1)
+    feed = served()
     feed.epoch = 2
     wants(feed, 60, BTC)
     wants(feed, 70, BTC, kind=Kind.PAIRS, reason="HTTP 451")

@@ -25,10 +25,11 @@ START = TIME // (2 * MINUTE) * (2 * MINUTE)
 BINANCE = Source(EXCHANGES["binance"], Channel.TRADE, "neSocketDataIn-trade", 0)
 
 
-def said(id: int, symbol: str = "BTCUSDT") -> bytes:
+def said(id: int, symbol: str = "BTCUSDT", *, price: str = "100.5", size: str = "0.25", after_ms: int = 0) -> bytes:
     """Make a trade as the socket tells it."""
-    row = {"e": "trade", "E": 1777000000001, "s": symbol, "t": id, "p": "100.5", "q": "0.25", "T": 1777000000000}
-    return json.dumps(row | {"m": True}).encode()
+    time = 1777000000000 + after_ms
+    row = {"e": "trade", "E": time + 1, "s": symbol, "t": id, "p": price, "q": size, "T": time, "m": True}
+    return json.dumps(row).encode()
 
 
 def answered(offset: int, *ids: int, pair: Pair = BTC) -> Record:
@@ -151,13 +152,6 @@ def test_recorded_trades_keep_the_rules(exchange: str, stem: str) -> None:
     assert quality.one_row_a_trade(result.rows).passed
 
 
-def binance(id: int, price: str = "100.5", size: str = "0.25", after_ms: int = 0) -> bytes:
-    """Make a trade of an id as the socket tells it."""
-    time = 1777000000000 + after_ms
-    row = {"e": "trade", "E": time + 1, "s": "BTCUSDT", "t": id, "p": price, "q": size, "T": time, "m": True}
-    return json.dumps(row).encode()
-
-
 OTHERS = {
     "46 s later at another price": {"price": "99.5", "after_ms": 46_000},
     "another price": {"price": "99.5"},
@@ -169,8 +163,8 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_R14_two_trades_under_one_id_are_both_stored_and_counted(other: dict[str, Any]) -> None:
-    payloads = [binance(7), binance(7, **other)]
-    result = batch(BINANCE, log([*payloads, *payloads, binance(8)]))
+    payloads = [said(7), said(7, **other)]
+    result = batch(BINANCE, log([*payloads, *payloads, said(8)]))
     assert result.rows.select("id", "offset").rows() == [("7", 0), ("7", 1), ("8", 4)]
     counts = result.counts
     assert (counts["trades_same_id"], counts["rows_repeated"], counts["frames_duplicate"]) == (1, 2, 2)
@@ -181,18 +175,18 @@ def test_R14_two_trades_under_one_id_are_both_stored_and_counted(other: dict[str
 
 
 def test_R14_one_trade_whose_times_differ_in_their_digits_is_one_row() -> None:
-    result = batch(BINANCE, log([binance(7, after_ms=999), binance(7)]))
+    result = batch(BINANCE, log([said(7, after_ms=999), said(7)]))
     assert (result.rows.height, result.counts["trades_same_id"]) == (1, 0)
 
 
 def test_R14_a_trade_that_is_there_twice_fails_the_check_beside_others_of_its_id() -> None:
-    rows = batch(BINANCE, log([binance(7), binance(7, price="99.5")])).rows
+    rows = batch(BINANCE, log([said(7), said(7, price="99.5")])).rows
     finding = quality.one_row_a_trade(pl.concat([rows, rows.head(1)]))
     assert not finding.passed and finding.sentence == "1 rows repeat a trade; 1 have the id of another trade"
 
 
 def test_R14_what_is_remembered_of_an_id_is_forgotten_by_its_age_and_counted_in_its_window() -> None:
-    whole = log([binance(7), binance(7, price="99.5"), binance(7, price="98.5")])
+    whole = log([said(7), said(7, price="99.5"), said(7, price="98.5")])
     assert batch(BINANCE, whole, 2).counts["trades_same_id"] == 1
     transform = Transform(BINANCE, 0, MINUTE)
     times = (START, START + MINUTE - SECOND, START + 2 * MINUTE)
