@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from coin_platform.exchanges.base import Source
 from coin_platform.model import Region
@@ -73,10 +74,13 @@ def seconds_to_wait(record: dg.RunRecord) -> float:
 def run_request(region: Region, name: str, previous: dg.RunRecord | None) -> dg.RunRequest:
     """Return the request for the next attempt at a window.
 
-    Its key names the previous run. So a tick that is tried twice cannot start two runs.
+    Its key names the previous run. So a tick that is tried twice cannot start two runs. Another attempt goes before the
+    newer windows that are queued: they may have to be made again once it is made.
     """
     run_id, attempt = "first", 1
     if previous is not None:
         run_id, attempt = previous.dagster_run.run_id, attempts(previous.dagster_run) + 1
     tags = {WINDOW_REGION_TAG: region.value, WINDOW_TAG: name, ATTEMPT_TAG: str(attempt)}
+    if previous is not None:
+        tags[PRIORITY_TAG] = "1"
     return dg.RunRequest(run_key=f"{region}:{name}:after:{run_id}", partition_key=name, tags=tags)

@@ -49,13 +49,13 @@ def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_r
     slowness = 1.0
     for _ in range(rounds):
         platform.start("collect", "--region", "asia", module="tests.kit.witness")
-        platform.until_more()
+        platform.until_all_heard()  # else a pair is missing over two kills, and its gap is no hole of the feed
         moment, wait = time.monotonic(), chance.uniform(0, 1)
         until(lambda: time.monotonic() - moment > wait)  # noqa: B023
         kills.append(platform.kill("collect"))
         slowness = max(slowness, slowness_of_this_machine())
     platform.start("collect", "--region", "asia")
-    platform.until_more()
+    platform.until_all_heard()
     platform.end("simulate")
     platform.end("collect")
     sent, stored = platform.sent(), platform.stored()
@@ -68,7 +68,8 @@ def test_S1_S8_K2_A1_a_collector_killed_again_and_again_loses_what_it_had_just_r
     assert early == [], f"lost {len(early)} of {len(sent)} earlier than {slack / 1000:.0f} ms before a kill"
     repeated = len(stored) - len(once(stored))
     print(f"{len(sent)} sent, {len(findings.lost)} lost around {rounds} kills, {repeated} sent again")
-    assert check(sent, once(stored), gaps=platform.gaps()).counts == CLEAN
+    findings = check(sent, once(stored), gaps=platform.gaps(), served=platform.served())
+    assert findings.counts == CLEAN, findings.overreported[:3]
     known = {(record.epoch, record.connection, record.number) for record in stored}
     costs = [time for frame, time in read(platform.witness).items() if frame not in known]
     before = [min(kills, key=lambda kill: abs(kill - time)) - time for time in costs]

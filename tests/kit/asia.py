@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from coin_platform.broker import Broker, LocalBroker, kafka_client, kafka_topics
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
-from coin_platform.model import BookUpdate, Event, Gap, Microseconds, Ticker, Trade
-from coin_platform.records import Record, frame, unpack
+from coin_platform.model import BookUpdate, Channel, Event, Gap, Kind, Microseconds, Ticker, Trade
+from coin_platform.records import Record, frame, unpack, unpack_facts
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import digest
@@ -94,11 +94,53 @@ class Asia:
         before = {source: self.broker.end_offset(source.topic, source.partition) for source in self.sources}
         until(lambda: all(self._has_frame(source, start) for source, start in before.items()), patience)
 
+    def until_all_heard(self, patience: float = 40) -> None:
+        """Wait until every source has new data of every pair that is asked for."""
+        before = {source: self.broker.end_offset(source.topic, source.partition) for source in self.sources}
+        until(lambda: all(self.is_heard(source, start) for source, start in before.items()), patience)
+
+    def is_heard(self, source: Source, start: int = 0) -> bool:
+        """Whether every pair that was asked for has brought something over a socket, from an offset on."""
+        pairs = {pair for _, pair in self._heard(source, start)}
+        asked = {
+            pair
+            for record in self._records(source, start)
+            if not unpack(record.header).kind.is_frame
+            for pair in unpack_facts(record.value).pairs
+        }
+        return bool(asked) and asked <= pairs
+
+    def served(self) -> Callable[[str, Channel, Microseconds], Microseconds]:
+        """Return a function: when every pair of a feed has data again, for the time of the feed's first new frame."""
+        times: dict[tuple[str, Channel], dict[str, list[Microseconds]]] = {}
+        for source in self.sources:
+            of_pairs = times.setdefault((source.exchange.name, source.channel), {})
+            for moment, pair in self._heard(source, 0):
+                of_pairs.setdefault(pair, []).append(moment)
+
+        def served_again(exchange: str, channel: Channel, time: Microseconds) -> Microseconds:
+            of_pairs = times[exchange, channel].values()
+            return max(min((each for each in moments if each >= time), default=time) for moments in of_pairs)
+
+        return served_again
+
+    def _heard(self, source: Source, start: int) -> Iterator[tuple[Microseconds, str]]:
+        """Yield when sockets brought data of which pair, from an offset on."""
+        for record in self._records(source, start):
+            header = unpack(record.header)
+            if header.kind is Kind.SOCKET:
+                decoded = source.exchange.decode(frame(source.exchange.name, source.channel, header, record.value))
+                for event in decoded:
+                    if isinstance(event, Ticker | Trade | BookUpdate):
+                        yield header.received_time, str(event.pair)
+
+    def _records(self, source: Source, start: int) -> list[Record]:
+        place = source.topic, source.partition
+        return [*self.broker.read(*place, start, self.broker.end_offset(*place))]
+
     def _has_frame(self, source: Source, start: int) -> bool:
         """Whether there is a frame from an offset on; the other records are ours."""
-        place = source.topic, source.partition
-        new = self.broker.read(*place, start, self.broker.end_offset(*place))
-        return any(unpack(record.header).kind.is_frame for record in new)
+        return any(unpack(record.header).kind.is_frame for record in self._records(source, start))
 
     def stored(self) -> list[Stored]:
         return stored_from(self.broker, self.sources)
@@ -110,8 +152,7 @@ class Asia:
         """Return the ledger of all that is stored."""
         found: list[Gap] = []
         for source in self.sources:
-            place = source.topic, source.partition
-            records = [*self.broker.read(*place, 0, self.broker.end_offset(*place))]
+            records = self._records(source, 0)
             rows = batch(source, records)
             faults = [StoredFault(offset, str(fault.pair), *fault[1:]) for offset, fault in rows.transform.faults]
             gaps = Gaps(source, None)

@@ -88,6 +88,8 @@ class Findings(NamedTuple):
         return {name: len(faults) for name, faults in self._asdict().items()}
 
 
+REST_FILLS_THE_REST = "REST reaches back"  # in the reason of a gap
+
 CLEAN = dict.fromkeys(Findings._fields, 0)
 
 
@@ -212,13 +214,17 @@ class _GapTable:
         return any(self.is_same(gap, hole) for gap in self._gaps)
 
     def is_same(self, gap: Gap, hole: Hole) -> bool:
-        """Return whether a gap and a hole are of the same feed and have the same bounds."""
+        """Return whether a gap and a hole are of the same feed and have the same bounds.
+
+        A gap of trades may end within the hole: answers over REST have what came later.
+        """
         is_here = (gap.exchange, gap.channel) == (hole.exchange, hole.channel)
         is_pair = None in (gap.pair, hole.pair) or gap.pair == hole.pair
         begins = hole.start - self._tolerance <= gap.start <= hole.known + self._tolerance
         if gap.stop is None or hole.stop is None:
             return is_here and is_pair and begins and gap.stop == hole.stop
-        ends = hole.stop - self._tolerance <= gap.stop <= (hole.until or hole.stop) + self._tolerance
+        earliest = hole.start if REST_FILLS_THE_REST in gap.reason else hole.stop - self._tolerance
+        ends = earliest <= gap.stop <= (hole.until or hole.stop) + self._tolerance
         return is_here and is_pair and begins and ends
 
 

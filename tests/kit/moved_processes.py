@@ -18,8 +18,8 @@ import polars as pl
 
 from coin_platform.exchanges.base import Source
 from coin_platform.lake import open_lake
-from coin_platform.model import SECOND, BookUpdate, Gap, Kind, Microseconds, Ticker, Trade
-from coin_platform.records import Record, Transport, frame, unpack, unpack_facts
+from coin_platform.model import SECOND, Gap, Kind, Microseconds
+from coin_platform.records import Record, Transport, unpack, unpack_facts
 from coin_platform.simulator.sent_log import digest
 from coin_platform.tables.schema import latest
 from coin_platform.topic_names import dead_letter_topic, group, processed_topic
@@ -47,7 +47,7 @@ class MovedProcesses:
         for name in ("collect", "preprocess"):
             self.platform.start(name, "--region", "asia")
         self.platform.until_more(PATIENCE)
-        until(lambda: all(map(self._is_heard, self.platform.sources)), PATIENCE)
+        until(lambda: all(map(self.platform.is_heard, self.platform.sources)), PATIENCE)
 
     def pass_(self, seconds: float) -> None:
         """Let time pass. Both processes are alive at its end, and each source has a frame of the clock as it is now."""
@@ -144,18 +144,6 @@ class MovedProcesses:
         place = source.topic, source.partition
         broker = self.platform.broker
         return [*broker.read(*place, broker.begin_offset(*place), broker.end_offset(*place))]
-
-    def _is_heard(self, source: Source) -> bool:
-        """Whether every pair that was asked for has brought something over a socket."""
-        asked, heard = set[str](), set[str]()
-        for record in self.records(source):
-            header = unpack(record.header)
-            if header.kind is Kind.SOCKET:
-                events = source.exchange.decode(frame(source.exchange.name, source.channel, header, record.value))
-                heard |= {str(event.pair) for event in events if isinstance(event, Ticker | Trade | BookUpdate)}
-            elif not header.kind.is_frame:
-                asked |= {*unpack_facts(record.value).pairs}
-        return bool(asked) and asked <= heard
 
     def _is_on_the_clock(self, source: Source) -> bool:
         """Whether the newest frame of a source was stamped by the clock as it is now, and not before that was set."""

@@ -12,6 +12,7 @@ import pytest
 from dagster import DagsterRunStatus
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.clock import elapsed
@@ -122,7 +123,9 @@ def test_closed_windows_are_launched_once_and_failed_ones_again(instance: dg.Dag
     region.run(third, DagsterRunStatus.SUCCESS)
     assert region.tick() == []
     later(60)
-    assert region.tick() == [region.name(2)]
+    [again] = region.requests()
+    assert again.partition_key == region.name(2)
+    assert again.tags[PRIORITY_TAG] == "1" and PRIORITY_TAG not in first.tags, "newer windows wait for it in the queue"
     assert region.status(run) is DagsterRunStatus.STARTED
 
 
