@@ -4,7 +4,7 @@ A setting is an environment variable COIN_…, or a line of `.env` in the folder
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -370,12 +370,12 @@ def load() -> Settings:
     try:
         return Settings(_env_file=file, _env_file_encoding="utf-8")
     except ValidationError as error:
-        line = _line(error)
+        line = _line(error, environment, file)
         raise SettingsError("".join(c if c.isprintable() else repr(c)[1:-1] for c in line)) from None
 
 
-def _line(error: ValidationError) -> str:
-    """Return one line that says what is wrong, without secrets."""
+def _line(error: ValidationError, environment: Collection[str], file: Path) -> str:
+    """Return one line that says what is wrong and where, without secrets."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -384,7 +384,8 @@ def _line(error: ValidationError) -> str:
     value = first["input"]
     is_shown = name not in SECRETS and "@" not in str(value) and "password" not in message
     value_text = f"={str(value)[:_SHOWN_CHARACTERS]}" if is_shown else ""
-    return f"{PREFIX}{name.upper()}{value_text}: {message}. Meaning: {Settings.model_fields[name].description}"
+    place = "" if f"{PREFIX}{name.upper()}" in environment else f" in {file}"
+    return f"{PREFIX}{name.upper()}{value_text}{place}: {message}. Meaning: {Settings.model_fields[name].description}"
 
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))

@@ -1,6 +1,9 @@
 """Wrong settings are refused, each with one line. No line shows a secret."""
 
+import os
 import re
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -85,15 +88,52 @@ def test_D24_the_env_file_is_read_from_home_only(tmp_path: Path, monkeypatch: py
         ("COIN_S3_SECRET_KEY", "line 2"),
         ("COIN_WINDOW='5m", "line 2"),
         ("COIN_HOME=/somewhere", "set it in the environment"),
-        ("COIN_WINDOW=7m", "COIN_WINDOW=7m"),
+        ("COIN_WINDOW=7m", "COIN_WINDOW=7m in "),
+        ("COIN_GRACE=2s", "COIN_GRACE in "),
+        ("coin_grace=1s", "line 1 sets it, too"),
+        ("COIN_SERVE_PORT=many", "COIN_SERVE_PORT=many in "),
+        ("COIN_EXCHANGES=upbit,upbitt", "upbitt"),
+        ("COIN_KAFKA_SECURITY_PROTOCOL=SASL_SSL\nCOIN_KAFKA_USER=coin", "COIN_KAFKA_PASSWORD"),
     ],
 )
-def test_D24_a_wrong_line_of_the_env_file_is_refused(
+def test_D24_A26_a_wrong_line_of_the_env_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str
 ) -> None:
     (tmp_path / "home" / ".env").write_text(f"COIN_GRACE=1s\n{line}\n")
     text = refusal(monkeypatch)
     assert says in text and SECRET not in text
+
+
+@pytest.mark.parametrize("line", ["COIN_WINDOW=7m", "COIN_WINDOOW=5m", "COIN_GRACE=2s", "COIN_LOG_LEVEL=xK9-hidden x"])
+def test_D24_A26_the_file_of_a_wrong_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    file = tmp_path / "home" / ".env"
+    file.write_text(f"COIN_GRACE=1s\n{line}\n")
+    assert str(file) in refusal(monkeypatch)
+
+
+def test_D24_A26_an_exchange_that_is_named_twice_is_collected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = accepted(monkeypatch, EXCHANGES="upbit,okx, UPBIT")
+    assert settings.exchanges == ("upbit", "okx")
+    assert [exchange.name for exchange in exchanges_of(None, settings)] == ["upbit", "okx"]
+
+
+def test_D24_A26_a_process_with_a_poisoned_file_ends_at_once_with_one_line(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".env").write_text("COIN_WINDOW=15m\nCOIN_S3_SECRET_KEY=xK9-hidden\n")
+    before = sorted(home.rglob("*"))
+    for command in (["collect", "--region", "ne"], ["preprocess", "--region", "ne"], ["serve"], ["up"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "coin_platform", *command],
+            env={**os.environ, "COIN_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert "COIN_S3_ACCESS_KEY and COIN_S3_SECRET_KEY belong together" in done.stderr
+        assert len(done.stderr.splitlines()) == 1 and SECRET not in done.stderr + done.stdout
+    assert sorted(home.rglob("*")) == before, "nothing was begun"
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"COIN_GRACE=\xff"), lambda path: path.mkdir()])

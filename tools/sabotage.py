@@ -575,6 +575,13 @@ SABOTAGES = (
         ("tests/test_settings_refused.py",),
     ),
     Sabotage(
+        *("D24", "a setting that stands twice in `.env` is refused"),
+        "coin_platform/env_file.py",
+        "            if name in lines:\n",
+        "            if False:\n",
+        ("tests/test_settings_refused.py",),
+    ),
+    Sabotage(
         *("C1", "a server that others reach needs a key"),
         "coin_platform/serve/keys.py",
         "if not is_loopback(settings.serve_host):",

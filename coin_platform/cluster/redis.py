@@ -153,6 +153,9 @@ class RedisHints:
         except (RedisError, OSError):
             # The look that follows tells what is wrong.
             self._closed.wait(min(max(deadline - time.monotonic(), 0), ANSWER_SECONDS))
+        except ValueError:  # redis-py reads on from a socket that another thread has closed with the store
+            if not self._closed.is_set():
+                raise
         if self._closed.is_set():
             self._end()
 

@@ -30,6 +30,7 @@ class PairChannel(StrEnum):
     ORDERBOOK = Channel.ORDERBOOK.value
     TRADE = Channel.TRADE.value
     CANDLE = Channel.CANDLE.value
+    INSTRUMENT = Channel.INSTRUMENT.value
 
 
 def _pair_text(text: str) -> str:

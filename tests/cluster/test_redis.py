@@ -46,7 +46,7 @@ def restarted(server: Redis, tmp_path: Path) -> LastGood:
     return cluster_of(RedisStore(server.address, "coin:test"), tmp_path / "copies")
 
 
-def test_C4_redis_gone_and_back(server: Redis, cluster: LastGood, tmp_path: Path) -> None:
+def test_C4_A21_redis_gone_and_back(server: Redis, cluster: LastGood, tmp_path: Path) -> None:
     server.stop()
     for process in (cluster, restarted(server, tmp_path)):
         assert process.get(KEY) == ClusterEntry(1, BTC)
@@ -61,7 +61,7 @@ def test_C4_redis_gone_and_back(server: Redis, cluster: LastGood, tmp_path: Path
     assert cluster.health.reason == ""
 
 
-def test_C4_redis_restarted_empty(server: Redis, cluster: LastGood, tmp_path: Path) -> None:
+def test_C4_A21_redis_restarted_empty(server: Redis, cluster: LastGood, tmp_path: Path) -> None:
     cluster.put(KEY, ETH, 1)
     server.client().flushall()
     assert restarted(server, tmp_path).entries("pairs/") == {KEY: ClusterEntry(2, ETH)}
@@ -70,7 +70,7 @@ def test_C4_redis_restarted_empty(server: Redis, cluster: LastGood, tmp_path: Pa
     assert cluster.health.reason == ""
 
 
-def test_C4_redis_read_only(server: Redis, cluster: LastGood) -> None:
+def test_C4_A21_redis_read_only(server: Redis, cluster: LastGood) -> None:
     server.client().replicaof("127.0.0.1", 1)
     with pytest.raises(ClusterError, match="primary server"):
         cluster.put(KEY, ETH, 1)
@@ -81,7 +81,7 @@ def test_C4_redis_read_only(server: Redis, cluster: LastGood) -> None:
     assert cluster.health.reason == ""
 
 
-def test_C4_redis_full(server: Redis, cluster: LastGood) -> None:
+def test_C4_A21_redis_full(server: Redis, cluster: LastGood) -> None:
     server.client().config_set("maxmemory", "1mb")
     filled = server.client()
     with pytest.raises(Exception, match="maxmemory"):
@@ -96,7 +96,7 @@ def test_C4_redis_full(server: Redis, cluster: LastGood) -> None:
 
 
 @pytest.mark.parametrize("is_empty", [True, False])
-def test_C4_something_else_keeps_our_key(server: Redis, cluster: LastGood, is_empty: bool) -> None:
+def test_C4_A21_something_else_keeps_our_key(server: Redis, cluster: LastGood, is_empty: bool) -> None:
     server.client().delete(HASH)
     server.client().sadd(HASH, "other")
     assert cluster.get(KEY) == ClusterEntry(1, BTC)
@@ -111,7 +111,7 @@ def test_C4_something_else_keeps_our_key(server: Redis, cluster: LastGood, is_em
 @pytest.mark.parametrize(
     "nonsense", [b"", b"BTC-KRW", b"x 0 -\n{}", b"2 0 -\n{}", b"\xff\xfe", b"99999999999999999999 0 -\n"]
 )
-def test_C4_redis_answers_nonsense(server: Redis, cluster: LastGood, tmp_path: Path, nonsense: bytes) -> None:
+def test_C4_A21_redis_answers_nonsense(server: Redis, cluster: LastGood, tmp_path: Path, nonsense: bytes) -> None:
     cluster.put("pairs/okx", ETH, 0)
     server.client().hset(HASH, "upbit", nonsense)
     for process in (cluster, restarted(server, tmp_path)):
@@ -125,7 +125,7 @@ def test_C4_redis_answers_nonsense(server: Redis, cluster: LastGood, tmp_path: P
     assert cluster.put(KEY, ETH, 1) == 2
 
 
-def test_C4_redis_does_not_answer(server: Redis, tmp_path: Path) -> None:
+def test_C4_A21_redis_does_not_answer(server: Redis, tmp_path: Path) -> None:
     with Proxy(f"127.0.0.1:{server.port}") as proxy:
         cluster = cluster_of(RedisStore(f"redis://{proxy.address}/0", "coin:test"), tmp_path / "copies")
         cluster.put(KEY, BTC, 0)

@@ -9,7 +9,8 @@ import pytest
 
 from coin_platform.cluster.pairs import PairSet
 from coin_platform.exchanges import EXCHANGES
-from coin_platform.model import Pair
+from coin_platform.model import Channel, Pair
+from coin_platform.serve.parameters import PairChannel
 from tests.kit.serving import ADMIN_KEY, PAIRS_KEY, READ_KEY, Follower, Served, key
 
 UPBIT = "/api/pairs/upbit"
@@ -90,6 +91,15 @@ def test_a_set_is_replaced_only_if_its_version_is_named(served: Served) -> None:
     assert (late.json()["version"], late.headers["etag"]) == (1, '"1"')
     assert change(served, "PUT", UPBIT, "*", json={"pairs": [XRP]}).json()["version"] == 2
     assert change(served, "PUT", UPBIT, "tomorrow", json=body).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+def test_every_channel_may_have_pairs_of_its_own(served: Served) -> None:
+    assert [channel.value for channel in PairChannel] == ["all", *Channel]
+    for channel in Channel:
+        answer = change(served, "PUT", f"{UPBIT}/{channel}", "*", json={"pairs": [BTC]})
+        assert answer.status_code < HTTPStatus.BAD_REQUEST
+    found = wanted(served)
+    assert {channel: found[channel] for channel in Channel} == {channel: [BTC] for channel in Channel}
 
 
 def test_pairs_are_added_and_dropped_for_one_channel_and_for_all(served: Served) -> None:
