@@ -18,7 +18,7 @@ from coin_platform.records import unpack_facts
 from coin_platform.topic_names import raw_topic
 from infra.stack import Redis
 from tests.kit.clusters import FaultyStore, cluster_of
-from tests.kit.collecting import running, simulated, states
+from tests.kit.collecting import live, simulated, states
 from tests.kit.kraken import BOOKS, HEARTBEAT, FakeKraken, Quick, fake_kraken, records, values
 from tests.kit.waiting import eventually
 
@@ -61,8 +61,7 @@ async def test_only_the_difference_is_sent_and_a_record_of_the_log_marks_it(stor
 
     async with fake_kraken() as fake:
         collector = collector_of(fake, store, tmp_path, broker, channels=(Channel.TICKER,))
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             put(store, tmp_path, star=[ETH, SOL])
             await eventually(lambda: len(fake.methods("subscribe")) == 2 and fake.methods("unsubscribe"))
             await eventually(lambda: states(collector) == {"live"})
@@ -84,8 +83,7 @@ def test_changes_in_redis_are_followed_by_their_hints_and_its_loss_unsubscribes_
     async def scenario() -> FakeKraken:
         async with fake_kraken() as fake:
             collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
+            async with live(collector):
                 for pairs in ([BTC, ETH, SOL], [ETH, SOL], [SOL]):
                     await asyncio.to_thread(put, store, tmp_path, star=pairs)
                     await eventually(lambda pairs=pairs: carried(collector) == {"ticker": tuple(pairs)})  # type: ignore[misc]
@@ -109,8 +107,7 @@ def test_changes_in_redis_are_followed_by_their_hints_and_its_loss_unsubscribes_
 async def test_a_channel_follows_its_own_entry_and_the_others_the_star(store: FaultyStore, tmp_path: Path) -> None:
     async with fake_kraken() as fake:
         collector = collector_of(fake, store, tmp_path)
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             put(store, tmp_path, star=[BTC, ETH], orderbook=[BTC])
             await eventually(lambda: carried(collector) == {"ticker": (BTC, ETH), "orderbook": (BTC,)})
             await eventually(lambda: fake.methods("unsubscribe"))
@@ -127,8 +124,8 @@ def test_after_a_restart_the_set_is_what_it_was(store: FaultyStore, tmp_path: Pa
     async def scenario(store: FaultyStore) -> FakeKraken:
         async with fake_kraken() as fake:
             collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
+            async with live(collector):
+                pass
         return fake
 
     assert asyncio.run(scenario(store)).methods("subscribe") == [["SOL/USD"]]
@@ -145,8 +142,7 @@ async def test_C4_the_last_good_set_stays_in_force_when_the_store_fails(
     async with fake_kraken() as fake:
         collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
         cluster = machine(store, tmp_path)
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             if fault == "away":
                 store.reads_fail = True
             elif fault == "emptied":
@@ -177,8 +173,7 @@ def test_C4_a_store_that_hangs_holds_up_no_frame_and_no_end(store: FaultyStore, 
     async def scenario() -> None:
         async with fake_kraken() as fake:
             collector = collector_of(fake, Hanging(store), tmp_path, broker)
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
+            async with live(collector):
                 hangs.set()
                 frames = collector.status[0].frames
                 for number in range(20):
@@ -197,8 +192,7 @@ async def test_a_pair_that_the_exchange_refuses_is_named_in_the_status(store: Fa
     async with fake_kraken() as fake:
         fake.unknown.add("SOL/USD")
         collector = collector_of(fake, store, tmp_path, channels=(Channel.TICKER,))
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             put(store, tmp_path, star=[BTC, ETH, SOL])
             await eventually(lambda: SOL in collector.status[0].refused)
             assert states(collector) == {"live"}

@@ -16,7 +16,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import SECOND, Channel, Event, Frame, Pair, Refused
 from coin_platform.records import Transport
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, running_feed
+from tests.kit.bench import BTC, ETH, live_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import Quick
 from tests.kit.recordings import say
@@ -38,8 +38,7 @@ class Banning(Quick):
 
 async def test_R9_a_ban_told_on_a_socket_stops_messages_connects_and_requests_but_no_pings() -> None:
     loop = asyncio.get_running_loop()
-    async with running_feed(BTC, channel=Channel.TRADE, exchange=Banning(), ping_every=0.1) as bench:
-        await bench.live()
+    async with live_feed(BTC, channel=Channel.TRADE, exchange=Banning(), ping_every=0.1) as bench:
         await eventually(lambda: bench.fake.asked)  # for the past of the first connection
         banned = loop.time()
         await bench.fake.say(json.dumps({"ban": BAN_SECONDS}))

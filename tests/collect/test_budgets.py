@@ -32,7 +32,7 @@ from coin_platform.records import Transport, unpack_facts
 from coin_platform.tables.gaps import GapLedger
 from coin_platform.topic_names import raw_topic
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, MINUTE, running_feed
+from tests.kit.bench import BTC, ETH, MINUTE, live_feed, running_feed
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import BOOKS, CANDLES, TICKER, Quick, frames, records, values
 from tests.kit.waiting import eventually
@@ -46,14 +46,13 @@ async def test_D17_who_brings_more_than_the_disk_takes_is_left_with_a_gap_and_se
     with caplog.at_level(logging.ERROR):
         broker = FaultyBroker()
         broker.hold_back()
-        async with running_feed(channel=Channel.TICKER, broker=broker) as bench:
-            await bench.live()
+        async with live_feed(channel=Channel.TICKER, broker=broker) as bench:
             topic = bench.feed.route.topic
             server = bench.fake.sockets[0]
             with contextlib.suppress(Exception):
                 for _ in range(60):
                     await server.send(FLOOD)
-            await eventually(lambda: values(bench.records(), Kind.CLOSED))
+            await eventually(lambda: bench.values(Kind.CLOSED))
             waiting = broker.waiting_bytes(topic, 1)
             broker.dry()
             await eventually(lambda: len(bench.fake.sent) == 2)
@@ -142,8 +141,7 @@ async def test_D17_a_past_that_finds_no_room_is_asked_for_again(caplog: pytest.L
 async def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         broker = FaultyBroker()
-        async with running_feed(broker=broker) as bench:
-            await bench.live()
+        async with live_feed(broker=broker) as bench:
             fill_at_first(broker, bench.fake.asked)
             bench.feed.connections[0]._perform([Fetch(BTC, "https://api.kraken.com/0/public/Depth?pair=BTC/USD")])
             await eventually(lambda: "not fetched" in caplog.text)
@@ -155,12 +153,11 @@ async def test_D17_a_book_over_REST_that_finds_no_room_costs_no_connection(caplo
 async def test_D17_a_message_larger_than_half_the_budget_ends_its_socket() -> None:
     assert 2 * websocket.MESSAGE_BYTES <= WAITING_BYTES
 
-    async with running_feed() as bench:
-        await bench.live()
+    async with live_feed() as bench:
         with contextlib.suppress(Exception):
             await bench.fake.sockets[0].send(b"x" * (websocket.MESSAGE_BYTES + 1))
         await eventually(lambda: len(bench.fake.sent) == 2)
-        assert "1009 (message too big)" in unpack_facts(values(bench.records(), Kind.CLOSED)[0]).reason
+        assert "1009 (message too big)" in unpack_facts(bench.values(Kind.CLOSED)[0]).reason
 
 
 @pytest.mark.long
@@ -354,8 +351,7 @@ async def test_D18_many_messages_at_once_leave_others_their_turn(monkeypatch: py
     monkeypatch.setattr(connection, "TURN_SECONDS", 0.0)
     turns: list[int] = []
 
-    async with running_feed(channel=Channel.TICKER) as bench:
-        await bench.live()
+    async with live_feed(channel=Channel.TICKER) as bench:
         before = bench.feed.status.frames
 
         async def watch() -> None:

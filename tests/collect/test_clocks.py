@@ -18,9 +18,9 @@ from coin_platform.end_reasons import End, silent, unheard, without_data
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel, Instant, Kind, Pair
 from coin_platform.records import Transport, unpack_facts
-from tests.kit.bench import BTC, ETH, Bench, running_feed
+from tests.kit.bench import BTC, ETH, Bench, live_feed, running_feed
 from tests.kit.clock import MovedClock
-from tests.kit.kraken import HEARTBEAT, TICKER, Quick, values
+from tests.kit.kraken import HEARTBEAT, TICKER, Quick
 from tests.kit.recordings import frames
 from tests.kit.waiting import eventually
 
@@ -48,7 +48,7 @@ MANY = [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
 
 def reasons(bench: Bench) -> list[str]:
     """Return why the sockets of a feed ended."""
-    ends = [unpack_facts(value) for value in values(bench.records(), Kind.CLOSED)]
+    ends = [unpack_facts(value) for value in bench.values(Kind.CLOSED)]
     return [facts.reason for facts in ends if facts.transport == Transport.SOCKET]
 
 
@@ -63,8 +63,7 @@ def test_F3_silence_is_noticed_within_15_s_where_heartbeats_come_and_40_s_elsewh
 
 
 async def test_F3_a_quiet_exchange_that_answers_the_pings_of_the_protocol_keeps_its_connection_and_no_other() -> None:
-    async with running_feed(exchange=Sparse()) as bench:
-        await bench.live()
+    async with live_feed(exchange=Sparse()) as bench:
         for _ in range(12):  # three times the silence that would end it
             bench.clock.monotonic += 10
             await bench.clock.looks()
@@ -82,8 +81,7 @@ async def test_F3_pongs_prove_nothing_where_heartbeats_should_come() -> None:
     class Mute(Sparse):
         is_sparse = False
 
-    async with running_feed(exchange=Mute()) as bench:
-        await bench.live()
+    async with live_feed(exchange=Mute()) as bench:
         for _ in range(5):
             bench.clock.monotonic += 10
             await bench.clock.looks()
@@ -133,8 +131,7 @@ async def test_F3_a_pair_without_news_is_labelled_and_nothing_else_happens() -> 
     class Patient(Quick):
         silence_seconds = mute_seconds = 1e6
 
-    async with running_feed(BTC, ETH, channel=Channel.TICKER, exchange=Patient(), clock=clock) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH, channel=Channel.TICKER, exchange=Patient(), clock=clock) as bench:
         clock.monotonic += STALE_SECONDS + 1
         both = bench.feed.status.stale
         await bench.fake.say(TICKER.replace("BTC/USD", "ETH/USD"))
@@ -203,8 +200,7 @@ async def test_F6_A23_a_clock_that_jumps_is_labelled_until_it_is_right_again_and
     clock.wall = 0  # as the exchange's
 
     with caplog.at_level(logging.WARNING):
-        async with running_feed(channel=Channel.TICKER, clock=clock) as bench:
-            await bench.live()
+        async with live_feed(channel=Channel.TICKER, clock=clock) as bench:
             suspects = []
             for jump in (0, HOUR, 0, -HOUR, 0, 6 * SECOND, -6 * SECOND, 2 * SECOND):
                 clock.wall = jump
@@ -228,8 +224,7 @@ async def test_F6_A23_a_clock_two_hours_behind_makes_dead_letters_but_no_reconne
     class Brief(Quick):
         mute_seconds = 60.0
 
-    async with running_feed(channel=Channel.TICKER, exchange=Brief(), clock=clock) as bench:
-        await bench.live()
+    async with live_feed(channel=Channel.TICKER, exchange=Brief(), clock=clock) as bench:
         clock.wall = -2 * HOUR
         for count in range(1, 61):  # twice the limit
             clock.monotonic += 2

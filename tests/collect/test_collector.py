@@ -20,7 +20,7 @@ from coin_platform.selection import exchanges_of, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.topic_names import raw_topic
 from tests.kit.clock import MovedClock
-from tests.kit.collecting import running, simulated, states
+from tests.kit.collecting import live, running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import (
     BOOKS,
@@ -48,8 +48,7 @@ async def test_a_region_is_collected_into_its_topics_one_connection_per_channel_
     async with fake_kraken() as fake:
         settings = simulated(fake, pairs=(BTC, ETH, SOL, Pair("BTC", "KRW")))
         collector = Collector(Region.NE, settings, broker, epoch=5, exchanges=[Two()])
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             await eventually(lambda: sum(status.frames for status in collector.status) == 12)
     carried = {(status.channel, status.shard): status.pairs for status in collector.status}
     assert carried == {
@@ -71,8 +70,7 @@ async def test_pairs_change_while_it_runs_and_what_does_not_fit_gets_its_own_con
     async with fake_kraken() as fake:
         settings = simulated(fake, pairs=(BTC, ETH), channels=(Channel.TICKER,))
         collector = Collector(Region.NE, settings, MemoryBroker(), exchanges=[Two()])
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             collector.follow("kraken", [ETH, SOL, XRP])
             await eventually(lambda: len(fake.opened) == 2 and states(collector) == {"live"})
             await eventually(lambda: len(fake.methods("subscribe")) == 3)
@@ -162,8 +160,7 @@ async def test_a_channel_without_a_stream_is_polled_for_all_pairs_and_follows_th
         settings = simulated(fake, pairs=(BTC, ETH, SOL), channels=(Channel.CANDLE,))
         collector = Collector(Region.NE, settings, broker, exchanges=[Mute()], clock=clock)
         statuses = collector.status
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             collector.follow("kraken", [XRP])
             clock.monotonic += 1
             await eventually(lambda: len(fake.asked) == 2)

@@ -14,7 +14,7 @@ from coin_platform.model import Channel, Kind, Pair, Region
 from coin_platform.records import unpack_facts
 from coin_platform.topic_names import raw_topic
 from tests.kit.clusters import FaultyStore, cluster_of
-from tests.kit.collecting import running, simulated, states
+from tests.kit.collecting import live, simulated, states
 from tests.kit.kraken import Quick, fake_kraken, records, values
 from tests.kit.waiting import eventually
 
@@ -31,8 +31,7 @@ async def test_a_feed_told_to_reconnect_opens_a_successor_first(tmp_path: Path) 
         settings = simulated(fake, pairs=PAIRS, channels=(Channel.TICKER,))
         cluster = cluster_of(store, tmp_path / "copies")
         collector = Collector(Region.NE, settings, broker, cluster, exchanges=[Quick()])
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             api = cluster_of(store, tmp_path / "api")
             give(api, KEY, "a test", wall())
             await eventually(lambda: len(fake.opened) == 2)

@@ -31,7 +31,7 @@ from coin_platform.model import (
 )
 from coin_platform.records import frame, unpack, unpack_facts
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, MINUTE, XRP, running_feed
+from tests.kit.bench import BTC, ETH, MINUTE, XRP, live_feed, running_feed
 from tests.kit.clock import MovedClock
 from tests.kit.kraken import (
     BOOKS,
@@ -51,11 +51,10 @@ BAD = UPDATES[0].replace('"checksum":', '"checksum":1')
 
 
 async def test_frames_are_stored_as_they_came_numbered_from_one_and_bracketed() -> None:
-    async with running_feed() as bench:
-        await bench.live()
+    async with live_feed() as bench:
         await bench.fake.push("BTC/USD", UPDATES)
         await bench.stored(UPDATES[-1])
-    stored = records(bench.broker)
+    stored = bench.records()
     assert [value for _, value in frames(stored)] == bench.fake.sent[0]
     assert [header.number for header, _ in frames(stored)] == list(range(1, len(bench.fake.sent[0]) + 1))
     assert (stored[0][0].kind, stored[-1][0].kind) == (Kind.OPENED, Kind.CLOSED)
@@ -74,34 +73,31 @@ async def test_a_frame_is_in_the_log_before_anything_looks_inside_it() -> None:
             newest.append(records(broker)[-1][1] == frame.payload)
             return super().decode(frame)
 
-    async with running_feed(exchange=Watching(), broker=broker) as bench:
-        await bench.live()
+    async with live_feed(exchange=Watching(), broker=broker) as bench:
         await bench.fake.push("BTC/USD", UPDATES)
         await bench.stored(UPDATES[-1])
     assert newest == [True] * (2 + len(UPDATES))  # the answer, the snapshot, the updates
 
 
 async def test_a_stop_loses_nothing_that_was_sent_before_the_server_closed() -> None:
-    async with running_feed() as bench:
-        await bench.live()
+    async with live_feed() as bench:
         bench.fake.sockets[0].transport.pause_reading()  # our closing frame is on its way for a while
         bench.stop.set()
         for number in range(200):
             await bench.fake.say(json.dumps({"channel": "heartbeat", "n": number}))
             await asyncio.sleep(0.001)
         bench.fake.sockets[0].transport.resume_reading()
-    stored = [value for _, value in frames(records(bench.broker))]
+    stored = [value for _, value in frames(bench.records())]
     assert len(stored) == 202
     assert stored == bench.fake.sent[0]
-    assert records(bench.broker)[-1][0].kind is Kind.CLOSED
+    assert bench.records()[-1][0].kind is Kind.CLOSED
 
 
 async def test_a_server_that_does_not_answer_the_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert websocket.CLOSE_SECONDS == 2
     monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.2)
 
-    async with running_feed() as bench:
-        await bench.live()
+    async with live_feed() as bench:
         server = bench.fake.sockets[0]
         server.transport.pause_reading()
         bench.stop.set()
@@ -110,7 +106,7 @@ async def test_a_server_that_does_not_answer_the_close_is_left(monkeypatch: pyte
         await eventually(lambda: not bench.feed.connections)
         server.transport.abort()
     assert state == "closing"
-    assert records(bench.broker)[-1][0].kind is Kind.CLOSED
+    assert bench.records()[-1][0].kind is Kind.CLOSED
 
 
 async def test_an_exchange_that_cannot_be_reached_is_tried_again() -> None:
@@ -157,24 +153,22 @@ async def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
     class Impatient(Quick):
         silence_seconds = 0.4
 
-    async with running_feed(exchange=Impatient()) as bench:
-        await bench.live()
+    async with live_feed(exchange=Impatient()) as bench:
         await eventually(lambda: bench.feed.status.state == "stale")
         state = bench.feed.status.state
         await eventually(lambda: len(bench.fake.sent) == 2)
         await bench.live()
         reconnects = bench.feed.status.reconnects
     assert (state, reconnects) == ("stale", 1)
-    assert unpack_facts(values(records(bench.broker), Kind.CLOSED)[0]).reason == "silent for 0.4 s"
-    assert len({header.connection for header, _ in records(bench.broker)}) == 2
+    assert unpack_facts(bench.values(Kind.CLOSED)[0]).reason == "silent for 0.4 s"
+    assert len({header.connection for header, _ in bench.records()}) == 2
 
 
 async def test_F3_heartbeats_keep_a_connection() -> None:
     class Impatient(Quick):
         silence_seconds = 40.0
 
-    async with running_feed(exchange=Impatient()) as bench:
-        await bench.live()
+    async with live_feed(exchange=Impatient()) as bench:
         for _ in range(10):  # twice the silence that would end it
             bench.clock.monotonic += 8
             await bench.fake.say(HEARTBEAT)
@@ -204,15 +198,14 @@ async def test_F4_a_ban_at_the_upgrade_is_obeyed_to_the_second(caplog: pytest.Lo
 
 
 async def test_a_server_that_goes_away_is_come_back_to() -> None:
-    async with running_feed() as bench:
-        await bench.live()
+    async with live_feed() as bench:
         await bench.fake.sockets[0].close(1013, "restarting")
         await eventually(lambda: len(bench.fake.sent) == 2)
         await bench.live()
         reconnects = bench.feed.status.reconnects
     assert reconnects == 1
-    assert "1013" in unpack_facts(values(records(bench.broker), Kind.CLOSED)[0]).reason
-    assert [header.number for header, _ in frames(records(bench.broker))] == [1, 2, 1, 2]
+    assert "1013" in unpack_facts(bench.values(Kind.CLOSED)[0]).reason
+    assert [header.number for header, _ in frames(bench.records())] == [1, 2, 1, 2]
 
 
 def kinds(broker: MemoryBroker) -> Iterator[tuple[int, Kind]]:
@@ -230,7 +223,7 @@ async def test_F5_a_planned_rotation_has_data_from_the_successor_before_the_old_
     seen = list(kinds(bench.broker))
     before = seen[: seen.index((0, Kind.CLOSED))]
     assert before.count((1, Kind.SOCKET)) == 4  # two answers, two snapshots
-    assert unpack_facts(values(records(bench.broker), Kind.CLOSED)[0]).reason == "replaced"
+    assert unpack_facts(bench.values(Kind.CLOSED)[0]).reason == "replaced"
 
 
 async def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
@@ -240,8 +233,7 @@ async def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
                 return iter((Notice(reason="maintenance"),))
             return super().read(frame)
 
-    async with running_feed(exchange=Announcing()) as bench:
-        await bench.live()
+    async with live_feed(exchange=Announcing()) as bench:
         await bench.fake.say('{"channel":"status","note":"maintenance"}')
         await bench.fake.say('{"channel":"status","note":"maintenance"}')
         await eventually(lambda: Kind.CLOSED in [kind for _, kind in kinds(bench.broker)])
@@ -253,8 +245,7 @@ async def test_F5_an_announced_end_is_answered_with_a_successor() -> None:
 async def test_F6_a_jump_of_the_wall_clock_reconnects_nothing() -> None:
     clock = MovedClock()
 
-    async with running_feed(clock=clock) as bench:
-        await bench.live()
+    async with live_feed(clock=clock) as bench:
         for hours in (1, -1):
             clock.wall = hours * 3600 * SECOND
             await bench.fake.say(HEARTBEAT)
@@ -290,8 +281,7 @@ async def test_F2_a_bad_update_resyncs_its_pair_alone(caplog: pytest.LogCaptureF
     clock = MovedClock()
 
     with caplog.at_level(logging.INFO):
-        async with running_feed(BTC, ETH, clock=clock) as bench:
-            await bench.live()
+        async with live_feed(BTC, ETH, clock=clock) as bench:
             clock.monotonic += 11  # the subscription's own snapshot is long past
             for _ in range(100):
                 await bench.fake.push("BTC/USD", [BAD])
@@ -311,16 +301,15 @@ async def test_F2_a_bad_update_resyncs_its_pair_alone(caplog: pytest.LogCaptureF
 async def test_every_checkpoint_is_the_book_that_the_frames_before_it_make() -> None:
     clock = MovedClock()
 
-    async with running_feed(BTC, ETH, clock=clock) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH, clock=clock) as bench:
         for number, update in enumerate(UPDATES):
             await bench.fake.push("BTC/USD", [update])
             await bench.fake.push("ETH/USD", [update])
             if number == len(UPDATES) // 2:
                 await bench.stored(update.replace("BTC/USD", "ETH/USD"))
                 clock.wall += MINUTE
-                await eventually(lambda: len(values(records(bench.broker), Kind.CHECKPOINT)) == 4)
-    stored = records(bench.broker)
+                await eventually(lambda: len(bench.values(Kind.CHECKPOINT)) == 4)
+    stored = bench.records()
     session, checkpoints = Session(Quick(), Channel.ORDERBOOK, [BTC, ETH]), []
     last = 0
     for header, value in stored:
@@ -353,8 +342,7 @@ async def test_F7_each_of_the_books_at_a_boundary_is_logged_in_a_turn_of_the_loo
             await asyncio.sleep(0)
 
     broker.append = noting  # type: ignore[method-assign]
-    async with running_feed(BTC, ETH, XRP, clock=clock, broker=broker) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH, XRP, clock=clock, broker=broker):
         await eventually(lambda: len(values(records(broker), Kind.CHECKPOINT)) == 3)  # after the snapshots
         turning = asyncio.create_task(turn())
         clock.wall += MINUTE
@@ -370,11 +358,10 @@ async def test_where_books_are_always_whole_a_checkpoint_only_says_what_the_conn
 
     clock = MovedClock()
 
-    async with running_feed(BTC, ETH, exchange=Whole(), clock=clock) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH, exchange=Whole(), clock=clock) as bench:
         clock.wall += MINUTE
-        await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
-    [value] = values(records(bench.broker), Kind.CHECKPOINT)
+        await eventually(lambda: bench.values(Kind.CHECKPOINT))
+    [value] = bench.values(Kind.CHECKPOINT)
     facts = unpack_facts(value)
     assert (facts.pairs, facts.book, facts.code) == (["BTC-USD", "ETH-USD"], None, __version__)
 
@@ -391,34 +378,29 @@ async def test_a_book_above_a_mebibyte_is_logged_at_most_once_an_hour() -> None:
 
     clock = MovedClock()
 
-    async with running_feed(exchange=Deep(), clock=clock) as bench:
-        await bench.live()
-        await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
-        counts = [len(values(records(bench.broker), Kind.CHECKPOINT))]
+    async with live_feed(exchange=Deep(), clock=clock) as bench:
+        await eventually(lambda: bench.values(Kind.CHECKPOINT))
+        counts = [len(bench.values(Kind.CHECKPOINT))]
         for wall, monotonic in ((60, 60), (3600, 3600)):
             clock.wall += wall * SECOND
             clock.monotonic += monotonic
             await clock.looks()
-            counts.append(len(values(records(bench.broker), Kind.CHECKPOINT)))
+            counts.append(len(bench.values(Kind.CHECKPOINT)))
     assert counts == [1, 1, 2]
 
 
 async def test_pairs_change_without_reconnecting_and_the_log_knows() -> None:
-    async with running_feed(BTC, ETH) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH) as bench:
         bench.feed.follow([ETH, XRP, XRP])
         await bench.stored(SNAPSHOT.replace("BTC/USD", "XRP/USD"))
     assert bench.fake.methods("subscribe") == [["BTC/USD", "ETH/USD"], ["XRP/USD"]]
     assert bench.fake.methods("unsubscribe") == [["BTC/USD"]]
-    assert [unpack_facts(value).pairs for value in values(records(bench.broker), Kind.PAIRS)] == [
-        ["ETH-USD", "XRP-USD"]
-    ]
+    assert [unpack_facts(value).pairs for value in bench.values(Kind.PAIRS)] == [["ETH-USD", "XRP-USD"]]
     assert len(bench.fake.opened) == 1
 
 
 async def test_a_feed_without_pairs_has_no_connection_until_it_gets_one() -> None:
-    async with running_feed(BTC) as bench:
-        await bench.live()
+    async with live_feed(BTC) as bench:
         bench.feed.follow([])
         await eventually(lambda: not bench.feed.connections)
         idle = bench.feed.status.state
@@ -444,8 +426,8 @@ async def test_a_fetched_book_is_a_numbered_frame_with_its_pair_and_then_a_check
         bench.fake.sends_snapshots = False
         await eventually(lambda: bench.fake.methods("subscribe"))
         await bench.fake.push("BTC/USD", UPDATES[:3])
-        await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
-    stored = records(bench.broker)
+        await eventually(lambda: bench.values(Kind.CHECKPOINT))
+    stored = bench.records()
     assert asked == ["/kraken/0/public/Depth"]
     [(header, value)] = [(header, value) for header, value in stored if header.kind is Kind.REST]
     assert (header.pair, value) == (BTC, depth("BTC/USD"))
@@ -474,7 +456,7 @@ async def test_a_book_that_could_not_be_fetched_is_asked_for_again(caplog: pytes
             await bench.fake.push("BTC/USD", UPDATES[1:2])
             await eventually(lambda: "EGeneral:Busy" in caplog.text)
             clock.monotonic += 11
-            await eventually(lambda: values(records(bench.broker), Kind.CHECKPOINT))
+            await eventually(lambda: bench.values(Kind.CHECKPOINT))
     assert "book of BTC-USD not fetched" in caplog.text
     assert "500" in caplog.text
     assert "book of BTC-USD is right again" in caplog.text
@@ -484,8 +466,7 @@ async def test_messages_that_the_limits_keep_back_are_bounded() -> None:
     class Slow(Quick):
         limits = Limits(messages_per_second=0.01, connects_per_minute=60_000)
 
-    async with running_feed(BTC, exchange=Slow()) as bench:
-        await bench.live()
+    async with live_feed(BTC, exchange=Slow()) as bench:
         for number in range(1000):
             bench.feed.follow([ETH] if number % 2 else [BTC])
         await eventually(lambda: not bench.feed.connections)

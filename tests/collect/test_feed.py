@@ -8,74 +8,42 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from coin_platform.broker import MemoryBroker
-from coin_platform.collect.feed import Feed
 from coin_platform.collect.poll_plan import OUTAGE_SECONDS
-from coin_platform.collect.rest import Rest
-from coin_platform.collect.route import Route
-from coin_platform.exchanges.base import Exchange, Source
-from coin_platform.model import SECOND, Channel, Kind, Pair
+from coin_platform.exchanges.base import Source
+from coin_platform.model import Channel, Kind, Pair
 from coin_platform.records import unpack_facts
 from coin_platform.tables.dataframes import batch
-from tests.kit.access import quick_access
-from tests.kit.clock import MovedClock
-from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, Quick, fake_kraken, frames, records
+from tests.kit.bench import BTC, ETH, running_feed
+from tests.kit.kraken import BOOKS, UPDATES, FakeKraken, Quick, frames
 from tests.kit.waiting import eventually
-
-BTC, ETH = Pair("BTC", "USD"), Pair("ETH", "USD")
-
-
-class Bench:
-    """A book feed against a fake Kraken that speaks WebSocket and HTTP, and a clock to move."""
-
-    def __init__(self, fake: FakeKraken, exchange: Exchange | None = None) -> None:
-        exchange = exchange or Quick()
-        self.fake, self.broker, self.clock, self.stop = fake, MemoryBroker(), MovedClock(), asyncio.Event()
-        self.rest = Rest(exchange)
-        route = Route(exchange, Channel.ORDERBOOK, 0, BOOKS, 7, 60 * SECOND, fake.host)
-        self.feed = Feed(route, [BTC], quick_access(exchange, self.rest, self.broker, clock=self.clock))
-
-    async def __aenter__(self) -> "Bench":
-        self._running = asyncio.create_task(self.feed.run(self.stop))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.stop.set()
-        await self._running
-        await self.rest.close()
-
-    @property
-    def state(self) -> tuple[str, str]:
-        """The state of the feed, and its transport."""
-        return self.feed.status.state, self.feed.status.transport
 
 
 async def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
-        async with fake_kraken() as fake, Bench(fake) as bench:
+        async with running_feed() as bench:
             await eventually(lambda: bench.state == ("live", "ws"))
-            await fake.fall()
-            await eventually(lambda: len(fake.opened) > 1)
+            await bench.fake.fall()
+            await eventually(lambda: len(bench.fake.opened) > 1)
             bench.clock.monotonic += OUTAGE_SECONDS - 5
             await bench.clock.looks()
-            assert (bench.feed.poller, fake.asked) == (None, [])
+            assert (bench.feed.poller, bench.fake.asked) == (None, [])
             bench.clock.monotonic += 5
             await eventually(lambda: bench.state == ("live", "rest"))
             assert bench.feed.status.connection.startswith("orderbook-0r-")
             bench.feed.follow([BTC, ETH])
             bench.clock.monotonic += 1
-            await eventually(lambda: len(fake.asked) == 2)
-            fake.is_down = False  # connecting goes on, so it is noticed
+            await eventually(lambda: len(bench.fake.asked) == 2)
+            bench.fake.is_down = False  # connecting goes on, so it is noticed
             await eventually(lambda: bench.state == ("live", "ws"))
-            asked = list(fake.asked)
+            asked = list(bench.fake.asked)
             bench.clock.monotonic += 15  # both pairs would be due again
-            await fake.push("BTC/USD", UPDATES)
+            await bench.fake.push("BTC/USD", UPDATES)
             await bench.clock.looks()
-            assert fake.asked == asked
+            assert bench.fake.asked == asked
     assert asked == [f"/kraken/0/public/Depth?pair={base}/USD&count=500" for base in ("BTC", "ETH")]
-    stored = records(bench.broker)
+    stored = bench.records()
     connections = list(dict.fromkeys(header.connection for header, _ in stored))
     assert len(connections) == 3
     kinds = {name: [header.kind for header, _ in stored if header.connection == name] for name in connections}
@@ -99,30 +67,30 @@ async def test_REST_stands_in_for_a_socket_that_stays_away_until_there_is_one_ag
 
 
 async def test_a_feed_that_never_got_a_socket_is_polled_and_a_stop_ends_it_at_once() -> None:
-    async with fake_kraken() as fake, Bench(fake) as bench:
-        fake.is_down = True
-        await eventually(lambda: fake.opened)
+    async with running_feed() as bench:
+        bench.fake.is_down = True
+        await eventually(lambda: bench.fake.opened)
         bench.clock.monotonic += OUTAGE_SECONDS
         await eventually(lambda: bench.state == ("live", "rest"))
         state = bench.feed.status
-        await eventually(lambda: len(fake.opened) == 3)
+        await eventually(lambda: len(bench.fake.opened) == 3)
     assert bench.feed.poller is None
     error = state.last_error
-    opened = fake.opened
+    opened = bench.fake.opened
     assert error == "HTTP 502"
     assert all(later - earlier >= 0.5 for earlier, later in pairwise(opened))
 
 
 async def test_F4_a_ban_at_the_upgrade_holds_over_REST_too() -> None:
     loop = asyncio.get_running_loop()
-    async with fake_kraken() as fake, Bench(fake) as bench:
-        fake.refusal = (429, {"Retry-After": "2"})
+    async with running_feed() as bench:
+        bench.fake.refusal = (429, {"Retry-After": "2"})
         await eventually(lambda: "429" in bench.feed.status.last_error)
         banned = loop.time()
         bench.clock.monotonic += OUTAGE_SECONDS
-        fake.is_down = True
+        bench.fake.is_down = True
         await eventually(lambda: bench.state == ("connecting", "rest"))
-        await eventually(lambda: fake.asked)
+        await eventually(lambda: bench.fake.asked)
         asked = loop.time()
     assert 1.9 <= asked - banned < 3.5
 
@@ -135,19 +103,19 @@ async def test_R9_a_refused_upgrade_that_says_twice_how_long_lasts_as_documented
                 answer.headers["Retry-After"] = "7"  # beside the one that is there
             return answer
 
-    async with fake_kraken(Twice()) as fake, Bench(fake) as bench:
-        fake.refusal = (429, {"Retry-After": "5"})
+    async with running_feed(fake=Twice()) as bench:
+        bench.fake.refusal = (429, {"Retry-After": "5"})
         await eventually(lambda: "429" in bench.feed.status.last_error)
         state = bench.feed.status.state
-        banned = bench.rest.banned_seconds
+        banned = bench.feed.access.rest.banned_seconds
     assert state == "waiting"
     assert Quick.ban_seconds - 5 < banned <= Quick.ban_seconds
 
 
 async def test_without_pairs_nothing_is_polled() -> None:
-    async with fake_kraken() as fake, Bench(fake) as bench:
-        fake.is_down = True
-        await eventually(lambda: fake.opened)
+    async with running_feed() as bench:
+        bench.fake.is_down = True
+        await eventually(lambda: bench.fake.opened)
         bench.clock.monotonic += OUTAGE_SECONDS
         await eventually(lambda: bench.state == ("live", "rest"))
         bench.feed.follow([])
@@ -160,7 +128,7 @@ async def test_without_pairs_nothing_is_polled() -> None:
         assert bench.feed.poller is None  # the new pair's socket has its ten seconds
         bench.clock.monotonic += OUTAGE_SECONDS
         await eventually(lambda: bench.state == ("live", "rest"))
-        facts = [unpack_facts(value) for header, value in records(bench.broker) if header.kind is Kind.OPENED]
+        facts = [unpack_facts(value) for header, value in bench.records() if header.kind is Kind.OPENED]
     assert [(" ".join(fact.pairs), fact.transport) for fact in facts] == [("BTC-USD", "rest"), ("ETH-USD", "rest")]
 
 
@@ -169,22 +137,22 @@ async def test_where_REST_has_no_address_nothing_stands_in() -> None:
         def request_url(self, channel: Channel, pair: Pair) -> str | None:
             return None
 
-    async with fake_kraken() as fake, Bench(fake, Deaf()) as bench:
-        fake.is_down = True
-        await eventually(lambda: fake.opened)
+    async with running_feed(exchange=Deaf()) as bench:
+        bench.fake.is_down = True
+        await eventually(lambda: bench.fake.opened)
         bench.clock.monotonic += 2 * OUTAGE_SECONDS
         await bench.clock.looks()
         assert bench.feed.status.transport == "ws"
-    assert records(bench.broker) == []
+    assert bench.records() == []
 
 
 async def test_a_socket_that_only_opens_is_no_reason_to_stop_polling() -> None:
     class Silent(Quick):
         silence_seconds = 3600.0
 
-    async with fake_kraken() as fake, Bench(fake, Silent()) as bench:
-        fake.is_mute = True
-        await eventually(lambda: fake.sockets)
+    async with running_feed(exchange=Silent()) as bench:
+        bench.fake.is_mute = True
+        await eventually(lambda: bench.fake.sockets)
         bench.clock.monotonic += OUTAGE_SECONDS + 1  # so long that its successor would not wait for it any more
         await eventually(lambda: bench.state == ("live", "rest"))
         await bench.clock.looks()

@@ -15,7 +15,7 @@ from coin_platform.records import Facts, Header, Transport, unpack, unpack_facts
 from coin_platform.topic_names import GAPS, raw_topic
 from tests.kit.access import QUICK
 from tests.kit.clock import MovedClock
-from tests.kit.collecting import running, simulated, states
+from tests.kit.collecting import live, running, simulated, states
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.kraken import HEARTBEAT, TICKER, UPDATES, FakeKraken, Quick, fake_kraken
 from tests.kit.waiting import eventually
@@ -130,8 +130,7 @@ async def test_R3_a_pair_whose_data_do_not_come_back_stays_a_gap_although_its_co
         settings = simulated(fake, pairs=(BTC, eth))
         clock = MovedClock()
         collector = Collector(Region.NE, settings, broker, epoch=1, exchanges=[Quick()], clock=clock, timing=QUICK)
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             fake.unanswered.add("ETH/USD")
             await fake.fall()
             await eventually(lambda: len(reported(broker)) == 4)
@@ -152,8 +151,7 @@ async def test_a_book_that_fails_its_checksum_is_a_gap_until_it_is_right_again()
     broker = MemoryBroker()
     async with fake_kraken() as fake:
         collector = collector_of(fake, broker, 1)
-        async with running(collector):
-            await eventually(lambda: states(collector) == {"live"})
+        async with live(collector):
             which = next(n for n, sent in enumerate(fake.sent) if any(b'"book"' in text for text in sent))
             await fake.push("BTC/USD", [UPDATES[0], UPDATES[2]], which)
             await eventually(lambda: ended(broker))

@@ -25,9 +25,9 @@ from coin_platform.model import Channel, Kind, Pair, Refusal
 from coin_platform.records import unpack, unpack_facts
 from infra.certificates import Authority
 from tests.kit.access import quick_access
-from tests.kit.bench import BTC, ETH, MINUTE, running_feed
+from tests.kit.bench import BTC, ETH, MINUTE, live_feed, running_feed
 from tests.kit.clock import MovedClock
-from tests.kit.kraken import HEARTBEAT, TICKER, Quick, frames, values
+from tests.kit.kraken import HEARTBEAT, TICKER, Quick, frames
 from tests.kit.waiting import eventually
 
 FIFTY = [Pair(f"A{number}", "USD") for number in range(50)]
@@ -126,12 +126,11 @@ ENDS: dict[str, Callable[[ServerConnection], Awaitable[None]]] = {
 
 def test_B6_however_a_socket_ends_the_end_is_in_the_log_and_a_new_one_follows() -> None:
     async def scenario(end: Callable[[ServerConnection], Awaitable[None]]) -> tuple[list[str], list[int], str]:
-        async with running_feed() as bench:
-            await bench.live()
+        async with live_feed() as bench:
             await end(bench.fake.sockets[0])
             await eventually(lambda: len(bench.fake.sent) == 2, 20)
             await bench.live()
-            ended = [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)]
+            ended = [unpack_facts(value).reason for value in bench.values(Kind.CLOSED)]
             return ended, [header.number for header, _ in frames(bench.records())], bench.feed.status.state
 
     async def all_at_once() -> list[tuple[list[str], list[int], str]]:
@@ -159,8 +158,7 @@ async def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
         b"9" * (15 << 20),
     ]
 
-    async with running_feed(BTC, ETH) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH) as bench:
         server = bench.fake.sockets[0]
         before = bench.feed.status.frames
         for message in nonsense:
@@ -179,12 +177,11 @@ async def test_B10_F7_nonsense_is_stored_counted_and_ends_nothing() -> None:
 
 
 async def test_B10_what_is_larger_than_any_frame_ends_the_socket_with_its_reason() -> None:
-    async with running_feed() as bench:
-        await bench.live()
+    async with live_feed() as bench:
         with contextlib.suppress(Exception):
             await bench.fake.sockets[0].send(b"x" * (33 << 20))
         await eventually(lambda: len(bench.fake.sent) == 2)
-        assert "1009 (message too big)" in unpack_facts(values(bench.records(), Kind.CLOSED)[0]).reason
+        assert "1009 (message too big)" in unpack_facts(bench.values(Kind.CLOSED)[0]).reason
 
 
 # B11
@@ -214,8 +211,7 @@ async def test_B13_a_burst_of_20000_frames_a_second_loses_nothing_and_is_made_up
     broker = LocalBroker(tmp_path)
     memory = MemoryBroker()
     memory.append = broker.append  # type: ignore[method-assign]
-    async with running_feed(BTC, ETH, channel=Channel.TICKER, broker=memory) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH, channel=Channel.TICKER, broker=memory) as bench:
         server, sent = bench.fake.sockets[0], bench.fake.sent[0]
         start = time.monotonic()
         for number in range(rate * seconds):

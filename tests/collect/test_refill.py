@@ -17,8 +17,8 @@ from coin_platform.records import Header, unpack_facts
 from coin_platform.settings import Mode, Settings
 from coin_platform.tables.dataframes import batch
 from coin_platform.topic_names import raw_topic
-from tests.kit.bench import BTC, ETH, XRP, Bench, running_feed
-from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records, values
+from tests.kit.bench import BTC, ETH, XRP, Bench, live_feed, running_feed
+from tests.kit.kraken import CANDLES, TRADE, TRADES, Quick, fake_kraken, records
 from tests.kit.waiting import eventually
 
 TOPIC = raw_topic("ne", Channel.TRADE)
@@ -69,16 +69,15 @@ async def test_an_answer_comes_after_the_first_data_so_that_nothing_is_between_t
 
 async def test_a_connection_that_is_handed_over_to_asks_for_nothing() -> None:
     async with running_feed(channel=Channel.TRADE, lifetime=(0.5, 0.5)) as bench:
-        await eventually(lambda: len(values(bench.records(), Kind.CLOSED)) == 2)
-        ended = [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)]
+        await eventually(lambda: len(bench.values(Kind.CLOSED)) == 2)
+        ended = [unpack_facts(value).reason for value in bench.values(Kind.CLOSED)]
         asked = bench.fake.asked
     assert (len(asked), ended) == (1, [End.REPLACED, End.REPLACED])
 
 
 @pytest.mark.parametrize("channel", [Channel.TICKER, Channel.ORDERBOOK])
 async def test_what_has_no_past_over_REST_is_not_asked_for(channel: Channel) -> None:
-    async with running_feed(channel=channel) as bench:
-        await bench.live()
+    async with live_feed(channel=channel) as bench:
         await bench.fake.sockets[0].close(1013)
         await eventually(lambda: len(bench.fake.opened) == 2)
         await bench.live()

@@ -17,7 +17,7 @@ from coin_platform.model import Channel, Pair, Proof, Region
 from coin_platform.settings import Settings
 from infra.stack import free_ports
 from tests.kit.clusters import cluster_of
-from tests.kit.collecting import running, simulated, states
+from tests.kit.collecting import live, running, simulated, states
 from tests.kit.kraken import Quick, fake_kraken
 from tests.kit.waiting import eventually
 
@@ -86,8 +86,7 @@ def test_every_number_of_a_collector_is_described() -> None:
     async def scenario() -> list[Status]:
         async with fake_kraken() as fake:
             collector = Collector(Region.NE, simulated(fake, pairs=(BTC,)), MemoryBroker(), exchanges=[Quick()])
-            async with running(collector):
-                await eventually(lambda: states(collector) == {"live"})
+            async with live(collector):
                 await fake.fall()
                 await eventually(lambda: any("gaps_disconnect" in report.numbers for report in collector.reports()))
                 return collector.reports()

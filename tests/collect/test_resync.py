@@ -18,7 +18,7 @@ from coin_platform.exchanges.base import Exchange
 from coin_platform.model import BookUpdate, Channel, Kind, Level, Pair, Refused, Subscribed
 from tests.kit.bench import running_feed
 from tests.kit.clock import MovedClock
-from tests.kit.kraken import UPDATES, Quick, depth, values
+from tests.kit.kraken import UPDATES, Quick, depth
 from tests.kit.toy import A, B, Bridged, Talk, Toy, snapshot, update
 from tests.kit.waiting import eventually
 
@@ -231,7 +231,7 @@ async def test_B7_a_snapshot_that_comes_late_or_never_is_asked_for_once_at_a_tim
             counts.append(len(asked))
         assert bench.feed.status.invalid == frozenset(bench.feed.pairs)
         asked[0].set()
-        await eventually(lambda: values(bench.records(), Kind.CHECKPOINT))
+        await eventually(lambda: bench.values(Kind.CHECKPOINT))
         assert (bench.feed.status.invalid, len(bench.fake.opened)) == (frozenset(), 1)
         assert [*counts, len(asked)] == [1] * 6
 

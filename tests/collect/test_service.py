@@ -28,9 +28,9 @@ from coin_platform.model import (
     Ticker,
 )
 from coin_platform.records import unpack_facts
-from tests.kit.bench import BTC, ETH, running_feed
+from tests.kit.bench import BTC, ETH, live_feed, running_feed
 from tests.kit.clock import MovedClock
-from tests.kit.kraken import HEARTBEAT, SNAPSHOT, Quick, Refusing, values
+from tests.kit.kraken import HEARTBEAT, SNAPSHOT, Quick, Refusing
 from tests.kit.recordings import files, frames
 from tests.kit.waiting import eventually
 
@@ -231,8 +231,7 @@ async def test_R2_a_connection_whose_pairs_are_all_refused_is_not_live_and_REST_
 async def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(refusal: Refusal) -> None:
     clock = MovedClock()
 
-    async with running_feed(exchange=Patient(refusal), clock=clock, lifetime=(HOUR, HOUR)) as bench:
-        await bench.live()
+    async with live_feed(exchange=Patient(refusal), clock=clock, lifetime=(HOUR, HOUR)) as bench:
         bench.fake.unknown.add("BTC/USD")
         clock.monotonic += HOUR + 1
         await eventually(lambda: len(bench.feed.connections) == 2 and bench.feed.connections[1].session.refused)
@@ -241,7 +240,7 @@ async def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(
         states = [str(connection.state) for connection in bench.feed.connections]
         assert not bench.feed.connections[1].is_live
         await bench.fake.say(HEARTBEAT, 0)
-        closed = len(values(bench.records(), Kind.CLOSED))
+        closed = len(bench.values(Kind.CLOSED))
     assert closed == 0
     assert states[0] == "live" and states[1] != "live"
 
@@ -249,8 +248,7 @@ async def test_R2_a_rotation_ends_no_connection_for_one_whose_pairs_are_refused(
 async def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_moment() -> None:
     clock = MovedClock()
 
-    async with running_feed(BTC, ETH, exchange=Patient(Refusal.TEMPORARY), clock=clock, lifetime=(HOUR, HOUR)) as bench:
-        await bench.live()
+    async with live_feed(BTC, ETH, exchange=Patient(Refusal.TEMPORARY), clock=clock, lifetime=(HOUR, HOUR)) as bench:
         bench.fake.unknown.add("ETH/USD")
         clock.monotonic += HOUR + 1
         await eventually(lambda: len(bench.feed.connections) == 2 and bench.feed.connections[1].session.refused_now)
@@ -258,11 +256,11 @@ async def test_R2_a_rotation_waits_for_the_one_pair_that_is_refused_for_the_mome
         await eventually(lambda: bench.feed.connections[1].ready.is_set())
         assert bench.feed.connections[1].is_live and bench.feed.is_held_up
         await clock.looks()
-        assert not values(bench.records(), Kind.CLOSED)
+        assert not bench.values(Kind.CLOSED)
         bench.fake.unknown.clear()
         clock.monotonic += 60
         await eventually(lambda: len(bench.feed.connections) == 1)
-        assert [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)] == ["replaced"]
+        assert [unpack_facts(value).reason for value in bench.values(Kind.CLOSED)] == ["replaced"]
 
 
 async def test_R2_a_connection_that_is_refused_as_a_whole_is_left_and_another_follows(
@@ -315,13 +313,12 @@ class Heartbeats(Quick):
 async def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeats_come() -> None:
     clock = MovedClock()
 
-    async with running_feed(exchange=Heartbeats(), clock=clock) as bench:
-        await bench.live()
+    async with live_feed(exchange=Heartbeats(), clock=clock) as bench:
         for _ in range(6):
             clock.monotonic += 100
             await bench.fake.say(HEARTBEAT)
             await clock.looks()
-        assert (len(bench.fake.opened), values(bench.records(), Kind.CLOSED), bench.feed.status.state) == (
+        assert (len(bench.fake.opened), bench.values(Kind.CLOSED), bench.feed.status.state) == (
             1,
             [],
             "live",
@@ -331,12 +328,11 @@ async def test_R10_a_quiet_pair_is_neither_reconnected_nor_a_gap_while_heartbeat
 async def test_R10_many_pairs_that_fall_silent_together_are_still_replaced() -> None:
     clock, pairs = MovedClock(), [Pair(f"A{number}", "USD") for number in range(MANY_PAIRS)]
 
-    async with running_feed(*pairs, exchange=Heartbeats(), clock=clock) as bench:
-        await bench.live()
+    async with live_feed(*pairs, exchange=Heartbeats(), clock=clock) as bench:
         clock.monotonic += 121
         await bench.fake.say(HEARTBEAT)
-        await eventually(lambda: values(bench.records(), Kind.CLOSED))
-        assert [unpack_facts(value).reason for value in values(bench.records(), Kind.CLOSED)] == ["no data for 120 s"]
+        await eventually(lambda: bench.values(Kind.CLOSED))
+        assert [unpack_facts(value).reason for value in bench.values(Kind.CLOSED)] == ["no data for 120 s"]
 
 
 async def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_book_is_back(
@@ -345,8 +341,7 @@ async def test_R4_a_change_that_cannot_be_read_leaves_no_checkpoint_until_the_bo
     clock = MovedClock()
 
     with caplog.at_level(logging.WARNING):
-        async with running_feed(clock=clock) as bench:
-            await bench.live()
+        async with live_feed(clock=clock) as bench:
             clock.monotonic += ANSWER_SECONDS + 1
             broken = json.dumps({"channel": "book", "type": "update", "data": [{"symbol": "BTC/USD"}]})
             bench.fake.sends_snapshots = False

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 
@@ -11,12 +12,12 @@ from coin_platform.collect.feed import Feed
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
 from coin_platform.exchanges.base import Exchange
-from coin_platform.model import SECOND, Channel, Pair
+from coin_platform.model import SECOND, Channel, Kind, Pair
 from coin_platform.records import Header
 from coin_platform.topic_names import raw_topic
 from tests.kit.access import quick_access
 from tests.kit.clock import MovedClock
-from tests.kit.kraken import FakeKraken, Quick, fake_kraken, records
+from tests.kit.kraken import FakeKraken, Quick, fake_kraken, records, values
 from tests.kit.waiting import eventually
 
 BTC, ETH, XRP = (Pair(base, "USD") for base in ("BTC", "ETH", "XRP"))
@@ -43,6 +44,15 @@ class Bench:
         """Return all records of the feed."""
         return records(self.broker, self.feed.route.topic)
 
+    def values(self, kind: Kind) -> list[bytes]:
+        """Return the values of the feed's records of one kind."""
+        return values(self.records(), kind)
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """The state of the feed, and its transport."""
+        return self.feed.status.state, self.feed.status.transport
+
 
 @contextlib.asynccontextmanager
 async def running_feed(
@@ -54,12 +64,13 @@ async def running_feed(
     broker: MemoryBroker | None = None,
     lifetime: tuple[float, float] = (3600.0, 3600.0),
     ping_every: float | None = None,
+    fake: FakeKraken | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a feed of these pairs against a fake Kraken until the block ends."""
     exchange, broker, stop = exchange or Quick(), broker or MemoryBroker(), asyncio.Event()
     clock = clock or MovedClock()
     rest = Rest(exchange, transport)
-    async with fake_kraken() as fake:
+    async with fake_kraken(fake) as fake:
         topic = raw_topic("ne", channel)
         route = Route(exchange, channel, 0, topic, 7, MINUTE, fake.host, lifetime, ping_every)
         feed = Feed(route, pairs or (BTC,), quick_access(exchange, rest, broker, clock=clock))
@@ -70,3 +81,11 @@ async def running_feed(
             finally:
                 stop.set()
     await rest.close()
+
+
+@contextlib.asynccontextmanager
+async def live_feed(*pairs: Pair, **options: Any) -> AsyncIterator[Bench]:
+    """Run a feed as `running_feed` does, and begin the block once every pair has been answered."""
+    async with running_feed(*pairs, **options) as bench:
+        await bench.live()
+        yield bench

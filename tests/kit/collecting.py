@@ -9,6 +9,7 @@ from coin_platform.collect.collector import Collector
 from coin_platform.model import Channel
 from coin_platform.settings import Mode, Settings
 from tests.kit.kraken import FakeKraken
+from tests.kit.waiting import eventually
 
 
 def simulated(fake: FakeKraken, **values: Any) -> Settings:
@@ -32,3 +33,11 @@ async def running(collector: Collector) -> AsyncIterator[None]:
 def states(collector: Collector) -> set[str]:
     """Return the states of all connections."""
     return {status.state for status in collector.status}
+
+
+@contextlib.asynccontextmanager
+async def live(collector: Collector) -> AsyncIterator[None]:
+    """Run a collector, and begin the block once all its connections are live."""
+    async with running(collector):
+        await eventually(lambda: states(collector) == {"live"})
+        yield
