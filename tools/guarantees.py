@@ -67,7 +67,8 @@ PROMISES = {
     "D15": "A frame that causes an error becomes a dead letter. All other frames are stored.",
     "D16": "A REST answer has a limit of bytes after unpacking, and a limit of time.",
     "D17": "A flood from one exchange costs at most its own connection, never its region.",
-    "D18": "A peer that does not read is cut off within a deadline. A process always ends when it is told to.",
+    "D18": "A peer that does not read, or that sends a request byte by byte, is cut off within a deadline. A process "
+    "always ends when it is told to.",
     "D19": "Text from an exchange is shown as text, never rendered.",
     "D21": "Kafka is reached with TLS and SASL. No password is printed.",
     "D22": "S3 is reached with a private CA, a region and a session token. An error names its real cause.",

@@ -617,6 +617,27 @@ SABOTAGES = (
         ("tests/serve/test_generated.py",),
     ),
     Sabotage(
+        *("D18", "a request has a deadline"),
+        "coin_platform/serve/connections.py",
+        "            self._set_deadline(self.loop.call_later(seconds, end))\n",
+        "",
+        ("tests/serve/test_connections.py",),
+    ),
+    Sabotage(
+        *("D18", "a server has a limit of connections"),
+        "coin_platform/serve/connections.py",
+        "if len(self.connections) >= self.limits.most_connections:",
+        "if False:",
+        ("tests/serve/test_connections.py",),
+    ),
+    Sabotage(
+        *("D18", "an answer has a deadline to be read"),
+        "coin_platform/serve/connections.py",
+        "        self._unread_deadline = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)\n",
+        "",
+        ("tests/serve/test_connections.py",),
+    ),
+    Sabotage(
         *("C3", "coin settings does not show secrets"),
         "coin_platform/commands/settings.py",
         'return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)',

@@ -67,7 +67,10 @@ class SizeLimit:
                 body = await self._read(scope, receive)
         except TimeoutError:
             too_slow = problem(
-                HTTPStatus.REQUEST_TIMEOUT, "slow-body", f"the body did not come within {self._seconds:g} s"
+                HTTPStatus.REQUEST_TIMEOUT,
+                "slow-body",
+                f"the body did not come within {self._seconds:g} s",
+                headers={"Connection": "close"},
             )
             await too_slow(scope, receive, send)
             return

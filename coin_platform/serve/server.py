@@ -10,12 +10,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from coin_platform.errors import SettingsError
+from coin_platform.serve.connections import ConnectionLimits, LimitedConnection
 from coin_platform.serve.guards import MOST_HEADER_BYTES
 from coin_platform.settings import PREFIX
 
 logger = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 1_000
 IDLE_SECONDS = 30  # after which a connection without requests is closed
 STOP_SECONDS = 8  # for requests that are being answered
 
@@ -41,14 +41,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def answer_requests(app: ASGIApp, listening: socket.socket, stop: asyncio.Event) -> None:
+async def answer_requests(
+    app: ASGIApp,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it cannot change
+) -> None:
     """Answer requests until `stop`, then those that have begun."""
+    connection = type("Connection", (LimitedConnection,), {"limits": limits})  # uvicorn takes a class
     config = uvicorn.Config(
         app,
-        http="h11",  # it holds no more than so many bytes of a request that is not whole yet
+        http=connection,  # h11, which holds no more than so many bytes of a request that is not whole yet
         ws="none",
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         access_log=False,  # a query may hold what somebody took for the place of a key
