@@ -95,12 +95,14 @@ PROMISES = {
     "R12": "An empty REST answer fills a gap only if it covers the gap.",
     "R13": "Column `proof` names what would reveal a missing message.",
     "R14": "Two different trades with one id are both stored.",
+    "R15": "A wanted pair that its exchange delists fails the check `listed` of that window, and one that is halted "
+    "warns. Both are named.",
 }
 
 NOT_BUILT = (
     "The feed for many clients, and its limits: slow clients, memory for each client, snapshots, shutdown.",
     "Leaders and followers on several machines: election, fencing, hand-over.",
-    "Fallback of the feed and the API between services; canary secrets in every answer and record of the API.",
+    "Fallback of the feed and the API between services; canary secrets in every message of the feed.",
     "Memory of a window's job that does not grow with the window.",
 )
 """Planned, and not promised yet."""

@@ -617,6 +617,20 @@ SABOTAGES = (
         ("tests/serve/test_generated.py",),
     ),
     Sabotage(
+        *("R15", "a wanted pair that is not listed fails the check"),
+        "coin_platform/tables/quality.py",
+        "        if state is InstrumentState.DELISTED:\n",
+        "        if state is InstrumentState.UPCOMING:\n",
+        ("tests/tables/test_instrument.py", "tests/orchestration/test_instruments.py"),
+    ),
+    Sabotage(
+        *("R15", "a wanted pair that is halted is named"),
+        "coin_platform/tables/quality.py",
+        "elif state is not None and not state.is_traded:",
+        "elif state is InstrumentState.UPCOMING:",
+        ("tests/tables/test_instrument.py", "tests/orchestration/test_instruments.py"),
+    ),
+    Sabotage(
         *("D18", "a request has a deadline"),
         "coin_platform/serve/connections.py",
         "            self._set_deadline(self.loop.call_later(seconds, end))\n",

@@ -73,7 +73,7 @@ def changes(made: "dg.MaterializeResult[Any]") -> str:
     return str(listings.value)
 
 
-def test_a_wanted_pair_that_is_gone_is_an_error_and_its_window_names_all_that_changed(platform: Platform) -> None:
+def test_R15_a_wanted_pair_that_is_gone_is_an_error_and_its_window_names_all_that_changed(platform: Platform) -> None:
     first, second, third = map(platform.make, WINDOWS)
     assert listed(first).passed
     assert (listed(second).passed, listed(second).severity) == (False, dg.AssetCheckSeverity.ERROR)

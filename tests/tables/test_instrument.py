@@ -189,7 +189,7 @@ def finding(log: Log, number: int = 0) -> quality.Finding:
     return quality.listed(made.transform.instruments, window(number).stop, period)
 
 
-def test_the_check_fails_for_wanted_pairs_that_are_not_listed_and_warns_of_halted_ones() -> None:
+def test_R15_the_check_fails_for_wanted_pairs_that_are_not_listed_and_warns_of_halted_ones() -> None:
     log = Log("gateio")
     log.want(BEGIN + 1, "A-USDT", "B-USDT")
     assert finding(log).sentence == "no list of markets has come lately"
@@ -213,7 +213,7 @@ def test_the_check_fails_for_wanted_pairs_that_are_not_listed_and_warns_of_halte
     assert finding(log).passed  # nobody wants anything now
 
 
-def test_the_check_waits_for_two_lists_before_it_warns() -> None:
+def test_R15_the_check_waits_for_two_lists_before_it_warns() -> None:
     known = KnownInstruments()
     assert quality.listed(known, BEGIN, LIST_PERIOD).passed
     known.want(["A-USDT"], BEGIN)
