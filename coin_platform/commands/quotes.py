@@ -21,7 +21,7 @@ ANSWER_SECONDS = 15.0  # for everything one exchange is asked: a person waits fo
 _NO_SUCH_PAIR = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
 
 
-class Quote(NamedTuple):
+class TickerQuote(NamedTuple):
     """What one exchange says of one pair: a ticker, or why there is none."""
 
     exchange: Exchange
@@ -32,7 +32,7 @@ class Quote(NamedTuple):
 
 async def quotes(
     requests: Iterable[tuple[Exchange, Pair]], settings: Settings, transport: httpx.AsyncBaseTransport | None = None
-) -> list[Quote]:
+) -> list[TickerQuote]:
     """Ask exchanges at the same time for the ticker of one pair each. A failure is part of that exchange's quote."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_quote(exchange, pair, settings, transport)) for exchange, pair in requests]
@@ -55,15 +55,15 @@ async def listed_markets(
 
 async def _quote(
     exchange: Exchange, pair: Pair, settings: Settings, transport: httpx.AsyncBaseTransport | None
-) -> Quote:
+) -> TickerQuote:
     inquiry = _Inquiry(exchange, settings, transport)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return Quote(exchange, pair, await inquiry.ticker(pair))
+            return TickerQuote(exchange, pair, await inquiry.ticker(pair))
     except NoAnswer as error:
-        return Quote(exchange, pair, None, str(error))
+        return TickerQuote(exchange, pair, None, str(error))
     except TimeoutError:
-        return Quote(exchange, pair, None, str(_too_late()))
+        return TickerQuote(exchange, pair, None, str(_too_late()))
     finally:
         await inquiry.rest.close()
 

@@ -13,7 +13,7 @@ from coin_platform.commands.active_pairs import add, drop, list_active, reload
 from coin_platform.commands.arguments import chosen_exchanges, chosen_names
 from coin_platform.commands.deployment import open_deployment
 from coin_platform.commands.output import JsonOption, print_json
-from coin_platform.commands.quotes import Quote, quotes
+from coin_platform.commands.quotes import TickerQuote, quotes
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Exchange
@@ -124,12 +124,12 @@ def _pair(text: str, exchange: Exchange) -> Pair:
     return Pair.parse(text if "-" in text else f"{text}-{exchange.quote}")
 
 
-def _describe(quote: Quote) -> dict[str, Any]:
+def _describe(quote: TickerQuote) -> dict[str, Any]:
     head = {"exchange": quote.exchange.name, "pair": str(quote.pair)}
     return head | ({"failure": quote.failure} if quote.ticker is None else _columns(quote.ticker))
 
 
-def _lines(answers: Iterable[Quote]) -> Iterator[str]:
+def _lines(answers: Iterable[TickerQuote]) -> Iterator[str]:
     """Yield the lines of a table. A failure is as wide as its text, beyond the columns."""
     rows = [(quote.exchange.title, str(quote.pair), *_cells(quote)) for quote in answers]
     whole = [HEAD, *(row for row in rows if len(row) == len(HEAD))]
@@ -140,7 +140,7 @@ def _lines(answers: Iterable[Quote]) -> Iterator[str]:
         yield "  ".join([*names, *rest]).rstrip()
 
 
-def _cells(quote: Quote) -> tuple[str, ...]:
+def _cells(quote: TickerQuote) -> tuple[str, ...]:
     """Return the cells after the pair: one for each column, or a single failure."""
     answer = quote.ticker
     if answer is None:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coin_platform.cli import app
-from coin_platform.commands.quotes import Quote, listed_markets, quotes
+from coin_platform.commands.quotes import TickerQuote, listed_markets, quotes
 from coin_platform.demo.processes import free_port
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
@@ -69,7 +69,7 @@ def coin(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def ask(name: str, answer: Handler, pair: str = "") -> Quote:
+def ask(name: str, answer: Handler, pair: str = "") -> TickerQuote:
     """Return the quote that comes of an answer of an exchange."""
     exchange = EXCHANGES[name]
     asked = Pair.parse(pair) if pair else Pair("BTC", exchange.quote)
