@@ -273,6 +273,9 @@ def test_an_error_is_no_list_of_markets(exchange: str) -> None:
         reason = re.escape(refused.reason) if exchange in NAMED_BY_LISTS else ""
         with pytest.raises(DecodeError, match=f"^{exchange}: .*{reason}"):
             traded_pairs(EXCHANGES[exchange], payload)
+        if exchange in NAMED_BY_LISTS:
+            with pytest.raises(DecodeError, match=f"^{exchange}: .*{reason}"):
+                EXCHANGES[exchange].market_rows(payload)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
