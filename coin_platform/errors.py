@@ -162,3 +162,7 @@ class BadArgument(CoinPlatformError):
 
 class ApiError(CoinPlatformError):
     """The control API refused a request, or could not be asked."""
+
+
+class FeedRefused(CoinPlatformError):
+    """A client of the feed asked for something that does not exist, or may not have it. The text names the remedy."""

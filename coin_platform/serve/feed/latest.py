@@ -17,10 +17,10 @@ AWAY_SECONDS = 2.0  # until the broker is asked again after it did not answer
 
 
 class Latest:
-    """Keeps the newest record of each exchange, type and pair. Gaps are not kept. Any thread may read it."""
+    """Keeps the newest record of each exchange, type and pair, and the gaps that last. Any thread may read it."""
 
     def __init__(self) -> None:
-        self._records: dict[tuple[str, str, str | None], FeedRecord] = {}
+        self._records: dict[tuple[str, str, str], FeedRecord] = {}
 
     def take(self, records: Iterable[FeedRecord]) -> None:
         """Take records in the order of their partition.
@@ -29,21 +29,21 @@ class Latest:
         """
         for record in records:
             known = self._records.get(record.key)
-            is_older = known is not None and (record.is_redriven or record.epoch < known.epoch)
-            if record.type != GAP and not is_older:
+            if record.is_over:
+                self._records.pop(record.key, None)
+            elif known is None or not (record.is_redriven or record.epoch < known.epoch):
                 self._records[record.key] = record
 
     def all(self) -> list[FeedRecord]:
-        """Return the newest records, by exchange, pair and type."""
-        return sorted(
-            self._records.copy().values(), key=lambda record: (record.exchange, record.pair or "", record.type)
-        )
+        """Return the newest records and the gaps that last, by exchange, pair and type."""
+        records = self._records.copy().values()
+        return sorted(records, key=lambda record: (record.exchange, record.pair or "", record.type, record.gap))
 
     def of(self, exchange: str) -> dict[str, dict[str, FeedRecord]]:
         """Return the newest records of an exchange: by pair, and by type."""
         pairs: dict[str, dict[str, FeedRecord]] = {}
         for record in self.all():
-            if record.exchange == exchange and record.pair is not None:
+            if record.exchange == exchange and record.pair is not None and record.type != GAP:
                 pairs.setdefault(record.pair, {})[record.type] = record
         return pairs
 

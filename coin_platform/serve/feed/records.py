@@ -30,11 +30,13 @@ class FeedRecord(NamedTuple):
     received_time: Microseconds  # 0 where it is not known
     is_redriven: bool  # it was a dead letter; newer records came before it
     text: bytes
+    gap: str = ""  # channel, pair and begin of a gap, which comes again when more of it is known
+    is_over: bool = False  # a gap that has ended
 
     @property
-    def key(self) -> tuple[str, str, str | None]:
+    def key(self) -> tuple[str, str, str]:
         """What the record tells the state of."""
-        return self.exchange, self.type, self.pair
+        return self.exchange, self.type, self.gap or self.pair or ""
 
 
 class _Processed(msgspec.Struct):
@@ -52,7 +54,8 @@ class _Gap(msgspec.Struct):
 
     pair: str | None
     channel: str
-    cause: str
+    start: str = msgspec.field(name="from")
+    stop: str | None = msgspec.field(name="to")
 
 
 _processed = msgspec.json.Decoder(_Processed).decode
@@ -85,7 +88,9 @@ def _of_gap(exchange: Exchange, record: Record) -> FeedRecord:
     header = unpack_header(record.header) if record.header else None
     epoch, time = (header.epoch, header.received_time) if header else (0, 0)
     text = b'{"type":"gap",' + record.value.lstrip()[1:]
-    return FeedRecord(GAP, exchange.name, gap.pair, epoch, None, None, time, False, text)
+    name = f"{gap.channel} {gap.pair or '*'} {gap.start}"
+    is_over = gap.stop is not None
+    return FeedRecord(GAP, exchange.name, gap.pair, epoch, None, None, time, False, text, name, is_over)
 
 
 def _with_keys(value: bytes, kind: str, exchange: str, pair: str, epoch: int) -> bytes:

@@ -1,0 +1,198 @@
+"""The distributor: a server of WebSockets that sends the feed to thousands of clients."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from coin_platform.clock import elapsed, unless
+from coin_platform.errors import CoinPlatformError
+from coin_platform.serve.feed.clients import Clients
+from coin_platform.serve.feed.door import FEED_PROTOCOL, Admitted, Door, Refusal
+from coin_platform.serve.feed.hub import Hub
+from coin_platform.serve.feed.records import FeedRecord
+
+logger = logging.getLogger(__name__)
+
+PERIODS = (0.1, 0.25, 1.0)  # seconds between two bundles: the longer ones while a round takes too long
+READ_SECONDS = 0.05  # between two reads of the log
+AWAY_SECONDS = 1.0  # until the log is asked again after it did not answer
+HANDSHAKE_SECONDS = 5.0
+CLOSE_SECONDS = 8.0  # for all clients to take their leave at the end
+RETRY_SECONDS = 10.0  # within which clients are told to come back, each at another moment
+MOST_MESSAGES = 60  # that a client may send a minute: there is nothing to say
+_USER_TIMEOUT_MS = 6_000  # a peer that acknowledges nothing for so long is gone
+_SEND_BUFFER_BYTES = 128 << 10
+_LIMITS: dict[str, Any] = {"compression": None, "max_size": 4096, "max_queue": 4, "write_limit": 32_768}
+
+_quiet = logging.getLogger(f"{__name__}.websockets")
+_quiet.setLevel(logging.CRITICAL)  # its lines hold headers, and each bad client would write a traceback
+
+
+class Distributor:
+    """Reads the log in a thread, makes bundles, and sends them. One event loop owns it."""
+
+    def __init__(self, hub: Hub, door: Door, read: Callable[[], list[FeedRecord]]) -> None:
+        """`read` returns what is new, and may block. It raises an error of ours while the log does not answer."""
+        self._hub, self._door, self._read = hub, door, read
+        self.clients = Clients(hub)
+        self.period = PERIODS[0]
+        self.failure = "nothing has been read yet"  # why the log does not answer; empty if it does
+        self.records = 0
+
+    async def run(self, listening: socket.socket, stop: asyncio.Event) -> None:
+        """Serve until `stop`, then close all connections: each client is told to come back at a moment of its own."""
+        reading = asyncio.create_task(self._read_on(stop))
+        try:
+            async with self._serving(listening):
+                sending, waiting = asyncio.create_task(self._send_on(stop)), asyncio.create_task(stop.wait())
+                await asyncio.wait((reading, sending, waiting), return_when=asyncio.FIRST_COMPLETED)
+                stop.set()
+                await asyncio.gather(sending, waiting)
+        finally:
+            stop.set()
+            await reading  # raises what ended it
+
+    @contextlib.asynccontextmanager
+    async def _serving(self, listening: socket.socket) -> AsyncIterator[Server]:
+        server = await serve(
+            self._attend,
+            sock=listening,
+            process_request=self._admit,
+            select_subprotocol=_subprotocol,
+            open_timeout=HANDSHAKE_SECONDS,
+            close_timeout=2,
+            ping_interval=20,
+            ping_timeout=20,
+            server_header=None,
+            logger=_quiet,
+            create_connection=_counted(self._door),
+            **_LIMITS,
+        )
+        logger.info("the feed listens at ws://%s:%s", *listening.getsockname()[:2])
+        try:
+            yield server
+        finally:
+            server.close(close_connections=False)
+            await self._dismiss(server)
+            await server.wait_closed()
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        try:
+            admitted = self._door.admit(request.path, request.headers, _address(connection), len(self._hub.streams))
+        except Refusal as refusal:
+            return connection.respond(refusal.status, f"{refusal}\n")
+        except Exception:
+            logger.exception("a request could not be looked at")  # the library answers 500, and tells nobody
+            raise
+        connection.admitted = admitted  # type: ignore[attr-defined]
+        return None
+
+    async def _attend(self, connection: ServerConnection) -> None:
+        """Keep a client until it goes. Nothing that it sends is looked at."""
+        admitted: Admitted = connection.admitted  # type: ignore[attr-defined]
+        client = self.clients.join(connection, self._hub.join(admitted.wanted), admitted.name, elapsed())
+        begun, count = elapsed(), 0
+        try:
+            async for _ in connection:
+                if elapsed() - begun > 60:
+                    begun, count = elapsed(), 0
+                count += 1
+                if count > MOST_MESSAGES:
+                    await connection.close(1008, "this feed takes no messages")
+        except ConnectionClosed:
+            pass  # a client may end as it likes
+        finally:
+            self.clients.leave(client)
+
+    async def _read_on(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                records = await asyncio.to_thread(self._read)
+            except CoinPlatformError as error:
+                if not self.failure or self.failure != str(error):
+                    logger.warning("the feed stands still: %s", error)
+                self.failure = str(error)
+                await unless(stop, asyncio.sleep(AWAY_SECONDS))
+                continue
+            if self.failure:
+                logger.info("the feed goes on")
+            self.failure = ""
+            self.records += len(records)
+            self._hub.take(records)
+            await unless(stop, asyncio.sleep(READ_SECONDS))
+
+    async def _send_on(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            began = elapsed()
+            await self.clients.send(began)
+            took = elapsed() - began
+            self.period = _next_period(self.period, took)
+            await unless(stop, asyncio.sleep(max(0.0, self.period - took)))
+
+    async def _dismiss(self, server: Server) -> None:
+        """Close all connections with code 1012, each with another moment to come back; cut those that do not answer."""
+        connections = list(server.connections)
+        closing = [
+            asyncio.create_task(connection.close(1012, f"retry in {random.uniform(0, RETRY_SECONDS):.1f} s"))
+            for connection in connections
+        ]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+        for connection in list(server.all_connections):
+            connection.transport.abort()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket whose connections have limits of the kernel, too. Raises `OSError`."""
+    [first, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listening = socket.create_server(first[4][:2], family=first[0], backlog=1024)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    return listening
+
+
+def _next_period(period: float, took: float) -> float:
+    """Return the seconds until the next bundle: more while a round takes most of them, less when it is easy again."""
+    place = PERIODS.index(period)
+    if took > 0.8 * period:
+        return PERIODS[min(place + 1, len(PERIODS) - 1)]
+    if place and took < 0.4 * PERIODS[place - 1]:
+        return PERIODS[place - 1]
+    return period
+
+
+def _subprotocol(_: ServerConnection, offered: Any) -> Any:
+    return FEED_PROTOCOL if FEED_PROTOCOL in offered else None
+
+
+def _address(connection: ServerConnection) -> str:
+    peer = connection.remote_address
+    return str(peer[0]) if peer else "unknown"
+
+
+def _counted(door: Door) -> type[ServerConnection]:
+    """Return a class of connections that are counted from their first byte on, and cut if there are too many."""
+
+    class CountedConnection(ServerConnection):
+        address = ""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.address = _address(self)
+            if not door.arrives(self.address):
+                self.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            door.leaves(self.address)
+
+    return CountedConnection
