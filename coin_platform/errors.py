@@ -166,3 +166,7 @@ class ApiError(CoinPlatformError):
 
 class FeedRefused(CoinPlatformError):
     """A client of the feed asked for something that does not exist, or may not have it. The text names the remedy."""
+
+
+class ServerEnded(CoinPlatformError):
+    """A process that serves ended by itself. The error text names its log."""

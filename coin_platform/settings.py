@@ -252,6 +252,11 @@ class Settings(BaseSettings):
         description="Address at which `coin serve` listens. Another one than this machine's own needs COIN_SERVE_KEYS.",
     )
     serve_port: int = Field(8600, ge=1, le=65535, description="Port of the control API.")
+    feed_port: int = Field(8601, ge=1, le=65535, description="Port of the live feed, at the same address.")
+    feed_clients: int = Field(4_000, ge=1, le=100_000, description="Most connections to one server of the live feed.")
+    feed_clients_per_address: int = Field(
+        200, ge=1, le=100_000, description="Most connections to it from one address: more are needed behind a proxy."
+    )
     serve_hosts: Names = Field(
         ("localhost", "127.0.0.1"),
         description="Host names under which `coin serve` is reached, separated by commas. Others are refused.",

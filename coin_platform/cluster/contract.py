@@ -5,7 +5,8 @@ from typing import NamedTuple, Protocol
 
 from coin_platform.model import Microseconds
 
-ANNOUNCED = "status/"  # keys that begin so are announced; all others are put
+ANNOUNCED, CLIENTS = "status/", "clients/"
+ANNOUNCED_KINDS = (ANNOUNCED, CLIENTS)  # keys that begin so are announced; all others are put
 LARGEST_VALUE_BYTES = 4 << 20  # of one value; the pairs of an exchange with 5,000 pairs are 60 kB
 
 

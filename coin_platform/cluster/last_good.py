@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from coin_platform.clock import wall
-from coin_platform.cluster.contract import ANNOUNCED, Changes, ClusterEntry, Health, HealthState
+from coin_platform.cluster.contract import ANNOUNCED_KINDS, Changes, ClusterEntry, Health, HealthState
 from coin_platform.cluster.packed import check_key, check_size
 from coin_platform.cluster.store import ClusterStore
 from coin_platform.errors import ClusterError, VersionConflict
@@ -56,7 +56,7 @@ class LastGood:
 
     def get(self, key: str) -> ClusterEntry | None:
         """Return the newest good value: the store's, or ours."""
-        is_announced = key.startswith(ANNOUNCED)
+        is_announced = key.startswith(ANNOUNCED_KINDS)
         check_key(key, is_announced)
         if is_announced:
             return self._store.read(key)
@@ -70,7 +70,7 @@ class LastGood:
 
     def entries(self, prefix: str) -> dict[str, ClusterEntry]:
         """Return the newest good values whose keys begin with `prefix`."""
-        if prefix == ANNOUNCED:
+        if prefix in ANNOUNCED_KINDS:
             return self._store.read_all(prefix)
         known = self._all_known(prefix)
         try:

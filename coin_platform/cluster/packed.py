@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from coin_platform.cluster.contract import ANNOUNCED, LARGEST_VALUE_BYTES, ClusterEntry
+from coin_platform.cluster.contract import ANNOUNCED_KINDS, LARGEST_VALUE_BYTES, ClusterEntry
 from coin_platform.errors import BadArgument, ClusterError
 from coin_platform.model import Microseconds
 
@@ -36,8 +36,10 @@ def check_key(key: str, is_announced: bool) -> None:
     names = key.split("/")
     if len(names) != 2 or not all(name[:1].isalnum() and name.isprintable() and len(name) <= 200 for name in names):
         raise BadArgument(f"{key!r:.80} is not a key: write <kind>/<name>, and begin both with a letter or a digit")
-    if key.startswith(ANNOUNCED) is not is_announced:
-        raise BadArgument(f"{key}: keys that begin with {ANNOUNCED} are announced, and all others are put")
+    if key.startswith(ANNOUNCED_KINDS) is not is_announced:
+        raise BadArgument(
+            f"{key}: keys that begin with {' or '.join(ANNOUNCED_KINDS)} are announced, and all others are put"
+        )
 
 
 def check_size(key: str, value: bytes) -> None:

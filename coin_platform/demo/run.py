@@ -75,8 +75,9 @@ def stay_up() -> int:
     """
     settings = load()
     home, port = settings.home, free_port(UI_PORT)
-    api_port = free_port(settings.serve_port)
+    api_port, feed_port = free_port(settings.serve_port), free_port(settings.feed_port)
     environment = {"DAGSTER_HOME": str(home / "dagster_home"), **os.environ, "COIN_SERVE_PORT": str(api_port)}
+    environment["COIN_FEED_PORT"] = str(feed_port)
     simulated = settings.exchanges_mode is Mode.SIMULATED
     if simulated:
         environment.setdefault("COIN_EXCHANGES", ",".join(VENUES))
@@ -90,6 +91,7 @@ def stay_up() -> int:
         processes = exits.enter_context(started)
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
         console.print(f"control API: http://{settings.serve_host}:{api_port}/docs")
+        console.print(f"live feed: ws://{settings.serve_host}:{feed_port}/ws/exchange")
         try:
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)

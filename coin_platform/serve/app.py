@@ -17,6 +17,7 @@ from coin_platform.serve.access import ApiAccess
 from coin_platform.serve.docs_routes import docs_routes
 from coin_platform.serve.exchange_routes import exchange_routes
 from coin_platform.serve.feed.latest import Latest
+from coin_platform.serve.feed_info_routes import feed_info_routes
 from coin_platform.serve.feed_routes import feed_routes
 from coin_platform.serve.gap_reader import GapReader
 from coin_platform.serve.gap_routes import gap_routes
@@ -79,6 +80,7 @@ def create_app(
     app.include_router(status_routes(access, cluster))
     app.include_router(feed_routes(access, cluster))
     app.include_router(gap_routes(access, GapReader(backends.lake, backends.broker)))
+    app.include_router(feed_info_routes(access, cluster))
     app.include_router(latest_routes(access, backends.latest))
     app.include_router(health_routes(access, {"the cluster": partial(statuses, cluster, 0)}, metrics))
     app.include_router(docs_routes(access))

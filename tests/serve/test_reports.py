@@ -15,10 +15,10 @@ from tests.kit.waiting import eventually
 def test_a_server_counts_what_it_answered() -> None:
     metrics = ServerMetrics()
     reports = ServerReports(metrics, "127.0.0.1", 8600)
-    assert reports.report(0.0).numbers["answers"] == 0
+    assert reports.report(0.0)[0].numbers["answers"] == 0
     for route, status in (("/a", 200), ("/b", 200), ("/b", 404), ("/b", 503)):
         metrics.count(route, "GET", status, 0.01)
-    report = reports.report(2.0)
+    [report] = reports.report(2.0)
     assert (report.name, report.state, report.texts) == (
         "server/api/8600",
         "live",

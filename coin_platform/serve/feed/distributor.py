@@ -47,6 +47,16 @@ class Distributor:
         self.failure = "nothing has been read yet"  # why the log does not answer; empty if it does
         self.records = 0
 
+    @property
+    def streams(self) -> int:
+        """How many different filters are in use."""
+        return len(self._hub.streams)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused or cut at the door."""
+        return self._door.refused.total()
+
     async def run(self, listening: socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop`, then close all connections: each client is told to come back at a moment of its own."""
         reading = asyncio.create_task(self._read_on(stop))

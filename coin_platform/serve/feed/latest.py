@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from coin_platform.errors import CoinPlatformError
 from coin_platform.serve.feed.records import GAP, FeedRecord
-from coin_platform.serve.feed.tail import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +48,10 @@ class Latest:
 
 
 @contextlib.contextmanager
-def following(latest: Latest, open_tail: Callable[[], Tail]) -> Iterator[None]:
+def following(latest: Latest, read: Callable[[], list[FeedRecord]]) -> Iterator[None]:
     """Keep `latest` new, in a thread. While the broker does not answer, the known records stay and grow old."""
     stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(latest, open_tail, stop), name="latest")
+    thread = threading.Thread(target=_follow, args=(latest, read, stop), name="latest")
     thread.start()
     try:
         yield
@@ -61,13 +60,11 @@ def following(latest: Latest, open_tail: Callable[[], Tail]) -> Iterator[None]:
         thread.join()
 
 
-def _follow(latest: Latest, open_tail: Callable[[], Tail], stop: threading.Event) -> None:
-    tail: Tail | None = None
+def _follow(latest: Latest, read: Callable[[], list[FeedRecord]], stop: threading.Event) -> None:
     is_away = False
     while not stop.is_set():
         try:
-            tail = tail or open_tail()
-            latest.take(tail.read())
+            latest.take(read())
             if is_away:
                 logger.info("the newest records come again")
             is_away = False

@@ -1,7 +1,7 @@
 """Follows the processed topics and the topic of gaps, from a moment on."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from coin_platform.broker import Broker, Place
@@ -90,3 +90,15 @@ class Tail:
         self._positions[place] = stop
         self.unknown += unknown
         return told
+
+
+def opened_later(open_tail: Callable[[], Tail]) -> Callable[[], list[FeedRecord]]:
+    """Return what reads a tail that the first read opens: the broker need not answer yet."""
+    tails: list[Tail] = []
+
+    def read() -> list[FeedRecord]:
+        if not tails:
+            tails.append(open_tail())
+        return tails[0].read()
+
+    return read

@@ -7,7 +7,7 @@ from coin_platform.errors import BrokerUnreachable
 from coin_platform.model import Channel
 from coin_platform.serve.feed import latest as latest_module
 from coin_platform.serve.feed.latest import Latest, following
-from coin_platform.serve.feed.tail import Tail, places_of
+from coin_platform.serve.feed.tail import Tail, opened_later, places_of
 from coin_platform.settings import Settings
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.feed import append_gap, append_processed
@@ -54,7 +54,7 @@ def test_what_is_known_stays_while_the_broker_is_away_and_is_new_again_after_tha
         return record and record.offset
 
     broker.refuse("end_offsets", BrokerUnreachable("gone"))
-    with following(latest, lambda: Tail(broker, PLACES, 0)):
+    with following(latest, opened_later(lambda: Tail(broker, PLACES, 0))):
         until(lambda: len(broker.calls["end_offsets"]) > 2, 30)
         append_processed(broker, "upbit", "BTC-KRW", offset=1)
         broker.allow("end_offsets")

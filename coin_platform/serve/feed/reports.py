@@ -1,0 +1,90 @@
+"""What a distributor says of itself: its status, where its records come from, and its clients."""
+
+import os
+import socket
+from contextlib import suppress
+from itertools import islice
+
+import msgspec
+
+from coin_platform.cluster import Cluster
+from coin_platform.cluster.contract import CLIENTS
+from coin_platform.cluster.rates import Rates
+from coin_platform.cluster.status import ComponentKind, Status
+from coin_platform.errors import ClusterError
+from coin_platform.model import Microseconds
+from coin_platform.serve.feed.clients import ClientFacts
+from coin_platform.serve.feed.distributor import Distributor
+
+MOST_LISTED = 1_000  # clients of one server
+LIST_SECONDS = 5.0  # for which a list of clients is kept: a server that has ended lists none
+
+
+class ListedClient(msgspec.Struct, frozen=True):
+    """A client of a distributor, as the API lists it."""
+
+    server: str
+    client: str
+    stream: str
+    since: Microseconds
+    unsent_bytes: int
+    missed_bundles: int
+
+
+class FeedReports:
+    """The status of one distributor."""
+
+    def __init__(self, distributor: Distributor, rung: str, address: str, port: int) -> None:
+        """Report a distributor whose records come from `rung`, and which clients reach at `address`."""
+        self._distributor, self._rung = distributor, rung
+        self._name, self._source = f"server/feed/{port}", f"source/feed/{port}/{rung}"
+        self._texts = {"address": address, "rung": rung}
+        self._rates = Rates()
+
+    def report(self, moment: float) -> list[Status]:
+        """Return the status of the server and of its source. `moment`: monotonic seconds."""
+        distributor, failure = self._distributor, self._distributor.failure
+        clients = distributor.clients
+        numbers: dict[str, float | int] = {
+            "clients": len(clients),
+            "streams": distributor.streams,
+            "records": distributor.records,
+            "records_per_second": self._rates.per_second("records", distributor.records, moment),
+            "sends": clients.sends,
+            "sends_per_second": self._rates.per_second("sends", clients.sends, moment),
+            "missed_bundles": clients.missed,
+            "cut_clients": clients.cut,
+            "refused_clients": distributor.refused,
+            "bundle_seconds": distributor.period,
+        }
+        state = "degraded" if failure else "live"
+        server = Status(
+            name=self._name,
+            kind=ComponentKind.SERVER,
+            state=state,
+            reason=failure,
+            numbers=numbers,
+            texts=self._texts,
+        )
+        source = Status(name=self._source, kind=ComponentKind.SOURCE, state="down" if failure else "up", reason=failure)
+        return [server, source]
+
+    def announce_clients(self, cluster: Cluster, moment: float, now: Microseconds) -> None:
+        """Announce the list of clients. A store that cannot be written is told by the cluster's health."""
+        listed = [self._listed(facts, now) for facts in islice(self._distributor.clients.listed(moment), MOST_LISTED)]
+        key = f"{CLIENTS}{self._name.replace('/', '-')}.{socket.gethostname()}.{os.getpid()}"
+        with suppress(ClusterError):
+            cluster.announce(key, msgspec.json.encode(listed), LIST_SECONDS)
+
+    def _listed(self, facts: ClientFacts, now: Microseconds) -> ListedClient:
+        since = now - int(facts.seconds * 1_000_000)
+        return ListedClient(self._name, facts.client, facts.stream, since, facts.unsent_bytes, facts.missed_bundles)
+
+
+def listed_clients(cluster: Cluster) -> list[ListedClient]:
+    """Return the clients of all distributors, the longest first. Raises `ClusterError` if the store cannot be read."""
+    clients: list[ListedClient] = []
+    for entry in cluster.entries(CLIENTS).values():
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # of another version
+            clients += msgspec.json.decode(entry.value, type=list[ListedClient])
+    return sorted(clients, key=lambda client: client.since)
