@@ -58,7 +58,7 @@ def feed() -> None:
     from coin_platform.broker import connect
     from coin_platform.cluster import open_cluster
     from coin_platform.serve.feed.distributor import Distributor, listen
-    from coin_platform.serve.feed.door import PATH, Door, Limits
+    from coin_platform.serve.feed.door import PATH, Door, DoorLimits
     from coin_platform.serve.feed.hub import Hub
     from coin_platform.serve.feed.latest import START_SECONDS
     from coin_platform.serve.feed.reports import FeedReports
@@ -71,7 +71,7 @@ def feed() -> None:
     door = Door(
         open_keys(settings),
         frozenset(settings.serve_hosts),
-        Limits(settings.feed_clients, settings.feed_clients_per_address),
+        DoorLimits(settings.feed_clients, settings.feed_clients_per_address),
         is_local=is_loopback(settings.serve_host),
     )
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from coin_platform.serve.feed.distributor import Distributor, listen
-from coin_platform.serve.feed.door import Door, Limits
+from coin_platform.serve.feed.door import Door, DoorLimits
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.tail import Tail, places_of
 from coin_platform.serve.keys import Key, Keys, Scope, digest_of
@@ -22,7 +22,7 @@ READ_KEY = "read-" + "k" * 40
 class FeedServer:
     """A running distributor."""
 
-    def __init__(self, limits: Limits, *, is_local: bool) -> None:
+    def __init__(self, limits: DoorLimits, *, is_local: bool) -> None:
         self.broker = FaultyBroker()
         tail = Tail(self.broker, places_of(Settings()), 0)
         self.door = Door(
@@ -40,7 +40,7 @@ class FeedServer:
 
 
 @contextlib.asynccontextmanager
-async def feed_server(limits: Limits = Limits(), *, is_local: bool = True) -> AsyncIterator[FeedServer]:  # noqa: B008
+async def feed_server(limits: DoorLimits = DoorLimits(), *, is_local: bool = True) -> AsyncIterator[FeedServer]:  # noqa: B008
     """Run a distributor."""
     server = FeedServer(limits, is_local=is_local)
     running = asyncio.create_task(server.distributor.run(server.listening, server.stop))

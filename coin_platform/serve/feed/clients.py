@@ -13,7 +13,7 @@ FULL_SECONDS = 5.0  # for which a client may have no room; then its connection i
 _SLICE = 250  # clients that one step serves: the loop stays free for others in between
 
 
-class Connection(Protocol):
+class FeedConnection(Protocol):
     """What is needed of a connection of the `websockets` library."""
 
     @property
@@ -31,10 +31,10 @@ class ClientFacts(NamedTuple):
     missed_bundles: int
 
 
-class Client:
+class FeedClient:
     """One connection and what it missed."""
 
-    def __init__(self, connection: Connection, stream: Stream, name: str, moment: float) -> None:
+    def __init__(self, connection: FeedConnection, stream: Stream, name: str, moment: float) -> None:
         self.connection, self.stream, self.name = connection, stream, name
         self.since = moment
         self.missed = 0  # bundles
@@ -51,21 +51,21 @@ class Clients:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._members: dict[Stream, dict[Client, None]] = {}
-        self._behind: dict[Client, None] = {}
+        self._members: dict[Stream, dict[FeedClient, None]] = {}
+        self._behind: dict[FeedClient, None] = {}
         self.sends = self.missed = self.cut = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._members.values()))
 
-    def join(self, connection: Connection, stream: Stream, name: str, moment: float) -> Client:
+    def join(self, connection: FeedConnection, stream: Stream, name: str, moment: float) -> FeedClient:
         """Take a client in, and send it the state as of the last bundle."""
-        client = Client(connection, stream, name, moment)
+        client = FeedClient(connection, stream, name, moment)
         self._members.setdefault(stream, {})[client] = None
         self._send_snapshot(client)
         return client
 
-    def leave(self, client: Client) -> None:
+    def leave(self, client: FeedClient) -> None:
         """Forget a client whose connection has ended, and its stream if it was the last one."""
         members = self._members.get(client.stream, {})
         members.pop(client, None)
@@ -101,7 +101,7 @@ class Clients:
                 client.name, client.stream.name, moment - client.since, client.unsent_bytes, client.missed
             )
 
-    def _send_to(self, members: tuple[Client, ...], bundle: Bundle, moment: float) -> None:
+    def _send_to(self, members: tuple[FeedClient, ...], bundle: Bundle, moment: float) -> None:
         ready: list[Any] = []
         for client in members:
             if client in self._behind:
@@ -115,16 +115,16 @@ class Clients:
         broadcast(ready, bundle.text, text=True)
         self.sends += len(ready)
 
-    def _miss(self, client: Client) -> None:
+    def _miss(self, client: FeedClient) -> None:
         client.missed += 1
         self.missed += 1
 
-    def _send_snapshot(self, client: Client) -> None:
+    def _send_snapshot(self, client: FeedClient) -> None:
         connection: Any = client.connection
         broadcast([connection], self._hub.snapshot(client.stream), text=True)
         self.sends += 1
 
 
-def _slices(members: list[Client]) -> Iterator[tuple[Client, ...]]:
+def _slices(members: list[FeedClient]) -> Iterator[tuple[FeedClient, ...]]:
     for begin in range(0, len(members), _SLICE):
         yield tuple(members[begin : begin + _SLICE])

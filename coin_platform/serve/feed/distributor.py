@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 from coin_platform.clock import elapsed, unless
 from coin_platform.errors import CoinPlatformError
 from coin_platform.serve.feed.clients import Clients
-from coin_platform.serve.feed.door import FEED_PROTOCOL, Admitted, Door, Refusal
+from coin_platform.serve.feed.door import FEED_PROTOCOL, Admitted, Door, EntryRefused
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.records import FeedRecord
 
@@ -97,7 +97,7 @@ class Distributor:
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         try:
             admitted = self._door.admit(request.path, request.headers, _address(connection), len(self._hub.streams))
-        except Refusal as refusal:
+        except EntryRefused as refusal:
             return connection.respond(refusal.status, f"{refusal}\n")
         except Exception:
             logger.exception("a request could not be looked at")  # the library answers 500, and tells nobody

@@ -1,5 +1,6 @@
 """Who may come in to the feed: the address, the host name, the origin, the key, and how many there are already."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -28,7 +29,7 @@ class Admitted(NamedTuple):
     name: str  # of its key, or its address
 
 
-class Refusal(Exception):
+class EntryRefused(Exception):
     """A client that may not come in: the HTTP status, and one line with the remedy."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
@@ -36,7 +37,7 @@ class Refusal(Exception):
         self.status = status
 
 
-class Limits(NamedTuple):
+class DoorLimits(NamedTuple):
     """How many clients there may be."""
 
     clients: int = 4_000
@@ -50,7 +51,7 @@ class Door:
         self,
         keys: Keys,
         names: frozenset[str],
-        limits: Limits,
+        limits: DoorLimits,
         *,
         is_local: bool,
         clock: Callable[[], float] = elapsed,
@@ -76,70 +77,79 @@ class Door:
             del self._here[address]
 
     def admit(self, target: str, headers: Headers, address: str, streams: int) -> Admitted:
-        """Return what a client wants. `streams`: how many filters are in use. Raises `Refusal`."""
+        """Return what a client wants. `streams`: how many filters are in use. Raises `EntryRefused`."""
         try:
             return self._admit(target, headers, address, streams)
-        except Refusal as refusal:
+        except EntryRefused as refusal:
             self.refused[refusal.status] += 1
             raise
 
     def _admit(self, target: str, headers: Headers, address: str, streams: int) -> Admitted:
         if seconds := self._rates.take(address, is_write=False):
-            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"too many connections from {address}; wait {seconds:.0f} s")
+            raise EntryRefused(
+                HTTPStatus.TOO_MANY_REQUESTS, f"too many connections from {address}; wait {seconds:.0f} s"
+            )
         self._check_names(headers)
         path, _, query = target.partition("?")
         if path != PATH:
-            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no such address; the feed is at {PATH}")
+            raise EntryRefused(HTTPStatus.NOT_FOUND, f"there is no such address; the feed is at {PATH}")
         name = self._name(headers, address)
         try:
             wanted = read_filter(query)
         except FeedRefused as error:
-            raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
+            raise EntryRefused(HTTPStatus.BAD_REQUEST, str(error)) from None
         if streams >= _MOST_STREAMS and wanted != Filter():
-            raise Refusal(
+            raise EntryRefused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"{streams} different filters are in use; ask for the whole feed, and filter its records",
             )
         return Admitted(wanted, name)
 
     def _check_names(self, headers: Headers) -> None:
-        """Refuse what a web page of another site may send: see `runtime.own_names`. Raises `Refusal`."""
+        """Refuse what a web page of another site may send: see `runtime.own_names`. Raises `EntryRefused`."""
         hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
         found = {*(_host(f"//{host}") for host in hosts), *map(_host, origins)}
         if len(hosts) != 1 or len(origins) > 1 or not found <= self._names:
-            raise Refusal(
+            raise EntryRefused(
                 HTTPStatus.FORBIDDEN, "this server is not reached under that name; COIN_SERVE_HOSTS lists its names"
             )
 
     def _name(self, headers: Headers, address: str) -> str:
-        """Return the name of the client. Raises `Refusal`."""
+        """Return the name of the client. Raises `EntryRefused`."""
         text = _key_text(headers)
         if text is None:
             if self._is_local:
                 return address
-            raise Refusal(
+            raise EntryRefused(
                 HTTPStatus.UNAUTHORIZED,
                 f"this needs a key of scope {Scope.READ}: send `Authorization: Bearer KEY`, "
                 f"or from a web page the subprotocols {FEED_PROTOCOL} and {KEY_PROTOCOL}KEY",
             )
         if seconds := self._rates.blocked_seconds(address):
-            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"too many wrong keys from {address}; wait {seconds:.0f} s")
+            raise EntryRefused(
+                HTTPStatus.TOO_MANY_REQUESTS, f"too many wrong keys from {address}; wait {seconds:.0f} s"
+            )
         key = self._keys.find(text)
         if key is None:
             self._rates.wrong_key(address)
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "this key is not known; COIN_SERVE_KEYS lists the keys")
+            raise EntryRefused(HTTPStatus.UNAUTHORIZED, "this key is not known; COIN_SERVE_KEYS lists the keys")
         return key.name
 
 
+def _too_many(what: str, address: str, seconds: float) -> EntryRefused:
+    text = f"too many {what} from {address}; wait {math.ceil(seconds)} s"
+    return EntryRefused(HTTPStatus.TOO_MANY_REQUESTS, text)
+
+
 def _key_text(headers: Headers) -> str | None:
-    """Return the key that a client sent, in one of three places. Raises `Refusal` for two different ones."""
+    """Return the key that a client sent, in one of three places. Raises `EntryRefused` for two different ones."""
     texts = [text.removeprefix("Bearer ").strip() for text in headers.get_all("Authorization")]
     texts += headers.get_all("X-API-Key")
     for line in headers.get_all("Sec-WebSocket-Protocol"):
         words = [word.strip() for word in line.split(",")]
         texts += [word.removeprefix(KEY_PROTOCOL) for word in words if word.startswith(KEY_PROTOCOL)]
     if len(set(texts)) > 1:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "the request has several keys; send one")
+        raise EntryRefused(HTTPStatus.BAD_REQUEST, "the request has several keys; send one")
     return texts[0] if texts else None
 
 

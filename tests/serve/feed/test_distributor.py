@@ -14,7 +14,7 @@ from coin_platform.errors import BrokerUnreachable
 from coin_platform.model import Channel
 from coin_platform.serve.feed import distributor as distributor_module
 from coin_platform.serve.feed.distributor import PERIODS, _next_period
-from coin_platform.serve.feed.door import FEED_PROTOCOL, KEY_PROTOCOL, Limits
+from coin_platform.serve.feed.door import FEED_PROTOCOL, KEY_PROTOCOL, DoorLimits
 from tests.kit.feed import append_gap, append_processed
 from tests.kit.feed_server import READ_KEY, FeedServer, feed_server, frame, records
 from tests.kit.waiting import eventually
@@ -141,7 +141,7 @@ def test_too_many_connections_are_cut_and_those_that_are_there_stay() -> None:
         async with server.connect() as again:
             assert (await frame(again))["snapshot"] is True
 
-    serving(work, limits=Limits(clients_per_address=2))
+    serving(work, limits=DoorLimits(clients_per_address=2))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from http import HTTPStatus
 import pytest
 from websockets.datastructures import Headers
 
-from coin_platform.serve.feed.door import FEED_PROTOCOL, KEY_PROTOCOL, PATH, Admitted, Door, Limits, Refusal
+from coin_platform.serve.feed.door import FEED_PROTOCOL, KEY_PROTOCOL, PATH, Admitted, Door, DoorLimits, EntryRefused
 from coin_platform.serve.feed.filters import Filter
 from coin_platform.serve.keys import Key, Keys, Scope, digest_of
 from tests.kit.clock import StillClock
@@ -14,7 +14,7 @@ KEY = "k" * 40
 HOST = ("Host", "localhost:8601")
 
 
-def door(*, is_local: bool = True, limits: Limits = Limits(), clock: StillClock | None = None) -> Door:  # noqa: B008
+def door(*, is_local: bool = True, limits: DoorLimits = DoorLimits(), clock: StillClock | None = None) -> Door:  # noqa: B008
     keys = Keys([Key(Scope.READ, digest_of(KEY))])
     return Door(keys, frozenset({"localhost"}), limits, is_local=is_local, clock=clock or StillClock())
 
@@ -24,7 +24,7 @@ def admit(door: Door, *headers: tuple[str, str], target: str = PATH, streams: in
 
 
 def refused(door: Door, *headers: tuple[str, str], target: str = PATH, streams: int = 0) -> tuple[int, str]:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(EntryRefused) as refusal:
         admit(door, *headers, target=target, streams=streams)
     assert door.refused[refusal.value.status] >= 1
     return refusal.value.status, str(refusal.value)
@@ -80,7 +80,7 @@ def test_a_page_of_another_site_is_refused(headers: list[tuple[str, str]]) -> No
 
 def test_another_host_name_is_refused_and_our_own_page_is_not() -> None:
     for hosts in ([], [("Host", "evil.example")], [HOST, HOST]):
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(EntryRefused) as refusal:
             door().admit(PATH, Headers(hosts), "127.0.0.1", 0)
         assert refusal.value.status == HTTPStatus.FORBIDDEN
     assert admit(door(), ("Origin", "http://localhost:8600"))
@@ -99,7 +99,7 @@ def test_filters_in_use_are_limited_but_everyone_may_have_the_whole_feed() -> No
 
 
 def test_connections_are_limited_for_each_address_and_in_all() -> None:
-    busy = door(limits=Limits(clients=3, clients_per_address=2))
+    busy = door(limits=DoorLimits(clients=3, clients_per_address=2))
     assert [busy.arrives("a") for _ in range(3)] == [True, True, False]
     busy.leaves("a")  # the one that was cut
     assert busy.arrives("b") and not busy.arrives("c")
