@@ -737,6 +737,27 @@ SABOTAGES = (
         ("tests/runtime/test_logs.py",),
     ),
     Sabotage(
+        *("W2", "a client without room is sent nothing"),
+        "coin_platform/serve/feed/clients.py",
+        "elif client.unsent_bytes < ROOM_BYTES:",
+        "elif client.unsent_bytes < ROOM_BYTES << 20:",
+        ("tests/serve/feed/test_clients.py",),
+    ),
+    Sabotage(
+        *("W5", "a snapshot tells what bundles have told, and nothing of the next one"),
+        "coin_platform/serve/feed/hub.py",
+        "        self._waiting += records\n",
+        "        self._waiting += (records := list(records))\n        self.latest.take(records)\n",
+        ("tests/serve/feed/test_hub.py",),
+    ),
+    Sabotage(
+        *("C5", "a feed whose log does not answer says so"),
+        "coin_platform/serve/feed/reports.py",
+        'state = "degraded" if failure else "live"',
+        'state = "live"',
+        ("tests/serve/feed/test_reports.py",),
+    ),
+    Sabotage(
         *("F7", "every error of a parser is a decode error"),
         "coin_platform/exchanges/parsing.py",
         "PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",

@@ -36,7 +36,7 @@ class FeedServer:
 
     def connect(self, query: str = "", **options: Any) -> connect:
         """Return a client's connection, to be entered."""
-        return connect(f"{self.url}{query}", **{"compression": None, "max_size": None, "proxy": None, **options})
+        return connect_to(f"{self.url}{query}", **options)
 
 
 @contextlib.asynccontextmanager
@@ -49,6 +49,11 @@ async def feed_server(limits: DoorLimits = DoorLimits(), *, is_local: bool = Tru
     finally:
         server.stop.set()
         await running
+
+
+def connect_to(url: str, **options: Any) -> connect:
+    """Return a client's connection to a feed, to be entered."""
+    return connect(url, **{"compression": None, "max_size": None, "proxy": None, **options})
 
 
 async def frame(connection: ClientConnection) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def test_the_newest_record_of_each_type_and_pair_is_kept() -> None:
     assert next((record.exchange, record.pair) for record in latest.all()) == ("okx", "BTC-USDT")
 
 
-def test_L3_a_redriven_record_and_one_of_a_former_collector_replace_nothing_newer() -> None:
+def test_a_redriven_record_and_one_of_a_former_collector_replace_nothing_newer() -> None:
     broker, latest = MemoryBroker(), Latest()
     tail = Tail(broker, PLACES, 0)
     append_processed(broker, "upbit", "BTC-KRW", offset=5, epoch=2)
