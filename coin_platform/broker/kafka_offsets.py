@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import KafkaError, StaleMetadata, UnknownTopicOrPartitionError, for_code
 
 from coin_platform.broker.contract import Place, place_name
 from coin_platform.broker.kafka_client import KafkaCluster
@@ -67,7 +67,12 @@ class KafkaOffsets:
         """Return the offset after the last record of each partition."""
 
         def ask(partitions: Sequence[TopicPartition]) -> dict[Place, int]:
-            offsets = self._offset_consumer().end_offsets(partitions, self._cluster.patience_ms)
+            try:
+                offsets = self._offset_consumer().end_offsets(partitions, self._cluster.patience_ms)
+            except KeyError as error:
+                # kafka-python leaves out a partition whose leader it does not know yet, and then misses its answer. It
+                # has asked for the leader, so that the next question is answered.
+                raise StaleMetadata(f"the leader of {error} is not known yet") from error
             return {(place.topic, place.partition): int(offset) for place, offset in offsets.items()}
 
         return self._ask(places, ask) if places else {}

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from coin_platform.broker import LocalBroker, connect
+from coin_platform.broker import LocalBroker, connect, kafka_client
 from coin_platform.broker import kafka as kafka_broker
-from coin_platform.broker.kafka import spool_folder
+from coin_platform.broker.kafka import KafkaBroker, spool_folder
 from coin_platform.collect.gap_reports import loss_reporter
 from coin_platform.errors import BrokerUnreachable
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region
 from coin_platform.topic_names import GAPS, processed_topic, raw_topic
 from infra.stack import Kafka
-from tests.kit.topics import NOBODY, kafka_settings
+from tests.kit.topics import NOBODY, fresh_topic, kafka_settings
 from tests.kit.waiting import until
 
 
@@ -30,6 +30,18 @@ def test_A8_a_collector_without_its_topics_ends_with_one_line(kafka: Kafka, tmp_
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "kafka has no topic absentSocketDataIn-ticker" in done.stderr
     assert "run `coin topics create`" in done.stderr
+
+
+@pytest.mark.kafka
+def test_the_ends_of_many_topics_are_told_also_when_only_some_have_been_asked_for_before(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    topics = [fresh_topic(kafka) for _ in range(4)]
+    servers = kafka_client.servers(kafka_settings(kafka.address, tmp_path))
+    with closing(KafkaBroker(servers, tmp_path / "spool")) as broker:
+        for count in range(1, len(topics) + 1):
+            places = [(topic, 0) for topic in topics[:count]]
+            assert broker.end_offsets(places) == dict.fromkeys(places, 0)
 
 
 def test_a_broker_that_is_away_stops_nobody_who_appends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

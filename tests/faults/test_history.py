@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +142,21 @@ def test_a_hole_with_two_causes_is_two_gaps_that_adjoin() -> None:
         "unreported": 1,
         "overreported": 2,
     }
+
+
+def test_two_holes_with_one_frame_between_them_are_two_gaps_that_adjoin() -> None:
+    first, only, third = messages_sent(10), messages_sent(1, 2, at=20), messages_sent(10, 3, at=40)
+    frames = kept(first) + kept(only, "ticker-0-b") + kept(third, "ticker-0-c")
+    at = 20.1 + LAG / SECOND
+    assert check(first + only + third, frames, gaps=[gap(1, at), gap(at, 40.1)]).counts == CLEAN
+    assert check(first + only + third, frames, gaps=[gap(1, at), gap(at, 45)]).overreported != []
+
+
+def test_a_gap_of_trades_may_end_where_answers_over_rest_begin() -> None:
+    first, second = messages_sent(10), messages_sent(10, 2, at=90)
+    frames = kept(first) + kept(second, "ticker-0-b", epoch=2)
+    filled = msgspec.structs.replace(gap(1, 60), reason="killed; REST reaches back to 60 only")
+    assert check(first + second, frames, gaps=[filled]).counts == CLEAN
 
 
 def test_an_outage_may_be_said_to_begin_when_it_was_noticed() -> None:

@@ -120,9 +120,10 @@ def check(
     2. `rows` are the rows of the tables. Without them only the log is compared.
     3. `made` are holes that the exchange made on purpose, which its log of sent messages does not show.
     4. `served` returns when all pairs of a feed have rows again, for the time of the feed's first new frame.
-    5. A gap and a hole are the same if their bounds differ by at most `tolerance`. Gaps that adjoin count as one.
+    5. A gap and a hole are the same if their bounds differ by at most `tolerance`. Gaps that adjoin count as one, or as
+       several: there may be a single frame between two holes, with which one gap ends and the next one begins.
     """
-    gaps = _joined(gaps)
+    joined = _joined(gaps)
     findings = Findings([], [], [], [], [], [])
     frames = _frames(stored, findings)
     by_socket: dict[Socket, list[Sent]] = defaultdict(list)
@@ -142,7 +143,7 @@ def check(
             feed = (name[0], frames[name][0].channel, name[2].rpartition("-")[0])
             feeds[feed].append(_Span(messages, [(place, record.time) for record, place in matches], ends[name]))
     holes = [*made, *(hole for feed, spans in feeds.items() for hole in _holes(feed, spans, served))]
-    ledger = _GapTable(gaps, tolerance)
+    ledger = _GapTable([*joined, *gaps], tolerance)
     arrived = {(message.exchange, message.connection, message.number) for message in messages_of_frames.values()}
     in_tables = _frames_in_tables(rows, stored, findings)
     if in_tables is not None:
@@ -155,7 +156,12 @@ def check(
         missing = [message for message in messages if (*socket, message.number) not in arrived]
         findings.lost.extend(message for message in missing if not ledger.covers(message, channels.get(socket)))
     findings.unreported.extend(hole for hole in holes if not hole.is_end and not ledger.has(hole))
-    findings.overreported.extend(gap for gap in gaps if not any(ledger.is_same(gap, hole) for hole in holes))
+    in_holes = {id(gap) for gap in [*joined, *gaps] if any(ledger.is_same(gap, hole) for hole in holes)}
+    findings.overreported.extend(
+        whole
+        for whole in joined
+        if id(whole) not in in_holes and not all(id(gap) in in_holes for gap in gaps if _is_part(gap, whole))
+    )
     return findings
 
 
@@ -170,6 +176,13 @@ def _joined(gaps: Iterable[Gap]) -> list[Gap]:
         else:
             joined.append(gap)
     return joined
+
+
+def _is_part(gap: Gap, whole: Gap) -> bool:
+    """Return whether a gap is one of those that were joined."""
+    is_same_feed = (gap.exchange, gap.channel, gap.pair) == (whole.exchange, whole.channel, whole.pair)
+    ends = whole.stop is None or (gap.stop is not None and gap.stop <= whole.stop)
+    return is_same_feed and whole.start <= gap.start and ends
 
 
 class _Span(NamedTuple):
