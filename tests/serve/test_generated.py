@@ -29,6 +29,7 @@ def test_C2_generated_requests_have_no_failure(served: Served, mode: GenerationM
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)  # seven minutes beside other work
 def test_C2_ten_thousand_generated_requests_have_no_failure(served: Served) -> None:
     statuses: Counter[int] = Counter()
     rounds = 0
