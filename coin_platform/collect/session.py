@@ -79,6 +79,7 @@ class Session:
         self._is_list = channel is Channel.INSTRUMENT  # a subscription has no pairs: it tells what is listed
         self._list_period = list_period(window, is_streamed=True)
         self._list_number = 0  # of the period in which the whole list was asked for last
+        self._list_asked_at: float | None = None  # monotonic seconds; null once it has come
         self._greetings = Greetings()
         self._refusals = Refusals(chance)
         self._pauses = Pauses()
@@ -239,6 +240,11 @@ class Session:
 
     def tick(self, now: Instant) -> list[Action]:
         """Do what is due because time has passed. Call this about once a second."""
+        if self._lacks_list(now):
+            # To ask again brings no list: an exchange that has counted the first question refuses the second one.
+            self._list_asked_at = None
+            self._actions.append(Leave(f"no list of markets in {ANSWER_SECONDS:.0f} s"))
+            return self._take_actions()
         for pair, moment in list(self._asked_at.items()):
             if now.monotonic - moment > ANSWER_SECONDS:
                 hint = f" ({self._unnamed_refusal})" if self._unnamed_refusal else ""
@@ -278,7 +284,7 @@ class Session:
 
     def _ask_for(self, pairs: Sequence[Pair], now: Instant) -> None:
         """Subscribe to pairs, for the first time or again. A refused pair stays refused until an answer or data."""
-        self._list_number = now.wall // self._list_period
+        self._list_number, self._list_asked_at = now.wall // self._list_period, now.monotonic
         for pair in pairs:
             self._asked_at[pair] = now.monotonic
             if not self.exchange.is_bridged:
@@ -295,8 +301,14 @@ class Session:
         actions = listed(events)
         self._actions += actions
         if frame.kind is Kind.SOCKET and any(action.is_whole for action in actions):
+            self._list_asked_at = None
             for pair in self._pairs:
                 self._hear(pair, now)
+
+    def _lacks_list(self, now: Instant) -> bool:
+        """Return whether a list was asked for, and neither came nor was refused in time."""
+        is_late = self._list_asked_at is not None and now.monotonic - self._list_asked_at > ANSWER_SECONDS
+        return self._is_list and is_late and not (self._unnamed_refusal or self.refused)
 
     def _send(self, ask: Ask, pairs: Sequence[Pair], now: Instant) -> None:
         for request in ask(self.channel, pairs, id=self._next_id, time=now.wall):

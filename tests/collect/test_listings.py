@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coin_platform.collect.actions import Failed, Listed, Send
+from coin_platform.collect.actions import Failed, Leave, Listed, Send
 from coin_platform.collect.listings import MOST_NAMES, Listings
 from coin_platform.collect.poll_plan import CANDLE_LAG_SECONDS, PollPlan
 from coin_platform.collect.session import ANSWER_SECONDS, Session
@@ -172,6 +172,17 @@ def test_the_whole_list_is_asked_for_anew_when_a_window_begins() -> None:
     assert [stream.session.tick(at(second)) for second in (1900, 3599)] == [[], []]
     assert stream.session.tick(at(3600)) == [Send(UNSUBSCRIBE % 2), Send(SUBSCRIBE % 3)]
     assert stream.session.tick(at(3601)) == []
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_D5_a_connection_that_brings_no_list_is_replaced_and_not_asked_again(is_confirmed: bool) -> None:
+    stream = Stream(A, B)
+    stream.session.opened(at(0))
+    if is_confirmed:
+        stream.hear({"method": "subscribe", "success": True, "result": {"channel": "instrument"}, "req_id": 1}, 1)
+    assert stream.session.tick(at(ANSWER_SECONDS)) == []
+    assert stream.session.tick(at(ANSWER_SECONDS + 1)) == [Leave("no list of markets in 10 s")]
+    assert stream.session.tick(at(ANSWER_SECONDS + 2)) == [], "it is told once"
 
 
 @pytest.mark.parametrize("names_request", [True, False])
