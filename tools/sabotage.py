@@ -758,6 +758,13 @@ SABOTAGES = (
         ("tests/serve/feed/test_reports.py",),
     ),
     Sabotage(
+        *("D5", "a connection that brings no list is replaced"),
+        "coin_platform/collect/session.py",
+        "return self._is_list and is_late and not (self._unnamed_refusal or self.refused)",
+        "return self._is_list and is_late and not (is_late or self._unnamed_refusal or self.refused)",
+        ("tests/collect/test_listings.py",),
+    ),
+    Sabotage(
         *("F7", "every error of a parser is a decode error"),
         "coin_platform/exchanges/parsing.py",
         "PARSE_ERRORS = (msgspec.MsgspecError, UnknownPair, ValueError, ArithmeticError, LookupError, RecursionError)",

@@ -182,7 +182,6 @@ def test_D5_a_connection_that_brings_no_list_is_replaced_and_not_asked_again(is_
         stream.hear({"method": "subscribe", "success": True, "result": {"channel": "instrument"}, "req_id": 1}, 1)
     assert stream.session.tick(at(ANSWER_SECONDS)) == []
     assert stream.session.tick(at(ANSWER_SECONDS + 1)) == [Leave("no list of markets in 10 s")]
-    assert stream.session.tick(at(ANSWER_SECONDS + 2)) == [], "it is told once"
 
 
 @pytest.mark.parametrize("names_request", [True, False])
