@@ -29,6 +29,8 @@ CoinPlatformError
     NoAnswer              an exchange did not give what it was asked for  -> one line for that exchange
     BadArgument           the command line has a value of no use          -> stop with one line
     ApiError              the control API refuses, or cannot be asked     -> stop with one line
+    FeedRefused           a client of the feed may not have what it asks  -> refuse that client
+    ServerEnded           a process that serves ended by itself           -> stop with one line
 """
 
 from typing import ClassVar
