@@ -66,6 +66,7 @@ class Simulator:
         self._outbox, self._witness = outbox, witness or (lambda market, time: None)
         self._numbers = count(1)
         self._clients: set[Client] = set()
+        self._is_ending = False
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
         """Serve until `stop`, then close all connections with 1001. Raises `SettingsError` if the port is in use."""
@@ -74,6 +75,7 @@ class Simulator:
             if ready is not None:
                 ready.set()
             await self._steps(stop)
+            self._is_ending = True
             for client in self._clients:
                 client.end(1001)
 
@@ -98,6 +100,9 @@ class Simulator:
                 continue
 
     async def _serve(self, socket: ServerConnection) -> None:
+        if self._is_ending:  # it came in between: all connections have had their last word
+            await socket.close(1001)
+            return
         assert socket.request is not None
         name, path = split(urlsplit(socket.request.path).path)
         number, faults = next(self._numbers), self.faults[name]

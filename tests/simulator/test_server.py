@@ -110,3 +110,16 @@ def test_every_rest_path_is_served_for_every_pair(tmp_path: Path) -> None:
         assert {type(event) for event in events} == {event_types[channel]}
         assert {event.pair.base for event in events if isinstance(event, Trade)} <= {"ETH"}
     assert unknown == {"gateio": 400, "binance": 400, "coinbase": 404}
+
+
+def test_a_connection_that_comes_at_the_end_is_closed_before_anything_is_sent(tmp_path: Path) -> None:
+    async def work(port: int, simulator: Simulator) -> None:
+        simulator._is_ending = True
+        async with open_socket(port, "bybit") as socket:
+            with pytest.raises(ConnectionClosed) as closed:
+                await subscribe(socket, "bybit")
+                await socket.recv()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
+
+    sent, _ = served(tmp_path, work)
+    assert sent == []
