@@ -267,6 +267,13 @@ SABOTAGES = (
         ("tests/orchestration/test_log_clock.py", "tests/orchestration/test_materialise.py"),
     ),
     Sabotage(
+        *("F5", "a polled feed is taken over once every pair has been answered"),
+        "coin_platform/collect/poller.py",
+        'return self.state == "live" and not self.plan.unconfirmed',
+        'return self.state == "live"',
+        ("tests/collect/test_poller.py",),
+    ),
+    Sabotage(
         *("F5", "beside another collector nothing is asked for before the opening has its place in the log"),
         "coin_platform/collect/connection.py",
         "        await self._recorder.take_place_in_log()\n",

@@ -113,12 +113,12 @@ class Feed:
     def is_served(self) -> bool:
         """Whether the feed has data of its pairs: a collector that takes over may then end the one before it.
 
-        REST is enough if no socket can be opened. It is not enough if our socket is refused: the socket of the other
-        collector may work.
+        REST is enough if no socket can be opened, once every pair has been answered. It is not enough if our socket is
+        refused: the socket of the other collector may work.
         """
         is_carried = any(connection.is_live and connection.ready.is_set() for connection in self.connections)
         is_refused = any(connection.is_open and not connection.session.served for connection in self.connections)
-        is_polled = self.poller is not None and self.poller.state == "live" and not is_refused
+        is_polled = self.poller is not None and self.poller.is_complete and not is_refused
         return not self.pairs or is_carried or is_polled
 
     @property

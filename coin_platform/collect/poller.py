@@ -54,6 +54,11 @@ class Poller:
             return "live"
         return "refused" if self.plan.refused else "connecting"
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is live, and every pair has been answered or refused. The pairs are asked for one by one."""
+        return self.state == "live" and not self.plan.unconfirmed
+
     async def run(self) -> None:
         """Ask and store until `end` is called. Raises `DeliveryError`, in a group, if a frame cannot be stored."""
         self._recorder.open(self.plan.pairs)

@@ -117,6 +117,16 @@ async def test_its_frames_become_rows_that_say_rest_and_every_frame_is_accounted
     assert (result.counts["frames"], result.counts["frames_rows"], result.counts["own_records"]) == (1, 1, 2)
 
 
+async def test_F5_a_poller_is_complete_once_every_pair_has_been_answered() -> None:
+    clock = MovedClock()
+    async with polling(BTC, ETH, answer=fine, clock=clock) as (poller, _):
+        await eventually(lambda: poller.state == "live")
+        assert poller.plan.unconfirmed == {ETH} and not poller.is_complete, "or a take-over leaves a gap of ETH"
+        clock.monotonic += 1
+        await eventually(lambda: poller.is_complete)
+    assert not poller.is_complete
+
+
 async def test_F4_nothing_is_asked_during_a_ban_and_windows_know_the_connection_meanwhile() -> None:
     clock, times = MovedClock(), list[float]()
 

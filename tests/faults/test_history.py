@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coin_platform.model import SECOND, Channel, Gap, Kind, Pair
-from tests.kit.history import CLEAN, Findings, Hole, Row, Sent, Stored, check, once
+from tests.kit.history import CLEAN, NEVER, Findings, Hole, Row, Sent, Stored, check, once
 
 T = 1_792_144_800 * SECOND
 LAG = 2_000  # µs from sent to received
@@ -150,6 +150,14 @@ def test_two_holes_with_one_frame_between_them_are_two_gaps_that_adjoin() -> Non
     at = 20.1 + LAG / SECOND
     assert check(first + only + third, frames, gaps=[gap(1, at), gap(at, 40.1)]).counts == CLEAN
     assert check(first + only + third, frames, gaps=[gap(1, at), gap(at, 45)]).overreported != []
+
+
+def test_a_gap_lasts_where_the_exchange_speaks_again_but_serves_nothing_before_the_end() -> None:
+    first, second = messages_sent(10), messages_sent(10, 2, at=90)
+    frames = kept(first) + kept(second, "ticker-0-b", epoch=2)
+    lasting = gap(1, None)
+    assert check(first + second, frames, gaps=[lasting], served=lambda *_: NEVER).counts == CLEAN
+    assert wrong(check(first + second, frames, gaps=[lasting])) == {"unreported": 1, "overreported": 1}
 
 
 def test_a_gap_of_trades_may_end_where_answers_over_rest_begin() -> None:

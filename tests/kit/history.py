@@ -88,6 +88,7 @@ class Findings(NamedTuple):
         return {name: len(faults) for name, faults in self._asdict().items()}
 
 
+NEVER: Microseconds = 1 << 62  # when a pair has rows again of which none has come before the end
 REST_FILLS_THE_REST = "REST reaches back"  # in the reason of a gap
 
 CLEAN = dict.fromkeys(Findings._fields, 0)
@@ -119,7 +120,8 @@ def check(
     1. `stored` is each partition in the order of its log.
     2. `rows` are the rows of the tables. Without them only the log is compared.
     3. `made` are holes that the exchange made on purpose, which its log of sent messages does not show.
-    4. `served` returns when all pairs of a feed have rows again, for the time of the feed's first new frame.
+    4. `served` returns when all pairs of a feed have rows again, for the time of the feed's first new frame; `NEVER` if
+       one has none.
     5. A gap and a hole are the same if their bounds differ by at most `tolerance`. Gaps that adjoin count as one, or as
        several: there may be a single frame between two holes, with which one gap ends and the next one begins.
     """
@@ -235,7 +237,8 @@ class _GapTable:
         is_pair = None in (gap.pair, hole.pair) or gap.pair == hole.pair
         begins = hole.start - self._tolerance <= gap.start <= hole.known + self._tolerance
         if gap.stop is None or hole.stop is None:
-            return is_here and is_pair and begins and gap.stop == hole.stop
+            lasts = gap.stop == hole.stop or (gap.stop is None and hole.until == NEVER)
+            return is_here and is_pair and begins and lasts
         earliest = hole.start if REST_FILLS_THE_REST in gap.reason else hole.stop - self._tolerance
         ends = earliest <= gap.stop <= (hole.until or hole.stop) + self._tolerance
         return is_here and is_pair and begins and ends

@@ -31,7 +31,7 @@ from coin_platform.tables.gap_table import is_book
 from coin_platform.topic_names import dead_letter_topic, processed_topic
 from tests.kit.accounts import TOLERANCE, Accounts
 from tests.kit.exchanges import Truth, top_of
-from tests.kit.history import Findings, Hole, Row, check, once
+from tests.kit.history import NEVER, Findings, Hole, Row, check, once
 from tests.kit.soak import Event, Soak
 from tests.kit.stored_history import gaps_from, sent_from, stored_from
 
@@ -134,7 +134,7 @@ def _compare(evidence: Evidence, exchange: Exchange, broker: Broker) -> Verdict:
     sent, stored = sent_from(evidence.sent, exchange.name), once(stored_from(broker, own_sources))
 
     def served(_: str, channel: Channel, time: Microseconds) -> Microseconds:
-        return max((_next(times, time) or time for times in parts[channel].times), default=time)
+        return max((_next(times, time) or NEVER for times in parts[channel].times), default=time)
 
     findings = check(
         sent,
