@@ -28,7 +28,6 @@ app = typer.Typer(
     invoke_without_command=True,
     epilog="Example: coin serve",
 )
-_ANNOUNCE_SECONDS = 1.0  # between two lists of clients
 _LOOK_SECONDS = 0.5  # between two looks whether the feed's process is alive
 
 
@@ -160,7 +159,9 @@ async def _watch(process: "subprocess.Popen[bytes] | None", stop: asyncio.Event)
 
 
 async def _list_clients(reports: "FeedReports", cluster: "Cluster", stop: asyncio.Event) -> None:
-    """List the clients of a distributor for the API, once a second."""
+    """List the clients of a distributor for the API, as often as its status is announced."""
+    from coin_platform.cluster.status import ANNOUNCE_SECONDS
+
     while not stop.is_set():
         await asyncio.to_thread(reports.announce_clients, cluster, elapsed(), wall())
-        await unless(stop, asyncio.sleep(_ANNOUNCE_SECONDS))
+        await unless(stop, asyncio.sleep(ANNOUNCE_SECONDS))

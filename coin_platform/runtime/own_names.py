@@ -4,7 +4,7 @@ A browser lets any web page send requests to 127.0.0.1. It also lets the page re
 leads there (DNS rebinding). Such requests have a foreign name in their header Host or Origin.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -23,12 +23,16 @@ class OwnNames:
         """Pass on a request to one of the names; refuse others."""
         if scope["type"] in ("http", "websocket"):
             headers = Headers(scope=scope)
-            host_headers = headers.getlist("host")
-            hosts = {*(_host(f"//{text}") for text in host_headers), *map(_host, headers.getlist("origin"))}
-            if len(host_headers) != 1 or not hosts <= self._names:
+            if not are_own(headers.getlist("host"), headers.getlist("origin"), self._names):
                 await self._refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def are_own(hosts: Sequence[str], origins: Iterable[str], names: Collection[str]) -> bool:
+    """Return whether a request has one header Host, and this and its headers Origin are among the names of a server."""
+    found = {*(_host(f"//{text}") for text in hosts), *map(_host, origins)}
+    return len(hosts) == 1 and all(name in names for name in found)
 
 
 def refuse_with(text: str) -> ASGIApp:

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers
 
 from coin_platform.clock import elapsed
 from coin_platform.errors import FeedRefused
+from coin_platform.runtime.own_names import are_own
 from coin_platform.serve.feed.filters import Filter, read_filter
 from coin_platform.serve.keys import Keys, Scope
 from coin_platform.serve.rates import RateLimiter, RateLimits
@@ -108,8 +108,7 @@ class Door:
     def _check_names(self, headers: Headers) -> None:
         """Refuse what a web page of another site may send: see `runtime.own_names`. Raises `EntryRefused`."""
         hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
-        found = {*(_host(f"//{host}") for host in hosts), *map(_host, origins)}
-        if len(hosts) != 1 or len(origins) > 1 or not found <= self._names:
+        if len(origins) > 1 or not are_own(hosts, origins, self._names):
             raise EntryRefused(
                 HTTPStatus.FORBIDDEN, "this server is not reached under that name; COIN_SERVE_HOSTS lists its names"
             )
@@ -151,10 +150,3 @@ def _key_text(headers: Headers) -> str | None:
     if len(set(texts)) > 1:
         raise EntryRefused(HTTPStatus.BAD_REQUEST, "the request has several keys; send one")
     return texts[0] if texts else None
-
-
-def _host(address: str) -> str:
-    try:
-        return ("" if "@" in address else urlsplit(address).hostname) or ""
-    except ValueError:
-        return ""
