@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from coin_platform.clock import elapsed, unless, wall
-from coin_platform.errors import ServerEnded, SettingsError
+from coin_platform.errors import ServerEnded
 from coin_platform.model import SECOND
 from coin_platform.runtime import guard
 from coin_platform.runtime.logs import set_up
 from coin_platform.runtime.stop import until_signal
-from coin_platform.settings import PREFIX, Settings, load
+from coin_platform.settings import Settings, load
 
 if TYPE_CHECKING:
     from coin_platform.cluster import Cluster
@@ -73,13 +73,7 @@ def feed() -> None:
         DoorLimits(settings.feed_clients, settings.feed_clients_per_address),
         is_local=is_loopback(settings.serve_host),
     )
-    try:
-        listening = listen(settings.serve_host, settings.feed_port)
-    except OSError as error:
-        raise SettingsError(
-            f"{PREFIX}SERVE_HOST={settings.serve_host}, {PREFIX}FEED_PORT={settings.feed_port}: the feed cannot listen "
-            f"there: {error.strerror or error}; end the process that does, or set another port"
-        ) from None
+    listening = listen(settings.serve_host, settings.feed_port)
     broker, cluster = connect(settings), open_cluster(settings)
     try:
         since = wall() - START_SECONDS * SECOND
@@ -116,9 +110,10 @@ def _serve_api(settings: Settings, feed: "subprocess.Popen[bytes] | None" = None
     from coin_platform.serve.feed.latest import START_SECONDS, Latest, following
     from coin_platform.serve.feed.tail import Tail, opened_later, places_of
     from coin_platform.serve.keys import open_keys
+    from coin_platform.serve.listening import listen
     from coin_platform.serve.metrics import ServerMetrics
     from coin_platform.serve.reports import ServerReports, announce
-    from coin_platform.serve.server import answer_requests, listen
+    from coin_platform.serve.server import answer_requests
 
     set_up(settings, "serve api")
     keys = open_keys(settings)

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from coin_platform.errors import SettingsError
 from coin_platform.serve.connections import ConnectionLimits, LimitedConnection
 from coin_platform.serve.guards import MOST_HEADER_BYTES
-from coin_platform.settings import PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +24,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises `SettingsError` if the address cannot be had."""
-    try:
-        [first, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listening = socket.create_server(first[4][:2], family=first[0], backlog=128)
-    except OSError as error:
-        raise SettingsError(
-            f"{PREFIX}SERVE_HOST={host}, {PREFIX}SERVE_PORT={port}: the server cannot listen there: "
-            f"{error.strerror or error}; end the process that does, or set another port"
-        ) from None
-    return listening
 
 
 async def answer_requests(

@@ -24,10 +24,11 @@ from coin_platform.model import Instrument, InstrumentState, Microseconds, Pair
 from coin_platform.serve.app import Backends, create_app
 from coin_platform.serve.feed.latest import Latest
 from coin_platform.serve.keys import open_keys
+from coin_platform.serve.listening import listen
 from coin_platform.serve.markets import Fetch
 from coin_platform.serve.pair_sets import PairSets
 from coin_platform.serve.rates import RateLimits
-from coin_platform.serve.server import answer_requests, listen
+from coin_platform.serve.server import answer_requests
 from coin_platform.settings import Settings
 
 HOUR = 3_600_000_000  # µs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coin_platform.errors import SettingsError
-from coin_platform.serve.server import listen
+from coin_platform.serve.listening import listen
 from tests.kit.served_process import running, status
 
 

@@ -18,6 +18,7 @@ from coin_platform.serve.feed.clients import Clients
 from coin_platform.serve.feed.door import FEED_PROTOCOL, Admitted, Door, EntryRefused
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.records import FeedRecord
+from coin_platform.serve.listening import listen as listen_plainly
 
 logger = logging.getLogger(__name__)
 
@@ -161,9 +162,8 @@ class Distributor:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket whose connections have limits of the kernel, too. Raises `OSError`."""
-    [first, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    listening = socket.create_server(first[4][:2], family=first[0], backlog=1024)
+    """Return a listening socket whose connections have limits of the kernel, too. Raises `SettingsError`."""
+    listening = listen_plainly(host, port, setting="FEED_PORT", backlog=1024)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
