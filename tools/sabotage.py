@@ -675,8 +675,8 @@ SABOTAGES = (
     Sabotage(
         *("D26", "a foreign Host or Origin is refused"),
         "coin_platform/runtime/own_names.py",
-        "if len(host_headers) != 1 or not hosts <= self._names:",
-        "if not hosts:",
+        "return len(hosts) == 1 and all(name in names for name in found)",
+        "return len(hosts) == 1",
         ("tests/orchestration/test_ui_names.py",),
     ),
     Sabotage(
