@@ -24,7 +24,7 @@ test: $(READY) lint ## all tests: many side by side, faults and browser beside t
 		--junitxml=reports/junit-alone.xml --html=reports/tests-alone.html --self-contained-html
 	$(BIN)/coverage report --include='coin_platform/book.py,coin_platform/model.py,coin_platform/records.py,coin_platform/end_reasons.py,coin_platform/steady_clock.py,coin_platform/times.py,coin_platform/errors.py,coin_platform/collect/session.py,coin_platform/collect/actions.py,coin_platform/collect/pauses.py,coin_platform/collect/refusals.py,coin_platform/exchanges/*,coin_platform/tables/*,coin_platform/preprocess/*' --fail-under=100
 
-stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka, an S3 server and Redis on loopback, kept under data/stack
+stack-up stack-down stack-status: stack-%: $(READY) ## Apache Kafka, an S3 server, Redis and ZooKeeper on loopback, kept under data/stack
 	$(BIN)/python -m infra.stack $*
 
 test-long: $(READY) ## what takes minutes: faults against real processes, the demo on both kinds of services

@@ -13,7 +13,7 @@ import pytest
 import redis
 from hypothesis import settings
 
-from infra.stack import Kafka, Redis, SeaweedFS, Service, StackError
+from infra.stack import Kafka, Redis, SeaweedFS, Service, StackError, ZooKeeper
 
 # A deadline is an assertion on wall time, which a busy machine does not keep.
 settings.register_profile("tests", deadline=None)
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     2. The short soak comes first: it takes as long as many others together.
     """
     for item in items:
-        services = [name for name in ("kafka", "s3") if item.get_closest_marker(name)]
+        services = [name for name in ("kafka", "s3", "zookeeper") if item.get_closest_marker(name)]
         if services and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(services[0]))
     items.sort(key=lambda item: not any(mark.args == ("soak",) for mark in item.iter_markers("xdist_group")))
@@ -124,4 +124,11 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A real Redis server. A test that stops it or fills it leaves it running and empty."""
     server = Redis(tmp_path_factory.mktemp("redis"))
+    yield from _started(server)  # type: ignore[misc]
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
+    """A real Apache ZooKeeper of one node. Each test uses a path of its own. A test that stops it starts it again."""
+    server = ZooKeeper(tmp_path_factory.mktemp("zookeeper"))
     yield from _started(server)  # type: ignore[misc]

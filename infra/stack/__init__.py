@@ -1,11 +1,12 @@
-"""Real services on loopback, without Docker: Apache Kafka, SeaweedFS as S3 server, and Redis."""
+"""Real services on loopback, without Docker: Apache Kafka, SeaweedFS as S3 server, Redis, and Apache ZooKeeper."""
 
 from infra.stack.addresses import settings
 from infra.stack.kafka import Kafka
-from infra.stack.kafka_jars import jars, verify
+from infra.stack.maven_jars import jars, verify
 from infra.stack.redis import Redis
 from infra.stack.seaweedfs import SeaweedFS
 from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
+from infra.stack.zookeeper import ZooKeeper
 
 __all__ = [
     "ROOT",
@@ -15,6 +16,7 @@ __all__ = [
     "SeaweedFS",
     "Service",
     "StackError",
+    "ZooKeeper",
     "free_ports",
     "is_listening",
     "jars",

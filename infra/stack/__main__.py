@@ -1,4 +1,4 @@
-"""`python -m infra.stack`: run Apache Kafka, an S3 server (SeaweedFS) and Redis on loopback, without Docker.
+"""`python -m infra.stack`: run Apache Kafka, an S3 server (SeaweedFS), Redis and ZooKeeper on loopback, without Docker.
 
 `up`, `down` and `status` work on the services under `data/stack`. Tests and the demo start their own services.
 """
@@ -15,6 +15,7 @@ from infra.stack.kafka import Kafka
 from infra.stack.redis import Redis
 from infra.stack.seaweedfs import SeaweedFS
 from infra.stack.service import ROOT, Service, StackError
+from infra.stack.zookeeper import ZooKeeper
 
 
 def _up(services: list[Service], folder: Path) -> int:
@@ -68,17 +69,20 @@ def main() -> int:
     """Run one command. Return the exit code."""
     parser = argparse.ArgumentParser("infra.stack", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("services", nargs="*", choices=("kafka", "seaweedfs", "redis", []), help="all by default")
+    names = ("kafka", "seaweedfs", "redis", "zookeeper")
+    parser.add_argument("services", nargs="*", choices=(*names, []), help="all by default")
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "stack", help="folder of their data")
     parser.add_argument("--kafka-port", type=int, default=9092, help="the controller uses the next port")
     parser.add_argument("--s3-port", type=int, default=8333, help="the other parts use the next nine ports")
     parser.add_argument("--redis-port", type=int, default=6379)
+    parser.add_argument("--zookeeper-port", type=int, default=2181)
     chosen = parser.parse_args()
     folder: Path = chosen.folder.resolve()
     known = [
         Kafka(folder / "kafka", [chosen.kafka_port, chosen.kafka_port + 1]),
         SeaweedFS(folder / "seaweedfs", chosen.s3_port),
         Redis(folder / "redis", chosen.redis_port),
+        ZooKeeper(folder / "zookeeper", [chosen.zookeeper_port]),
     ]
     services = [service for service in known if not chosen.services or service.name in chosen.services]
     try:

@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from infra.certificates import Authority
-from infra.stack.kafka_jars import jars
+from infra.stack.maven_jars import jars
 from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
 
 # A small machine: a small heap, one thread for garbage, and a quick start.
@@ -70,7 +70,7 @@ class Kafka(Service):
         java = shutil.which("java")
         if java is None:
             raise StackError("kafka needs Java 17 or later: install openjdk-17-jre-headless")
-        classes = f"{jars()}/*"
+        classes = f"{jars(self.name)}/*"
         config = process.folder / "server.properties"
         log4j = ROOT / "infra" / "kafka" / "log4j2.properties"
         base = [java, *JAVA_OPTIONS, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]

@@ -10,7 +10,10 @@ from coin_platform.orchestration.version import version
 from coin_platform.settings import SECRETS, Settings
 from infra.stack import ROOT, StackError, jars, verify
 
-LISTED = ROOT / "infra" / "kafka" / "jars.sha256"
+
+def listed(service: str) -> Path:
+    """Return the list of a service's jars."""
+    return ROOT / "infra" / service / "jars.sha256"
 
 
 def changed(folder: Path, checksums: Path) -> str:
@@ -42,8 +45,14 @@ def test_D27_jars_are_those_that_are_listed_and_no_others(tmp_path: Path) -> Non
 
 @pytest.mark.kafka
 def test_D27_the_jars_that_the_tests_use_are_verified(kafka: object) -> None:
-    verify(jars(), LISTED)
-    assert "kafka_2.13-4.4.0.jar" in LISTED.read_text()
+    verify(jars("kafka"), listed("kafka"))
+    assert "kafka_2.13-4.4.0.jar" in listed("kafka").read_text()
+
+
+@pytest.mark.zookeeper
+def test_D27_the_jars_of_zookeeper_are_verified(zookeeper: object) -> None:
+    verify(jars("zookeeper"), listed("zookeeper"))
+    assert "zookeeper-3.9.5.jar" in listed("zookeeper").read_text()
 
 
 def test_D27_nothing_is_installed_without_a_hash() -> None:

@@ -1,4 +1,4 @@
-"""Fetch the jars of Apache Kafka, and verify them against the list."""
+"""Fetch the jars of a service that runs on Java, and verify them against its list."""
 
 import contextlib
 import hashlib
@@ -11,24 +11,25 @@ from pathlib import Path
 from infra.stack.service import ROOT, StackError
 
 
-def jars() -> Path:
-    """Return the folder of Kafka's jars. Maven fetches them once for each version of the pom, and they are verified.
+def jars(service: str) -> Path:
+    """Return the folder of a service's jars. Maven fetches them once for each version of the pom; they are verified.
 
-    Raises `StackError` if the jars cannot be fetched, or are not those that `jars.sha256` lists.
+    `service` is the folder below `infra` with the pom. Raises `StackError` if the jars cannot be fetched, or are not
+    those that its `jars.sha256` lists.
     """
-    pom, checksums = ROOT / "infra" / "kafka" / "pom.xml", ROOT / "infra" / "kafka" / "jars.sha256"
+    pom, checksums = ROOT / "infra" / service / "pom.xml", ROOT / "infra" / service / "jars.sha256"
     version = uuid.uuid5(uuid.NAMESPACE_OID, pom.read_text() + checksums.read_text())
     folder = ROOT / "data" / "jars" / f"{version}"
     if folder.exists():
         return folder
     maven = shutil.which("mvn")
     if maven is None:
-        raise StackError("kafka needs Maven to fetch its jars: install maven")
+        raise StackError(f"{service} needs Maven to fetch its jars: install maven")
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
     command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={fresh}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StackError(f"kafka's jars cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}")
+        raise StackError(f"the jars of {service} cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}")
     try:
         verify(fresh, checksums)
         with contextlib.suppress(OSError):  # another process was first
