@@ -165,6 +165,19 @@ class Settings(BaseSettings):
         "redis://[user:password@]host:6379/0, or rediss:// with TLS. Empty: files under COIN_HOME, for one machine.",
     )
 
+    redis_feed: bool = Field(
+        False,
+        description="1: workers also write the processed records and gaps to streams of COIN_REDIS_URL, which the "
+        "live feed reads while Kafka is away.",
+    )
+    redis_feed_records: int = Field(
+        5_000,
+        ge=100,
+        le=1_000_000,
+        description="Newest records of each channel of each exchange that those streams keep, about. One takes about "
+        "0.7 kB of Redis's memory.",
+    )
+
     # how exchanges are reached
     proxy: ProxyAddress = Field(
         None, description="Proxy to the exchanges: http://[user:password@]host:port. Empty: none."
@@ -314,6 +327,8 @@ class Settings(BaseSettings):
             other = taken.setdefault(prefix.casefold().replace(".", "_"), region)  # Kafka compares topics like this
             if other is not region:
                 yield f"COIN_TOPIC_{region.upper()}={prefix}: {other} has this prefix; each region needs its own"
+        if self.redis_feed and self.redis_url is None:
+            yield "COIN_REDIS_FEED=1: set COIN_REDIS_URL too, the Redis that gets the records"
         security = self.kafka_security_protocol
         for name in ("kafka_user", "kafka_password"):
             is_set = bool(getattr(self, name))

@@ -267,6 +267,7 @@ SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_USER": "coin", "KAFKA_PASS
         ({**SASL, "KAFKA_KEY": "key.pem"}, "COIN_KAFKA_CERTIFICATE"),
         ({"S3_SECRET_KEY": SECRET}, "COIN_S3_ACCESS_KEY"),
         ({"S3_SESSION_TOKEN": SECRET}, "COIN_S3_ACCESS_KEY"),
+        ({"REDIS_FEED": "1"}, "COIN_REDIS_URL"),
     ],
 )
 def test_D21_credentials_without_effect_are_refused_and_not_shown(

@@ -758,6 +758,13 @@ SABOTAGES = (
         ("tests/serve/feed/test_hub.py",),
     ),
     Sabotage(
+        *("C5", "what did not come to Redis is counted"),
+        "coin_platform/preprocess/redis_feed.py",
+        "        self.skipped += start - self._positions[place]\n",
+        "",
+        ("tests/preprocess/test_redis_feed.py",),
+    ),
+    Sabotage(
         *("C5", "a feed whose log does not answer says so"),
         "coin_platform/serve/feed/reports.py",
         'state = "degraded" if failure else "live"',

@@ -27,7 +27,12 @@ def open_cluster(settings: Settings) -> Cluster:
     else:
         from coin_platform.cluster.redis import RedisStore
 
-        prefix = f"coin:{settings.deployment or UNNAMED}"
+        prefix = redis_prefix(settings)
         store = RedisStore(settings.redis_url.get_secret_value(), prefix)
         copies = hashlib.sha256(f"{store.place} {prefix}".encode()).hexdigest()[:16]
     return LastGood(store, FileStore(settings.home / COPIES / copies), pairs.check)
+
+
+def redis_prefix(settings: Settings) -> str:
+    """Return with what all keys of this deployment in Redis begin."""
+    return f"coin:{settings.deployment or UNNAMED}"

@@ -55,6 +55,9 @@ NUMBERS = {
     "rows": Number("processed records that were written", is_counter=True),
     "rows_per_second": Number("processed records a second, over the last 10 s"),
     "dead_letters": Number("dead letters that were written", is_counter=True),
+    "redis_records": Number("processed records and gaps written to Redis", is_counter=True),
+    "redis_records_per_second": Number("the same a second, over the last 10 s"),
+    "redis_skipped": Number("those that came to Redis never: it was away for too long", is_counter=True),
     # a server
     "answers": Number("requests that were answered", is_counter=True),
     "answers_per_second": Number("requests that were answered a second, over the last 10 s"),

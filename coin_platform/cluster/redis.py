@@ -43,11 +43,9 @@ class RedisStore:
 
     def __init__(self, url: str, prefix: str) -> None:
         """`url` may hold a password, which is shown nowhere."""
-        parts = urlsplit(url)
-        self.place = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path.rstrip('/')}"
+        self.place = place_of(url)
         self._prefix, self._hints = prefix, f"{prefix}:changes"
-        self._client = self._new_client(url, ANSWER_SECONDS)
-        self._listener = self._new_client(url, ANSWER_SECONDS)
+        self._client, self._listener = connected(url), connected(url)
         self._swap: Any = self._client.register_script(_SWAP)
 
     def read(self, key: str) -> ClusterEntry | None:
@@ -107,12 +105,6 @@ class RedisStore:
             self._client.close()
             self._listener.close()
 
-    def _new_client(self, url: str, seconds: float) -> Any:
-        """Return a client that fails soon, and that repeats a call once."""
-        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), 1)
-        options = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "health_check_interval": 5}
-        return redis.Redis.from_url(url, retry=retry, client_name="coin-platform", **options)
-
     def _place_of(self, key: str) -> tuple[str, str]:
         kind, _, name = key.partition("/")
         return f"{self._prefix}:{kind}", name
@@ -121,13 +113,8 @@ class RedisStore:
         packed = unpack(f"{self.place} {kind} {name}", data)
         return packed.entry if not packed.expires or packed.expires > wall() else None
 
-    @contextlib.contextmanager
-    def _readable_errors(self, kind: str) -> Iterator[None]:
-        try:
-            yield
-        except (RedisError, OSError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise ClusterError(f"{self.place}: {text or type(error).__name__}; {_remedy(error, kind)}") from error
+    def _readable_errors(self, kind: str) -> contextlib.AbstractContextManager[None]:
+        return readable_errors(self.place, kind)
 
 
 class RedisHints:
@@ -166,6 +153,29 @@ class RedisHints:
     def _end(self) -> None:
         with contextlib.suppress(RedisError, OSError):
             self._pubsub.close()
+
+
+def place_of(url: str) -> str:
+    """Return the address of a server for people, without its password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path.rstrip('/')}"
+
+
+def connected(url: str) -> Any:
+    """Return a client that connects with its first call, fails soon, and repeats a call once."""
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), 1)
+    options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS, "health_check_interval": 5}
+    return redis.Redis.from_url(url, retry=retry, client_name="coin-platform", **options)
+
+
+@contextlib.contextmanager
+def readable_errors(place: str, key: str) -> Iterator[None]:
+    """Raise `ClusterError`, one line with the remedy, for what Redis or the network refuses. `key` was asked for."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ClusterError(f"{place}: {text or type(error).__name__}; {_remedy(error, key)}") from error
 
 
 def _remedy(error: Exception, kind: str) -> str:

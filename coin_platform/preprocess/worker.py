@@ -23,6 +23,7 @@ from coin_platform.model import Microseconds, Region
 from coin_platform.preprocess.lander import Lander
 from coin_platform.preprocess.latency import Ages, Stage
 from coin_platform.preprocess.partition import Partition, commit
+from coin_platform.preprocess.redis_feed import copied_to_redis
 from coin_platform.preprocess.redrive import redrive
 from coin_platform.preprocess.reports import worker_reports
 from coin_platform.runtime.log_lines import named
@@ -322,7 +323,7 @@ async def preprocess(
             halt.set()  # a failure of one ends the other, too
             await asyncio.gather(*work)
 
-    with metrics_served(settings.metrics_port):
+    with metrics_served(settings.metrics_port), copied_to_redis(region, exchanges, settings, cluster):
         await _until(run(), stop, halt)
     if announcer is not None:
         await asyncio.to_thread(announcer.close)

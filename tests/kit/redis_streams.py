@@ -1,0 +1,27 @@
+"""The feed's streams in a real Redis, emptied for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from coin_platform.cluster.feed_streams import FeedStreams
+from infra.stack import Redis
+
+PREFIX = "coin:test"
+
+
+@pytest.fixture
+def empty_redis(redis_server: Redis) -> Iterator[Redis]:
+    """Give an empty server, and leave one that runs and is writable."""
+    redis_server.client().flushall()
+    yield redis_server
+    redis_server.start()
+    redis_server.client().config_set("maxmemory", "64mb")
+
+
+@pytest.fixture
+def streams(empty_redis: Redis) -> Iterator[FeedStreams]:
+    """Give the streams of one deployment."""
+    opened = FeedStreams(empty_redis.address, PREFIX)
+    yield opened
+    opened.close()
