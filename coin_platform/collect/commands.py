@@ -9,6 +9,7 @@ from coin_platform.cluster import Cluster
 from coin_platform.cluster.commands import CommandReader, reconnect_key
 from coin_platform.collect.feed import Feed
 from coin_platform.errors import ClusterError
+from coin_platform.runtime.threads import in_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class FeedCommands:
         """Obey commands until `stop`. While the store cannot be read, nothing is commanded."""
         while not stop.is_set():
             try:
-                commands = await unless(stop, asyncio.to_thread(self._reader.new)) or {}
+                commands = await unless(stop, in_own_thread(self._reader.new, "commands")) or {}
             except ClusterError as error:
                 logger.debug("commands: %s", error)  # the cluster's own health says so
                 commands = {}

@@ -14,6 +14,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
 from coin_platform.orchestration.stopwatch import row_of
 from coin_platform.runtime.stop import StopFlag
+from coin_platform.runtime.threads import in_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +104,13 @@ async def beat(
     lease: Lease | None = None
     while not stop.event.is_set():
         try:
-            run = await asyncio.to_thread(instance.get_run_by_id, run_id)
+            run = await in_own_thread(lambda: instance.get_run_by_id(run_id), "run")
             if run is None or run.status in _ENDED_BY_DAGSTER:
                 return stop.set(f"the run is {run.status.value if run else 'deleted'} in Dagster")
-            if await asyncio.to_thread(is_switched_off, instance, job):
+            if await in_own_thread(lambda: is_switched_off(instance, job), "switch"):
                 return stop.set("its sensor is switched off")
-            lease = lease or Lease(instance, job, run.tags.get(LONG_RUN_TAG))
-            await asyncio.to_thread(lease.renew, run_id)
+            lease = own = lease or Lease(instance, job, run.tags.get(LONG_RUN_TAG))
+            await in_own_thread(lambda: own.renew(run_id), "heartbeat")  # noqa: B023
         except Exception:  # frames must be stored whatever is wrong with Dagster's database
             logger.exception("%s: the heartbeat failed; the work goes on", job)
         with contextlib.suppress(TimeoutError):

@@ -8,8 +8,10 @@ import pytest
 
 from coin_platform.broker import MemoryBroker
 from coin_platform.cluster import ClusterEntry
+from coin_platform.cluster.commands import PREFIX as COMMANDS
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.last_good import LastGood
+from coin_platform.cluster.pairs import PREFIX as PAIRS
 from coin_platform.cluster.pairs import PairSet
 from coin_platform.cluster.redis import RedisStore
 from coin_platform.collect.collector import Collector
@@ -162,11 +164,13 @@ async def test_C4_the_last_good_set_stays_in_force_when_the_store_fails(
 
 def test_C4_a_store_that_hangs_holds_up_no_frame_and_no_end(store: FaultyStore, tmp_path: Path) -> None:
     hangs, released = threading.Event(), threading.Event()
+    hanging: set[str] = set()
     broker = MemoryBroker()
 
     class Hanging(FaultyStore):
         def read_all(self, prefix: str) -> dict[str, ClusterEntry]:
             if hangs.is_set():
+                hanging.add(prefix)
                 released.wait()
             return super().read_all(prefix)
 
@@ -176,9 +180,9 @@ def test_C4_a_store_that_hangs_holds_up_no_frame_and_no_end(store: FaultyStore, 
             async with live(collector):
                 hangs.set()
                 frames = collector.status[0].frames
-                for number in range(20):
+                await eventually(lambda: {PAIRS, COMMANDS} <= hanging, 30)
+                for _ in range(20):
                     await fake.say(HEARTBEAT, which=0)
-                    await asyncio.sleep(0.05 * (number < 12))  # until a look hangs
                 await eventually(lambda: sum(status.frames for status in collector.status) >= frames + 20)
 
     try:
