@@ -13,7 +13,7 @@ from coin_platform import client as client_module
 from coin_platform.client import connect
 from coin_platform.errors import FeedRefused
 from coin_platform.model import Channel
-from infra.stack import free_ports
+from coin_platform.runtime.ports import free_ports
 from tests.kit.feed import append_processed
 from tests.kit.feed_server import READ_KEY, feed_server
 from tests.kit.waiting import eventually

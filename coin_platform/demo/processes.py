@@ -1,14 +1,11 @@
 """Start and end the processes of `coin up` and `coin demo`: the simulator, Dagster, and real services."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,8 +13,9 @@ from pathlib import Path
 
 from coin_platform.demo.console import console
 from coin_platform.demo.pairs import MORE_PAIRS
-from coin_platform.errors import DemoError, SettingsError
+from coin_platform.errors import DemoError
 from coin_platform.runtime import guard
+from coin_platform.runtime.ports import free_port
 from coin_platform.runtime.processes import ending_signals
 from coin_platform.settings import load
 from coin_platform.simulator import VENUES
@@ -26,33 +24,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 UI_PORT = 3000
 DAGSTER_DEV = ("-m", "coin_platform.orchestration.ui", "dev")  # `dagster dev`, with the UI's check of host names
 MARKET_STEPS_PER_SECOND = 2  # few: ten exchanges, collectors, workers and windows share two cores
-
-
-def free_port(preferred: int) -> int:
-    """Return a free port of 127.0.0.1: `preferred` if it is free. Raises `SettingsError`.
-
-    `preferred` stays claimed until this process ends. So two `coin up` that start at the same moment get two ports,
-    although neither listens yet when the other looks.
-    """
-    for port in (preferred, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            if port:
-                _claim(port)
-            return int(probe.getsockname()[1])
-    raise SettingsError("no port of 127.0.0.1 is free; end a process that listens there")
-
-
-def _claim(port: int) -> None:
-    """Lock a file that stands for a port, until this process ends. Raises `OSError` if another call has the lock."""
-    path = Path(tempfile.gettempdir()) / f"coin-platform-{os.getuid()}-port-{port}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
 
 
 def set_up_home(dagster_home: Path) -> None:

@@ -17,11 +17,12 @@ from pathlib import Path
 from coin_platform.demo import pairs
 from coin_platform.demo.accounts import dagster_failures, report
 from coin_platform.demo.console import console
-from coin_platform.demo.processes import UI_PORT, children, free_port, set_up_environment, set_up_home, stack
+from coin_platform.demo.processes import UI_PORT, children, set_up_environment, set_up_home, stack
 from coin_platform.demo.watch import TABLE_LOOK_SECONDS, Watch
 from coin_platform.lake import open_lake
 from coin_platform.runtime import guard
 from coin_platform.runtime.home_lock import held
+from coin_platform.runtime.ports import free_port
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator import VENUES
 

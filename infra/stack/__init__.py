@@ -5,7 +5,7 @@ from infra.stack.kafka import Kafka
 from infra.stack.maven_jars import jars, verify
 from infra.stack.redis import Redis
 from infra.stack.seaweedfs import SeaweedFS
-from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
+from infra.stack.service import ROOT, Process, Service, StackError, is_listening
 from infra.stack.zookeeper import ZooKeeper
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Service",
     "StackError",
     "ZooKeeper",
-    "free_ports",
     "is_listening",
     "jars",
     "settings",

@@ -9,9 +9,10 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from coin_platform.runtime.ports import free_ports
 from infra.certificates import Authority
 from infra.stack.maven_jars import jars
-from infra.stack.service import ROOT, Process, Service, StackError, free_ports, is_listening
+from infra.stack.service import ROOT, Process, Service, StackError, is_listening
 
 # A small machine: a small heap, one thread for garbage, and a quick start.
 JAVA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")

@@ -8,7 +8,8 @@ import redis as client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from infra.stack.service import Process, Service, StackError, free_ports
+from coin_platform.runtime.ports import free_ports
+from infra.stack.service import Process, Service, StackError
 
 
 class Redis(Service):

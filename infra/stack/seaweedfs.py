@@ -10,8 +10,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from coin_platform.runtime.ports import free_ports
 from infra.certificates import Authority
-from infra.stack.service import Process, Service, StackError, free_ports
+from infra.stack.service import Process, Service, StackError
 
 _USERS = {
     "identities": [

@@ -20,15 +20,6 @@ class StackError(Exception):
     """A service cannot be started. The text is one line with the remedy."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now."""
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(server.getsockname()[1]) for server in servers]
-    for server in servers:
-        server.close()
-    return ports
-
-
 def is_listening(port: int) -> bool:
     """Return whether a process takes connections at a port of 127.0.0.1."""
     try:

@@ -5,8 +5,9 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from coin_platform.runtime.ports import free_ports
 from infra.stack.maven_jars import jars
-from infra.stack.service import ROOT, Process, Service, StackError, free_ports
+from infra.stack.service import ROOT, Process, Service, StackError
 
 TICK_MILLISECONDS = 500  # sessions of 2 to 20 ticks are granted: 1 s to 10 s
 JAVA_OPTIONS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")

@@ -14,8 +14,8 @@ from coin_platform.collect.collector import COLLECTOR_PORTS, Collector, metrics_
 from coin_platform.collect.reports import feed_report
 from coin_platform.collect.status import FeedStatus
 from coin_platform.model import Channel, Pair, Proof, Region
+from coin_platform.runtime.ports import free_ports
 from coin_platform.settings import Settings
-from infra.stack import free_ports
 from tests.kit.clusters import cluster_of
 from tests.kit.collecting import live, running, simulated, states
 from tests.kit.kraken import Quick, fake_kraken

@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from coin_platform.cli import app
 from coin_platform.commands.quotes import TickerQuote, listed_markets, quotes
-from coin_platform.demo.processes import free_port
 from coin_platform.errors import NoAnswer
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Event, Frame, Pair, Refused
+from coin_platform.runtime.ports import free_port
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator.faults import Faults
 from coin_platform.simulator.server import Simulator, open_log

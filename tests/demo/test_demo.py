@@ -9,8 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from coin_platform.demo.processes import free_port
-from infra.stack import free_ports
+from coin_platform.runtime.ports import free_ports
 from tests.kit.figures import ROOT
 from tests.kit.waiting import until
 
@@ -23,20 +22,6 @@ def _place(home: Path) -> dict[str, str]:
     place = {"COIN_HOME": str(home), "COIN_EXCHANGES_MODE": "simulated", "COIN_EXCHANGES": "upbit"}
     place["COIN_SIMULATOR_PORT"] = str(free_ports(1)[0])
     return {name: text for name, text in os.environ.items() if name != "DAGSTER_HOME"} | place
-
-
-def test_two_starts_at_the_same_moment_get_two_ports() -> None:
-    wanted = free_ports(1)[0]
-    hold = (
-        "import sys; from coin_platform.demo.processes import free_port\n"
-        "print(free_port(int(sys.argv[1])), flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", hold, str(wanted)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and int(other.stdout.readline()) == wanted  # it has not bound the port yet
-        assert free_port(wanted) not in (wanted, 0)
-        other.communicate("")
-    assert free_port(wanted) == wanted
 
 
 @pytest.mark.parametrize(

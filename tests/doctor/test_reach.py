@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from coin_platform.demo.processes import free_port
 from coin_platform.doctor import plan, reach
 from coin_platform.doctor.checks import State
 from coin_platform.doctor.machine import ClockSamples
 from coin_platform.exchanges import EXCHANGES
+from coin_platform.runtime.ports import free_port
 from coin_platform.settings import Mode, Settings
 from tests.kit.exchanges import Exchanges
 

@@ -27,10 +27,11 @@ from coin_platform.lake import open_lake
 from coin_platform.model import SECOND, Gap, Kind, Microseconds, Region, Window
 from coin_platform.orchestration.failed_windows import failed_windows
 from coin_platform.orchestration.handed_on import is_outdated
+from coin_platform.runtime.ports import free_ports
 from coin_platform.selection import sources
 from coin_platform.settings import Settings, load
 from coin_platform.tables.schema import latest
-from infra.stack import Service, free_ports
+from infra.stack import Service
 from infra.stack import settings as addresses
 from tests.kit.accounts import Accounts
 from tests.kit.figures import figure

@@ -12,7 +12,8 @@ import pytest
 
 from coin_platform.broker.kafka import KafkaBroker
 from coin_platform.broker.spool import losses, waiting
-from infra.stack import Kafka, free_ports
+from coin_platform.runtime.ports import free_ports
+from infra.stack import Kafka
 from tests.kit.delivery import stored
 from tests.kit.topics import fresh_topic
 from tests.kit.waiting import slowness_of_this_machine

@@ -14,7 +14,8 @@ import pytest
 from coin_platform.demo.processes import DAGSTER_DEV
 from coin_platform.lake import Lake, open_lake
 from coin_platform.model import SECOND, Window
-from infra.stack import ROOT, free_ports
+from coin_platform.runtime.ports import free_ports
+from infra.stack import ROOT
 from tests.kit.asia import running
 from tests.kit.waiting import until
 from tests.kit.wall_clock import WallClock

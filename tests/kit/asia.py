@@ -19,6 +19,7 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.model import BookUpdate, Channel, Event, Gap, Kind, Microseconds, Ticker, Trade
 from coin_platform.records import Record, frame, unpack, unpack_facts
+from coin_platform.runtime.ports import free_ports
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import digest
@@ -26,7 +27,7 @@ from coin_platform.tables.dataframes import batch
 from coin_platform.tables.gap_table import Gaps, StoredFault, is_book
 from coin_platform.tables.transform import Transform
 from coin_platform.topic_names import GAPS
-from infra.stack import ROOT, free_ports, is_listening
+from infra.stack import ROOT, is_listening
 from tests.kit.history import Sent, Stored
 from tests.kit.stored_history import gaps_from, sent_from, stored_from
 from tests.kit.waiting import until

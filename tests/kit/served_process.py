@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra.stack import free_ports
+from coin_platform.runtime.ports import free_ports
 from tests.kit.waiting import until
 
 

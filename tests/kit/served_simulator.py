@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from coin_platform.demo.processes import free_port
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.model import Channel
+from coin_platform.runtime.ports import free_port
 from coin_platform.settings import Mode, Settings
 from coin_platform.simulator.sent_log import digest, open_log
 from coin_platform.simulator.server import Simulator

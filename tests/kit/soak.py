@@ -20,11 +20,12 @@ from coin_platform.clock import wall
 from coin_platform.errors import BrokerUnreachable
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Microseconds, Region
+from coin_platform.runtime.ports import free_ports
 from coin_platform.selection import sources
 from coin_platform.settings import Settings
 from coin_platform.simulator import VENUES
 from coin_platform.topic_names import group
-from infra.stack import Kafka, SeaweedFS, Service, free_ports
+from infra.stack import Kafka, SeaweedFS, Service
 from infra.stack import settings as addresses
 from tests.kit.exchanges import Exchanges
 from tests.kit.fleet import Fleet, member

@@ -22,9 +22,9 @@ from coin_platform.exchanges.base import Source
 from coin_platform.model import Channel
 from coin_platform.orchestration.lease import TAKES_OVER_TAG, VERSION_TAG
 from coin_platform.records import Header, unpack
+from coin_platform.runtime.ports import free_ports
 from coin_platform.simulator.server import digest
 from coin_platform.tables.gap_table import Gaps
-from infra.stack import free_ports
 from tests.kit.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from coin_platform.orchestration.ui import MODULE, REFUSAL
 from coin_platform.runtime.own_names import OwnNames, refuse_with
-from infra.stack import free_ports
+from coin_platform.runtime.ports import free_ports
 
 OURS = ["localhost", "127.0.0.1:3000", "LOCALHOST:3000", "coin.example", "coin.example:443"]
 FOREIGN = [

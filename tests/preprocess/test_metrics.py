@@ -12,12 +12,12 @@ from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.numbers import NUMBERS
 from coin_platform.cluster.rates import Rates
 from coin_platform.cluster.status import Status, statuses
-from coin_platform.demo.processes import free_port
 from coin_platform.lake import Lake, MemoryStore
 from coin_platform.model import Channel, Region
 from coin_platform.preprocess.partition import Partition
 from coin_platform.preprocess.reports import worker_reports
 from coin_platform.preprocess.worker import preprocess
+from coin_platform.runtime.ports import free_port
 from coin_platform.settings import Settings
 from tests.kit.clusters import cluster_of
 from tests.kit.raw_log import SETTINGS, ConnectionLog

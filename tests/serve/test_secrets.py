@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from coin_platform.runtime.ports import free_ports
 from coin_platform.settings import SECRETS
-from infra.stack import free_ports
 from tests.kit.served_process import running
 from tests.kit.waiting import until
 

@@ -14,12 +14,12 @@ from websockets.asyncio.client import connect
 from coin_platform.broker import MemoryBroker
 from coin_platform.collect.collector import Collector
 from coin_platform.commands.capture import write
-from coin_platform.demo.processes import free_port
 from coin_platform.errors import CoinPlatformError
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.addresses import simulated_url
 from coin_platform.model import SECOND, Channel, Kind, Pair, Region
 from coin_platform.records import Header, unpack
+from coin_platform.runtime.ports import free_port
 from coin_platform.selection import sources
 from coin_platform.settings import Mode, Settings
 from coin_platform.simulator.replay import Replay, asked_for

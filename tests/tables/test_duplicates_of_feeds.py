@@ -14,11 +14,11 @@ from coin_platform.collect.feed import Feed
 from coin_platform.collect.pacing import TokenBucket
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
-from coin_platform.demo.processes import free_port
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.exchanges.base import Source
 from coin_platform.model import SECOND, BookUpdate, Channel, Data, Kind, Trade
 from coin_platform.records import Record, frame, unpack, unpack_facts
+from coin_platform.runtime.ports import free_port
 from coin_platform.selection import sources, wanted_pairs
 from coin_platform.settings import Settings
 from coin_platform.simulator.sent_log import open_log

@@ -15,10 +15,10 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from coin_platform.demo.processes import free_port
 from coin_platform.model import Channel
 from coin_platform.orchestration.definitions import definitions
 from coin_platform.orchestration.partitions import FORMAT
+from coin_platform.runtime.ports import free_port
 from coin_platform.settings import Settings
 from tests.kit.market import Feed
 from tests.kit.ui import LOCATION, ROOT, chromium, dagster_dev, switch_off

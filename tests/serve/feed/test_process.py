@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from coin_platform.broker import LocalBroker
-from infra.stack import free_ports, is_listening
+from coin_platform.runtime.ports import free_ports
+from infra.stack import is_listening
 from tests.kit.feed import append_processed
 from tests.kit.feed_server import connect_to, records
 from tests.kit.waiting import until
