@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import journals, live, pace, rounds, tables, windows, writers
+from benchmarks import feed, journals, live, pace, rounds, tables, windows, writers
 from benchmarks.compare import Outcome
 
 REPORT = Path("reports/bench.json")
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[Path], Iterator[Outcome]]] = {
     "writers": writers.run,
     "rounds": rounds.run,
     "pace": pace.run,
+    "feed": feed.run,
 }
 
 
