@@ -12,6 +12,7 @@ class End(StrEnum):
     NO_PAIRS = "no pairs"  # no pair of it is active any more
     STREAMED = "a connection is live"  # so polling over REST ended
     BROKEN_OFF = "broken off"  # by an error of our own
+    NOT_LEADING = "no longer the leader"  # another machine may collect by now
 
 
 _OVER_BUDGET = "over its budget"

@@ -10,12 +10,16 @@ CoinPlatformError
         ChecksumMismatch  the book has another checksum than was sent
     DeliveryError         a record could not be stored                    -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
-    OverBudget            a peer sends more than the disk takes           -> end its connection, with a gap
+    NotTaken              a frame is not stored                           -> end its connection, with a gap
+        OverBudget        a peer sends more than the disk takes
+        NotLeading        another machine may collect by now
     NotTakenOver          the collector before this one continues         -> stop with one line
     BrokerUnreachable     the broker does not answer                      -> try again later
     RetentionLoss         the offsets that were asked for were trimmed    -> the window fails and says so
     ClusterError          what the machines share cannot be read or written -> stop with one line, or go on as before
         VersionConflict   another process changed the value first         -> read again, then try again
+        ZooKeeperUnreachable  it does not answer in time                  -> whoever leads steps down
+        NodeMissing       a node of ZooKeeper does not exist              -> make it, or take a new place in the queue
         PairsUnreadable   a stored value is not a set of pairs            -> the last good set stays in force
     LakeError             the lake does not hold what was expected        -> stop with one line
         Conflict          another writer committed first                  -> read again, then try again
@@ -84,7 +88,15 @@ class PartitionBusy(DeliveryError):
     """Another process already writes this partition."""
 
 
-class OverBudget(CoinPlatformError):
+class NotTaken(CoinPlatformError):
+    """A frame is not stored. Its connection ends with a gap."""
+
+
+class NotLeading(NotTaken):
+    """This process does not lead any more, so another machine may collect by now."""
+
+
+class OverBudget(NotTaken):
     """A peer sends more bytes than the disk takes. Its connection ends with a gap, and all others go on."""
 
 
@@ -112,6 +124,14 @@ class VersionConflict(ClusterError):
             f"{key}: another change came first, and version {version} is stored now; read it and try again"
         )
         self.version = version
+
+
+class ZooKeeperUnreachable(ClusterError):
+    """ZooKeeper did not answer in time. What was asked for may have been done all the same."""
+
+
+class NodeMissing(ClusterError):
+    """A node of ZooKeeper does not exist, or does not exist any more."""
 
 
 class PairsUnreadable(ClusterError):

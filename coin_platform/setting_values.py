@@ -154,6 +154,18 @@ def check_redis(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def check_zookeeper(value: str | None) -> str | None:
+    """Return the addresses of the nodes of a ZooKeeper, separated by commas."""
+    if value is not None:
+        nodes = [node.strip() for node in value.split(",")]
+        for node in nodes:
+            match = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", node, re.ASCII)
+            if match is None or not 0 < int(match[2]) < 65536:
+                raise ValueError("this is no list of addresses; write host:2181, or host:2181,host2:2181,host3:2181")
+        return ",".join(nodes)
+    return value
+
+
 def _check_web_address(value: str, example: str) -> None:
     """Raise `ValueError`, which does not show the value, if a text is not the address of a web server."""
     wrong = ValueError(f"this is not an address; write {example}")
@@ -182,3 +194,4 @@ ProxyAddress: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_proxy
 ServeAddress: TypeAlias = Annotated[str | None, AfterValidator(check_serve_url)]
 ServeKey: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_key)]
 RedisAddress: TypeAlias = Annotated[SecretStr | None, AfterValidator(check_redis)]
+ZooKeeperAddress: TypeAlias = Annotated[str | None, AfterValidator(check_zookeeper)]

@@ -33,6 +33,7 @@ from coin_platform.setting_values import (
     TopicPrefix,
     WindowLength,
     WindowStart,
+    ZooKeeperAddress,
     empty_is_none,
 )
 
@@ -81,6 +82,12 @@ class Mechanism(StrEnum):
     SCRAM_SHA_512 = "SCRAM-SHA-512"
 
 
+class Failsafe(StrEnum):
+    """What a collector does while ZooKeeper cannot be reached."""
+
+    SINGLE = "single"  # it collects: no other machine may be set up to collect
+
+
 def _root() -> Path:
     """Return the folder of `workspace.yaml`: the checkout, or the current folder."""
     checkout = Path(__file__).resolve().parent.parent
@@ -90,6 +97,7 @@ def _root() -> Path:
 _EMPTY_IS_NONE = (
     *("kafka_user", "kafka_password", "kafka_ca", "kafka_certificate", "kafka_key", "proxy", "ca", "ping_every"),
     *("serve_keys", "serve_keys_file", "serve_url", "serve_key", "redis_url"),
+    *("zookeeper", "failsafe"),
     *("deployment", "s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key", "s3_session_token", "s3_ca"),
 )
 
@@ -163,6 +171,23 @@ class Settings(BaseSettings):
         None,
         description="Redis for the active pairs and the status of a deployment on several machines: "
         "redis://[user:password@]host:6379/0, or rediss:// with TLS. Empty: files under COIN_HOME, for one machine.",
+    )
+    zookeeper: ZooKeeperAddress = Field(
+        None,
+        description="ZooKeeper that decides which of several machines collects a region: host:2181,host2:2181. "
+        "Empty: this machine always collects.",
+    )
+    zookeeper_session: float = Field(
+        6.0,
+        ge=1,
+        le=60,
+        description="Seconds without a word after which ZooKeeper lets another machine collect. It must grant them: "
+        "2 to 20 times its tickTime.",
+    )
+    failsafe: Failsafe | None = Field(
+        None,
+        description="`single`: go on collecting while ZooKeeper cannot be reached. Only if no other machine collects. "
+        "Empty: stop, because another machine may have begun.",
     )
 
     redis_feed: bool = Field(
@@ -346,6 +371,8 @@ class Settings(BaseSettings):
             yield f"COIN_KAFKA_KEY={self.kafka_key}: set COIN_KAFKA_CERTIFICATE too, the certificate of this key"
         if bool(self.s3_access_key) != bool(self.s3_secret_key):
             yield "COIN_S3_ACCESS_KEY and COIN_S3_SECRET_KEY belong together; set both or none"
+        if self.failsafe and not self.zookeeper:
+            yield f"COIN_FAILSAFE={self.failsafe}: this machine always collects without COIN_ZOOKEEPER; set both"
         if self.s3_session_token and not self.s3_access_key:
             yield "COIN_S3_SESSION_TOKEN is set: set its COIN_S3_ACCESS_KEY and COIN_S3_SECRET_KEY too"
 

@@ -43,12 +43,14 @@ class KafkaBroker:
         on_loss: Callable[[Loss], None] | None = None,
         guest: bool = False,
         security: Mapping[str, Any] | None = None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         """Connect to `servers`; nothing waits for an answer here.
 
-        `keys` names the exchange of each partition. `security` is what `kafka_client.security` returns. The other
-        arguments are those of `Shipper`.
+        `keys` names the exchange of each partition. `security` is what `kafka_client.security` returns. Nothing is sent
+        while `may_send` is false. The other arguments are those of `Shipper`.
         """
+        self._may_send_now = may_send
         cluster = KafkaCluster(servers, security or {}, patience)
         self._patience = patience
         self._offsets = KafkaOffsets(cluster)
@@ -133,7 +135,7 @@ class KafkaBroker:
 
     def _may_send(self, topic: str, partition: int) -> bool:
         place = self._inputs.get((topic, partition))
-        return place is None or self._ownership.is_fresh(place)
+        return self._may_send_now() and (place is None or self._ownership.is_fresh(place))
 
     def _claims(self, places: Sequence[Place]) -> dict[Place, str]:
         positions = self._offsets.positions(OWNERS_GROUP, places)
@@ -156,11 +158,13 @@ def connect(
     guest: bool = False,
     on_loss: Callable[[Broker, Loss], None] | None = None,
     patience: float = ANSWER_SECONDS,
+    may_send: Callable[[], bool] = lambda: True,
 ) -> KafkaBroker:
     """Return the broker of COIN_BROKER_URL, also while it does not answer: appended records then wait on this disk.
 
     A `guest` appends to the spools of another process, which sends them until it ends. `on_loss` is called with this
-    broker when records were given up. Raises `SettingsError` if Kafka answers, but topics are missing or wrong.
+    broker when records were given up. Nothing is sent while `may_send` is false. Raises `SettingsError` if Kafka
+    answers, but topics are missing or wrong.
     """
     try:
         _check_once(settings)
@@ -180,6 +184,7 @@ def connect(
         on_loss=None if on_loss is None else lambda loss: on_loss(broker, loss),
         guest=guest,
         security=kafka_client.security(settings),
+        may_send=may_send,
     )
     return broker
 

@@ -47,6 +47,9 @@ NUMBERS = {
     "requests_left": Number("REST requests that may be sent now; below 0 some wait"),
     "banned_seconds": Number("seconds for which the exchange must not be asked anything"),
     "clock_lag_seconds": Number("how far our clock is ahead of the exchange's messages"),
+    # who leads
+    "epoch": Number("epoch with which the leader collects; 0: not known"),
+    "proof_age_seconds": Number("seconds since ZooKeeper last proved our place among the candidates"),
     # a worker and its partitions
     "partitions": Number("raw partitions of the worker"),
     "lag_records": Number("raw records that wait"),

@@ -6,6 +6,7 @@ from infra.stack.kafka import Kafka
 from infra.stack.redis import Redis
 from infra.stack.seaweedfs import SeaweedFS
 from infra.stack.service import Service
+from infra.stack.zookeeper import ZooKeeper
 
 
 def settings(services: Sequence[Service]) -> dict[str, str]:
@@ -16,6 +17,8 @@ def settings(services: Sequence[Service]) -> dict[str, str]:
             lines["COIN_BROKER_URL"] = f"kafka://{service.address}"
         elif isinstance(service, Redis):
             lines["COIN_REDIS_URL"] = service.address
+        elif isinstance(service, ZooKeeper):
+            lines["COIN_ZOOKEEPER"] = service.address
         elif isinstance(service, SeaweedFS):
             lines |= {"COIN_LAKE_URL": f"s3://{service.bucket}/coin", "COIN_S3_ENDPOINT": service.address}
             lines |= {

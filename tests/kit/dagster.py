@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ class GivenTopics(Topics):
     broker: ClassVar[MemoryBroker]
 
     @contextmanager
-    def open(self, *, guest: bool = False) -> Iterator[Broker]:
+    def open(self, *, guest: bool = False, may_send: Callable[[], bool] = lambda: True) -> Iterator[Broker]:
         yield type(self).broker
 
 

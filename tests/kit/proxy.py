@@ -126,6 +126,7 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        await asyncio.sleep(0)  # connections that were accepted just now get their tasks
         await self._reset()
 
     async def _reset(self) -> None:
@@ -136,13 +137,15 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        try:
-            far_reader, far_writer = await asyncio.open_connection(*self._upstream)
-        except OSError:
-            _cut(writer)
-            return
         task = asyncio.current_task()
         assert task is not None
+        self._links[task] = (writer,)  # a reset also ends a connection that has not reached the server yet
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._upstream)
+        except (OSError, asyncio.CancelledError):
+            del self._links[task]
+            _cut(writer)
+            return
         self._links[task] = writers = (writer, far_writer)
         try:
             async with asyncio.TaskGroup() as group:
