@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from coin_platform.broker import Broker
 from coin_platform.clock import now
+from coin_platform.cluster.term import Term
 from coin_platform.collect.actions import Listed
 from coin_platform.collect.clock_lag import ClockLag
 from coin_platform.collect.gap_reports import GapReports
@@ -30,9 +31,14 @@ class ExchangeAccess:
         *,
         clock: Callable[[], Instant] = now,
         timing: Timing = Timing(),  # noqa: B008 - it cannot change
+        term: Term | None = None,
     ) -> None:
-        """Share these. `connects` paces the opening of sockets, and obeys the bans that `rest` learns of."""
+        """Share these. `connects` paces the opening of sockets, and obeys the bans that `rest` learns of.
+
+        No frame is taken after the end of the `term`; the default has no end.
+        """
         self.exchange = exchange
+        self.term = term or Term()
         self.broker, self.rest, self.connects = broker, rest, connects
         self.clock, self.timing = clock, timing
         self.clock_lag = ClockLag()

@@ -4,24 +4,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-import psutil
-
 from coin_platform.broker import Broker
-from coin_platform.clock import now, unless, wall
+from coin_platform.clock import now, unless
 from coin_platform.cluster import Cluster
-from coin_platform.cluster.announcer import Announcer
-from coin_platform.cluster.metrics import StatusMetrics
 from coin_platform.cluster.numbers import GAPS_BY_CAUSE
 from coin_platform.cluster.pairs import PairSet, wanted
 from coin_platform.cluster.rates import Rates
-from coin_platform.cluster.status import ANNOUNCE_SECONDS, Status
+from coin_platform.cluster.status import Status
+from coin_platform.cluster.term import Term
 from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.active_pairs import ActivePairs, PairSets
 from coin_platform.collect.commands import FeedCommands
-from coin_platform.collect.epoch import next_epoch
+from coin_platform.collect.epoch import epoch_after
 from coin_platform.collect.feed import Feed
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket
+from coin_platform.collect.report import report
 from coin_platform.collect.reports import collector_report, feed_report
 from coin_platform.collect.rest import Rest
 from coin_platform.collect.route import Route
@@ -32,14 +30,11 @@ from coin_platform.errors import CoinPlatformError, SettingsError
 from coin_platform.exchanges.base import Exchange
 from coin_platform.exchanges.parsing import chunks
 from coin_platform.model import Channel, Instant, Pair, Region
-from coin_platform.runtime.metrics import MEMORY_BYTES, metrics_served
 from coin_platform.selection import exchanges_of
 from coin_platform.settings import Mode, Settings
 from coin_platform.topic_names import raw_topic
 
 logger = logging.getLogger(__name__)
-
-COLLECTOR_PORTS = 10  # from the first worker's port of metrics to the first collector's
 
 
 def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -> list[tuple[Pair, ...]]:
@@ -52,11 +47,6 @@ def assign(shards: Sequence[Sequence[Pair]], pairs: Sequence[Pair], size: int) -
         shard += new[:room]
         del new[:room]
     return [*map(tuple, kept), *chunks(new, size)]
-
-
-def metrics_port(settings: Settings, region: Region) -> int:
-    """Return the port of a collector's metrics: each region has its own, above those of the workers. 0: none."""
-    return settings.metrics_port and settings.metrics_port + COLLECTOR_PORTS + list(Region).index(region)
 
 
 class Collector:
@@ -73,12 +63,16 @@ class Collector:
         cluster: Cluster | None = None,
         *,
         epoch: int | None = None,
+        term: Term | None = None,
+        others: Callable[[], Sequence[Status]] = tuple,
         exchanges: Sequence[Exchange] | None = None,
         clock: Callable[[], Instant] = now,
         timing: Timing = Timing(),  # noqa: B008 - it cannot change
     ) -> None:
         """Collect `exchanges`, by default those that are enabled. The default `epoch` rises with every start.
 
+        A leader collects with the epoch of its `term`, and takes no frame after it. `others` returns what is announced
+        beside our own status.
         The pairs are those that are active in the `cluster`. Without a cluster, and where it has no set, they are
         those of the settings.
         """
@@ -86,7 +80,9 @@ class Collector:
         self.feeds: list[Feed] = []
         self._settings, self._broker, self._clock, self._timing = settings, broker, clock, timing
         chosen = exchanges_of(region, settings) if exchanges is None else exchanges
-        self._epoch = self._next_epoch(chosen) if epoch is None else epoch
+        if term is None:
+            term = Term(epoch_after(broker, region, settings, chosen) if epoch is None else epoch)
+        self._term, self._others = term, others
         self._access = {exchange.name: self._new_access(exchange) for exchange in chosen}
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
@@ -159,11 +155,6 @@ class Collector:
             logger.info("%s: follows version %d of its active pairs, by %s", name, pair_set.version, who)
             self.follow_set(name, pair_set)
 
-    def _next_epoch(self, exchanges: Sequence[Exchange]) -> int:
-        topics = [raw_topic(self._settings.topic_prefix(self.region), channel) for channel in self._settings.channels]
-        places = [(topic, exchange.partition) for exchange in exchanges for topic in topics]
-        return next_epoch(self._broker, places, wall() // 1_000)
-
     def _resume(self) -> None:
         for access, channel in dict.fromkeys((feed.access, feed.route.channel) for feed in self.feeds):
             access.gap_reports(channel).resume(raw_topic(self._settings.topic_prefix(self.region), channel))
@@ -181,6 +172,7 @@ class Collector:
             TokenBucket(exchange.limits.connects_per_minute / 60, burst=burst),
             clock=self._clock,
             timing=self._timing,
+            term=self._term,
         )
 
     def _spread(self, access: ExchangeAccess, channel: Channel, pairs: Sequence[Pair]) -> None:
@@ -206,7 +198,7 @@ class Collector:
             channel=channel,
             shard=shard,
             topic=raw_topic(settings.topic_prefix(self.region), channel),
-            epoch=self._epoch,
+            epoch=self._term.epoch,
             window=settings.window_length,
             ping_every=settings.ping_every,
             outbound=Outbound.of(settings),
@@ -229,21 +221,7 @@ class Collector:
             before = after
 
     async def _report(self) -> None:
-        """Announce the status once a second, and serve it as metrics."""
-        announcer = None if self._cluster is None else Announcer(self._cluster, f"collector-{self.region}")
-        port = metrics_port(self._settings, self.region)
-        if announcer is None and not port:
-            return
-        latest: list[Status] = []
-        with metrics_served(port, StatusMetrics(lambda: latest)):
-            while not self._stop.is_set():
-                latest = self.reports()
-                MEMORY_BYTES.set(psutil.Process().memory_info().rss)
-                if announcer is not None:
-                    announcer.offer(latest)
-                await unless(self._stop, asyncio.sleep(ANNOUNCE_SECONDS))
-        if announcer is not None:
-            await asyncio.to_thread(announcer.close)
+        await report(self.region, self._settings, self._cluster, self.reports, self._stop)
 
     def reports(self) -> list[Status]:
         """Return what this collector and its feeds say of themselves now."""
@@ -262,7 +240,7 @@ class Collector:
             "spool_bytes": sum(partition.bytes for partition in unsent),
             "given_up_records": sum(partition.given_up_records for partition in unsent),
         }
-        return [collector_report(self.region, feeds, numbers), *reports]
+        return [collector_report(self.region, feeds, numbers), *self._others(), *reports]
 
     def _others_of(self, feed: Feed, now: Instant) -> dict[str, float]:
         """Return the numbers of a feed that it does not count itself.

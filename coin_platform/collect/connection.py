@@ -21,7 +21,7 @@ from coin_platform.collect.rest import error_text
 from coin_platform.collect.session import Session
 from coin_platform.collect.websocket import Socket, TooCostly, open_socket
 from coin_platform.end_reasons import End, refused, silent, without_data
-from coin_platform.errors import OverBudget
+from coin_platform.errors import NotTaken
 from coin_platform.model import Instant, Kind, Pair, Refusal
 from coin_platform.records import Checkpoint
 
@@ -200,7 +200,7 @@ class Connection:
                     turn_end = time.monotonic() + TURN_SECONDS
         except ConnectionClosed as closed:
             self.reason = self.reason or str(closed.__cause__ if isinstance(closed.__cause__, TooCostly) else closed)
-        except OverBudget as error:
+        except NotTaken as error:
             logger.error("%s: ended, %s", self.route, error)
             self.reason = str(error)
             socket.transport.abort()
@@ -281,7 +281,7 @@ class Connection:
             payload = await self._rest.get(self.route.here(url))
             self._fetching.discard(pair)  # the answer may be a reason to ask again
             self._take(Kind.REST, payload, pair)
-        except (httpx.HTTPError, OverBudget) as error:
+        except (httpx.HTTPError, NotTaken) as error:
             # The session asks again.
             logger.warning("%s: book of %s not fetched, %s", self.route, pair, error_text(error))
         finally:

@@ -5,8 +5,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from coin_platform.broker import Broker, Place
+from coin_platform.clock import wall
 from coin_platform.errors import BrokerUnreachable, DecodeError, RetentionLoss
+from coin_platform.exchanges.base import Exchange
+from coin_platform.model import Region
 from coin_platform.records import unpack
+from coin_platform.settings import Settings
+from coin_platform.topic_names import raw_topic
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,13 @@ def next_epoch(broker: Broker, places: Iterable[Place], milliseconds: int) -> in
     hours = (newest - milliseconds) / HOUR_MILLISECONDS
     logger.warning("an earlier collector began %.2f h after now: its clock was wrong, or ours is; set it right", hours)
     return newest + 1
+
+
+def epoch_after(broker: Broker, region: Region, settings: Settings, exchanges: Iterable[Exchange]) -> int:
+    """Return the epoch of a collector of these exchanges that starts now, see `next_epoch`."""
+    topics = [raw_topic(settings.topic_prefix(region), channel) for channel in settings.channels]
+    places = [(topic, exchange.partition) for exchange in exchanges for topic in topics]
+    return next_epoch(broker, places, wall() // 1_000)
 
 
 def _newest_epoch(broker: Broker, place: Place) -> int:

@@ -194,6 +194,8 @@ class Feed:
 
     def _farewell(self) -> End:
         """Return why our connections end. If another collector waits to take over, hand the gaps over to it."""
+        if not self.access.term.lasts():
+            return End.NOT_LEADING
         if not self.access.broker.has_guest(self.route.topic, self.route.exchange.partition):
             return End.STOPPED
         self.access.gap_reports(self.route.channel).hand_over(self._clock().wall)

@@ -13,7 +13,7 @@ from coin_platform.collect.poll_plan import PollPlan
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import error_text, knows_no_pair
 from coin_platform.end_reasons import End
-from coin_platform.errors import OverBudget
+from coin_platform.errors import NotTaken
 from coin_platform.model import Kind, Pair, Refusal
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Poller:
         try:
             payload = await self._rest.get(self.route.here(request.url))
             frame, moment = self._recorder.take(Kind.REST, payload, None if self.plan.is_list else pair)
-        except (httpx.HTTPError, OverBudget) as error:
+        except (httpx.HTTPError, NotTaken) as error:
             self._take_error(pair, error)
         else:
             is_error, self._last_frame, self.last_error = False, moment.monotonic, ""
@@ -109,7 +109,7 @@ class Poller:
         finally:
             self.plan.done(pair, self._clock(), is_error=is_error)
 
-    def _take_error(self, pair: Pair, error: httpx.HTTPError | OverBudget) -> None:
+    def _take_error(self, pair: Pair, error: httpx.HTTPError | NotTaken) -> None:
         reason = error_text(error)
         if knows_no_pair(error):
             self._perform(self.plan.failed(pair, reason))

@@ -7,8 +7,8 @@ from coin_platform import __version__
 from coin_platform.collect.access import ExchangeAccess
 from coin_platform.collect.route import Route
 from coin_platform.collect.traffic import Traffic
-from coin_platform.end_reasons import over_budget
-from coin_platform.errors import OverBudget
+from coin_platform.end_reasons import End, over_budget
+from coin_platform.errors import NotLeading, OverBudget
 from coin_platform.model import SECOND, Cause, Frame, Instant, Kind, Microseconds, Pair
 from coin_platform.records import Checkpoint, Facts, Header, Transport, frame
 
@@ -32,6 +32,7 @@ class Recorder:
         self.is_open = False
         self.refused: dict[str, str] = {}  # pairs that the exchange refuses now, and why
         self._broker, self._clock, self._clock_lag = access.broker, access.clock, access.clock_lag
+        self._term = access.term
         self._gap_reports = access.gap_reports(route.channel)
         self.traffic, self._transport = traffic, transport
         self._is_suspect = False  # our clock, as our last record says
@@ -51,8 +52,11 @@ class Recorder:
     def take(self, kind: Kind, payload: bytes, pair: Pair | None = None) -> tuple[Frame, Instant]:
         """Store a frame under the next number. Return it, and when it came.
 
-        Raises `OverBudget`, and stores nothing, if too much waits for the disk already.
+        Stores nothing, and raises `OverBudget` if too much waits for the disk already, or `NotLeading` if our term is
+        over. A process that was frozen meets its first frame here.
         """
+        if not self._term.lasts():
+            raise NotLeading(End.NOT_LEADING)
         waiting = self._broker.waiting_bytes(self.route.topic, self.route.exchange.partition)
         if waiting + len(payload) > WAITING_BYTES:
             raise OverBudget(over_budget(len(payload), waiting))

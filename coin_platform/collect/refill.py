@@ -10,7 +10,7 @@ import httpx
 from coin_platform.collect.pacing import Backoff
 from coin_platform.collect.recorder import Recorder
 from coin_platform.collect.rest import Rest, error_text, knows_no_pair
-from coin_platform.errors import DecodeError, OverBudget
+from coin_platform.errors import DecodeError, NotTaken
 from coin_platform.model import Channel, Kind, Pair, Refusal, Refused
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Refill:
         try:
             payload = await self._rest.get(request.url)
             frame, _ = self._recorder.take(Kind.REST, payload, request.pair)
-        except (httpx.HTTPError, OverBudget) as error:
+        except (httpx.HTTPError, NotTaken) as error:
             return error_text(error), knows_no_pair(error)
         try:
             events = self.route.exchange.decode(frame)

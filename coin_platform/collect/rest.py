@@ -12,7 +12,7 @@ import httpx
 from coin_platform import __version__
 from coin_platform.collect.outbound import Outbound
 from coin_platform.collect.pacing import TokenBucket, retry_after
-from coin_platform.errors import OverBudget
+from coin_platform.errors import NotTaken
 from coin_platform.exchanges.bans import plausible_ban
 from coin_platform.exchanges.base import Exchange
 from coin_platform.model import Event, Refused
@@ -32,14 +32,14 @@ class BadAnswer(httpx.HTTPError):
     """An answer takes more bytes or time than it may, or is packed in a way that was not asked for."""
 
 
-def error_text(error: httpx.HTTPError | OverBudget) -> str:
+def error_text(error: httpx.HTTPError | NotTaken) -> str:
     """Return in a few words what went wrong."""
     if isinstance(error, httpx.HTTPStatusError):
         return f"HTTP {error.response.status_code}"
     return str(error) or type(error).__name__
 
 
-def knows_no_pair(error: httpx.HTTPError | OverBudget) -> bool:
+def knows_no_pair(error: httpx.HTTPError | NotTaken) -> bool:
     """Return whether the exchange does not know the pair: another attempt would get the same answer."""
     return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _NO_SUCH_PAIR
 

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -60,18 +61,21 @@ def collect(
     give_back_memory()
     from coin_platform.broker import connect
     from coin_platform.cluster import open_cluster
-    from coin_platform.collect.collector import Collector
+    from coin_platform.cluster.leader import open_leadership
+    from coin_platform.collect.candidate import Candidate
     from coin_platform.collect.gap_reports import loss_reporter
 
     settings = load()
     set_up(settings, f"collect {region}")
     _refuse_idle(region, settings)
-    broker, cluster = connect(settings, guest=take_over, on_loss=loss_reporter(settings)), open_cluster(settings)
-    try:
-        until_signal(lambda stop: Collector(region, settings, broker, cluster).run(stop))
-    finally:
-        broker.close()
-        cluster.close()
+    with (
+        closing(open_leadership(settings, region.value, guest=take_over)) as leadership,
+        closing(
+            connect(settings, guest=take_over, on_loss=loss_reporter(settings), may_send=leadership.may_publish)
+        ) as broker,
+        closing(open_cluster(settings)) as cluster,
+    ):
+        until_signal(lambda stop: Candidate(region, settings, broker, cluster, leadership).run(stop))
 
 
 def preprocess(region: RegionOption) -> None:

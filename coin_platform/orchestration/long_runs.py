@@ -8,7 +8,8 @@ from contextlib import closing
 import dagster as dg
 
 from coin_platform.cluster import open_cluster
-from coin_platform.collect.collector import Collector
+from coin_platform.cluster.leader import open_leadership
+from coin_platform.collect.candidate import Candidate
 from coin_platform.model import Region
 from coin_platform.orchestration.lease import LONG_RUN_TAG, TAKES_OVER_TAG, VERSION_TAG, beat
 from coin_platform.orchestration.resources import LakeFolder, Topics
@@ -53,8 +54,13 @@ def collect_region(context: dg.OpExecutionContext, topics: Topics) -> None:
     settings, region = load(), Region(context.run_tags["coin/region"])
     set_up(settings, f"collect {region}", context.run_id)
     give_back_memory()
-    with topics.open(guest=TAKES_OVER_TAG in context.run_tags) as broker, closing(open_cluster(settings)) as cluster:
-        run_until_stopped(context, lambda stop: Collector(region, settings, broker, cluster).run(stop))
+    is_guest = TAKES_OVER_TAG in context.run_tags
+    with (
+        closing(open_leadership(settings, region.value, guest=is_guest)) as leadership,
+        topics.open(guest=is_guest, may_send=leadership.may_publish) as broker,
+        closing(open_cluster(settings)) as cluster,
+    ):
+        run_until_stopped(context, lambda stop: Candidate(region, settings, broker, cluster, leadership).run(stop))
 
 
 @dg.op

@@ -1,6 +1,6 @@
 """The resources of ops and assets: the topics and the lake. Tests put in-memory ones in their place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
@@ -25,10 +25,10 @@ class Topics(_ProcessNotingResource):
     """The topics of COIN_BROKER_URL."""
 
     @contextmanager
-    def open(self, *, guest: bool = False) -> Iterator[Broker]:
-        """Connect, and disconnect at the end. A guest takes over from the process that appends now."""
+    def open(self, *, guest: bool = False, may_send: Callable[[], bool] = lambda: True) -> Iterator[Broker]:
+        """Connect, and disconnect at the end. The arguments are those of `broker.connect`."""
         settings = load()
-        with closing(connect(settings, guest=guest, on_loss=loss_reporter(settings))) as broker:
+        with closing(connect(settings, guest=guest, on_loss=loss_reporter(settings), may_send=may_send)) as broker:
             yield broker
 
 

@@ -10,7 +10,8 @@ from coin_platform.clock import wall
 from coin_platform.cluster.files import FileStore
 from coin_platform.cluster.numbers import GAPS_BY_CAUSE, NUMBERS
 from coin_platform.cluster.status import PairStatus, Status, statuses
-from coin_platform.collect.collector import COLLECTOR_PORTS, Collector, metrics_port
+from coin_platform.collect.collector import Collector
+from coin_platform.collect.report import COLLECTOR_PORTS, metrics_port
 from coin_platform.collect.reports import feed_report
 from coin_platform.collect.status import FeedStatus
 from coin_platform.model import Channel, Pair, Proof, Region
