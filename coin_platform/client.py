@@ -109,6 +109,8 @@ class LiveFeed:
             if self._is_connected_before:
                 yield {"type": HOLE, "reason": "reconnected", "missed_bundles": None}
             self._is_connected_before = True
+        elif is_snapshot and (stream, seq) == self._seq:
+            pass  # the server reads from another source now, and nothing is missing
         elif (stream, seq) != (self._seq[0], self._seq[1] + 1):
             yield {"type": HOLE, "reason": "slow", "missed_bundles": seq - self._seq[1]}
         self._seq = stream, seq

@@ -95,6 +95,12 @@ async def test_W5_a_hole_is_told_and_what_a_snapshot_repeats_is_not(pauses: list
         assert await told(url, 8) == [1, 2, 3, ("slow", 3), 6, 7, ("reconnected", None), 8]
 
 
+async def test_W5_a_snapshot_of_a_server_that_reads_elsewhere_now_is_no_hole(pauses: list[float]) -> None:
+    frames = [bundle(0, 1, snapshot=True), bundle(1, 2), bundle(1, 2, snapshot=True), bundle(2, 3)]
+    async with scripted(frames) as url:
+        assert await told(url, 3) == [1, 2, 3]
+
+
 async def test_it_comes_back_at_the_moment_that_the_server_names_else_after_longer_and_longer_pauses(
     pauses: list[float],
 ) -> None:

@@ -765,6 +765,27 @@ SABOTAGES = (
         ("tests/preprocess/test_redis_feed.py",),
     ),
     Sabotage(
+        *("C5", "a service is up only after good probes over some seconds"),
+        "coin_platform/serve/feed/ladder.py",
+        "lasts = moment - self.good_since >= times.up_seconds",
+        "lasts = True",
+        ("tests/serve/feed/test_ladder.py",),
+    ),
+    Sabotage(
+        *("C5", "a move up waits after the last move"),
+        "coin_platform/serve/feed/ladder.py",
+        "moment - self._moved < self._times.climb_seconds",
+        "moment < self._moved",
+        ("tests/serve/feed/test_ladder.py",),
+    ),
+    Sabotage(
+        *("W5", "offsets that Redis does not have are a hole"),
+        "coin_platform/serve/feed/redis_source.py",
+        "if expected is not None and record.offset > expected:",
+        "if expected is not None and record.offset < expected:",
+        ("tests/serve/feed/test_redis_source.py", "tests/serve/feed/test_reader.py"),
+    ),
+    Sabotage(
         *("C5", "a feed whose log does not answer says so"),
         "coin_platform/serve/feed/reports.py",
         'state = "degraded" if failure else "live"',

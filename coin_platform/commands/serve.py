@@ -54,14 +54,13 @@ def api() -> None:
 @app.command(epilog="Example: COIN_FEED_PORT=8701 coin serve feed")
 def feed() -> None:
     """Serve the live feed at COIN_FEED_PORT: WebSockets that tell every processed record."""
-    from coin_platform.broker import connect
     from coin_platform.cluster import open_cluster
     from coin_platform.serve.feed.distributor import Distributor, listen
     from coin_platform.serve.feed.door import PATH, Door, DoorLimits
     from coin_platform.serve.feed.hub import Hub
     from coin_platform.serve.feed.latest import START_SECONDS
+    from coin_platform.serve.feed.opening import opened_feed
     from coin_platform.serve.feed.reports import FeedReports
-    from coin_platform.serve.feed.tail import Tail, opened_later, places_of
     from coin_platform.serve.keys import is_loopback, open_keys
     from coin_platform.serve.reports import announce
 
@@ -74,30 +73,26 @@ def feed() -> None:
         is_local=is_loopback(settings.serve_host),
     )
     listening = listen(settings.serve_host, settings.feed_port)
-    broker, cluster = connect(settings), open_cluster(settings)
+    cluster = open_cluster(settings)
     try:
-        since = wall() - START_SECONDS * SECOND
-        read = opened_later(lambda: Tail(broker, places_of(settings), since))
-        distributor = Distributor(Hub(uuid.uuid4().hex[:8]), door, read)
-        port = listening.getsockname()[1]
-        host = settings.serve_host if is_loopback(settings.serve_host) else settings.serve_hosts[0]
-        address = f"ws://{host}:{port}{PATH}"
-        rung = settings.broker_url.partition(":")[0]
-        reports = FeedReports(distributor, rung, address, port)
+        with opened_feed(settings, wall() - START_SECONDS * SECOND) as (ladder, reader):
+            distributor = Distributor(Hub(uuid.uuid4().hex[:8]), door, reader.read, moves=lambda: reader.moves)
+            port = listening.getsockname()[1]
+            host = settings.serve_host if is_loopback(settings.serve_host) else settings.serve_hosts[0]
+            reports = FeedReports(distributor, ladder, f"ws://{host}:{port}{PATH}", port)
 
-        async def work(stop: asyncio.Event) -> None:
-            announcing = asyncio.create_task(announce(cluster, f"server-feed-{port}", reports.report, stop))
-            listing = asyncio.create_task(_list_clients(reports, cluster, stop))
-            try:
-                await distributor.run(listening, stop)
-            finally:
-                stop.set()
-                await asyncio.gather(announcing, listing)
+            async def work(stop: asyncio.Event) -> None:
+                announcing = asyncio.create_task(announce(cluster, f"server-feed-{port}", reports.report, stop))
+                listing = asyncio.create_task(_list_clients(reports, cluster, stop))
+                try:
+                    await distributor.run(listening, stop)
+                finally:
+                    stop.set()
+                    await asyncio.gather(announcing, listing)
 
-        until_signal(work)
+            until_signal(work)
     finally:
         cluster.close()
-        broker.close()
 
 
 def _serve_api(settings: Settings, feed: "subprocess.Popen[bytes] | None" = None, log: Path | None = None) -> None:
@@ -108,7 +103,8 @@ def _serve_api(settings: Settings, feed: "subprocess.Popen[bytes] | None" = None
     from coin_platform.lake import open_lake
     from coin_platform.serve.app import Backends, create_app
     from coin_platform.serve.feed.latest import START_SECONDS, Latest, following
-    from coin_platform.serve.feed.tail import Tail, opened_later, places_of
+    from coin_platform.serve.feed.source import places_of
+    from coin_platform.serve.feed.tail import Tail, opened_later
     from coin_platform.serve.keys import open_keys
     from coin_platform.serve.listening import listen
     from coin_platform.serve.metrics import ServerMetrics

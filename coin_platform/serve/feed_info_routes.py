@@ -11,7 +11,8 @@ from coin_platform.cluster import Cluster
 from coin_platform.cluster.status import ComponentKind, Status, statuses
 from coin_platform.serve.access import ApiAccess
 from coin_platform.serve.cluster_health import ClusterHealth, health_of
-from coin_platform.serve.feed.reports import listed_clients
+from coin_platform.serve.feed.ladder import Rung
+from coin_platform.serve.feed.reports import listed_clients, moves_of
 from coin_platform.serve.keys import Scope
 from coin_platform.serve.pair_changes import asked
 from coin_platform.serve.parameters import PageSize, PageStart, time_of
@@ -38,6 +39,25 @@ class FeedInfo(BaseModel):
     servers: list[FeedServerFacts]
 
 
+class FeedMove(BaseModel):
+    """A move of a server of the feed from one rung to another, and why."""
+
+    time: datetime
+    before: str
+    after: str
+    reason: str
+
+
+class FeedLadder(BaseModel):
+    """What one server of the feed reads, since when, and its last 20 moves, the newest last."""
+
+    name: str
+    host: str
+    rung: str
+    since: datetime
+    moves: list[FeedMove]
+
+
 class ServiceHealth(BaseModel):
     """A service, or what a feed's records come from: its state, since when, and why it is not good."""
 
@@ -53,6 +73,7 @@ class InfraHealth(BaseModel):
 
     cluster: ClusterHealth
     services: list[ServiceHealth]
+    feeds: list[FeedLadder]
 
 
 class ClientEntry(BaseModel):
@@ -81,25 +102,17 @@ def feed_info_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
     async def feed_info() -> FeedInfo:
         """Tell clients which address to use, and which others there are."""
         servers = [status for status in await asked(statuses, cluster, wall()) if status.is_within(_FEED)]
-        servers.sort(key=lambda status: (status.state != _GOOD, status.numbers.get("clients", 0)))
+        servers.sort(key=_place_in_list)
         facts = [_server(status) for status in servers]
         return FeedInfo(address=next((each.address for each in facts if each.state == _GOOD), None), servers=facts)
 
     @router.get("/api/ws/infra-health", dependencies=[Depends(access.needs(Scope.READ))], responses=away)
     async def infra_health() -> InfraHealth:
         """Tell the state of the store, and of what the records of each feed come from."""
-        services = [
-            ServiceHealth(
-                name=status.name,
-                host=status.host,
-                state=status.state,
-                since=time_of(status.since),
-                reason=status.reason,
-            )
-            for status in await asked(statuses, cluster, wall())
-            if status.kind is ComponentKind.SOURCE
-        ]
-        return InfraHealth(cluster=health_of(cluster), services=services)
+        known = await asked(statuses, cluster, wall())
+        services = [_service(status) for status in known if status.kind is ComponentKind.SOURCE]
+        feeds = [_ladder(status) for status in known if status.is_within(_FEED)]
+        return InfraHealth(cluster=health_of(cluster), services=services, feeds=feeds)
 
     @router.get("/api/clients", dependencies=[Depends(access.needs(Scope.READ))], responses=away)
     async def list_clients(offset: PageStart = 0, limit: PageSize = 100) -> ClientPage:
@@ -119,6 +132,29 @@ def feed_info_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
         return ClientPage(total=len(clients), clients=page)
 
     return router
+
+
+def _place_in_list(status: Status) -> tuple[bool, int, float]:
+    """Return what servers are sorted by: those that get records first, then those with a high rung and few clients."""
+    rungs = [rung.value for rung in Rung]
+    rung = status.texts.get("rung", "")
+    height = rungs.index(rung) if rung in rungs else len(rungs)
+    return status.state != _GOOD, height, status.numbers.get("clients", 0)
+
+
+def _service(status: Status) -> ServiceHealth:
+    return ServiceHealth(
+        name=status.name, host=status.host, state=status.state, since=time_of(status.since), reason=status.reason
+    )
+
+
+def _ladder(status: Status) -> FeedLadder:
+    moves = [
+        FeedMove(time=time_of(move.time), before=move.before, after=move.after, reason=move.reason)
+        for move in moves_of(status)
+    ]
+    since = moves[-1].time if moves else time_of(status.since)
+    return FeedLadder(name=status.name, host=status.host, rung=status.texts.get("rung", ""), since=since, moves=moves)
 
 
 def _server(status: Status) -> FeedServerFacts:

@@ -11,7 +11,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from coin_platform.serve.feed.distributor import Distributor, listen
 from coin_platform.serve.feed.door import Door, DoorLimits
 from coin_platform.serve.feed.hub import Hub
-from coin_platform.serve.feed.tail import Tail, places_of
+from coin_platform.serve.feed.ladder import Ladder, Service
+from coin_platform.serve.feed.source import places_of
+from coin_platform.serve.feed.tail import Tail
 from coin_platform.serve.keys import Key, Keys, Scope, digest_of
 from coin_platform.settings import Settings
 from tests.kit.faulty_broker import FaultyBroker
@@ -29,6 +31,8 @@ class FeedServer:
             Keys([Key(Scope.READ, digest_of(READ_KEY))]), frozenset({"127.0.0.1"}), limits, is_local=is_local
         )
         self.distributor = Distributor(Hub("run"), self.door, tail.read)
+        self.ladder = Ladder([Service.KAFKA])
+        self.ladder.note(Service.KAFKA, 0.0, 0)
         self.listening = listen("127.0.0.1", 0)
         self.port = self.listening.getsockname()[1]
         self.url = f"ws://127.0.0.1:{self.port}/ws/exchange"

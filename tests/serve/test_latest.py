@@ -7,7 +7,8 @@ import pytest
 from coin_platform.clock import wall
 from coin_platform.model import SECOND, Channel, Microseconds
 from coin_platform.serve.feed.premium import STALE, Quote, premiums
-from coin_platform.serve.feed.tail import Tail, places_of
+from coin_platform.serve.feed.source import places_of
+from coin_platform.serve.feed.tail import Tail
 from tests.kit.feed import append_processed
 from tests.kit.serving import Served
 

@@ -10,6 +10,7 @@ from coin_platform.serve.feed.hub import Bundle, Hub, Stream
 
 ROOM_BYTES = 64 << 10  # a client with so much unsent misses the next bundle
 FULL_SECONDS = 5.0  # for which a client may have no room; then its connection is cut
+RENEW_BYTES = 8 << 20  # of snapshots in one round, after the source has changed
 _SLICE = 250  # clients that one step serves: the loop stays free for others in between
 
 
@@ -53,6 +54,7 @@ class Clients:
         self._hub = hub
         self._members: dict[Stream, dict[FeedClient, None]] = {}
         self._behind: dict[FeedClient, None] = {}
+        self._renewed: dict[FeedClient, None] = {}  # they are to get a snapshot, though they missed nothing
         self.sends = self.missed = self.cut = 0
 
     def __len__(self) -> int:
@@ -70,6 +72,7 @@ class Clients:
         members = self._members.get(client.stream, {})
         members.pop(client, None)
         self._behind.pop(client, None)
+        self._renewed.pop(client, None)
         if not members and self._members.pop(client.stream, None) is not None:
             self._hub.forget(client.stream)
 
@@ -93,6 +96,12 @@ class Clients:
                 client.connection.transport.abort()
                 self.leave(client)
 
+        self._renew()
+
+    def renew(self) -> None:
+        """Send all clients the state, some in each round: the records come from another source now."""
+        self._renewed |= {client: None for members in self._members.values() for client in members}
+
     def listed(self, moment: float) -> Iterator[ClientFacts]:
         """Yield the clients, the longest first."""
         clients = [client for members in self._members.values() for client in members]
@@ -114,6 +123,19 @@ class Clients:
                 self._miss(client)
         broadcast(ready, bundle.text, text=True)
         self.sends += len(ready)
+
+    def _renew(self) -> None:
+        """Send snapshots to clients with room, as long as the round has bytes left."""
+        left = RENEW_BYTES
+        for client in list(self._renewed):
+            if left <= 0:
+                return
+            if client in self._behind:  # it gets one anyhow
+                del self._renewed[client]
+            elif client.unsent_bytes < ROOM_BYTES:
+                del self._renewed[client]
+                left -= len(self._hub.snapshot(client.stream))
+                self._send_snapshot(client)
 
     def _miss(self, client: FeedClient) -> None:
         client.missed += 1

@@ -12,19 +12,16 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from coin_platform.clock import elapsed, unless
-from coin_platform.errors import CoinPlatformError
+from coin_platform.clock import elapsed
 from coin_platform.serve.feed.clients import Clients
 from coin_platform.serve.feed.door import FEED_PROTOCOL, Admitted, Door, EntryRefused
+from coin_platform.serve.feed.feed import Feed
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.records import FeedRecord
 from coin_platform.serve.listening import listen as listen_plainly
 
 logger = logging.getLogger(__name__)
 
-PERIODS = (0.1, 0.25, 1.0)  # seconds between two bundles: the longer ones while a round takes too long
-READ_SECONDS = 0.05  # between two reads of the log
-AWAY_SECONDS = 1.0  # until the log is asked again after it did not answer
 HANDSHAKE_SECONDS = 5.0
 CLOSE_SECONDS = 8.0  # for all clients to take their leave at the end
 RETRY_SECONDS = 10.0  # within which clients are told to come back, each at another moment
@@ -38,20 +35,44 @@ _quiet.setLevel(logging.CRITICAL)  # its lines hold headers, and each bad client
 
 
 class Distributor:
-    """Reads the log in a thread, makes bundles, and sends them. One event loop owns it."""
+    """Serves one feed or several. One event loop owns it."""
 
-    def __init__(self, hub: Hub, door: Door, read: Callable[[], list[FeedRecord]]) -> None:
-        """`read` returns what is new, and may block. It raises an error of ours while the log does not answer."""
-        self._hub, self._door, self._read = hub, door, read
-        self.clients = Clients(hub)
-        self.period = PERIODS[0]
-        self.failure = "nothing has been read yet"  # why the log does not answer; empty if it does
-        self.records = 0
+    def __init__(
+        self,
+        hub: Hub,
+        door: Door,
+        read: Callable[[], list[FeedRecord]],
+        *,
+        moves: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Serve the feed of `read` at `/ws/exchange`; the arguments are those of `Feed`."""
+        self._door = door
+        self.feed = Feed(hub, read, moves)
+
+    @property
+    def clients(self) -> Clients:
+        """The clients of the feed."""
+        return self.feed.clients
+
+    @property
+    def failure(self) -> str:
+        """Why the log does not answer; empty if it does."""
+        return self.feed.failure
+
+    @property
+    def period(self) -> float:
+        """Seconds between two bundles."""
+        return self.feed.period
+
+    @property
+    def records(self) -> int:
+        """How many records were read."""
+        return self.feed.records
 
     @property
     def streams(self) -> int:
         """How many different filters are in use."""
-        return len(self._hub.streams)
+        return len(self.feed.hub.streams)
 
     @property
     def refused(self) -> int:
@@ -60,10 +81,10 @@ class Distributor:
 
     async def run(self, listening: socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop`, then close all connections: each client is told to come back at a moment of its own."""
-        reading = asyncio.create_task(self._read_on(stop))
+        reading = asyncio.create_task(self.feed.read_on(stop))
         try:
             async with self._serving(listening):
-                sending, waiting = asyncio.create_task(self._send_on(stop)), asyncio.create_task(stop.wait())
+                sending, waiting = asyncio.create_task(self.feed.send_on(stop)), asyncio.create_task(stop.wait())
                 await asyncio.wait((reading, sending, waiting), return_when=asyncio.FIRST_COMPLETED)
                 stop.set()
                 await asyncio.gather(sending, waiting)
@@ -97,7 +118,7 @@ class Distributor:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         try:
-            admitted = self._door.admit(request.path, request.headers, _address(connection), len(self._hub.streams))
+            admitted = self._door.admit(request.path, request.headers, _address(connection), self.streams)
         except EntryRefused as refusal:
             return connection.respond(refusal.status, f"{refusal}\n")
         except Exception:
@@ -109,7 +130,7 @@ class Distributor:
     async def _attend(self, connection: ServerConnection) -> None:
         """Keep a client until it goes. Nothing that it sends is looked at."""
         admitted: Admitted = connection.admitted  # type: ignore[attr-defined]
-        client = self.clients.join(connection, self._hub.join(admitted.wanted), admitted.name, elapsed())
+        client = self.clients.join(connection, self.feed.hub.join(admitted.wanted), admitted.name, elapsed())
         begun, count = elapsed(), 0
         try:
             async for _ in connection:
@@ -122,31 +143,6 @@ class Distributor:
             pass  # a client may end as it likes
         finally:
             self.clients.leave(client)
-
-    async def _read_on(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                records = await asyncio.to_thread(self._read)
-            except CoinPlatformError as error:
-                if not self.failure or self.failure != str(error):
-                    logger.warning("the feed stands still: %s", error)
-                self.failure = str(error)
-                await unless(stop, asyncio.sleep(AWAY_SECONDS))
-                continue
-            if self.failure:
-                logger.info("the feed goes on")
-            self.failure = ""
-            self.records += len(records)
-            self._hub.take(records)
-            await unless(stop, asyncio.sleep(READ_SECONDS))
-
-    async def _send_on(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            began = elapsed()
-            await self.clients.send(began)
-            took = elapsed() - began
-            self.period = _next_period(self.period, took)
-            await unless(stop, asyncio.sleep(max(0.0, self.period - took)))
 
     async def _dismiss(self, server: Server) -> None:
         """Close all connections with code 1012, each with another moment to come back; cut those that do not answer."""
@@ -168,16 +164,6 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     return listening
-
-
-def _next_period(period: float, took: float) -> float:
-    """Return the seconds until the next bundle: more while a round takes most of them, less when it is easy again."""
-    place = PERIODS.index(period)
-    if took > 0.8 * period:
-        return PERIODS[min(place + 1, len(PERIODS) - 1)]
-    if place and took < 0.4 * PERIODS[place - 1]:
-        return PERIODS[place - 1]
-    return period
 
 
 def _subprotocol(_: ServerConnection, offered: Any) -> Any:

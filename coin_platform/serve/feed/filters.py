@@ -21,10 +21,10 @@ class Filter(NamedTuple):
     is_conflated: bool = False  # only the latest ticker and book of a pair in each bundle
 
     def wants(self, record: FeedRecord) -> bool:
-        """Return whether a record is wanted. A gap of a whole feed concerns each pair of it."""
+        """Return whether a record is wanted. A gap of a whole feed and a hole concern each pair of it."""
         return (
             (not self.exchanges or record.exchange in self.exchanges)
-            and (not self.types or record.type in self.types)
+            and (not self.types or (record.missing or record.type) in self.types)
             and (not self.pairs or record.pair is None or record.pair in self.pairs)
         )
 

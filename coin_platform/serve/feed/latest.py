@@ -28,6 +28,8 @@ class Latest:
         """
         for record in records:
             known = self._records.get(record.key)
+            if record.missing:
+                continue  # a hole is no state
             if record.is_over:
                 self._records.pop(record.key, None)
             elif known is None or not (record.is_redriven or record.epoch < known.epoch):

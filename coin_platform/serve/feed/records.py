@@ -11,6 +11,7 @@ from coin_platform.records import Record
 from coin_platform.records import unpack as unpack_header
 
 GAP = "gap"  # the type of a record of the topic of gaps; all other types are channels
+HOLE = "hole"  # the type of what the feed tells of records that it could not read
 TYPES = (*(str(channel) for channel in Channel), GAP)
 
 
@@ -32,6 +33,7 @@ class FeedRecord(NamedTuple):
     text: bytes
     gap: str = ""  # channel, pair and begin of a gap, which comes again when more of it is known
     is_over: bool = False  # a gap that has ended
+    missing: str = ""  # of a hole: the type of the records that are missing
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -80,6 +82,21 @@ def feed_record(exchange: Exchange, kind: str, record: Record) -> FeedRecord | N
     return FeedRecord(
         kind, exchange.name, pair, header.epoch, body.offset, body.index, header.received_time, body.redriven, text
     )
+
+
+def hole(exchange: Exchange, kind: str, count: int | None, reason: str) -> FeedRecord:
+    """Return what the feed tells in the place of `count` records of one partition; `None`: nobody knows how many."""
+    text = _quoted(
+        {
+            "type": HOLE,
+            "exchange": exchange.name,
+            "pair": None,
+            "channel": kind,
+            "missed_records": count,
+            "reason": reason,
+        }
+    )
+    return FeedRecord(HOLE, exchange.name, None, 0, None, None, 0, False, text, missing=kind)
 
 
 def _of_gap(exchange: Exchange, record: Record) -> FeedRecord:

@@ -13,8 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from coin_platform.errors import BrokerUnreachable
 from coin_platform.model import Channel
 from coin_platform.serve.feed import distributor as distributor_module
-from coin_platform.serve.feed.distributor import PERIODS, _next_period
+from coin_platform.serve.feed import feed as feed_module
 from coin_platform.serve.feed.door import FEED_PROTOCOL, KEY_PROTOCOL, DoorLimits
+from coin_platform.serve.feed.feed import PERIODS, next_period
 from tests.kit.feed import append_gap, append_processed
 from tests.kit.feed_server import READ_KEY, FeedServer, feed_server, frame, records
 from tests.kit.waiting import eventually
@@ -187,7 +188,7 @@ def test_a_client_that_talks_too_much_is_closed(monkeypatch: pytest.MonkeyPatch)
 def test_while_the_log_does_not_answer_the_feed_says_so_and_goes_on_after_that(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(distributor_module, "AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(feed_module, "AWAY_SECONDS", 0.01)
 
     async def work(server: FeedServer) -> None:
         async with server.connect() as client:
@@ -205,9 +206,9 @@ def test_while_the_log_does_not_answer_the_feed_says_so_and_goes_on_after_that(
 
 def test_a_round_that_takes_long_makes_bundles_rarer_and_an_easy_one_more_frequent() -> None:
     short, middle, long = PERIODS
-    assert (_next_period(short, 0.05), _next_period(short, 0.09), _next_period(middle, 0.3)) == (short, middle, long)
-    assert (_next_period(long, 5), _next_period(long, 0.2), _next_period(long, 0.05)) == (long, long, middle)
-    assert (_next_period(middle, 0.05), _next_period(middle, 0.03)) == (middle, short)
+    assert (next_period(short, 0.05), next_period(short, 0.09), next_period(middle, 0.3)) == (short, middle, long)
+    assert (next_period(long, 5), next_period(long, 0.2), next_period(long, 0.05)) == (long, long, middle)
+    assert (next_period(middle, 0.05), next_period(middle, 0.03)) == (middle, short)
 
 
 def test_the_frames_of_a_bundle_are_json_of_utf8(tmp_path: Any) -> None:

@@ -7,7 +7,8 @@ from coin_platform.errors import BrokerUnreachable
 from coin_platform.model import Channel
 from coin_platform.serve.feed import latest as latest_module
 from coin_platform.serve.feed.latest import Latest, following
-from coin_platform.serve.feed.tail import Tail, opened_later, places_of
+from coin_platform.serve.feed.source import places_of
+from coin_platform.serve.feed.tail import Tail, opened_later
 from coin_platform.settings import Settings
 from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.feed import append_gap, append_processed

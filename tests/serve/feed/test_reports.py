@@ -11,6 +11,7 @@ from coin_platform.clock import wall
 from coin_platform.cluster.announcer import Announcer
 from coin_platform.cluster.contract import CLIENTS
 from coin_platform.errors import BrokerUnreachable
+from coin_platform.serve.feed.ladder import Ladder, Service
 from coin_platform.serve.feed.reports import FeedReports
 from tests.kit.feed import append_processed
 from tests.kit.feed_server import FeedServer, feed_server, frame, records
@@ -46,7 +47,7 @@ def test_C5_the_api_names_the_servers_of_the_feed_what_they_read_and_who_reads_t
             await frame(client)
             append_processed(server.broker, "upbit", "BTC-KRW")
             await records(client, 1)
-            reports = FeedReports(server.distributor, "kafka", server.url, server.port)
+            reports = FeedReports(server.distributor, server.ladder, server.url, server.port)
             await announced(served, server, reports, 10.0)
             [status, source] = reports.report(12.0)
             assert (status.numbers["clients"], status.numbers["streams"], status.numbers["sends"]) == (1, 1, 2)
@@ -66,7 +67,9 @@ def test_C5_a_server_whose_log_does_not_answer_is_degraded_and_named_last(served
             await eventually(lambda: down.distributor.failure == "kafka is away", 30)
             await eventually(lambda: up.distributor.failure == "", 30)
             for server in (down, up):
-                await announced(served, server, FeedReports(server.distributor, "kafka", server.url, server.port), 1.0)
+                await announced(
+                    served, server, FeedReports(server.distributor, server.ladder, server.url, server.port), 1.0
+                )
             info = await asyncio.to_thread(told, served, "/ws/info")
             assert [(each["state"], each["reason"]) for each in info["servers"]] == [
                 ("live", ""),
@@ -91,3 +94,35 @@ def test_C1_the_lists_need_a_key_and_the_address_of_the_feed_does_not(served: Se
     assert served.ask("GET", "/api/clients").status_code == 401
     assert served.ask("GET", "/api/ws/infra-health").status_code == 401
     assert served.ask("GET", "/ws/info").status_code == 200
+
+
+def test_C5_the_rung_of_each_server_its_moves_and_its_services_are_told_and_the_highest_comes_first(
+    served: Served,
+) -> None:
+    async def run() -> None:
+        async with feed_server() as low, feed_server() as high:
+            for server, failure in ((low, "kafka does not answer"), (high, "")):
+                server.ladder = Ladder([Service.KAFKA, Service.REDIS])
+                for service in (Service.KAFKA, Service.REDIS):
+                    server.ladder.note(service, 1.0, 1_000_000)
+                for moment in (2, 3):
+                    server.ladder.note(Service.KAFKA, moment, moment * 1_000_000, failure)
+                await eventually(lambda distributor=server.distributor: distributor.failure == "", 30)  # type: ignore[misc]
+                await announced(
+                    served, server, FeedReports(server.distributor, server.ladder, server.url, server.port), 1.0
+                )
+            info = await asyncio.to_thread(told, served, "/ws/info")
+            assert [each["rung"] for each in info["servers"]] == ["kafka+redis", "redis"]
+            assert info["address"] == high.url
+            health = await asyncio.to_thread(told, served, "/api/ws/infra-health")
+            [feed] = [each for each in health["feeds"] if each["name"] == f"server/feed/{low.port}"]
+            assert (feed["rung"], feed["since"]) == ("redis", "1970-01-01T00:00:03Z")
+            assert [(move["before"], move["after"], move["reason"]) for move in feed["moves"]] == [
+                ("none", "kafka+redis", "start"),
+                ("kafka+redis", "redis", "kafka: kafka does not answer"),
+            ]
+            services = {each["name"]: (each["state"], each["since"]) for each in health["services"]}
+            assert services[f"source/feed/{low.port}/kafka"] == ("down", "1970-01-01T00:00:03Z")
+            assert services[f"source/feed/{low.port}/redis"] == ("up", "1970-01-01T00:00:01Z")
+
+    asyncio.run(run())

@@ -9,7 +9,8 @@ from coin_platform.errors import BrokerUnreachable
 from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import SECOND, Channel
 from coin_platform.serve.feed import tail as tail_module
-from coin_platform.serve.feed.tail import Tail, places_of
+from coin_platform.serve.feed.source import places_of
+from coin_platform.serve.feed.tail import Tail
 from coin_platform.settings import Settings
 from coin_platform.topic_names import processed_topic
 from tests.kit.faulty_broker import FaultyBroker
@@ -105,5 +106,13 @@ def test_it_goes_on_after_records_that_were_trimmed_before_they_were_read() -> N
     for offset in range(4):
         append_processed(broker, "upbit", "BTC-KRW", offset=offset)
     broker.trim(processed_topic(UPBIT.region, Channel.TICKER), UPBIT.partition, 2)
-    read = [record.offset for _ in range(2) for record in tail.read()]
-    assert read == [2, 3]
+    [told] = tail.read()
+    assert json.loads(told.text) == {
+        "type": "hole",
+        "exchange": "upbit",
+        "pair": None,
+        "channel": "ticker",
+        "missed_records": 2,
+        "reason": "the records were trimmed before they were read",
+    }
+    assert [record.offset for record in tail.read()] == [2, 3]

@@ -1,0 +1,211 @@
+"""A server of the feed on real Kafka and Redis, which a test takes away from it and gives back.
+
+What writes to Kafka and copies into Redis goes on meanwhile. A client reads all that the server sends.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from coin_platform.broker import connect, kafka_topics
+from coin_platform.clock import wall
+from coin_platform.cluster import Cluster
+from coin_platform.cluster.feed_streams import open_feed_streams
+from coin_platform.cluster.files import FileStore
+from coin_platform.cluster.status import statuses
+from coin_platform.exchanges import EXCHANGES
+from coin_platform.model import Channel, Region
+from coin_platform.preprocess.redis_feed import RedisFeed
+from coin_platform.serve.feed.distributor import Distributor, listen
+from coin_platform.serve.feed.door import Door, DoorLimits
+from coin_platform.serve.feed.hub import Hub
+from coin_platform.serve.feed.ladder import LadderTimes, Rung
+from coin_platform.serve.feed.opening import OpenedFeed, opened_feed
+from coin_platform.serve.feed.reports import FeedReports
+from coin_platform.serve.keys import Keys
+from coin_platform.serve.reports import announce
+from coin_platform.settings import Settings
+from infra.stack import Kafka, Redis
+from tests.kit.clusters import cluster_of
+from tests.kit.feed import append_processed
+from tests.kit.feed_server import connect_to
+from tests.kit.proxy import Proxy, Toxics
+from tests.kit.waiting import eventually
+
+TIMES = LadderTimes(up_probes=3, up_seconds=0.5, down_probes=2, down_seconds=5, climb_seconds=1)
+PROBE_SECONDS = 0.2
+
+
+class Written:
+    """Trades of one pair that no other test has, and the thread that writes them one after the other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pair, self.count = f"T{uuid.uuid4().hex[:12].upper()}-KRW", 0
+        self._broker = connect(settings.model_copy(update={"journal_dir": Path("writer")}))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            append_processed(self._broker, "upbit", self.pair, channel=Channel.TRADE, offset=self.count, time=wall())
+            self.count += 1
+
+    def __enter__(self) -> "Written":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._broker.close()
+
+
+class Seen:
+    """What a client of the feed has seen: it checks each frame as it comes."""
+
+    def __init__(self, pair: str) -> None:
+        self._pair, self._seq = pair, -1
+        self.next: int | None = None  # the trade that is to come
+        self.trades = self.holes = self.snapshots = 0
+        self.missing = 0  # trades that a hole announced, and that have not been seen to be missing yet
+        self.close_code: int | None = None
+
+    async def follow(self, client: ClientConnection) -> None:
+        """Take frames until the connection ends."""
+        try:
+            async for text in client:
+                self.take(json.loads(text))
+        except ConnectionClosed as closed:
+            self.close_code = closed.rcvd.code if closed.rcvd else None
+
+    def take(self, frame: dict[str, Any]) -> None:
+        """Take a frame."""
+        seq, is_snapshot = frame["seq"], frame.get("snapshot", False)
+        assert self._seq == -1 or seq == self._seq + (not is_snapshot), "seq goes on"
+        self._seq = seq
+        self.snapshots += is_snapshot
+        for record in frame["records"]:
+            if record["type"] == "hole" and record["channel"] == "trade":
+                assert not is_snapshot
+                self.holes += 1
+                self.missing += record["missed_records"] or 0
+            elif record["type"] == "trade" and record["pair"] == self._pair:
+                self._take(record["offset"], is_snapshot=is_snapshot)
+
+    def _take(self, offset: int, *, is_snapshot: bool) -> None:
+        if is_snapshot:
+            assert self.next is None or offset == self.next - 1, "the state is that of the last bundle"
+            self.next = offset + 1
+            return
+        if self.next is not None and offset != self.next:
+            assert offset > self.next, "nothing comes twice or late"
+            assert offset - self.next <= self.missing, "a hole is told before what comes after it"
+            self.missing -= offset - self.next
+        self.next = offset + 1
+        self.trades += 1
+
+
+class LadderWorld:
+    """A server, its services behind proxies, and a client."""
+
+    def __init__(self, opened: OpenedFeed, proxies: dict[str, Proxy], cluster: Cluster) -> None:
+        self.ladder, self.reader = opened
+        self.proxies, self.cluster = proxies, cluster
+        self.listening = listen("127.0.0.1", 0)
+        self.port = self.listening.getsockname()[1]
+        door = Door(Keys([]), frozenset({"127.0.0.1"}), DoorLimits(), is_local=True)
+        self.distributor = Distributor(Hub("run"), door, self.reader.read, moves=lambda: self.reader.moves)
+        self.url = f"ws://127.0.0.1:{self.port}/ws/exchange"
+        self.reports = FeedReports(self.distributor, self.ladder, self.url, self.port)
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Serve, and announce how the server is."""
+        stop = asyncio.Event()
+        running = asyncio.create_task(self.distributor.run(self.listening, stop))
+        announcing = asyncio.create_task(announce(self.cluster, "server-feed", self.reports.report, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(running, announcing)
+
+    def take_away(self, service: str, *, hangs: bool = False) -> None:
+        """Keep the server from a service, or give it no answer."""
+        if hangs:
+            self.proxies[service].up = self.proxies[service].down = Toxics(timeout=0)
+        else:
+            self.proxies[service].is_down = True
+
+    def give_back(self, service: str) -> None:
+        """Let the server reach a service again."""
+        self.proxies[service].up = self.proxies[service].down = Toxics()
+        self.proxies[service].is_down = False
+
+    def shown(self) -> str:
+        """Return the rung that the API would show."""
+        return next(
+            (status.texts["rung"] for status in statuses(self.cluster, wall()) if status.is_within("server/feed")), ""
+        )
+
+    async def stands_on(self, rung: Rung, seconds: float = 60) -> None:
+        """Wait until the server reads from a rung, and says so."""
+        await eventually(lambda: self.ladder.rung is rung, seconds)
+        await eventually(lambda: self.shown() == rung, seconds)
+
+
+@contextlib.asynccontextmanager
+async def ladder_world(kafka: Kafka, redis: Redis, folder: Path) -> AsyncIterator[tuple[LadderWorld, Written, Seen]]:
+    """Run a server that reaches both services through proxies, and what writes to them directly."""
+    direct = Settings(
+        home=folder,
+        broker_url=f"kafka://{kafka.address}",
+        redis_url=redis.address,
+        redis_feed=True,
+        deployment=uuid.uuid4().hex,
+        exchanges=("upbit",),
+    )
+    kafka_topics.create(direct)
+    with contextlib.ExitStack() as stack:
+        proxies = {
+            "kafka": stack.enter_context(Proxy(f"127.0.0.1:{kafka.hidden[0]}", port=kafka.shown[0])),
+            "redis": stack.enter_context(Proxy(f"127.0.0.1:{redis.port}")),
+        }
+        written = stack.enter_context(Written(direct))
+        stack.enter_context(_copied(direct))
+        cluster = cluster_of(FileStore(folder / "store"), folder / "copies")
+        far = {"broker_url": f"kafka://{proxies['kafka'].address}", "journal_dir": Path("server")}
+        far["redis_url"] = f"redis://{proxies['redis'].address}/0"
+        settings = Settings(**{**direct.model_dump(), **far})
+        opened = stack.enter_context(opened_feed(settings, wall(), times=TIMES, probe_seconds=PROBE_SECONDS))
+        world, seen = LadderWorld(opened, proxies, cluster), Seen(written.pair)
+        async with world.served():
+            async with connect_to(world.url) as client:
+                following = asyncio.create_task(seen.follow(client))
+                yield world, written, seen
+            await following
+
+
+@contextlib.contextmanager
+def _copied(settings: Settings) -> Iterator[None]:
+    """Copy processed records into Redis, as a worker does."""
+    broker, streams = connect(settings.model_copy(update={"journal_dir": Path("copy")})), open_feed_streams(settings)
+    feed = RedisFeed(Region.KOREA, [EXCHANGES["upbit"]], settings, broker, streams)
+    halt = threading.Event()
+    thread = threading.Thread(target=feed.run, args=(halt,))
+    thread.start()
+    try:
+        yield
+    finally:
+        halt.set()
+        thread.join()
+        broker.close()
+        streams.close()

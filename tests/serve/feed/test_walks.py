@@ -1,0 +1,99 @@
+"""The ladder on real Kafka and Redis that come and go: no record twice, none late, every hole told."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from coin_platform.serve.feed.ladder import Rung
+from infra.stack import Kafka, Redis
+from tests.kit.ladder_world import LadderWorld, Seen, Written, ladder_world
+from tests.kit.redis_streams import empty_redis as empty_redis
+from tests.kit.waiting import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.xdist_group("kafka")]
+SEED = 22
+
+
+async def goes_on(written: Written, seen: Seen) -> None:
+    """Wait until a trade that is written from now on has been seen."""
+    count = written.count
+    await eventually(lambda: seen.next is not None and seen.next > count, 60)
+
+
+async def test_C5_A22_each_step_down_and_up_again(kafka: Kafka, empty_redis: Redis, tmp_path: Path) -> None:
+    async with ladder_world(kafka, empty_redis, tmp_path) as (world, written, seen):
+        await world.stands_on(Rung.KAFKA_REDIS)
+        await goes_on(written, seen)
+        moves, begun = world.reader.moves, len(world.ladder.moves)
+        world.take_away("redis")
+        await world.stands_on(Rung.KAFKA)
+        await goes_on(written, seen)
+        assert world.reader.moves == moves, "the source is the same"
+        world.give_back("redis")
+        await world.stands_on(Rung.KAFKA_REDIS)
+        world.take_away("kafka")
+        await world.stands_on(Rung.REDIS)
+        await goes_on(written, seen)
+        await eventually(lambda: seen.snapshots == 2 + moves == 1 + world.reader.moves, 60)
+        world.take_away("redis", hangs=True)
+        await world.stands_on(Rung.NONE)
+        await eventually(lambda: "there is nothing to read from: kafka: " in world.distributor.failure, 60)
+        world.give_back("kafka")
+        await world.stands_on(Rung.KAFKA)
+        await goes_on(written, seen)
+        world.give_back("redis")
+        await world.stands_on(Rung.KAFKA_REDIS)
+        world.take_away("kafka", hangs=True)
+        await world.stands_on(Rung.REDIS)
+        await goes_on(written, seen)
+        world.give_back("kafka")
+        await world.stands_on(Rung.KAFKA_REDIS)
+        await goes_on(written, seen)
+    assert (seen.holes, seen.missing) == (0, 0)
+    assert [move.after for move in world.ladder.moves[begun:]] == [
+        *(Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.NONE, Rung.KAFKA, Rung.KAFKA_REDIS),
+        *(Rung.REDIS, Rung.KAFKA_REDIS),
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+async def test_C5_A22_twenty_random_walks(kafka: Kafka, empty_redis: Redis, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    print(f"seed {SEED}")
+    async with ladder_world(kafka, empty_redis, tmp_path) as (world, written, seen):
+        await world.stands_on(Rung.KAFKA_REDIS)
+        for number in range(20):
+            await walk(world, written, seen, chance, empty_redis)
+            for service in ("kafka", "redis"):
+                world.give_back(service)
+            await world.stands_on(Rung.KAFKA_REDIS)
+            await goes_on(written, seen)
+            print(f"walk {number}: {seen.trades} trades, {seen.holes} holes, {world.reader.moves} moves")
+    assert seen.missing == 0, "each record that a hole announced is missing"
+    assert seen.trades > 1000 and world.reader.moves > 20
+
+
+async def walk(world: LadderWorld, written: Written, seen: Seen, chance: random.Random, redis: Redis) -> None:
+    """Take services away and give them back, and wait each time until the feed stands where it must."""
+    away: set[str] = set()
+    for _ in range(4):
+        service = chance.choice(("kafka", "redis"))
+        if service in away:
+            away.remove(service)
+            world.give_back(service)
+        else:
+            away.add(service)
+            world.take_away(service, hangs=chance.random() < 0.3)
+        if "redis" in away and chance.random() < 0.3:
+            redis.client().flushall()
+        rung = {
+            frozenset[str](): Rung.KAFKA_REDIS,
+            frozenset({"redis"}): Rung.KAFKA,
+            frozenset({"kafka"}): Rung.REDIS,
+            frozenset({"kafka", "redis"}): Rung.NONE,
+        }[frozenset(away)]
+        await world.stands_on(rung)
+        if rung is not Rung.NONE:
+            await goes_on(written, seen)
