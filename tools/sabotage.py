@@ -786,6 +786,13 @@ SABOTAGES = (
         ("tests/serve/feed/test_redis_source.py", "tests/serve/feed/test_reader.py"),
     ),
     Sabotage(
+        *("C5", "the feed of a service that is down closes its clients"),
+        "coin_platform/serve/feed/bound.py",
+        "                    self._close_clients()\n",
+        "",
+        ("tests/serve/feed/test_bound.py",),
+    ),
+    Sabotage(
         *("C5", "a feed whose log does not answer says so"),
         "coin_platform/serve/feed/reports.py",
         'state = "degraded" if failure else "live"',

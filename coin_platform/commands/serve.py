@@ -56,10 +56,10 @@ def feed() -> None:
     """Serve the live feed at COIN_FEED_PORT: WebSockets that tell every processed record."""
     from coin_platform.cluster import open_cluster
     from coin_platform.serve.feed.distributor import Distributor, listen
-    from coin_platform.serve.feed.door import PATH, Door, DoorLimits
+    from coin_platform.serve.feed.door import BOUND_PATHS, PATH, Door, DoorLimits
     from coin_platform.serve.feed.hub import Hub
     from coin_platform.serve.feed.latest import START_SECONDS
-    from coin_platform.serve.feed.opening import opened_feed
+    from coin_platform.serve.feed.opening import bound_feeds, opened_feed, services_of
     from coin_platform.serve.feed.reports import FeedReports
     from coin_platform.serve.keys import is_loopback, open_keys
     from coin_platform.serve.reports import announce
@@ -71,12 +71,15 @@ def feed() -> None:
         frozenset(settings.serve_hosts),
         DoorLimits(settings.feed_clients, settings.feed_clients_per_address),
         is_local=is_loopback(settings.serve_host),
+        paths=[PATH, *(path for service, path in BOUND_PATHS.items() if service in services_of(settings))],
     )
     listening = listen(settings.serve_host, settings.feed_port)
     cluster = open_cluster(settings)
     try:
         with opened_feed(settings, wall() - START_SECONDS * SECOND) as (ladder, reader):
-            distributor = Distributor(Hub(uuid.uuid4().hex[:8]), door, reader.read, moves=lambda: reader.moves)
+            instance = uuid.uuid4().hex[:8]
+            bound = bound_feeds(settings, ladder, instance, START_SECONDS)
+            distributor = Distributor(Hub(instance), door, reader.read, moves=lambda: reader.moves, bound=bound)
             port = listening.getsockname()[1]
             host = settings.serve_host if is_loopback(settings.serve_host) else settings.serve_hosts[0]
             reports = FeedReports(distributor, ladder, f"ws://{host}:{port}{PATH}", port)

@@ -25,10 +25,10 @@ from coin_platform.exchanges import EXCHANGES
 from coin_platform.model import Channel, Region
 from coin_platform.preprocess.redis_feed import RedisFeed
 from coin_platform.serve.feed.distributor import Distributor, listen
-from coin_platform.serve.feed.door import Door, DoorLimits
+from coin_platform.serve.feed.door import PATH, Door, DoorLimits
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.ladder import LadderTimes, Rung
-from coin_platform.serve.feed.opening import OpenedFeed, opened_feed
+from coin_platform.serve.feed.opening import OpenedFeed, bound_feeds, opened_feed
 from coin_platform.serve.feed.reports import FeedReports
 from coin_platform.serve.keys import Keys
 from coin_platform.serve.reports import announce
@@ -116,15 +116,20 @@ class Seen:
 class LadderWorld:
     """A server, its services behind proxies, and a client."""
 
-    def __init__(self, opened: OpenedFeed, proxies: dict[str, Proxy], cluster: Cluster) -> None:
+    def __init__(self, settings: Settings, opened: OpenedFeed, proxies: dict[str, Proxy], cluster: Cluster) -> None:
         self.ladder, self.reader = opened
         self.proxies, self.cluster = proxies, cluster
         self.listening = listen("127.0.0.1", 0)
         self.port = self.listening.getsockname()[1]
-        door = Door(Keys([]), frozenset({"127.0.0.1"}), DoorLimits(), is_local=True)
-        self.distributor = Distributor(Hub("run"), door, self.reader.read, moves=lambda: self.reader.moves)
-        self.url = f"ws://127.0.0.1:{self.port}/ws/exchange"
+        bound = bound_feeds(settings, self.ladder, "run", 1)
+        door = Door(Keys([]), frozenset({"127.0.0.1"}), DoorLimits(), is_local=True, paths=[PATH, *bound])
+        self.distributor = Distributor(Hub("run"), door, self.reader.read, moves=lambda: self.reader.moves, bound=bound)
+        self.url = self.url_of(PATH)
         self.reports = FeedReports(self.distributor, self.ladder, self.url, self.port)
+
+    def url_of(self, path: str) -> str:
+        """Return the address of a feed."""
+        return f"ws://127.0.0.1:{self.port}{path}"
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
@@ -186,7 +191,7 @@ async def ladder_world(kafka: Kafka, redis: Redis, folder: Path) -> AsyncIterato
         far["redis_url"] = f"redis://{proxies['redis'].address}/0"
         settings = Settings(**{**direct.model_dump(), **far})
         opened = stack.enter_context(opened_feed(settings, wall(), times=TIMES, probe_seconds=PROBE_SECONDS))
-        world, seen = LadderWorld(opened, proxies, cluster), Seen(written.pair)
+        world, seen = LadderWorld(settings, opened, proxies, cluster), Seen(written.pair)
         async with world.served():
             async with connect_to(world.url) as client:
                 following = asyncio.create_task(seen.follow(client))

@@ -21,6 +21,9 @@ class FeedConnection(Protocol):
     def transport(self) -> Any:
         """The transport below it, whose unsent bytes can be asked and which can be cut."""
 
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Take leave of the client."""
+
 
 class ClientFacts(NamedTuple):
     """One client, as it is listed."""
@@ -95,17 +98,20 @@ class Clients:
                 self.cut += 1
                 client.connection.transport.abort()
                 self.leave(client)
-
         self._renew()
 
     def renew(self) -> None:
         """Send all clients the state, some in each round: the records come from another source now."""
         self._renewed |= {client: None for members in self._members.values() for client in members}
 
-    def listed(self, moment: float) -> Iterator[ClientFacts]:
-        """Yield the clients, the longest first."""
+    def all(self) -> list[FeedClient]:
+        """Return the clients, the longest first."""
         clients = [client for members in self._members.values() for client in members]
-        for client in sorted(clients, key=lambda client: client.since):
+        return sorted(clients, key=lambda client: client.since)
+
+    def listed(self, moment: float) -> Iterator[ClientFacts]:
+        """Yield the clients as they are listed, the longest first."""
+        for client in self.all():
             yield ClientFacts(
                 client.name, client.stream.name, moment - client.since, client.unsent_bytes, client.missed
             )

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -14,8 +14,8 @@ from websockets.http11 import Request, Response
 
 from coin_platform.clock import elapsed
 from coin_platform.serve.feed.clients import Clients
-from coin_platform.serve.feed.door import FEED_PROTOCOL, Admitted, Door, EntryRefused
-from coin_platform.serve.feed.feed import Feed
+from coin_platform.serve.feed.door import FEED_PROTOCOL, PATH, Admitted, Door, EntryRefused
+from coin_platform.serve.feed.feed import Feed, FeedDown
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.records import FeedRecord
 from coin_platform.serve.listening import listen as listen_plainly
@@ -44,15 +44,25 @@ class Distributor:
         read: Callable[[], list[FeedRecord]],
         *,
         moves: Callable[[], int] = lambda: 0,
+        bound: Mapping[str, Feed] | None = None,
     ) -> None:
-        """Serve the feed of `read` at `/ws/exchange`; the arguments are those of `Feed`."""
+        """Serve the feed of `read` at `/ws/exchange`, and other feeds at the paths of `bound`.
+
+        `hub`, `read` and `moves` are those of `Feed`. The `door` knows the paths, too.
+        """
         self._door = door
         self.feed = Feed(hub, read, moves)
+        self._feeds = {PATH: self.feed, **(bound or {})}
 
     @property
     def clients(self) -> Clients:
-        """The clients of the feed."""
+        """The clients of `/ws/exchange`."""
         return self.feed.clients
+
+    @property
+    def all_clients(self) -> list[Clients]:
+        """The clients of each feed."""
+        return [feed.clients for feed in self._feeds.values()]
 
     @property
     def failure(self) -> str:
@@ -72,7 +82,7 @@ class Distributor:
     @property
     def streams(self) -> int:
         """How many different filters are in use."""
-        return len(self.feed.hub.streams)
+        return sum(len(feed.hub.streams) for feed in self._feeds.values())
 
     @property
     def refused(self) -> int:
@@ -81,16 +91,20 @@ class Distributor:
 
     async def run(self, listening: socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop`, then close all connections: each client is told to come back at a moment of its own."""
-        reading = asyncio.create_task(self.feed.read_on(stop))
+        feeds = self._feeds.values()
+        reading = [asyncio.create_task(feed.read_on(stop)) for feed in feeds]
         try:
             async with self._serving(listening):
-                sending, waiting = asyncio.create_task(self.feed.send_on(stop)), asyncio.create_task(stop.wait())
-                await asyncio.wait((reading, sending, waiting), return_when=asyncio.FIRST_COMPLETED)
+                others = [
+                    *(asyncio.create_task(feed.send_on(stop)) for feed in feeds),
+                    asyncio.create_task(stop.wait()),
+                ]
+                await asyncio.wait((*reading, *others), return_when=asyncio.FIRST_COMPLETED)
                 stop.set()
-                await asyncio.gather(sending, waiting)
+                await asyncio.gather(*others)
         finally:
             stop.set()
-            await reading  # raises what ended it
+            await asyncio.gather(*reading)  # raises what ended it
 
     @contextlib.asynccontextmanager
     async def _serving(self, listening: socket.socket) -> AsyncIterator[Server]:
@@ -130,7 +144,17 @@ class Distributor:
     async def _attend(self, connection: ServerConnection) -> None:
         """Keep a client until it goes. Nothing that it sends is looked at."""
         admitted: Admitted = connection.admitted  # type: ignore[attr-defined]
-        client = self.clients.join(connection, self.feed.hub.join(admitted.wanted), admitted.name, elapsed())
+        feed = self._feeds[admitted.path]
+        try:
+            await feed.arrive()
+            await self._serve(connection, feed, admitted)
+        except FeedDown as down:
+            await connection.close(down.code, str(down))
+        finally:
+            feed.depart()
+
+    async def _serve(self, connection: ServerConnection, feed: Feed, admitted: Admitted) -> None:
+        client = feed.clients.join(connection, feed.hub.join(admitted.wanted), admitted.name, elapsed())
         begun, count = elapsed(), 0
         try:
             async for _ in connection:
@@ -142,7 +166,7 @@ class Distributor:
         except ConnectionClosed:
             pass  # a client may end as it likes
         finally:
-            self.clients.leave(client)
+            feed.clients.leave(client)
 
     async def _dismiss(self, server: Server) -> None:
         """Close all connections with code 1012, each with another moment to come back; cut those that do not answer."""

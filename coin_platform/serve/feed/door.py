@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -12,10 +12,12 @@ from coin_platform.clock import elapsed
 from coin_platform.errors import FeedRefused
 from coin_platform.runtime.own_names import are_own
 from coin_platform.serve.feed.filters import Filter, read_filter
+from coin_platform.serve.feed.ladder import Service
 from coin_platform.serve.keys import Keys, Scope
 from coin_platform.serve.rates import RateLimiter, RateLimits
 
 PATH = "/ws/exchange"
+BOUND_PATHS = {Service.KAFKA: "/ws/kafka", Service.REDIS: "/ws/redis"}  # the feeds of one service alone
 KEY_PROTOCOL = "coin.key."  # a web page cannot set headers; it sends its key as a subprotocol that begins so
 FEED_PROTOCOL = "coin.feed"  # the subprotocol that is chosen beside a key, for a key is not repeated
 _CONNECTS_PER_SECOND = 200.0  # of one address
@@ -27,6 +29,7 @@ class Admitted(NamedTuple):
 
     wanted: Filter
     name: str  # of its key, or its address
+    path: str = PATH
 
 
 class EntryRefused(Exception):
@@ -54,9 +57,14 @@ class Door:
         limits: DoorLimits,
         *,
         is_local: bool,
+        paths: Sequence[str] = (PATH,),
         clock: Callable[[], float] = elapsed,
     ) -> None:
-        """`names` are the host names of this server. `is_local`: only this machine reaches it, and no key is needed."""
+        """`names` are the host names of this server. `is_local`: only this machine reaches it, and no key is needed.
+
+        `paths` are those of the feeds that it serves.
+        """
+        self._paths = list(paths)
         self._keys, self._names, self._limits, self._is_local = keys, names, limits, is_local
         self._rates = RateLimiter(RateLimits(reads_per_second=_CONNECTS_PER_SECOND), clock)
         self._here: Counter[str] = Counter()  # connections by address, also those whose handshake is under way
@@ -91,8 +99,10 @@ class Door:
             )
         self._check_names(headers)
         path, _, query = target.partition("?")
-        if path != PATH:
-            raise EntryRefused(HTTPStatus.NOT_FOUND, f"there is no such address; the feed is at {PATH}")
+        if path not in self._paths:
+            raise EntryRefused(
+                HTTPStatus.NOT_FOUND, f"there is no such address; the feed is at {', '.join(self._paths)}"
+            )
         name = self._name(headers, address)
         try:
             wanted = read_filter(query)
@@ -103,7 +113,7 @@ class Door:
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"{streams} different filters are in use; ask for the whole feed, and filter its records",
             )
-        return Admitted(wanted, name)
+        return Admitted(wanted, name, path)
 
     def _check_names(self, headers: Headers) -> None:
         """Refuse what a web page of another site may send: see `runtime.own_names`. Raises `EntryRefused`."""

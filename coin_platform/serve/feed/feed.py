@@ -17,6 +17,14 @@ READ_SECONDS = 0.05  # between two reads of the log
 AWAY_SECONDS = 1.0  # until the log is asked again after it did not answer
 
 
+class FeedDown(Exception):
+    """A feed cannot be read now: the close code for its clients, and why."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class Feed:
     """Reads in a thread, makes bundles, and sends them. One event loop owns it."""
 
@@ -31,6 +39,12 @@ class Feed:
         self.failure = "nothing has been read yet"  # why the log does not answer; empty if it does
         self.records = 0
         self._moved = 0
+
+    async def arrive(self) -> None:
+        """Count a client that comes. Raises `FeedDown` if it cannot be served."""
+
+    def depart(self) -> None:
+        """Count a client that goes, whether it was served or not."""
 
     async def read_on(self, stop: asyncio.Event) -> None:
         """Read until `stop`."""

@@ -79,6 +79,10 @@ class Hub:
             stream = self.streams[wanted] = Stream(f"{self._instance}-{self._count}", wanted)
         return stream
 
+    def clear(self) -> None:
+        """Forget the state: nobody listens, and whoever comes next begins anew."""
+        self.latest, self._waiting = Latest(), []
+
     def forget(self, stream: Stream) -> None:
         """End a stream that has no clients any more."""
         self.streams.pop(stream.filter, None)

@@ -5,8 +5,11 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from coin_platform.broker import connect
+from coin_platform.clock import wall
 from coin_platform.cluster.feed_streams import open_feed_streams
-from coin_platform.model import Microseconds
+from coin_platform.model import SECOND, Microseconds
+from coin_platform.serve.feed.bound import BoundFeed
+from coin_platform.serve.feed.door import BOUND_PATHS
 from coin_platform.serve.feed.ladder import Ladder, LadderTimes, Service
 from coin_platform.serve.feed.probing import AGAIN_SECONDS, PROBE_SECONDS, probing
 from coin_platform.serve.feed.reader import LadderReader
@@ -35,6 +38,16 @@ def services_of(settings: Settings) -> dict[Service, Callable[[Microseconds], Fe
     if settings.redis_feed:
         services[Service.REDIS] = lambda since: _redis_source(settings, since)
     return services
+
+
+def bound_feeds(settings: Settings, ladder: Ladder, instance: str, seconds: int) -> dict[str, BoundFeed]:
+    """Return the feeds of one service alone, by their paths. They begin with the records of the last `seconds`."""
+
+    def feed(service: Service, open_source: Callable[[Microseconds], FeedSource]) -> BoundFeed:
+        return BoundFeed(instance, service, ladder, lambda: open_source(wall() - seconds * SECOND))
+
+    services = services_of(settings)
+    return {path: feed(service, services[service]) for service, path in BOUND_PATHS.items() if service in services}
 
 
 @contextmanager

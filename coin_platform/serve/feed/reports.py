@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 
@@ -55,16 +55,16 @@ class FeedReports:
     def report(self, moment: float) -> list[Status]:
         """Return the status of the server and of its sources. `moment`: monotonic seconds."""
         distributor, failure, rung = self._distributor, self._distributor.failure, self._ladder.rung
-        clients = distributor.clients
+        clients = distributor.all_clients
         numbers: dict[str, float | int] = {
-            "clients": len(clients),
+            "clients": sum(map(len, clients)),
             "streams": distributor.streams,
             "records": distributor.records,
             "records_per_second": self._rates.per_second("records", distributor.records, moment),
-            "sends": clients.sends,
-            "sends_per_second": self._rates.per_second("sends", clients.sends, moment),
-            "missed_bundles": clients.missed,
-            "cut_clients": clients.cut,
+            "sends": (sends := sum(each.sends for each in clients)),
+            "sends_per_second": self._rates.per_second("sends", sends, moment),
+            "missed_bundles": sum(each.missed for each in clients),
+            "cut_clients": sum(each.cut for each in clients),
             "refused_clients": distributor.refused,
             "bundle_seconds": distributor.period,
         }
@@ -93,7 +93,8 @@ class FeedReports:
 
     def announce_clients(self, cluster: Cluster, moment: float, now: Microseconds) -> None:
         """Announce the list of clients. A store that cannot be written is told by the cluster's health."""
-        listed = [self._listed(facts, now) for facts in islice(self._distributor.clients.listed(moment), MOST_LISTED)]
+        facts = chain.from_iterable(clients.listed(moment) for clients in self._distributor.all_clients)
+        listed = [self._listed(each, now) for each in islice(facts, MOST_LISTED)]
         key = f"{CLIENTS}{self._name.replace('/', '-')}.{socket.gethostname()}.{os.getpid()}"
         with suppress(ClusterError):
             cluster.announce(key, msgspec.json.encode(listed), LIST_SECONDS)

@@ -27,6 +27,9 @@ class FakeConnection:
     def abort(self) -> None:
         self.is_cut = True
 
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        self.is_cut = True
+
     def send_text(self, text: bytes) -> None:
         self.sent.append(json.loads(text))
 

@@ -88,6 +88,9 @@ def test_another_host_name_is_refused_and_our_own_page_is_not() -> None:
 
 def test_wrong_addresses_and_queries_say_what_is_right() -> None:
     assert refused(door(), target="/ws/kafka") == (404, f"there is no such address; the feed is at {PATH}")
+    both = Door(Keys([]), frozenset({"localhost"}), DoorLimits(), is_local=True, paths=[PATH, "/ws/redis"])
+    assert admit(both, target="/ws/redis?type=trade").path == "/ws/redis"
+    assert refused(both, target="/ws/kafka") == (404, f"there is no such address; the feed is at {PATH}, /ws/redis")
     status, text = refused(door(), target=f"{PATH}?exchange=nowhere")
     assert status == 400 and text.startswith("exchange=nowhere: there are upbit")
 

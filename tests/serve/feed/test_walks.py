@@ -1,5 +1,6 @@
 """The ladder on real Kafka and Redis that come and go: no record twice, none late, every hole told."""
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from coin_platform.serve.feed.ladder import Rung
 from infra.stack import Kafka, Redis
+from tests.kit.feed_server import connect_to
 from tests.kit.ladder_world import LadderWorld, Seen, Written, ladder_world
 from tests.kit.redis_streams import empty_redis as empty_redis
 from tests.kit.waiting import eventually
@@ -55,6 +57,38 @@ async def test_C5_A22_each_step_down_and_up_again(kafka: Kafka, empty_redis: Red
         *(Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.NONE, Rung.KAFKA, Rung.KAFKA_REDIS),
         *(Rung.REDIS, Rung.KAFKA_REDIS),
     ]
+
+
+async def test_the_feeds_of_one_service_tell_the_same_and_are_closed_while_it_is_down(
+    kafka: Kafka, empty_redis: Redis, tmp_path: Path
+) -> None:
+    async with ladder_world(kafka, empty_redis, tmp_path) as (world, written, _):
+        await world.stands_on(Rung.KAFKA_REDIS)
+        clients = {service: Seen(written.pair) for service in ("kafka", "redis")}
+        async with asyncio.TaskGroup() as tasks:
+            for service, seen in clients.items():
+                tasks.create_task(follow(world, service, seen))
+            for seen in clients.values():
+                await goes_on(written, seen)
+            world.take_away("redis")
+            await eventually(lambda: clients["redis"].close_code == 1013, 60)
+            await goes_on(written, clients["kafka"])
+            again = Seen(written.pair)
+            await follow(world, "redis", again)
+            assert (again.close_code, again.snapshots) == (1013, 0)
+            world.give_back("redis")
+            await world.stands_on(Rung.KAFKA_REDIS)
+            tasks.create_task(follow(world, "redis", again))
+            await goes_on(written, again)
+            for service in clients:
+                world.take_away(service)
+        assert [seen.holes for seen in (*clients.values(), again)] == [0, 0, 0]
+
+
+async def follow(world: LadderWorld, service: str, seen: Seen) -> None:
+    """Follow the feed of one service until it is closed."""
+    async with connect_to(world.url_of(f"/ws/{service}")) as client:
+        await seen.follow(client)
 
 
 @pytest.mark.long
