@@ -49,6 +49,13 @@ PROMISES = {
     "the difference.",
     "C5": "`GET /ws/info` and `GET /api/ws/infra-health` tell whether each server of the feed gets its records, and "
     "why it does not.",
+    "L1": "When the collector of a region ends, the one that stands by on another machine begins within 1 s. After a "
+    "crash or a freeze it begins 2 s after the session with ZooKeeper at the latest.",
+    "L2": "A leader that is cut off from ZooKeeper sends nothing more 1 s after it notices, and closes its connections "
+    "before another one may lead.",
+    "L3": "A leader that was frozen for three sessions and goes on reaches no table and no client with what it reads "
+    "then.",
+    "L4": "Two collectors of one region at once give the rows of one.",
     "W2": "A client of the feed that does not read costs the others nothing. It misses bundles, and is cut once it has "
     "had no room for 5 s.",
     "W4": "What breaks the WebSocket protocol ends its own connection only. A large message is refused before it is "
@@ -110,7 +117,6 @@ PROMISES = {
 
 NOT_BUILT = (
     "Limits of the feed under load: sends a second, memory for each client, delays with thousands of clients.",
-    "Leaders and followers on several machines: election, fencing, hand-over.",
     "Fallback of the feed and the API between services; canary secrets in every message of the feed.",
     "Memory of a window's job that does not grow with the window.",
 )

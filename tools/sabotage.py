@@ -813,6 +813,34 @@ SABOTAGES = (
         "PARSE_ERRORS = (msgspec.MsgspecError,)",
         ("tests/exchanges",),
     ),
+    Sabotage(
+        *("L2", "a leader steps down when its last proof is too old"),
+        "coin_platform/cluster/election.py",
+        "        return self._ticket if self._is_first and not self.is_silent else None\n",
+        "        return self._ticket if self._is_first else None\n",
+        ("tests/cluster/test_election.py",),
+    ),
+    Sabotage(
+        *("L2", "nothing is sent from the first sign of trouble on"),
+        "coin_platform/cluster/election.py",
+        "        return not self._is_held and not self.is_silent\n",
+        "        return True\n",
+        ("tests/cluster/test_election.py",),
+    ),
+    Sabotage(
+        *("L3", "no frame is taken after a term"),
+        "coin_platform/collect/recorder.py",
+        "        if not self._term.lasts():\n",
+        "        if False:\n",
+        ("tests/collect/test_candidate.py",),
+    ),
+    Sabotage(
+        *("L3", "readers refuse what a former leader reads beside its successor"),
+        "coin_platform/tables/transform.py",
+        "            if self._is_former and self._fence.refuses(header, event.pair):\n",
+        "            if False:\n",
+        ("tests/tables/test_fence.py",),
+    ),
 )
 
 

@@ -24,6 +24,7 @@ from coin_platform.model import (
 from coin_platform.records import Header, Record, Transport, frame, unpack_dated, unpack_facts
 from coin_platform.tables import candle, instrument, schema, ticker, trade
 from coin_platform.tables.duplicates import LEAD, Duplicates
+from coin_platform.tables.fence import Fence
 from coin_platform.tables.frame_numbers import LastNumber, LastNumbers
 from coin_platform.tables.instrument import KnownInstruments
 from coin_platform.tables.known_trades import TRADE_MEMORY, KnownTrades
@@ -46,6 +47,7 @@ class Transform:
     1. `LastNumbers` knows a frame that is sent again by its identity.
     2. `KnownTrades` knows a trade.
     3. `Duplicates` knows what two connections bring: by the sequence of a book, or else by the bytes of the frame.
+    4. `Fence` knows what a former leader brings beside its successor.
 
     Of the updates of one minute a window keeps the last one. When a window begins, trades from before its `LEAD` are
     forgotten, except the newest ones of each pair. If no length of `window` (µs) is given, all records are one window.
@@ -78,6 +80,8 @@ class Transform:
         self._numbers = LastNumbers()
         self._numbers_before: Iterable[LastNumber] | None = numbers  # until the first record from `start` on
         self._duplicates = Duplicates(start)
+        self._fence = Fence()
+        self._is_former = False  # whether the present frame is of a former leader
         self._trades = KnownTrades(
             has_ids_by_transport=source.exchange.has_ids_by_transport,
             trades_per_answer=source.exchange.trades_per_answer,
@@ -127,6 +131,7 @@ class Transform:
         if not self._numbers.reach((header.epoch, header.connection), header.number, record.time):
             return  # sent again after a crash of the collector: the books are further by now
         facts = unpack_facts(record.value)
+        self._fence.take_own_record(header, facts)
         if facts.transport == Transport.NONE:  # the pairs that a feed wants are no connection
             self.instruments.want(() if header.kind is Kind.CLOSED else facts.pairs, record.time)
         else:
@@ -141,6 +146,7 @@ class Transform:
         skipped = self._numbers.take(identity, header.number, record.time)
         if skipped is None:
             return FrameOutcome.DUPLICATE, []
+        self._is_former = self._fence.take_frame(header)
         if skipped:
             self._skip_frames(record, header, skipped)
         if self._duplicates.is_open or identity not in self._duplicates.connections:
@@ -225,7 +231,12 @@ class Transform:
         self, record: Record, header: Header, index: int, event: Event, columns: EventColumns | None
     ) -> EventOutcome:
         if isinstance(event, self._event_type):
-            return self._read(self, record, header, index, event, columns)
+            if self._is_former and self._fence.refuses(header, event.pair):
+                return self._repeat(record)
+            outcome = self._read(self, record, header, index, event, columns)
+            if outcome[0] is FrameOutcome.ROWS or outcome[0] is FrameOutcome.DUPLICATE:
+                self._fence.hear(header, event.pair)
+            return outcome
         if isinstance(event, Subscribed):
             self.books.subscribed(header.connection, event)
         return FrameOutcome.CONTROL, None

@@ -134,7 +134,7 @@ def test_L3_a_clock_that_stood_still_proves_nothing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("is_rebuilt", [False, True])
-def test_A18_while_zookeeper_is_gone_nobody_leads_and_afterwards_one_does(
+def test_L2_A18_while_zookeeper_is_gone_nobody_leads_and_afterwards_one_does(
     tmp_path: Path, folder: str, is_rebuilt: bool
 ) -> None:
     server = ZooKeeper(tmp_path / "server")
@@ -163,7 +163,7 @@ def test_A18_while_zookeeper_is_gone_nobody_leads_and_afterwards_one_does(
         assert leader.take_epoch(epoch + 1, 0) == epoch + 1
 
 
-def test_A18_a_session_that_ends_takes_the_place_with_it(zookeeper: ZooKeeper, start: Start) -> None:
+def test_L2_A18_a_session_that_ends_takes_the_place_with_it(zookeeper: ZooKeeper, start: Start) -> None:
     first = start()
     until(leads(first))
     second = start()
@@ -177,7 +177,7 @@ def test_A18_a_session_that_ends_takes_the_place_with_it(zookeeper: ZooKeeper, s
         until(waits(first))
 
 
-def test_A18_a_slow_zookeeper_changes_no_leader(zookeeper: ZooKeeper, start: Start) -> None:
+def test_L2_A18_a_slow_zookeeper_changes_no_leader(zookeeper: ZooKeeper, start: Start) -> None:
     with Proxy(zookeeper.address) as proxy:
         slow = start(proxy.address)
         until(leads(slow))
@@ -188,7 +188,7 @@ def test_A18_a_slow_zookeeper_changes_no_leader(zookeeper: ZooKeeper, start: Sta
         assert slow.ticket is ticket and other.ticket is None
 
 
-def test_A19_a_leader_whose_node_is_deleted_by_hand_steps_down_and_one_leads(
+def test_L1_A19_a_leader_whose_node_is_deleted_by_hand_steps_down_and_one_leads(
     zookeeper: ZooKeeper, start: Start, folder: str
 ) -> None:
     first = start()

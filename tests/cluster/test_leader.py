@@ -110,7 +110,7 @@ def test_a_term_that_was_lost_stays_over_and_its_machine_waits_behind_the_others
 
 
 @pytest.mark.zookeeper
-def test_A18_without_zookeeper_nobody_collects_unless_the_settings_say_that_there_is_only_one(
+def test_L2_A18_without_zookeeper_nobody_collects_unless_the_settings_say_that_there_is_only_one(
     zookeeper: ZooKeeper, tmp_path: Path
 ) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
@@ -126,7 +126,7 @@ def test_A18_without_zookeeper_nobody_collects_unless_the_settings_say_that_ther
 
 
 @pytest.mark.zookeeper
-def test_A18_a_failsafe_term_outlives_a_lost_session_and_ends_when_another_machine_leads(
+def test_L2_A18_a_failsafe_term_outlives_a_lost_session_and_ends_when_another_machine_leads(
     zookeeper: ZooKeeper, tmp_path: Path
 ) -> None:
     with Proxy(zookeeper.address) as proxy, closing(Machines(tmp_path, zookeeper.address)) as machines:
@@ -150,7 +150,7 @@ def test_A18_a_failsafe_term_outlives_a_lost_session_and_ends_when_another_machi
 
 
 @pytest.mark.zookeeper
-def test_A18_a_failsafe_term_ends_if_another_machine_led_meanwhile_and_left(
+def test_L2_A18_a_failsafe_term_ends_if_another_machine_led_meanwhile_and_left(
     zookeeper: ZooKeeper, tmp_path: Path
 ) -> None:
     with Proxy(zookeeper.address) as proxy, closing(Machines(tmp_path, zookeeper.address)) as machines:
