@@ -11,6 +11,7 @@ from coin_platform.cluster.store import ClusterStore
 from coin_platform.settings import Settings
 
 FOLDER = Path("data/cluster")  # below COIN_HOME
+MACHINE = Path("data/cluster-machine")  # what the processes of this machine announce to each other beside Redis
 COPIES = Path("data/cluster-copies")  # the last good values, a folder for each store
 UNNAMED = "default"  # the deployment without a name, in the keys of Redis
 
@@ -36,3 +37,14 @@ def open_cluster(settings: Settings) -> Cluster:
 def redis_prefix(settings: Settings) -> str:
     """Return with what all keys of this deployment in Redis begin."""
     return f"coin:{settings.deployment or UNNAMED}"
+
+
+def open_machine(settings: Settings) -> Cluster | None:
+    """Return what the processes of this machine also announce to each other; `None` where the cluster is that already.
+
+    So they know of each other while Redis is away.
+    """
+    if settings.redis_url is None:
+        return None
+    store = FileStore(settings.home / MACHINE)
+    return LastGood(store, store, pairs.check)

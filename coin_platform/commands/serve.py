@@ -54,7 +54,7 @@ def api() -> None:
 @app.command(epilog="Example: COIN_FEED_PORT=8701 coin serve feed")
 def feed() -> None:
     """Serve the live feed at COIN_FEED_PORT: WebSockets that tell every processed record."""
-    from coin_platform.cluster import open_cluster
+    from coin_platform.cluster import open_cluster, open_machine
     from coin_platform.serve.feed.distributor import Distributor, listen
     from coin_platform.serve.feed.door import BOUND_PATHS, PATH, Door, DoorLimits
     from coin_platform.serve.feed.hub import Hub
@@ -74,7 +74,7 @@ def feed() -> None:
         paths=[PATH, *(path for service, path in BOUND_PATHS.items() if service in services_of(settings))],
     )
     listening = listen(settings.serve_host, settings.feed_port)
-    cluster = open_cluster(settings)
+    cluster, machine = open_cluster(settings), open_machine(settings)
     try:
         with opened_feed(settings, wall() - START_SECONDS * SECOND) as (ladder, reader):
             instance = uuid.uuid4().hex[:8]
@@ -85,13 +85,17 @@ def feed() -> None:
             reports = FeedReports(distributor, ladder, f"ws://{host}:{port}{PATH}", port)
 
             async def work(stop: asyncio.Event) -> None:
-                announcing = asyncio.create_task(announce(cluster, f"server-feed-{port}", reports.report, stop))
+                announcing = [
+                    asyncio.create_task(announce(store, f"server-feed-{port}", reports.report, stop))
+                    for store in (cluster, machine)
+                    if store is not None
+                ]
                 listing = asyncio.create_task(_list_clients(reports, cluster, stop))
                 try:
                     await distributor.run(listening, stop)
                 finally:
                     stop.set()
-                    await asyncio.gather(announcing, listing)
+                    await asyncio.gather(*announcing, listing)
 
             until_signal(work)
     finally:

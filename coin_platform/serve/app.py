@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from coin_platform import __version__
 from coin_platform.broker import Broker
-from coin_platform.cluster import Cluster
+from coin_platform.cluster import Cluster, open_machine
 from coin_platform.cluster.status import statuses
 from coin_platform.lake import Lake
 from coin_platform.runtime.own_names import OwnNames
@@ -80,7 +80,7 @@ def create_app(
     app.include_router(status_routes(access, cluster))
     app.include_router(feed_routes(access, cluster))
     app.include_router(gap_routes(access, GapReader(backends.lake, backends.broker)))
-    app.include_router(feed_info_routes(access, cluster))
+    app.include_router(feed_info_routes(access, cluster, open_machine(settings)))
     app.include_router(latest_routes(access, backends.latest))
     app.include_router(health_routes(access, {"the cluster": partial(statuses, cluster, 0)}, metrics))
     app.include_router(docs_routes(access))

@@ -7,8 +7,10 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from coin_platform.clock import wall
-from coin_platform.cluster import Cluster
+from coin_platform.cluster import Cluster, HealthState
 from coin_platform.cluster.status import ComponentKind, Status, statuses
+from coin_platform.errors import ClusterError
+from coin_platform.model import Microseconds
 from coin_platform.serve.access import ApiAccess
 from coin_platform.serve.cluster_health import ClusterHealth, health_of
 from coin_platform.serve.feed.ladder import Rung
@@ -94,14 +96,15 @@ class ClientPage(BaseModel):
     clients: list[ClientEntry]
 
 
-def feed_info_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
-    """Return the routes."""
+def feed_info_routes(access: ApiAccess, cluster: Cluster, machine: Cluster | None) -> APIRouter:
+    """Return the routes. While the `cluster` is away they tell of the servers of this `machine`, if it is given."""
     router, away = APIRouter(tags=["live feed"]), answers(HTTPStatus.SERVICE_UNAVAILABLE)
 
     @router.get("/ws/info", dependencies=[Depends(access.public)], responses=away)
     async def feed_info() -> FeedInfo:
         """Tell clients which address to use, and which others there are."""
-        servers = [status for status in await asked(statuses, cluster, wall()) if status.is_within(_FEED)]
+        known, _ = await asked(_statuses, cluster, machine, wall())
+        servers = [status for status in known if status.is_within(_FEED)]
         servers.sort(key=_place_in_list)
         facts = [_server(status) for status in servers]
         return FeedInfo(address=next((each.address for each in facts if each.state == _GOOD), None), servers=facts)
@@ -109,10 +112,13 @@ def feed_info_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
     @router.get("/api/ws/infra-health", dependencies=[Depends(access.needs(Scope.READ))], responses=away)
     async def infra_health() -> InfraHealth:
         """Tell the state of the store, and of what the records of each feed come from."""
-        known = await asked(statuses, cluster, wall())
+        known, failure = await asked(_statuses, cluster, machine, wall())
+        health = health_of(cluster)
+        if failure:
+            health = ClusterHealth(state=HealthState.DEGRADED, since=health.since, reason=failure)
         services = [_service(status) for status in known if status.kind is ComponentKind.SOURCE]
         feeds = [_ladder(status) for status in known if status.is_within(_FEED)]
-        return InfraHealth(cluster=health_of(cluster), services=services, feeds=feeds)
+        return InfraHealth(cluster=health, services=services, feeds=feeds)
 
     @router.get("/api/clients", dependencies=[Depends(access.needs(Scope.READ))], responses=away)
     async def list_clients(offset: PageStart = 0, limit: PageSize = 100) -> ClientPage:
@@ -132,6 +138,16 @@ def feed_info_routes(access: ApiAccess, cluster: Cluster) -> APIRouter:
         return ClientPage(total=len(clients), clients=page)
 
     return router
+
+
+def _statuses(cluster: Cluster, machine: Cluster | None, now: Microseconds) -> tuple[list[Status], str]:
+    """Return the statuses of the deployment, or those of this machine's servers and why the store cannot be read."""
+    try:
+        return statuses(cluster, now), ""
+    except ClusterError as error:
+        if machine is None:
+            raise
+        return statuses(machine, now), str(error)
 
 
 def _place_in_list(status: Status) -> tuple[bool, int, float]:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from coin_platform.clock import wall
+from coin_platform.cluster import Cluster, open_machine
 from coin_platform.cluster.announcer import Announcer
 from coin_platform.cluster.contract import CLIENTS
 from coin_platform.errors import BrokerUnreachable
 from coin_platform.serve.feed.ladder import Ladder, Service
 from coin_platform.serve.feed.reports import FeedReports
+from coin_platform.settings import Settings
 from tests.kit.feed import append_processed
 from tests.kit.feed_server import FeedServer, feed_server, frame, records
 from tests.kit.serving import READ_KEY, Served, key
@@ -30,13 +32,16 @@ def told(served: Served, path: str) -> Any:
     return answer.json()
 
 
-async def announced(served: Served, server: FeedServer, reports: FeedReports, moment: float) -> None:
+async def announced(
+    served: Served, server: FeedServer, reports: FeedReports, moment: float, cluster: Cluster | None = None
+) -> None:
     """Announce a server as it is now."""
-    reports.announce_clients(served.cluster, moment, wall())
-    announcer = Announcer(served.cluster, f"server-feed-{server.port}")
+    cluster = cluster or served.cluster
+    reports.announce_clients(cluster, moment, wall())
+    announcer = Announcer(cluster, f"server-feed-{server.port}")
     announcer.offer(reports.report(moment))
     name = f"server/feed/{server.port}"
-    await eventually(lambda: name in str(served.cluster.entries("status/")), 30)
+    await eventually(lambda: name in str(cluster.entries("status/")), 30)
 
 
 def test_C5_the_api_names_the_servers_of_the_feed_what_they_read_and_who_reads_them(served: Served) -> None:
@@ -124,5 +129,23 @@ def test_C5_the_rung_of_each_server_its_moves_and_its_services_are_told_and_the_
             services = {each["name"]: (each["state"], each["since"]) for each in health["services"]}
             assert services[f"source/feed/{low.port}/kafka"] == ("down", "1970-01-01T00:00:03Z")
             assert services[f"source/feed/{low.port}/redis"] == ("up", "1970-01-01T00:00:01Z")
+
+    asyncio.run(run())
+
+
+def test_C5_A21_while_redis_is_away_the_servers_of_this_machine_are_told(tmp_path: Path) -> None:
+    served = Served(tmp_path, redis_url="redis://127.0.0.1:1")
+    machine = open_machine(served.settings)
+    assert machine is not None and open_machine(Settings(home=tmp_path)) is None
+
+    async def run() -> None:
+        async with feed_server() as server:
+            await eventually(lambda: server.distributor.failure == "", 30)
+            reports = FeedReports(server.distributor, server.ladder, server.url, server.port)
+            await announced(served, server, reports, 1.0, machine)
+            info = await asyncio.to_thread(told, served, "/ws/info")
+            assert (info["address"], [each["rung"] for each in info["servers"]]) == (server.url, ["kafka"])
+            health = await asyncio.to_thread(told, served, "/api/ws/infra-health")
+            assert (health["cluster"]["state"], health["feeds"][0]["rung"]) == ("degraded", "kafka")
 
     asyncio.run(run())
