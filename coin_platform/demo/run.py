@@ -91,6 +91,7 @@ def stay_up() -> int:
         started = children(home, environment, port, locks, simulated=simulated, with_api=True)
         processes = exits.enter_context(started)
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
+        console.print(f"monitor: http://{settings.serve_host}:{api_port}/")
         console.print(f"control API: http://{settings.serve_host}:{api_port}/docs")
         console.print(f"live feed: ws://{settings.serve_host}:{feed_port}/ws/exchange")
         try:

@@ -14,6 +14,7 @@ from coin_platform.lake import Lake
 from coin_platform.runtime.own_names import OwnNames
 from coin_platform.serve import problems
 from coin_platform.serve.access import ApiAccess
+from coin_platform.serve.component_routes import component_routes
 from coin_platform.serve.docs_routes import docs_routes
 from coin_platform.serve.exchange_routes import exchange_routes
 from coin_platform.serve.feed.latest import Latest
@@ -27,6 +28,7 @@ from coin_platform.serve.keys import Keys, is_loopback
 from coin_platform.serve.latest_routes import latest_routes
 from coin_platform.serve.markets import Fetch, MarketLists
 from coin_platform.serve.metrics import Measured, ServerMetrics
+from coin_platform.serve.monitor_routes import monitor_routes
 from coin_platform.serve.pair_changes import WAIT_SECONDS, PairChanges
 from coin_platform.serve.pair_routes import pair_routes
 from coin_platform.serve.pair_sets import PairSets
@@ -78,11 +80,13 @@ def create_app(
     sets = PairSets(cluster, settings)
     app.include_router(pair_routes(access, PairChanges(cluster, sets, markets, wait_seconds)))
     app.include_router(status_routes(access, cluster))
+    app.include_router(component_routes(access, cluster))
     app.include_router(feed_routes(access, cluster))
     app.include_router(gap_routes(access, GapReader(backends.lake, backends.broker)))
     app.include_router(feed_info_routes(access, cluster, open_machine(settings)))
     app.include_router(latest_routes(access, backends.latest))
     app.include_router(health_routes(access, {"the cluster": partial(statuses, cluster, 0)}, metrics))
     app.include_router(docs_routes(access))
+    app.include_router(monitor_routes(access, [settings.serve_host, *settings.serve_hosts]))
     guarded = OwnNames(SizeLimit(app), settings.serve_hosts, problems.refusal_of_foreign_names())
     return SecurityHeaders(Measured(guarded, metrics))

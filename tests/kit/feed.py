@@ -49,9 +49,9 @@ def append_processed(
     broker.flush()
 
 
-def append_gap(broker: Broker, exchange: str, pair: str | None, *, stop: str | None = None) -> None:
-    """Append a gap to the topic of gaps."""
+def append_gap(broker: Broker, exchange: str, pair: str | None, *, stop: str | None = None, **words: str) -> None:
+    """Append a gap to the topic of gaps. `words` replace texts of its JSON, such as its reason."""
     value = {"exchange": exchange, "channel": "ticker", "pair": pair, "from": "2026-11-02 00:00:00.000000+00:00"}
-    value |= {"to": stop, "cause": "killed", "reason": "", "filled_by": None}
+    value |= {"to": stop, "cause": "killed", "reason": "", "filled_by": None, **words}
     broker.append(GAPS, EXCHANGES[exchange].gap_partition, "", json.dumps(value).encode())
     broker.flush()

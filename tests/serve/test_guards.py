@@ -57,7 +57,7 @@ def test_the_page_of_the_documentation_loads_nothing_from_elsewhere(served: Serv
         assert part in page and served.ask("GET", part).status_code == HTTPStatus.OK
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//health", "/api/..;/health", "/api/%2e%2e/health", "/health/"])
+@pytest.mark.parametrize("path", ["/nothing", "/api//exchanges", "/api/..;/health", "/api/%2e%2e/health", "/health/"])
 def test_an_unknown_address_is_a_problem_with_a_remedy(served: Served, path: str) -> None:
     answer = served.ask("GET", path)
     assert answer.status_code == HTTPStatus.NOT_FOUND
