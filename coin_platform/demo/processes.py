@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from coin_platform.simulator import VENUES
 CHECKOUT = Path(__file__).resolve().parents[2]
 UI_PORT = 3000
 DAGSTER_DEV = ("-m", "coin_platform.orchestration.ui", "dev")  # `dagster dev`, with the UI's check of host names
+SERVE: dict[str, Sequence[str]] = {"serve": ("-m", "coin_platform", "serve")}  # the control API and the live feed
 MARKET_STEPS_PER_SECOND = 2  # few: ten exchanges, collectors, workers and windows share two cores
 
 
@@ -72,6 +73,9 @@ def set_up_environment(home: Path, addresses: dict[str, str]) -> dict[str, str]:
         "COIN_BATCH_INTERVAL": "1",
         "COIN_START": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),
         "COIN_SIMULATOR_PORT": str(free_port(load().simulator_port)),
+        "COIN_SERVE_HOST": "127.0.0.1",
+        "COIN_SERVE_PORT": str(free_port(load().serve_port)),
+        "COIN_FEED_PORT": str(free_port(load().feed_port)),
         "DAGSTER_HOME": str(home / "dagster_home"),
         **addresses,
     }
@@ -79,17 +83,24 @@ def set_up_environment(home: Path, addresses: dict[str, str]) -> dict[str, str]:
     return dict(os.environ)
 
 
+def simulate() -> dict[str, Sequence[str]]:
+    """Return the command of the simulated exchanges."""
+    options = {"--seed": 7, "--rate": MARKET_STEPS_PER_SECOND, "--more-pairs": MORE_PAIRS}
+    words = [str(word) for option in options.items() for word in option]
+    return {"simulator": ["-m", "coin_platform", "simulate", *words]}
+
+
+def dagster_dev(port: int) -> dict[str, Sequence[str]]:
+    """Return the command of Dagster's UI and daemon."""
+    where = ["-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    return {"dagster": [*DAGSTER_DEV, *where]}
+
+
 @contextlib.contextmanager
 def children(
-    home: Path,
-    environment: dict[str, str],
-    port: int,
-    locks: Sequence[int],
-    *,
-    simulated: bool = True,
-    with_api: bool = False,
+    home: Path, environment: dict[str, str], locks: Sequence[int], commands: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[subprocess.Popen[bytes], ...]]:
-    """Start the simulator, `dagster dev` and the control API, each with its log. End all they started on exit.
+    """Start Python with these arguments, each with its log. End all they started on exit, the last one first.
 
     1. From here on SIGTERM and a closed terminal act as Ctrl-C, also in the background of a script.
     2. If this process is killed, the guards of the children end the children. The guards hold the descriptors
@@ -97,16 +108,6 @@ def children(
     """
     for number in ending_signals():
         signal.signal(number, signal.default_int_handler)
-    commands = {"dagster": [*DAGSTER_DEV, "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]}
-    if simulated:
-        options = {"--seed": 7, "--rate": MARKET_STEPS_PER_SECOND, "--more-pairs": MORE_PAIRS}
-        words = [str(word) for option in options.items() for word in option]
-        commands = {
-            "simulator": ["-m", "coin_platform", "simulate", *words],
-            **commands,
-        }
-    if with_api:
-        commands["serve"] = ["-m", "coin_platform", "serve"]
     started: list[subprocess.Popen[bytes]] = []
     try:
         for name, arguments in commands.items():

@@ -17,12 +17,23 @@ from pathlib import Path
 from coin_platform.demo import pairs
 from coin_platform.demo.accounts import dagster_failures, report
 from coin_platform.demo.console import console
-from coin_platform.demo.processes import UI_PORT, children, set_up_environment, set_up_home, stack
+from coin_platform.demo.feed_client import feed_client
+from coin_platform.demo.processes import (
+    SERVE,
+    UI_PORT,
+    children,
+    dagster_dev,
+    set_up_environment,
+    set_up_home,
+    simulate,
+    stack,
+)
 from coin_platform.demo.watch import TABLE_LOOK_SECONDS, Watch
 from coin_platform.lake import open_lake
 from coin_platform.runtime import guard
 from coin_platform.runtime.home_lock import held
 from coin_platform.runtime.ports import free_port
+from coin_platform.selection import exchanges_of
 from coin_platform.settings import Mode, Settings, load
 from coin_platform.simulator import VENUES
 
@@ -51,7 +62,13 @@ def _run_with(services: Sequence[str], root: Path, home: Path, seconds: int, loc
 
 def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: float, lock: int) -> int:
     port = free_port(UI_PORT)
-    with children(home, environment, port, [lock]) as (simulator, dagster):
+    commands = {**simulate(), **dagster_dev(port)}
+    lake, names = open_lake(settings), [exchange.name for exchange in exchanges_of(None, settings)]
+    with (
+        children(home, environment, [lock], SERVE),
+        feed_client(f"http://127.0.0.1:{settings.serve_port}", deadline) as client,  # before there is anything to tell
+        children(home, environment, [lock], commands) as (simulator, dagster),
+    ):
         console.print(f"Dagster UI: http://127.0.0.1:{port} (logs in {home})")
         watch = Watch(settings, home, deadline, (simulator, dagster))
         watch.until("the first frames of every exchange and channel", watch.has_frames)
@@ -65,7 +82,8 @@ def _run(settings: Settings, home: Path, environment: dict[str, str], deadline: 
         simulator.wait(guard.DRAIN_SECONDS)
         watch.fix_windows()
         watch.until("all windows in the tables", watch.is_complete, TABLE_LOOK_SECONDS)
-        failures = dagster_failures(home) + pairs.failures(open_lake(settings), followed)
+        failures = dagster_failures(home) + pairs.failures(lake, followed) + client.last_failures(lake, names)
+        console.print(f"a client of the live feed got {client.count} records")
     return report(settings, home, ended, failures)
 
 
@@ -88,7 +106,8 @@ def stay_up() -> int:
         folders = dict.fromkeys((home / "data", Path(environment["DAGSTER_HOME"])))
         locks = [exits.enter_context(held(folder / "up.lock", "coin up", remedy)) for folder in folders]
         set_up_home(Path(environment["DAGSTER_HOME"]))
-        started = children(home, environment, port, locks, simulated=simulated, with_api=True)
+        commands = {**(simulate() if simulated else {}), **dagster_dev(port), **SERVE}
+        started = children(home, environment, locks, commands)
         processes = exits.enter_context(started)
         console.print(f"Dagster UI: http://127.0.0.1:{port}; Ctrl-C ends it")
         console.print(f"monitor: http://{settings.serve_host}:{api_port}/")
