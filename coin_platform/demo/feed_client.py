@@ -31,7 +31,7 @@ class Told(NamedTuple):
     number: int
 
 
-class FeedClient:
+class CountingClient:
     """Reads the whole feed of a control API in a thread of its own, as a user's program would."""
 
     def __init__(self, url: str) -> None:
@@ -113,9 +113,9 @@ class FeedClient:
 
 
 @contextlib.contextmanager
-def feed_client(url: str, deadline: float) -> Iterator[FeedClient]:
+def feed_client(url: str, deadline: float) -> Iterator[CountingClient]:
     """Give a client that the feed knows. Raises `DemoError` if it has none at `deadline`, in monotonic seconds."""
-    client = FeedClient(url)
+    client = CountingClient(url)
     try:
         while not client.is_connected():
             if time.monotonic() > deadline:

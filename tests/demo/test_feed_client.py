@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from coin_platform.demo.feed_client import FeedClient, feed_client
+from coin_platform.demo.feed_client import CountingClient, feed_client
 from coin_platform.errors import DemoError
 from coin_platform.lake import Lake
 from coin_platform.model import Channel
@@ -25,27 +25,27 @@ def lake(platform: Platform) -> Lake:
 
 
 @pytest.fixture
-def client() -> FeedClient:
+def client() -> CountingClient:
     """Give a client of a feed that there is not. A test tells it what came."""
-    client = FeedClient(f"http://127.0.0.1:{free_ports(1)[0]}")
+    client = CountingClient(f"http://127.0.0.1:{free_ports(1)[0]}")
     client.close()
     return client
 
 
-def tell(client: FeedClient, lake: Lake) -> None:
+def tell(client: CountingClient, lake: Lake) -> None:
     rows = lake.scan("ticker", exchanges=["upbit"]).select("offset", "index").collect()
     for offset, index in rows.iter_rows():
         client.take({"type": "ticker", "exchange": "upbit", "offset": offset, "index": index})
 
 
-def test_each_row_told_once_is_right(client: FeedClient, lake: Lake) -> None:
+def test_each_row_told_once_is_right(client: CountingClient, lake: Lake) -> None:
     tell(client, lake)
     client.take({"type": "gap", "exchange": "upbit", "pair": None})  # a gap has no row of its own
     assert client.count > 1 and client.failures(lake, ["upbit"]) == [] == client.last_failures(lake, ["upbit"])
 
 
 def test_a_row_that_was_not_told_or_told_twice_and_a_hole_are_named(
-    client: FeedClient, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    client: CountingClient, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coin_platform.demo.feed_client.QUIET_SECONDS", 0.01)
     rows = lake.scan("ticker", exchanges=["upbit"]).collect().height
