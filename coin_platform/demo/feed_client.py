@@ -22,7 +22,7 @@ QUIET_SECONDS = 10.0  # in which nothing comes any more: all has been told
 _LOOK_SECONDS = 0.2  # between two looks whether the feed has its client
 
 
-class Told(NamedTuple):
+class ToldRow(NamedTuple):
     """A record by its origin: what it tells of which exchange, its raw offset, and its number within that frame."""
 
     exchange: str
@@ -37,7 +37,7 @@ class CountingClient:
     def __init__(self, url: str) -> None:
         """Begin to read the feed of the control API at `url`."""
         self._url = url
-        self._told: Counter[Told] = Counter()
+        self._told: Counter[ToldRow] = Counter()
         self._holes, self._refusal = 0, ""
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -93,7 +93,7 @@ class CountingClient:
             if entry["type"] == HOLE:
                 self._holes += 1
             elif entry["type"] in COMPARED:
-                self._told[Told(entry["exchange"], entry["type"], entry["offset"], entry["index"])] += 1
+                self._told[ToldRow(entry["exchange"], entry["type"], entry["offset"], entry["index"])] += 1
 
     def _run(self) -> None:
         self._reading = self._loop.create_task(self._read())
@@ -126,11 +126,11 @@ def feed_client(url: str, deadline: float) -> Iterator[CountingClient]:
         client.close()
 
 
-def _stored(lake: Lake, exchanges: list[str]) -> Iterator[Told]:
+def _stored(lake: Lake, exchanges: list[str]) -> Iterator[ToldRow]:
     """Yield the origin of each row."""
     for channel in COMPARED:
         present = [name for name in exchanges if lake.windows(channel.value, name)]
         if not present:
             continue
         rows = lake.scan(channel.value, exchanges=present).select("exchange", "offset", "index").collect()
-        yield from (Told(exchange, channel.value, offset, index) for exchange, offset, index in rows.iter_rows())
+        yield from (ToldRow(exchange, channel.value, offset, index) for exchange, offset, index in rows.iter_rows())
