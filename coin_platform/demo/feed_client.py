@@ -46,9 +46,9 @@ class CountingClient:
         self._thread.start()
 
     def is_connected(self) -> bool:
-        """Return whether the feed lists a client: from now on it is told everything."""
-        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{self._url}/api/clients") as answer:
-            return bool(json.load(answer)["total"])
+        """Return whether a server of the feed counts a client: from now on it is told everything."""
+        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{self._url}/ws/info") as answer:
+            return any(server["clients"] for server in json.load(answer)["servers"])
         return False
 
     def close(self) -> None:
