@@ -152,6 +152,16 @@ def test_two_holes_with_one_frame_between_them_are_two_gaps_that_adjoin() -> Non
     assert check(first + only + third, frames, gaps=[gap(1, at), gap(at, 45)]).overreported != []
 
 
+def test_a_gap_goes_on_over_a_connection_that_says_only_that_it_is_alive() -> None:
+    first, alive, third = messages_sent(10), messages_sent(10, 2, at=20), messages_sent(10, 3, at=40)
+    frames = kept(first) + kept(alive, "ticker-0-b") + kept(third, "ticker-0-c")
+    served = third[0].time + LAG
+    sent = first + alive + third
+    assert check(sent, frames, gaps=[gap(1, 40.1)], served=lambda *_: served).counts == CLEAN
+    assert check(sent, frames, gaps=[gap(1, 30)], served=lambda *_: served).unreported != []
+    assert len(check(sent, frames, gaps=[gap(25, 40.1)], served=lambda *_: served).unreported) == 2
+
+
 def test_a_gap_lasts_where_the_exchange_speaks_again_but_serves_nothing_before_the_end() -> None:
     first, second = messages_sent(10), messages_sent(10, 2, at=90)
     frames = kept(first) + kept(second, "ticker-0-b", epoch=2)

@@ -225,23 +225,30 @@ class _GapTable:
         )
 
     def has(self, hole: Hole) -> bool:
-        """Return whether there is a gap for a hole."""
-        return any(self.is_same(gap, hole) for gap in self._gaps)
+        """Return whether there is a gap for a hole. It may have begun earlier.
+
+        So does the gap of a connection that only says that it is alive: it serves nothing before it ends, too.
+        """
+        return any(gap.start <= hole.known + self._tolerance and self._ends_alike(gap, hole) for gap in self._gaps)
 
     def is_same(self, gap: Gap, hole: Hole) -> bool:
-        """Return whether a gap and a hole are of the same feed and have the same bounds.
+        """Return whether a gap and a hole are of the same feed and have the same bounds."""
+        begins = hole.start - self._tolerance <= gap.start <= hole.known + self._tolerance
+        return begins and self._ends_alike(gap, hole)
+
+    def _ends_alike(self, gap: Gap, hole: Hole) -> bool:
+        """Return whether a gap and a hole are of the same feed and have the same end.
 
         A gap of trades may end within the hole: answers over REST have what came later.
         """
         is_here = (gap.exchange, gap.channel) == (hole.exchange, hole.channel)
         is_pair = None in (gap.pair, hole.pair) or gap.pair == hole.pair
-        begins = hole.start - self._tolerance <= gap.start <= hole.known + self._tolerance
         if gap.stop is None or hole.stop is None:
             lasts = gap.stop == hole.stop or (gap.stop is None and hole.until == NEVER)
-            return is_here and is_pair and begins and lasts
+            return is_here and is_pair and lasts
         earliest = hole.start if REST_FILLS_THE_REST in gap.reason else hole.stop - self._tolerance
         ends = earliest <= gap.stop <= (hole.until or hole.stop) + self._tolerance
-        return is_here and is_pair and begins and ends
+        return is_here and is_pair and ends
 
 
 def _frames(stored: Sequence[Stored], findings: Findings) -> dict[Connection, list[Stored]]:
