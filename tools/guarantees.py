@@ -47,8 +47,9 @@ PROMISES = {
     "C4": "A store of the active pairs that is away, empty, read-only, full, slow or answers nonsense unsubscribes no "
     "pair and holds up no frame. The last good set stays in force, and the health says since when. A change sends only "
     "the difference.",
-    "C5": "`GET /ws/info` and `GET /api/ws/infra-health` tell whether each server of the feed gets its records, and "
-    "why it does not.",
+    "C5": "`GET /ws/info` and `GET /api/ws/infra-health` tell where each server of the feed gets its records from, "
+    "within 2 s of a change, and why it does not. The server moves between Kafka, Redis and this machine after "
+    "probes only.",
     "L1": "When the collector of a region ends, the one that stands by on another machine begins within 1 s. After a "
     "crash or a freeze it begins 2 s after the session with ZooKeeper at the latest.",
     "L2": "A leader that is cut off from ZooKeeper sends nothing more 1 s after it notices, and closes its connections "
@@ -60,8 +61,8 @@ PROMISES = {
     "had no room for 5 s.",
     "W4": "What breaks the WebSocket protocol ends its own connection only. A large message is refused before it is "
     "read.",
-    "W5": "A client of the feed gets every record once, in the snapshot or in one bundle. A client that was skipped "
-    "sees it in `seq`, and gets a snapshot.",
+    "W5": "A client of the feed gets every record once, in the snapshot or in one bundle, also when the server goes on "
+    "from another source. A client that was skipped sees it in `seq`, and gets a snapshot.",
     "W6": "A server of the feed that ends tells each client another moment to come back.",
     # found by attacks on the platform
     "D1": "A stored window never shrinks, unless an option asks for it. A log that began anew is recognised by its "

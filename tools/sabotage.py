@@ -793,6 +793,20 @@ SABOTAGES = (
         ("tests/serve/feed/test_bound.py",),
     ),
     Sabotage(
+        *("W5", "what this machine told comes from the log no more"),
+        "coin_platform/serve/feed/border.py",
+        "                    if mark <= marks[-1]:\n",
+        "                    if mark < 0:\n",
+        ("tests/serve/feed/test_frames_source.py",),
+    ),
+    Sabotage(
+        *("W5", "a record that comes late is a hole"),
+        "coin_platform/serve/feed/border.py",
+        "late[place] = late.get(place, 0) + (not is_told)",
+        "late[place] = 0 * is_told",
+        ("tests/serve/feed/test_frames_source.py",),
+    ),
+    Sabotage(
         *("C5", "a feed whose log does not answer says so"),
         "coin_platform/serve/feed/reports.py",
         'state = "degraded" if failure else "live"',

@@ -4,8 +4,8 @@
    The first probe of a service decides at once, so that a server that starts does not wait.
 2. A move down is made at once. A move up waits some seconds after the last move, so that a service that comes and goes
    does not take the feed along.
-3. Without any rung the feed stands still, and the first rung that is back is taken at once. A ladder of one service
-   never leaves it: there is nowhere else to go.
+3. While nothing is up the feed stays where it is and tries on: there is nowhere else to go. So it goes on as soon as
+   that service answers, or as soon as another one counts as up.
 """
 
 import threading
@@ -127,8 +127,9 @@ class Ladder:
         self.rung = Rung.NONE
         self.since: Microseconds = 0
         self.moves: tuple[Move, ...] = ()
+        self._first = next(rung for rung in self._rungs if len(rung.needs) == 1)  # where nothing is up at the start
         if len(self._probed) == 1:
-            self.rung = self._rungs[0]
+            self.rung = self._first
 
     @property
     def source(self) -> Service | None:
@@ -165,18 +166,20 @@ class Ladder:
         return "; ".join(f"{view.service}: {view.reason or 'not asked yet'}" for view in self.views() if not view.is_up)
 
     def _look(self, moment: float, time: Microseconds) -> None:
-        if len(self._probed) == 1 or any(probed.is_up is None for probed in self._probed.values()):
+        if any(probed.is_up is None for probed in self._probed.values()):
             return
         up = {service for service, probed in self._probed.items() if probed.is_up}
-        best = next((rung for rung in self._rungs if rung.needs <= up), Rung.NONE)
+        stands = self.rung is not Rung.NONE and self.rung.needs <= up
+        stays = self._first if self.rung is Rung.NONE else self.rung
+        best = next((rung for rung in self._rungs if rung.needs <= up), stays)
         is_climb = best.height > self.rung.height
-        waits = is_climb and self._moved is not None and moment - self._moved < self._times.climb_seconds
-        if best is self.rung or (waits and self.rung is not Rung.NONE):
+        is_early = self._moved is not None and moment - self._moved < self._times.climb_seconds
+        if best is self.rung or (stands and is_climb and is_early):
             return
         down = [f"{service}: {self._probed[service].reason}" for service in self._probed if service not in up]
-        reason = "; ".join(down) if not is_climb else f"{best.value.replace('+', ' and ')} answers again"
-        if self._moved is None and not self.moves:
-            reason = "start" + (f"; {'; '.join(down)}" if down else "")
+        reason = "; ".join(down) if not is_climb else f"up again: {best.value.replace('+', ' and ')}"
+        if self.rung is Rung.NONE:
+            reason = "; ".join(["start", *down])
         else:
             self._moved = moment
         self.moves = (*self.moves[1 - MOST_MOVES :], Move(time, self.rung, best, reason))

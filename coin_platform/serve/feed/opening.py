@@ -8,8 +8,10 @@ from coin_platform.broker import connect
 from coin_platform.clock import wall
 from coin_platform.cluster.feed_streams import open_feed_streams
 from coin_platform.model import SECOND, Microseconds
+from coin_platform.serve.feed.border import Border
 from coin_platform.serve.feed.bound import BoundFeed
 from coin_platform.serve.feed.door import BOUND_PATHS
+from coin_platform.serve.feed.frames_source import FramesSource
 from coin_platform.serve.feed.ladder import Ladder, LadderTimes, Service
 from coin_platform.serve.feed.probing import AGAIN_SECONDS, PROBE_SECONDS, probing
 from coin_platform.serve.feed.reader import LadderReader
@@ -29,7 +31,7 @@ class OpenedFeed(NamedTuple):
 
 
 def services_of(settings: Settings) -> dict[Service, Callable[[Microseconds], FeedSource]]:
-    """Return the services of the ladder, and what opens a source that begins with records of a time."""
+    """Return the services with a log, and what opens a source that begins with records of a time."""
     if not settings.broker_url.startswith("kafka:"):
         return {Service.LOCAL: lambda since: _local_source(settings, since)}
     services: dict[Service, Callable[[Microseconds], FeedSource]] = {
@@ -61,9 +63,13 @@ def opened_feed(
     """Give the ladder and its reader, and probe the services meanwhile. Records begin at `since`."""
     with ExitStack() as stack:
         services = services_of(settings)
-        ladder = Ladder(services, times)
         sources = {service: open_source(since) for service, open_source in services.items()}
-        reader = LadderReader(ladder, sources)
+        border = None
+        if Service.LOCAL not in services:
+            border = Border()
+            sources[Service.LOCAL] = FramesSource(settings, border)
+        ladder = Ladder(sources, times)
+        reader = LadderReader(ladder, sources, border)
         stack.callback(reader.close)
         probes = {service: source.probe for service, source in sources.items()}
         stack.enter_context(

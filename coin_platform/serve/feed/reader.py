@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from coin_platform.clock import elapsed, wall
 from coin_platform.errors import BrokerUnreachable, CoinPlatformError
+from coin_platform.serve.feed.border import Border
 from coin_platform.serve.feed.ladder import Ladder, Service
 from coin_platform.serve.feed.records import FeedRecord
 from coin_platform.serve.feed.source import FeedPlace, FeedSource, Position, Reading
@@ -22,8 +23,12 @@ class LadderReader:
     2. A source that hangs is left alone in its own thread once the ladder has moved. What it answers then is dropped.
     """
 
-    def __init__(self, ladder: Ladder, sources: Mapping[Service, FeedSource]) -> None:
-        """`sources` has one for each service of the ladder. They are closed by `close`."""
+    def __init__(self, ladder: Ladder, sources: Mapping[Service, FeedSource], border: Border | None = None) -> None:
+        """`sources` has one for each service of the ladder. They are closed by `close`.
+
+        If the local source makes records of frames, the `border` keeps them from coming twice.
+        """
+        self._border = border
         self._ladder, self._sources = ladder, dict(sources)
         self._threads = {service: ThreadPoolExecutor(1, f"feed from {service}") for service in sources}
         self._hanging: dict[Service, Future[Reading]] = {}
@@ -48,7 +53,11 @@ class LadderReader:
             self.moves += 1
         self._last = service
         self._positions |= reading.positions
-        return reading.records
+        if self._border is None:
+            return reading.records
+        if service is Service.LOCAL:
+            return self._border.of_frames(reading.records)
+        return self._border.of_log(reading.records)
 
     def close(self) -> None:
         """Close the sources."""
@@ -64,7 +73,14 @@ class LadderReader:
             if not self._is_done(earlier, service):
                 return None
             del self._hanging[service]
-        future = self._threads[service].submit(self._sources[service].read, dict(self._positions))
+        source, positions, is_first = self._sources[service], dict(self._positions), service is not self._last
+
+        def read() -> Reading:
+            if is_first:
+                source.restart()
+            return source.read(positions)
+
+        future = self._threads[service].submit(read)
         if self._is_done(future, service):
             return future.result()
         self._hanging[service] = future

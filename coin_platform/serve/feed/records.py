@@ -34,6 +34,8 @@ class FeedRecord(NamedTuple):
     gap: str = ""  # channel, pair and begin of a gap, which comes again when more of it is known
     is_over: bool = False  # a gap that has ended
     missing: str = ""  # of a hole: the type of the records that are missing
+    connection: str = ""  # by which the frame came; empty: of a gap or a hole
+    frame: int = 0  # its number within the connection
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -80,7 +82,9 @@ def feed_record(exchange: Exchange, kind: str, record: Record) -> FeedRecord | N
     pair = f"{body.base}-{body.quote}"
     text = _with_keys(record.value, kind, exchange.name, pair, header.epoch)
     return FeedRecord(
-        kind, exchange.name, pair, header.epoch, body.offset, body.index, header.received_time, body.redriven, text
+        *(kind, exchange.name, pair, header.epoch, body.offset, body.index, header.received_time, body.redriven, text),
+        connection=header.connection,
+        frame=header.number,
     )
 
 

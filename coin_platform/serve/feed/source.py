@@ -49,6 +49,9 @@ class Reading(NamedTuple):
 class FeedSource(Protocol):
     """One way to the processed records and the gaps. One thread reads, and another one probes."""
 
+    def restart(self) -> None:
+        """Get ready to read after another source did. Called before the first `read`, too."""
+
     def read(self, positions: Positions) -> Reading:
         """Return what is new after `positions`. Partitions without a position begin as the source was told to.
 

@@ -45,6 +45,9 @@ class TopicSource:
         self._logs: dict[Place, str] = {}
         self.unknown = 0  # records that the platform did not write; they are left out
 
+    def restart(self) -> None:
+        """Do nothing: the positions say all."""
+
     def begin(self, places: list[Place]) -> dict[Place, Position]:
         """Return where partitions without a position begin. Raises `BrokerUnreachable`."""
         ends = self._broker.end_offsets(places)

@@ -57,9 +57,9 @@ def test_C5_two_bad_probes_within_five_seconds_lead_down_at_once() -> None:
     assert tried.note(KAFKA, failure="x", after=5.1) is Rung.KAFKA_REDIS, "the first one is too long ago"
     assert tried.note(KAFKA, failure="kafka is away", after=4.9) is Rung.REDIS
     assert tried.fail(REDIS) is Rung.LOCAL
-    assert tried.fail(LOCAL) is Rung.NONE and tried.ladder.source is None
+    assert tried.fail(LOCAL) is Rung.LOCAL, "there is nowhere else to go"
     assert tried.ladder.reasons() == "kafka: kafka is away; redis: redis is away; local: local is away"
-    assert [move.after for move in tried.ladder.moves] == [Rung.KAFKA_REDIS, Rung.REDIS, Rung.LOCAL, Rung.NONE]
+    assert [move.after for move in tried.ladder.moves] == [Rung.KAFKA_REDIS, Rung.REDIS, Rung.LOCAL]
 
 
 def test_C5_a_good_probe_in_between_begins_the_count_of_bad_ones_anew() -> None:
@@ -79,16 +79,23 @@ def test_C5_a_move_up_takes_three_good_probes_over_fifteen_seconds_and_thirty_af
     assert tried.note(KAFKA, after=0.2) is Rung.REDIS and tried.ladder.is_up(KAFKA)
     assert tried.note(KAFKA, after=moved + 29.9 - tried.now) is Rung.REDIS
     assert tried.note(KAFKA, after=0.2) is Rung.KAFKA_REDIS
-    assert tried.ladder.moves[-1].reason == "kafka and redis answers again"
+    assert tried.ladder.moves[-1].reason == "up again: kafka and redis"
 
 
-def test_C5_from_nowhere_the_first_rung_that_is_back_is_taken_at_once() -> None:
+def test_C5_while_nothing_is_up_the_first_service_that_is_back_is_taken_at_once() -> None:
     tried = Tried(KAFKA, REDIS).start()
     tried.fail(KAFKA)
-    assert tried.fail(REDIS) is Rung.NONE
-    assert tried.recover(REDIS) is Rung.REDIS
-    assert tried.recover(KAFKA) is Rung.REDIS, "kafka is up, but a move was made 16 seconds ago"
-    assert tried.recover(KAFKA) is Rung.KAFKA_REDIS
+    assert tried.fail(REDIS) is Rung.REDIS
+    assert tried.recover(KAFKA) is Rung.KAFKA, "though the last move was made 16 seconds ago"
+    assert tried.recover(REDIS) is Rung.KAFKA, "a move up waits again"
+    assert tried.recover(REDIS) is Rung.KAFKA_REDIS
+
+
+def test_C5_a_feed_that_starts_while_nothing_is_up_tries_kafka() -> None:
+    tried = Tried()
+    assert tried.note(KAFKA, REDIS, LOCAL, failure="away") is Rung.KAFKA
+    assert tried.ladder.moves[-1].reason == "start; kafka: away; redis: away; local: away"
+    assert tried.recover(LOCAL) is Rung.LOCAL
 
 
 def test_a_ladder_of_one_service_never_leaves_it() -> None:
@@ -126,7 +133,7 @@ class Walk(RuleBasedStateMachine):
         self.ladder.note(service, self.now, int(self.now * 1_000_000), "" if is_good else "away")
         after = self.ladder.rung
         if after is not before:
-            if after.height > before.height and before is not Rung.NONE:
+            if after.height > before.height and before.needs and before.needs <= ups:
                 assert self.now - self.shown[-1][0] >= TIMES.climb_seconds or len(self.shown) == 1
             self.shown.append((self.now, after))
         if self.ladder.is_up(service) != (service in ups):
@@ -157,9 +164,8 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def the_rung_stands_on_services_that_are_up(self) -> None:
-        assert self.ladder.rung.needs <= self.ups()
-        if all(self.results.values()) and self.ladder.rung is Rung.NONE:
-            assert not self.ups()
+        assert self.ladder.rung.needs <= self.ups() or not self.ups()
+        assert (self.ladder.rung is Rung.NONE) == (not all(self.results.values()))
 
     @invariant()
     def the_history_is_a_walk(self) -> None:

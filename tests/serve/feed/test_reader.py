@@ -77,7 +77,7 @@ def world() -> Iterator[World]:
     world.reader.close()
 
 
-def test_A22_the_feed_goes_on_from_redis_and_back_without_a_double(world: World) -> None:
+def test_W5_A22_the_feed_goes_on_from_redis_and_back_without_a_double(world: World) -> None:
     world.note(Service.KAFKA)
     world.note(Service.REDIS)
     world.append(3)
@@ -96,7 +96,7 @@ def test_A22_the_feed_goes_on_from_redis_and_back_without_a_double(world: World)
     assert [move.after for move in world.ladder.moves] == [Rung.KAFKA_REDIS, Rung.REDIS, Rung.KAFKA_REDIS]
 
 
-def test_A22_what_redis_never_got_is_a_hole_and_does_not_come_late(world: World) -> None:
+def test_W5_A22_what_redis_never_got_is_a_hole_and_does_not_come_late(world: World) -> None:
     world.note(Service.KAFKA)
     world.note(Service.REDIS)
     world.append(3)
@@ -126,7 +126,7 @@ def test_a_read_that_fails_counts_as_a_bad_probe(world: World) -> None:
     assert (world.offsets, world.ladder.rung) == ([0], Rung.REDIS)
 
 
-def test_A22_a_source_that_hangs_is_left_alone_and_what_it_answers_later_is_dropped(world: World) -> None:
+def test_W5_A22_a_source_that_hangs_is_left_alone_and_what_it_answers_later_is_dropped(world: World) -> None:
     asked, answer = threading.Event(), threading.Event()
 
     class Hanging(TopicSource):
@@ -158,7 +158,7 @@ def test_A22_a_source_that_hangs_is_left_alone_and_what_it_answers_later_is_drop
 
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(["append", "copy", "skip", "kafka", "redis", "read"]), max_size=40))
-def test_A22_no_walk_tells_a_record_twice_or_late_or_misses_one_silently(steps: list[str]) -> None:
+def test_W5_A22_no_walk_tells_a_record_twice_or_late_or_misses_one_silently(steps: list[str]) -> None:
     world = World()
     is_down = {Service.KAFKA: False, Service.REDIS: False}
     for service in is_down:

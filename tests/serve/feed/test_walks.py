@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from coin_platform.serve.feed.ladder import Rung
+from coin_platform.serve.feed.ladder import Rung, Service
 from infra.stack import Kafka, Redis
 from tests.kit.feed_server import connect_to
-from tests.kit.ladder_world import LadderWorld, Seen, Written, ladder_world
+from tests.kit.ladder_world import Collected, LadderWorld, Seen, Written, ladder_world
 from tests.kit.redis_streams import empty_redis as empty_redis
 from tests.kit.waiting import eventually
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.xdist_group("kaf
 SEED = 22
 
 
-async def goes_on(written: Written, seen: Seen) -> None:
+async def goes_on(written: Written | Collected, seen: Seen) -> None:
     """Wait until a trade that is written from now on has been seen."""
     count = written.count
     await eventually(lambda: seen.next is not None and seen.next > count, 60)
@@ -39,8 +39,8 @@ async def test_C5_A22_each_step_down_and_up_again(kafka: Kafka, empty_redis: Red
         await goes_on(written, seen)
         await eventually(lambda: seen.snapshots == 2 + moves == 1 + world.reader.moves, 60)
         world.take_away("redis", hangs=True)
-        await world.stands_on(Rung.NONE)
-        await eventually(lambda: "there is nothing to read from: kafka: " in world.distributor.failure, 60)
+        await eventually(lambda: not world.ladder.is_up(Service.REDIS) and world.distributor.failure, 60)
+        assert world.ladder.rung is Rung.REDIS, "there is nowhere else to go"
         world.give_back("kafka")
         await world.stands_on(Rung.KAFKA)
         await goes_on(written, seen)
@@ -54,9 +54,28 @@ async def test_C5_A22_each_step_down_and_up_again(kafka: Kafka, empty_redis: Red
         await goes_on(written, seen)
     assert (seen.holes, seen.missing) == (0, 0)
     assert [move.after for move in world.ladder.moves[begun:]] == [
-        *(Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.NONE, Rung.KAFKA, Rung.KAFKA_REDIS),
-        *(Rung.REDIS, Rung.KAFKA_REDIS),
+        *(Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.KAFKA_REDIS),
     ]
+
+
+async def test_C5_A22_while_kafka_is_away_from_all_the_frames_of_this_machine_stand_in(
+    kafka: Kafka, empty_redis: Redis, tmp_path: Path
+) -> None:
+    async with ladder_world(kafka, empty_redis, tmp_path, collects_here=True) as (world, written, seen):
+        await world.stands_on(Rung.KAFKA_REDIS)
+        await goes_on(written, seen)
+        world.take_away("kafka")
+        await world.stands_on(Rung.LOCAL)
+        await goes_on(written, seen)
+        world.give_back("kafka")
+        await world.stands_on(Rung.KAFKA_REDIS)
+        await goes_on(written, seen)
+        world.take_away("redis")
+        await world.stands_on(Rung.KAFKA)
+        world.take_away("kafka", hangs=True)
+        await world.stands_on(Rung.LOCAL)
+        await goes_on(written, seen)
+    assert seen.missing == 0
 
 
 async def test_the_feeds_of_one_service_tell_the_same_and_are_closed_while_it_is_down(
@@ -93,41 +112,46 @@ async def follow(world: LadderWorld, service: str, seen: Seen) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_C5_A22_twenty_random_walks(kafka: Kafka, empty_redis: Redis, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("collects_here", "walks"), [(False, 12), (True, 8)])
+async def test_C5_A22_twenty_random_walks(
+    kafka: Kafka, empty_redis: Redis, tmp_path: Path, collects_here: bool, walks: int
+) -> None:
     chance = random.Random(SEED)
     print(f"seed {SEED}")
-    async with ladder_world(kafka, empty_redis, tmp_path) as (world, written, seen):
+    async with ladder_world(kafka, empty_redis, tmp_path, collects_here=collects_here) as (world, written, seen):
         await world.stands_on(Rung.KAFKA_REDIS)
-        for number in range(20):
-            await walk(world, written, seen, chance, empty_redis)
+        for number in range(walks):
+            away: set[str] = set()
+            for _ in range(4):
+                step(world, away, chance, empty_redis)
+                rung = Rung.LOCAL if collects_here and "kafka" in away else RUNGS["".join(sorted(away))]
+                if rung is Rung.NONE:
+                    await eventually(lambda: not any(view.is_up for view in world.ladder.views()), 60)
+                    continue
+                await world.stands_on(rung)
+                await goes_on(written, seen)
             for service in ("kafka", "redis"):
                 world.give_back(service)
             await world.stands_on(Rung.KAFKA_REDIS)
             await goes_on(written, seen)
             print(f"walk {number}: {seen.trades} trades, {seen.holes} holes, {world.reader.moves} moves")
+        print(f"the longest time until a move was shown: {world.longest_silence:.1f} s")
     assert seen.missing == 0, "each record that a hole announced is missing"
-    assert seen.trades > 1000 and world.reader.moves > 20
+    assert seen.trades > 1000 and world.reader.moves > walks
 
 
-async def walk(world: LadderWorld, written: Written, seen: Seen, chance: random.Random, redis: Redis) -> None:
-    """Take services away and give them back, and wait each time until the feed stands where it must."""
-    away: set[str] = set()
-    for _ in range(4):
-        service = chance.choice(("kafka", "redis"))
-        if service in away:
-            away.remove(service)
-            world.give_back(service)
-        else:
-            away.add(service)
-            world.take_away(service, hangs=chance.random() < 0.3)
-        if "redis" in away and chance.random() < 0.3:
-            redis.client().flushall()
-        rung = {
-            frozenset[str](): Rung.KAFKA_REDIS,
-            frozenset({"redis"}): Rung.KAFKA,
-            frozenset({"kafka"}): Rung.REDIS,
-            frozenset({"kafka", "redis"}): Rung.NONE,
-        }[frozenset(away)]
-        await world.stands_on(rung)
-        if rung is not Rung.NONE:
-            await goes_on(written, seen)
+RUNGS = {"": Rung.KAFKA_REDIS, "redis": Rung.KAFKA, "kafka": Rung.REDIS, "kafkaredis": Rung.NONE}
+"""Where the feed stands while these services are away; none: it stays where it was."""
+
+
+def step(world: LadderWorld, away: set[str], chance: random.Random, redis: Redis) -> None:
+    """Take a service away or give it back. Now and then Redis comes back empty."""
+    service = chance.choice(("kafka", "redis"))
+    if service in away:
+        away.remove(service)
+        world.give_back(service)
+    else:
+        away.add(service)
+        world.take_away(service, hangs=chance.random() < 0.3)
+    if "redis" in away and chance.random() < 0.3:
+        redis.client().flushall()
