@@ -101,6 +101,16 @@ async def test_W5_a_snapshot_of_a_server_that_reads_elsewhere_now_is_no_hole(pau
         assert await told(url, 3) == [1, 2, 3]
 
 
+async def test_W5_a_state_in_parts_is_told_without_a_hole(pauses: list[float]) -> None:
+    other = {"exchange": "okx", "type": "ticker", "pair": "BTC-USDT", "epoch": 1, "offset": 9, "index": 0}
+    parts = [
+        {**bundle(4, 1, snapshot=True), "part": 1, "parts": 2},
+        {**bundle(4, snapshot=True), "part": 2, "parts": 2, "records": [other]},
+    ]
+    async with scripted([*parts, bundle(5, 2)]) as url:
+        assert await told(url, 3) == [1, 9, 2]
+
+
 async def test_it_comes_back_at_the_moment_that_the_server_names_else_after_longer_and_longer_pauses(
     pauses: list[float],
 ) -> None:

@@ -807,6 +807,13 @@ SABOTAGES = (
         ("tests/serve/feed/test_frames_source.py",),
     ),
     Sabotage(
+        *("W2", "a large snapshot waits until the client has room"),
+        "coin_platform/serve/feed/clients.py",
+        "        while client.unsent_bytes < ROOM_BYTES:\n",
+        "        while True:\n",
+        ("tests/serve/feed/test_clients.py",),
+    ),
+    Sabotage(
         *("C5", "a feed whose log does not answer says so"),
         "coin_platform/serve/feed/reports.py",
         'state = "degraded" if failure else "live"',

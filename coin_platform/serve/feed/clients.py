@@ -1,16 +1,17 @@
 """The clients of the feed: bundles go to those that have room, and a slow client harms nobody but itself."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from websockets.asyncio.connection import broadcast
 
-from coin_platform.serve.feed.hub import Bundle, Hub, Stream
+from coin_platform.serve.feed.hub import Bundle, Hub, Snapshot, Stream
 
 ROOM_BYTES = 64 << 10  # a client with so much unsent misses the next bundle
 FULL_SECONDS = 5.0  # for which a client may have no room; then its connection is cut
-RENEW_BYTES = 8 << 20  # of snapshots in one round, after the source has changed
+MOST_WAITING = 200  # bundles that wait for a snapshot to be sent; all clients share them
 _SLICE = 250  # clients that one step serves: the loop stays free for others in between
 
 
@@ -42,7 +43,10 @@ class FeedClient:
         self.connection, self.stream, self.name = connection, stream, name
         self.since = moment
         self.missed = 0  # bundles
-        self.full_since: float | None = None  # it has missed something since, and waits for a snapshot
+        self.full_since: float | None = None  # it has had no room since
+        self.snapshot: Snapshot | None = None  # that is being sent
+        self.part = 0  # of it, the next one
+        self.waiting: deque[bytes] = deque()  # bundles that came since the snapshot, until it is sent
 
     @property
     def unsent_bytes(self) -> int:
@@ -57,7 +61,7 @@ class Clients:
         self._hub = hub
         self._members: dict[Stream, dict[FeedClient, None]] = {}
         self._behind: dict[FeedClient, None] = {}
-        self._renewed: dict[FeedClient, None] = {}  # they are to get a snapshot, though they missed nothing
+        self._filling: dict[FeedClient, None] = {}  # they get a snapshot, part by part, and then the bundles since
         self.sends = self.missed = self.cut = 0
 
     def __len__(self) -> int:
@@ -67,7 +71,7 @@ class Clients:
         """Take a client in, and send it the state as of the last bundle."""
         client = FeedClient(connection, stream, name, moment)
         self._members.setdefault(stream, {})[client] = None
-        self._send_snapshot(client)
+        self._begin_snapshot(client)
         return client
 
     def leave(self, client: FeedClient) -> None:
@@ -75,7 +79,7 @@ class Clients:
         members = self._members.get(client.stream, {})
         members.pop(client, None)
         self._behind.pop(client, None)
-        self._renewed.pop(client, None)
+        self._filling.pop(client, None)
         if not members and self._members.pop(client.stream, None) is not None:
             self._hub.forget(client.stream)
 
@@ -93,16 +97,23 @@ class Clients:
             if client.unsent_bytes < ROOM_BYTES:
                 del self._behind[client]
                 client.full_since = None
-                self._send_snapshot(client)
-            elif client.full_since is not None and moment - client.full_since > FULL_SECONDS:
-                self.cut += 1
-                client.connection.transport.abort()
-                self.leave(client)
-        self._renew()
+                self._begin_snapshot(client)
+            else:
+                self._cut_if_stuck(client, moment)
+        for client in list(self._filling):
+            if client.unsent_bytes < ROOM_BYTES:
+                client.full_since = None
+                self._fill(client)
+            elif client.full_since is None:
+                client.full_since = moment
+            else:
+                self._cut_if_stuck(client, moment)
 
     def renew(self) -> None:
-        """Send all clients the state, some in each round: the records come from another source now."""
-        self._renewed |= {client: None for members in self._members.values() for client in members}
+        """Send all clients the state, to each as it has room: the records come from another source now."""
+        for client in self.all():
+            if client not in self._behind and client not in self._filling:
+                self._begin_snapshot(client)
 
     def all(self) -> list[FeedClient]:
         """Return the clients, the longest first."""
@@ -121,6 +132,8 @@ class Clients:
         for client in members:
             if client in self._behind:
                 self._miss(client)
+            elif client in self._filling:
+                self._queue(client, bundle, moment)
             elif client.unsent_bytes < ROOM_BYTES:
                 ready.append(client.connection)
             else:
@@ -130,27 +143,53 @@ class Clients:
         broadcast(ready, bundle.text, text=True)
         self.sends += len(ready)
 
-    def _renew(self) -> None:
-        """Send snapshots to clients with room, as long as the round has bytes left."""
-        left = RENEW_BYTES
-        for client in list(self._renewed):
-            if left <= 0:
-                return
-            if client in self._behind:  # it gets one anyhow
-                del self._renewed[client]
-            elif client.unsent_bytes < ROOM_BYTES:
-                del self._renewed[client]
-                left -= len(self._hub.snapshot(client.stream))
-                self._send_snapshot(client)
-
     def _miss(self, client: FeedClient) -> None:
         client.missed += 1
         self.missed += 1
 
-    def _send_snapshot(self, client: FeedClient) -> None:
+    def _queue(self, client: FeedClient, bundle: Bundle, moment: float) -> None:
+        """Keep a bundle for a client until its snapshot is sent. If that takes long, it gets a newer snapshot."""
+        if len(client.waiting) < MOST_WAITING:
+            client.waiting.append(bundle.text)
+            return
+        del self._filling[client]
+        client.snapshot = None
+        self.missed += len(client.waiting)
+        client.missed += len(client.waiting)
+        client.waiting.clear()
+        self._behind[client] = None
+        client.full_since = client.full_since or moment
+        self._miss(client)
+
+    def _begin_snapshot(self, client: FeedClient) -> None:
+        client.snapshot, client.part = self._hub.snapshot(client.stream), 0
+        self._filling[client] = None
+        self._fill(client)
+
+    def _fill(self, client: FeedClient) -> None:
+        """Send a client what it waits for, as long as it has room."""
+        while client.unsent_bytes < ROOM_BYTES:
+            if client.snapshot is not None:
+                self._send(client, client.snapshot.part(client.part))
+                client.part += 1
+                if client.part == len(client.snapshot):
+                    client.snapshot = None
+            elif client.waiting:
+                self._send(client, client.waiting.popleft())
+            else:
+                del self._filling[client]
+                return
+
+    def _send(self, client: FeedClient, text: bytes) -> None:
         connection: Any = client.connection
-        broadcast([connection], self._hub.snapshot(client.stream), text=True)
+        broadcast([connection], text, text=True)
         self.sends += 1
+
+    def _cut_if_stuck(self, client: FeedClient, moment: float) -> None:
+        if client.full_since is not None and moment - client.full_since > FULL_SECONDS:
+            self.cut += 1
+            client.connection.transport.abort()
+            self.leave(client)
 
 
 def _slices(members: list[FeedClient]) -> Iterator[tuple[FeedClient, ...]]:

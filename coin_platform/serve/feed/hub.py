@@ -7,6 +7,8 @@ from coin_platform.serve.feed.filters import Filter
 from coin_platform.serve.feed.latest import Latest
 from coin_platform.serve.feed.records import FeedRecord
 
+PART_BYTES = 64 << 10  # of a part of a snapshot, about
+
 
 class Bundle(NamedTuple):
     """One frame for all clients of a stream: JSON, in UTF-8, and how many records it has."""
@@ -22,7 +24,7 @@ class Stream:
     def __init__(self, name: str, wanted: Filter) -> None:
         self.name, self.filter = name, wanted
         self.seq = 0
-        self._snapshot: tuple[int, bytes] | None = None  # the last one, and its seq
+        self._snapshot: Snapshot | None = None  # the last one
 
     def bundle(self, records: list[FeedRecord]) -> Bundle | None:
         """Return the next bundle; `None` if nothing in it is wanted."""
@@ -32,16 +34,48 @@ class Stream:
         self.seq += 1
         return Bundle(self, self._frame(chosen, b""), len(chosen))
 
-    def snapshot(self, latest: Latest) -> bytes:
+    def snapshot(self, latest: Latest) -> "Snapshot":
         """Return the state after the last bundle. Clients that ask before the next one share it."""
-        if self._snapshot is None or self._snapshot[0] != self.seq:
+        if self._snapshot is None or self._snapshot.seq != self.seq:
             chosen = [record for record in latest.all() if self.filter.wants(record)]
-            self._snapshot = self.seq, self._frame(chosen, b'"snapshot":true,')
-        return self._snapshot[1]
+            self._snapshot = Snapshot(self.name, self.seq, chosen)
+        return self._snapshot
 
     def _frame(self, records: list[FeedRecord], words: bytes) -> bytes:
-        texts = b",".join([record.text for record in records])
-        return b'{"stream":"%b","seq":%d,%b"records":[%b]}' % (self.name.encode(), self.seq, words, texts)
+        return _frame(self.name, self.seq, words, records)
+
+
+class Snapshot:
+    """The state after a bundle, in parts that are made when they are sent: a client that waits costs no copy of it."""
+
+    def __init__(self, stream: str, seq: int, records: list[FeedRecord]) -> None:
+        self.seq = seq
+        self._stream, self._records = stream, records
+        self._begins = [0]  # of the parts, among the records
+        size = 0
+        for place, record in enumerate(records):
+            if size > PART_BYTES:
+                self._begins.append(place)
+                size = 0
+            size += len(record.text)
+        self._made: tuple[int, bytes] | None = None  # the last part: clients that are equally far share it
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def part(self, number: int) -> bytes:
+        """Return a part as a frame. The first one has number 0."""
+        if self._made is None or self._made[0] != number:
+            end = self._begins[number + 1] if number + 1 < len(self) else len(self._records)
+            words = b'"snapshot":true,' + (b'"part":%d,"parts":%d,' % (number + 1, len(self)) if len(self) > 1 else b"")
+            text = _frame(self._stream, self.seq, words, self._records[self._begins[number] : end])
+            self._made = number, text
+        return self._made[1]
+
+
+def _frame(stream: str, seq: int, words: bytes, records: list[FeedRecord]) -> bytes:
+    texts = b",".join([record.text for record in records])
+    return b'{"stream":"%b","seq":%d,%b"records":[%b]}' % (stream.encode(), seq, words, texts)
 
 
 class Hub:
@@ -87,6 +121,6 @@ class Hub:
         """End a stream that has no clients any more."""
         self.streams.pop(stream.filter, None)
 
-    def snapshot(self, stream: Stream) -> bytes:
-        """Return the frame with which a client begins, or goes on after it missed bundles."""
+    def snapshot(self, stream: Stream) -> Snapshot:
+        """Return the state with which a client begins, or goes on after it missed bundles."""
         return stream.snapshot(self.latest)

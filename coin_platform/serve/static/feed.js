@@ -154,7 +154,8 @@ export class Feed {
       return;
     }
     const { stream, seq, snapshot = false } = bundle;
-    const follows = this.#seq !== null && stream === this.#stream && seq === this.#seq + 1;
+    const isAgain = snapshot && seq === this.#seq; // another part of it, or the state after the source has changed
+    const follows = this.#seq !== null && stream === this.#stream && (seq === this.#seq + 1 || isAgain);
     if (this.#seq !== null && !follows) this.holes += 1;
     if (!follows && !snapshot) {
       giveUp(); // what is shown could be wrong: a new connection begins with a snapshot

@@ -23,7 +23,7 @@ export class Store {
 
   /** Take a frame of the feed. A snapshot replaces all: it is the state. */
   take(bundle) {
-    if (bundle.snapshot) this.#forget();
+    if (bundle.snapshot && !(bundle.part > 1)) this.#forget();
     for (const record of bundle.records) {
       this.records += 1;
       const key = keyOf(record);

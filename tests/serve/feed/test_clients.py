@@ -4,12 +4,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from websockets.protocol import State
 
 from coin_platform.serve.feed import clients as clients_module
 from coin_platform.serve.feed.clients import FULL_SECONDS, ROOM_BYTES, Clients
 from coin_platform.serve.feed.filters import Filter
-from coin_platform.serve.feed.hub import Hub
+from coin_platform.serve.feed.hub import PART_BYTES, Hub
 from tests.kit.feed_records import feed_record
 
 
@@ -136,3 +137,83 @@ def test_the_last_client_that_leaves_ends_its_stream_and_a_late_one_joins_withou
     for client in [*world.members, *world.clients._members[world.members[0].stream]]:
         world.clients.leave(client)
     assert (len(world.clients), world.hub.streams) == (0, {})
+
+
+class RealConnection(FakeConnection):
+    """A connection that holds what was sent until the peer takes it."""
+
+    largest = 0
+
+    def send_text(self, text: bytes) -> None:
+        super().send_text(text)
+        self.unsent += len(text)
+        self.largest = max(self.largest, self.unsent)
+
+    @property
+    def frames(self) -> list[tuple[int, int | None, list[int]]]:
+        """The seq, the part and the offsets of each frame."""
+        return [(each["seq"], each.get("part"), [r["offset"] for r in each["records"]]) for each in self.sent]
+
+
+def large_world() -> tuple[World, RealConnection]:
+    """Return a hub with 4,000 pairs, whose state has a few hundred kB, and a client that takes nothing yet."""
+    world = World(1)
+    world.hub.take([feed_record(f"P{number}-KRW", offset=number) for number in range(4_000)])
+    asyncio.run(world.clients.send(0.1))
+    connection = RealConnection()
+    world.clients.join(connection, world.hub.join(Filter()), "late", 0.1)
+    return world, connection
+
+
+def test_W2_a_large_state_is_sent_in_parts_as_the_client_takes_them_and_no_bundle_is_missed() -> None:
+    world, connection = large_world()
+    rounds = 0
+    while world.clients._filling or rounds < 3:
+        connection.unsent = 0
+        world.bundle()
+        rounds += 1
+    assert connection.largest < ROOM_BYTES + 2 * PART_BYTES
+    parts = [frame for frame in connection.frames if frame[1] is not None]
+    assert [part for _, part, _ in parts] == [*range(1, connection.sent[0]["parts"] + 1)] and len(parts) > 2
+    assert {seq for seq, _, _ in parts} == {1} and all(frame["snapshot"] for frame in connection.sent[: len(parts)])
+    assert sorted(offset for _, _, offsets in parts for offset in offsets) == [*range(4_000)]
+    later = connection.frames[len(parts) :]
+    assert [(seq, offsets) for seq, _, offsets in later] == [(1 + count, [count]) for count in range(1, rounds + 1)]
+    assert world.clients.missed == 0
+
+
+def test_W2_a_client_that_takes_nothing_of_a_large_state_is_cut() -> None:
+    world, connection = large_world()
+    world.bundle()
+    assert len(connection.sent) < connection.sent[0]["parts"] and not connection.is_cut
+    world.bundle(FULL_SECONDS + 0.1)
+    assert connection.is_cut and len(world.clients) == 1
+    assert connection.largest < ROOM_BYTES + 2 * PART_BYTES
+
+
+def test_W5_a_client_that_takes_a_large_state_too_slowly_gets_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients_module, "MOST_WAITING", 2)
+    world, connection = large_world()
+    for _ in range(3):
+        world.bundle()
+    assert world.clients.missed == 3
+    monkeypatch.undo()
+    connection.sent.clear()
+    while not connection.sent or world.clients._filling:
+        connection.unsent = 0
+        world.bundle()
+        assert world.offset < 100
+    assert connection.sent[0]["seq"] == 1 + 4 and connection.sent[0]["part"] == 1, "the state of now, from its begin"
+
+
+def test_W5_when_the_source_changes_every_client_gets_the_state_with_the_seq_of_the_last_bundle() -> None:
+    world = World()
+    slow, fast = world.connections
+    slow.unsent = ROOM_BYTES
+    world.bundle()
+    world.clients.renew()
+    world.bundle()
+    assert fast.seqs == [(0, True), (1, False), (1, True), (2, False)]
+    slow.unsent = 0
+    world.bundle()
+    assert slow.seqs == [(0, True), (3, True)], "it had missed bundles, and gets one snapshot"

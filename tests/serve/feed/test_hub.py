@@ -29,13 +29,13 @@ def bundles(hub: Hub) -> dict[Stream, bytes]:
 def test_W5_seq_rises_by_one_with_each_bundle_and_the_snapshot_has_the_seq_of_the_last_one() -> None:
     hub = Hub("run")
     stream = hub.join(ALL)
-    assert body(hub.snapshot(stream)) == {"stream": "run-1", "seq": 0, "snapshot": True, "records": []}
+    assert body(hub.snapshot(stream).part(0)) == {"stream": "run-1", "seq": 0, "snapshot": True, "records": []}
     for number in (1, 2):
         hub.take([feed_record(offset=number)])
         bundle = body(bundles(hub)[stream])
         assert (bundle["stream"], bundle["seq"], "snapshot" in bundle) == ("run-1", number, False)
     assert bundles(hub) == {}, "nothing new is no bundle"
-    snapshot = hub.snapshot(stream)
+    snapshot = hub.snapshot(stream).part(0)
     assert (body(snapshot)["seq"], offsets(snapshot)) == (2, [2])
 
 
@@ -49,7 +49,7 @@ def test_W5_a_client_gets_every_record_once_whenever_it_comes(steps: list[str]) 
             offset += 1
             hub.take([feed_record(kind="trade", offset=offset)])
         elif step == "join":
-            clients.append([*offsets(hub.snapshot(stream))])
+            clients.append([*offsets(hub.snapshot(stream).part(0))])
         else:
             for text in bundles(hub).values():
                 for client in clients:
@@ -80,7 +80,7 @@ def test_a_snapshot_tells_the_gaps_that_last() -> None:
     stream = hub.join(ALL)
     hub.take([feed_record(kind="gap", gap="ticker BTC-KRW 1", offset=1), feed_record(kind="gap", gap="x", offset=2)])
     bundles(hub)
-    assert offsets(hub.snapshot(stream)) == [1, 2]
+    assert offsets(hub.snapshot(stream).part(0)) == [1, 2]
     hub.take([feed_record(kind="gap", gap="x", is_over=True, offset=3)])
     assert offsets(bundles(hub)[stream]) == [3]
-    assert offsets(hub.snapshot(stream)) == [1]
+    assert offsets(hub.snapshot(stream).part(0)) == [1]
