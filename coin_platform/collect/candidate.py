@@ -59,8 +59,9 @@ class Candidate:
 
     async def _next_term(self, least: int, stop: asyncio.Event) -> Term | None:
         """Wait until we lead. Return `None` if `stop` comes first."""
-        if (term := await self._begin(least)) is not None or stop.is_set():
+        if stop.is_set() or (term := await self._begin(least)) is not None:
             return None if stop.is_set() else term
+        await self._new_collector(Term()).close()  # the first one of a process takes longest: modules, certificates
         is_over = asyncio.Event()
         announcing = asyncio.create_task(
             report(self._region, self._settings, self._cluster, self._leadership.reports, is_over)
@@ -84,21 +85,24 @@ class Candidate:
         is_over = asyncio.Event()
         watching = asyncio.create_task(self._watch(term, stop, is_over))
         try:
-            self.collector = Collector(
-                self._region,
-                self._settings,
-                self._broker,
-                self._cluster,
-                term=term,
-                others=self._leadership.reports,
-                exchanges=self._exchanges,
-            )
+            self.collector = self._new_collector(term)
             await self.collector.run(is_over)
         finally:
             self.collector = None
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             self._leadership.end(term)
+
+    def _new_collector(self, term: Term) -> Collector:
+        return Collector(
+            self._region,
+            self._settings,
+            self._broker,
+            self._cluster,
+            term=term,
+            others=self._leadership.reports,
+            exchanges=self._exchanges,
+        )
 
     async def _watch(self, term: Term, stop: asyncio.Event, is_over: asyncio.Event) -> None:
         """Set `is_over` when the term is over, or when `stop` comes."""

@@ -145,9 +145,13 @@ class Collector:
             raise error from None
         finally:
             self._group = None
-            for access in self._access.values():
-                await access.rest.close()
+            await self.close()
             await asyncio.to_thread(self._broker.flush)
+
+    async def close(self) -> None:
+        """Close what is open towards the exchanges. `run` does this at its end."""
+        for access in self._access.values():
+            await access.rest.close()
 
     def _apply(self, pair_sets: PairSets) -> None:
         for name, pair_set in pair_sets.items():

@@ -26,6 +26,7 @@ def checks(settings: Settings, samples: machine.ClockSamples) -> list[Check]:
         *(broker if is_kafka else [Check("journal", partial(services.journal, settings))]),
         Check("lake", partial(services.lake, settings, samples), _LAKE_SECONDS),
         *([Check("redis", partial(services.redis, settings))] if settings.redis_url else []),
+        *([Check("zookeeper", partial(services.zookeeper, settings))] if settings.zookeeper else []),
         *_exchanges(settings, samples),
     ]
 

@@ -1,6 +1,7 @@
-"""Look at the services that the settings name: Kafka and its topics, and the lake in S3 or a folder."""
+"""Look at the services that the settings name: Kafka and its topics, the lake in S3 or a folder, Redis, ZooKeeper."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 from coin_platform.broker import kafka_topics
@@ -18,6 +19,7 @@ from coin_platform.lake.store import Store
 from coin_platform.settings import Settings
 
 _NAMED = 3  # topics of a list
+_ZOOKEEPER_SECONDS = 5.0  # for a session
 
 
 def kafka(settings: Settings) -> list[Diagnosis]:
@@ -93,6 +95,28 @@ def redis(settings: Settings) -> list[Diagnosis]:
     finally:
         store.close()
     return fine(f"{store.place} answers")
+
+
+def zookeeper(settings: Settings) -> list[Diagnosis]:
+    """Look whether ZooKeeper lets us in, has a quorum, and grants the session that we ask for. Nothing is written.
+
+    Raises `ClusterError` if it does not answer.
+    """
+    from coin_platform.cluster.zookeeper import ZooKeeper
+
+    assert settings.zookeeper is not None  # there is no such check without it
+    with closing(ZooKeeper(settings.zookeeper, settings.zookeeper_session)) as door:
+        if not door.wait_connected(_ZOOKEEPER_SECONDS):
+            text = f"zookeeper at {door.hosts} lets nobody in: it is not running, not reachable, or has no quorum"
+            return wrong(text, "start it: of three nodes two must run; or check COIN_ZOOKEEPER")
+        door.children("/")
+        granted = door.session_seconds
+    if granted != settings.zookeeper_session:
+        text = (
+            f"zookeeper at {settings.zookeeper} grants sessions of {granted:g} s, not {settings.zookeeper_session:g} s"
+        )
+        return warning(text, "write what it grants, 2 to 20 times its tickTime, as COIN_ZOOKEEPER_SESSION")
+    return fine(f"zookeeper at {settings.zookeeper} answers, with a session of {granted:g} s")
 
 
 def _owner(store: Store, settings: Settings) -> list[Diagnosis]:

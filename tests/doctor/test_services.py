@@ -13,7 +13,7 @@ from coin_platform.doctor.machine import ClockSamples
 from coin_platform.errors import BrokerUnreachable, ClusterError, LakeError, SettingsError
 from coin_platform.lake import open_lake
 from coin_platform.settings import Settings
-from infra.stack import Kafka, SeaweedFS
+from infra.stack import Kafka, SeaweedFS, ZooKeeper
 from infra.stack.redis import Redis
 from tests.kit.s3 import S3Proxy, s3_client
 from tests.kit.topics import NOBODY, kafka_settings, own_region
@@ -131,3 +131,22 @@ def names(kafka: Kafka) -> set[str]:
     """Return the topics that Kafka has."""
     with administration([kafka.address]) as admin:
         return set(admin.list_topics())
+
+
+@pytest.mark.zookeeper
+def test_a_zookeeper_that_runs_is_fine_and_one_with_shorter_sessions_is_a_warning(
+    zookeeper: ZooKeeper, tmp_path: Path
+) -> None:
+    ours = Settings(home=tmp_path, zookeeper=zookeeper.address)
+    text = f"zookeeper at {zookeeper.address} answers, with a session of 6 s"
+    assert services.zookeeper(ours) == [(State.FINE, text, "")]
+    [found] = services.zookeeper(ours.model_copy(update={"zookeeper_session": 30.0}))
+    assert found.state is State.WARNING and "grants sessions of 10 s, not 30 s" in found.text
+    assert found.remedy.endswith("as COIN_ZOOKEEPER_SESSION")
+
+
+def test_a_zookeeper_that_is_down_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(services, "_ZOOKEEPER_SECONDS", 0.5)
+    [found] = services.zookeeper(Settings(home=tmp_path, zookeeper=NOBODY))
+    assert found.state is State.WRONG and f"zookeeper at {NOBODY} lets nobody in" in found.text
+    assert "check COIN_ZOOKEEPER" in found.remedy
