@@ -20,6 +20,9 @@ LEAD: Microseconds = 30 * SECOND
 The job reads on where the window's books began earlier, or where its trades are older.
 """
 
+ON_THE_WAY: Microseconds = SECOND  # from a record's begin on one machine to its place in the log, at most
+RECENT_EVENTS = 16  # of a pair that are remembered: more than come in that time
+
 MAX_SEQUENCE_SPANS = 100  # of a pair and connection: an exchange that only sends whole books has one for each
 
 
@@ -70,13 +73,21 @@ class _KnownEvent(NamedTuple):
     brought_by: set[ConnectionIdentity]
 
 
+class _RecentEvent(NamedTuple):
+    """An event without a number that became a row."""
+
+    record: Record
+    header: Header
+    number: int  # within the frame
+
+
 class Duplicates:
     """The connections of one partition that may bring the same events, and the events they have brought.
 
     1. Bytes are remembered only while connections overlap, and for `LEAD`. A book's sequences are remembered always,
        as they are two numbers.
     2. A copy is a duplicate also after the other connection was closed. So is a copy of a pair's newest event: some
-       exchanges greet a subscriber with it.
+       exchanges greet a subscriber with it. Of another machine's last second, so are all.
     3. Before offset `start` everything is remembered. A connection that was opened before the records that are fed
        shows itself only by its frames.
     """
@@ -89,7 +100,7 @@ class Duplicates:
         self._overlapping: frozenset[ConnectionIdentity] = frozenset()
         self._events: dict[tuple[bytes, int], list[_KnownEvent]] = {}
         self._oldest_first: deque[_KnownEvent] = deque()
-        self.newest: dict[Pair, tuple[Record, Header, int]] = {}  # each pair's last event that has no number
+        self._recent: dict[Pair, deque[_RecentEvent]] = {}  # each pair's last events that have no number
         self._hashed = (-1, b"")  # offset and hash of the frame that was asked for last
 
     def take_own_record(self, record: Record, header: Header, facts: Facts) -> None:
@@ -104,7 +115,7 @@ class Duplicates:
             connection.pairs = pairs
             self._find_overlaps()
         if connection.since == record.offset and identity in self._overlapping:
-            self._expect_greeting(identity, connection, record)
+            self._expect_copies(identity, connection, record, is_beside=facts.beside)
         self._forget(record)
 
     def take_frame(self, record: Record, identity: ConnectionIdentity) -> None:
@@ -148,12 +159,31 @@ class Duplicates:
         connection.add(pair, sequence, first)
         return is_known
 
-    def _expect_greeting(self, identity: ConnectionIdentity, connection: _KnownConnection, record: Record) -> None:
-        """Remember the newest event of each pair of a new connection, which may begin with it."""
-        for pair, (newest, header, index) in self.newest.items():
-            if connection.pairs is None or str(pair) in connection.pairs:
-                key = (self._hash(newest, header), index)
-                self._keep(_KnownEvent(key, record.offset, newest.time, {*self.connections} - {identity}))
+    def remember(self, pair: Pair, record: Record, header: Header, index: int) -> None:
+        """Remember an event without a number that became a row."""
+        recent = self._recent.get(pair)
+        if recent is None:
+            recent = self._recent[pair] = deque(maxlen=RECENT_EVENTS)
+        recent.append(_RecentEvent(record, header, index))
+
+    def _expect_copies(
+        self, identity: ConnectionIdentity, connection: _KnownConnection, record: Record, *, is_beside: bool
+    ) -> None:
+        """Remember the events that a new connection may bring again, though they came before its opening.
+
+        1. The newest event of each pair: the connection may begin with it.
+        2. Those that another machine brought in the last `ON_THE_WAY`: our opening was on its way to the log, while the
+           exchange sent the same to both machines. On one machine the disk keeps the order.
+        """
+        others, is_other_machine = {*self.connections} - {identity}, not is_beside
+        for pair, recent in self._recent.items():
+            if connection.pairs is not None and str(pair) not in connection.pairs:
+                continue
+            for event in recent:
+                is_late = event.header.epoch != identity[0] and record.time - event.record.time <= ON_THE_WAY
+                if event is recent[-1] or (is_other_machine and is_late):
+                    key = (self._hash(event.record, event.header), event.number)
+                    self._keep(_KnownEvent(key, record.offset, event.record.time, others.copy()))
 
     def _keep(self, event: _KnownEvent) -> None:
         self._events.setdefault(event.key, []).append(event)

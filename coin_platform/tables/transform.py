@@ -308,7 +308,7 @@ class Transform:
         """Whether another connection has brought this event, which has no number of its own."""
         if self._duplicates.is_open and self._duplicates.has_bytes(record, header, index):
             return True
-        self._duplicates.newest[pair] = (record, header, index)
+        self._duplicates.remember(pair, record, header, index)
         return False
 
     def _repeat(self, record: Record) -> EventOutcome:

@@ -340,6 +340,20 @@ def test_L4_two_leaders_at_once_give_the_rows_of_one() -> None:
     assert result.counts["frames_duplicate"] == 60
 
 
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_L4_what_two_machines_were_sent_at_once_is_one_row_though_the_opening_of_one_came_later(
+    is_beside: bool,
+) -> None:
+    log = PartitionRecords("BTC-KRW")
+    log.open("a", epoch=1)
+    log.say("a", ticker(1), epoch=1)
+    log.wait(2)
+    log.say("a", ticker(2), ticker(3), ticker(4), epoch=1)
+    log.own(Kind.OPENED, "b", Facts(pairs=["BTC-KRW"], beside=is_beside), epoch=2)
+    log.say("b", ticker(2), ticker(3), ticker(4), ticker(1), epoch=2)  # 6 to 9; the last one happened again
+    assert log.rows(UPBIT) == ([1, 2, 3, 4, 6, 7, 9] if is_beside else [1, 2, 3, 4, 9])
+
+
 def test_a_connection_of_an_older_epoch_that_is_silent_is_over() -> None:
     log = PartitionRecords("BTC-KRW")
     log.open("a", epoch=1)  # its end was never logged: the collector was killed
