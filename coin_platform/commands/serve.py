@@ -115,6 +115,7 @@ def _serve_api(settings: Settings, feed: "subprocess.Popen[bytes] | None" = None
     from coin_platform.serve.keys import open_keys
     from coin_platform.serve.listening import listen
     from coin_platform.serve.metrics import ServerMetrics
+    from coin_platform.serve.premium_history import PremiumHistory, sampling
     from coin_platform.serve.reports import ServerReports, announce
     from coin_platform.serve.server import answer_requests
 
@@ -124,7 +125,10 @@ def _serve_api(settings: Settings, feed: "subprocess.Popen[bytes] | None" = None
     broker, cluster = connect(settings), open_cluster(settings)
     try:
         latest = Latest()
-        backends = Backends(broker, open_lake(settings), partial(listed_markets, settings=settings), cluster, latest)
+        history = PremiumHistory(latest)
+        backends = Backends(
+            broker, open_lake(settings), partial(listed_markets, settings=settings), cluster, latest, history
+        )
         metrics = ServerMetrics()
         host, port = listening.getsockname()[:2]
         app, reports = create_app(settings, backends, keys, metrics=metrics), ServerReports(metrics, host, port)
@@ -139,7 +143,7 @@ def _serve_api(settings: Settings, feed: "subprocess.Popen[bytes] | None" = None
                 await asyncio.gather(announcing, watching)
 
         read = opened_later(lambda: Tail(broker, places_of(settings), wall() - START_SECONDS * SECOND))
-        with following(latest, read):
+        with following(latest, read), sampling(history):
             until_signal(work)
     finally:
         cluster.close()

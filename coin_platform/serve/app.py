@@ -32,6 +32,7 @@ from coin_platform.serve.monitor_routes import monitor_routes
 from coin_platform.serve.pair_changes import WAIT_SECONDS, PairChanges
 from coin_platform.serve.pair_routes import pair_routes
 from coin_platform.serve.pair_sets import PairSets
+from coin_platform.serve.premium_history import PremiumHistory
 from coin_platform.serve.rates import RateLimiter, RateLimits
 from coin_platform.serve.status_routes import status_routes
 from coin_platform.settings import Settings
@@ -47,6 +48,7 @@ class Backends(NamedTuple):
     fetch_markets: Fetch
     cluster: Cluster
     latest: Latest
+    history: PremiumHistory
 
 
 def create_app(
@@ -84,7 +86,7 @@ def create_app(
     app.include_router(feed_routes(access, cluster))
     app.include_router(gap_routes(access, GapReader(backends.lake, backends.broker)))
     app.include_router(feed_info_routes(access, cluster, open_machine(settings)))
-    app.include_router(latest_routes(access, backends.latest))
+    app.include_router(latest_routes(access, backends.latest, backends.history))
     app.include_router(health_routes(access, {"the cluster": partial(statuses, cluster, 0)}, metrics))
     app.include_router(docs_routes(access))
     app.include_router(monitor_routes(access, [settings.serve_host, *settings.serve_hosts]))

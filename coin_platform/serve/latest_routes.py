@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel
 
 from coin_platform.clock import wall
@@ -15,6 +15,7 @@ from coin_platform.serve.feed.latest import Latest
 from coin_platform.serve.feed.premium import Priced, premiums, quotes
 from coin_platform.serve.feed.records import FeedRecord
 from coin_platform.serve.parameters import MOST_ROWS, ExchangePath, PageSize, PageStart, PairText, time_of
+from coin_platform.serve.premium_history import PremiumHistory
 from coin_platform.serve.problems import Problem, answers
 
 
@@ -66,7 +67,18 @@ class PremiumNow(BaseModel):
     bases: list[BasePremium]
 
 
-def latest_routes(access: ApiAccess, latest: Latest) -> APIRouter:
+class PastPremium(BaseModel):
+    """The premiums of a base over the last two hours, a point every 10 s. Times are seconds since 1970.
+
+    Each list of `premiums` has a value for each time; null: not known then. Where times are missing nothing was known.
+    """
+
+    base: str
+    times: list[float]
+    premiums: dict[str, list[float | None]]
+
+
+def latest_routes(access: ApiAccess, latest: Latest, history: PremiumHistory) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/api", tags=["latest"], dependencies=[Depends(access.public)])
 
@@ -101,6 +113,16 @@ def latest_routes(access: ApiAccess, latest: Latest) -> APIRouter:
             for base, prices in found.prices.items()
         ]
         return PremiumNow(time=time_of(now), krw_per_usd=found.won_per_dollar, bases=bases)
+
+    @router.get("/premium/{base}")
+    async def show_past_premium(
+        base: Annotated[str, Path(max_length=64, description="A base, such as `BTC`.")],
+    ) -> PastPremium:
+        """Show the premiums of a base since the server started, of the last two hours at most."""
+        points = history.of(base)
+        exchanges = sorted({name for point in points for name in point.premiums})
+        lines = {name: [point.premiums.get(name) for point in points] for name in exchanges}
+        return PastPremium(base=base, times=[point.time / SECOND for point in points], premiums=lines)
 
     return router
 

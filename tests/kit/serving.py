@@ -27,6 +27,7 @@ from coin_platform.serve.keys import open_keys
 from coin_platform.serve.listening import listen
 from coin_platform.serve.markets import Fetch
 from coin_platform.serve.pair_sets import PairSets
+from coin_platform.serve.premium_history import PremiumHistory
 from coin_platform.serve.rates import RateLimits
 from coin_platform.serve.server import answer_requests
 from coin_platform.settings import Settings
@@ -83,7 +84,10 @@ class Served:
         self.lake = Lake(MemoryStore(), HOUR)
         self.markets = Markets()
         self.cluster, self.latest = open_cluster(self.settings), Latest()
-        backends = Backends(self.broker, self.lake, fetch or self.markets.fetch, self.cluster, self.latest)
+        self.history = PremiumHistory(self.latest)
+        backends = Backends(
+            self.broker, self.lake, fetch or self.markets.fetch, self.cluster, self.latest, self.history
+        )
         self.app: ASGIApp = create_app(
             self.settings, backends, open_keys(self.settings), rates=rates, wait_seconds=wait_seconds
         )

@@ -1,16 +1,19 @@
 """`/api/latest` and `/api/premium` over HTTP."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from coin_platform.clock import wall
 from coin_platform.model import SECOND, Channel, Microseconds
+from coin_platform.serve import premium_history
 from coin_platform.serve.feed.premium import STALE, Quote, premiums
 from coin_platform.serve.feed.source import places_of
 from coin_platform.serve.feed.tail import Tail
 from tests.kit.feed import append_processed
 from tests.kit.serving import Served
+from tests.kit.waiting import until
 
 
 @pytest.fixture
@@ -99,3 +102,45 @@ def test_what_is_missing_makes_no_number_up() -> None:
     assert (alone.usd, alone.premium) == (1e8 / 1_400, None)
     other = Quote("bithumb", "USDT-KRW", "USDT", "KRW", 1_500.0, None, 0)
     assert premiums([rate, other]).won_per_dollar == 1_450
+
+
+def test_the_past_premium_has_a_point_for_each_time_at_which_something_was_known(served: Served) -> None:
+    now = wall()
+    served.history.sample(now - 30 * SECOND)
+    fill(served, now)
+    append_processed(served.broker, "bithumb", "BTC-KRW", time=now - 2 * STALE, data=[{"trade_price": "1"}])
+    take(served)
+    for seconds in (0, 10, 60):  # after a minute all prices are stale
+        served.history.sample(now + seconds * SECOND)
+    answer = served.ask("GET", "/api/premium/BTC").json()
+    assert answer["times"] == [pytest.approx((now + seconds * SECOND) / SECOND) for seconds in (0, 10)]
+    assert answer["premiums"] == {"upbit": [pytest.approx(101_000_000 / 1_400 / 70_000 - 1, abs=1e-6)] * 2}
+    assert served.ask("GET", "/api/premium/%3Cb%3E").json() == {"base": "<b>", "times": [], "premiums": {}}
+
+
+def test_the_past_premium_takes_bounded_memory(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(premium_history, "MOST_BASES", 1)
+    now = wall()
+    fill(served, now)
+    history = premium_history.PremiumHistory(served.latest)
+    for _ in range(premium_history.MOST_POINTS + 10):
+        history.sample(now)
+    append_processed(served.broker, "upbit", "ETH-KRW", time=now)
+    append_processed(served.broker, "okx", "ETH-USDT", time=now)
+    take(served)
+    history.sample(now)
+    assert len(history.of("BTC")) == premium_history.MOST_POINTS and history.of("ETH") == []
+    history.sample(now + 3 * 3600 * SECOND)
+    assert history.of("BTC") == [], "two hours later nothing is left"
+
+
+def test_the_past_premium_is_sampled_by_a_thread_until_the_server_ends(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(premium_history, "STEP_SECONDS", 0.01)
+    fill(served, wall())
+    with premium_history.sampling(served.history):
+        until(lambda: len(served.history.of("BTC")) > 2)
+    count = len(served.history.of("BTC"))
+    assert [thread for thread in threading.enumerate() if thread.name == "premium history"] == []
+    assert len(served.history.of("BTC")) == count

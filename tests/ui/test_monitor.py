@@ -157,3 +157,55 @@ def test_every_table_button_and_field_has_a_name(opened: Watched) -> None:
     assert opened.page.locator("[aria-live], [role=status], [role=alert]").count() == 2, (
         "little is read aloud by itself"
     )
+
+
+def test_the_chart_begins_with_what_the_server_remembers_and_a_hole_is_a_hole(opened: Watched) -> None:
+    page = opened.page
+    with page.expect_response("**/api/premium/ETH"):
+        page.get_by_role("button", name="ETH", exact=True).click()
+    times, lines, most = page.evaluate(
+        """async () => {
+            const { History } = await import("/static/chart.js");
+            const history = new History();
+            const now = (premium) => [{ base: "BTC", prices: [{ exchange: "upbit", pair: "BTC-KRW", premium }] }];
+            history.take(100, now(0.02));
+            history.seed("BTC", { times: [10, 20, 90, 100], premiums: { upbit: [0.01, null, 0.03, 0.04] } });
+            const { times, lines } = history.of("BTC");
+            const seen = [[...times], [...lines.get("upbit")]];
+            for (let time = 101; time < 10_000; time += 1) history.take(time, now(0.02));
+            return [...seen, history.of("BTC").times.length];
+        }"""
+    )
+    assert times == [10, 20, 21, 90, 100]
+    assert lines == [0.01, None, None, 0.03, 0.02]
+    assert most == 4_000
+
+
+def test_records_of_a_former_leader_change_nothing_and_memory_is_bounded(opened: Watched) -> None:
+    shown, bounded, left = opened.page.evaluate(
+        """async () => {
+            const { Store, price } = await import("/static/store.js");
+            const { now } = await import("/static/time.js");
+            const time = new Date(now()).toISOString();
+            const ticker = (pair, trade_price, epoch, more = {}) => ({
+                type: "ticker", exchange: "upbit", pair, epoch, received_time: time, data: [{ trade_price }], ...more
+            });
+            const store = new Store();
+            const take = (...records) => store.take({ records });
+            const shown = () => price(store.pairs.get("upbit|A-KRW"), now()).value;
+            const seen = [];
+            take(ticker("A-KRW", "1", 2)); seen.push(shown());
+            take(ticker("A-KRW", "2", 1)); seen.push(shown());
+            take(ticker("A-KRW", "3", 2, { redriven: true })); seen.push(shown());
+            take(ticker("A-KRW", "4", 3)); seen.push(shown());
+            store.take({ snapshot: true, records: [ticker("A-KRW", "5", 1)] }); seen.push(shown());
+            store.take({ snapshot: true, part: 2, records: [ticker("B-KRW", "6", 1)] });
+            seen.push(store.pairs.size);
+            for (let number = 0; number < 6000; number += 1) take(ticker(`C${number}-KRW`, "1", 1));
+            const gap = { type: "gap", exchange: "upbit", channel: "ticker", from: time, to: null, cause: "" };
+            for (let number = 0; number < 600; number += 1) take({ ...gap, pair: `C${number}-KRW` });
+            return [seen, [store.pairs.size, store.gaps.size], store.left];
+        }"""
+    )
+    assert shown == [1, 1, 1, 4, 5, 2]
+    assert bounded == [5_000, 500] and left == 1_002

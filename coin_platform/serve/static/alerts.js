@@ -6,10 +6,11 @@ import { glyph, level } from "./health.js";
 
 const MOST_ROWS = 50;
 const PASSING = ["connecting", "subscribing", "closing"]; // states that every feed passes through
+const HOLE_FOR = 600_000; // ms for which a hole of the feed is shown
 const PASSING_FOR = 15_000; // ms
 
 /** Return the alerts: `{key, level, what, reason, since}`. */
-export function alertsOf({ components, cluster, gaps, api, feed, now }) {
+export function alertsOf({ components, cluster, gaps, holes, api, feed, now }) {
   const alerts = [];
   if (cluster && cluster.state !== "good") alerts.push({ key: "store", level: "warn", what: `cluster store ${cluster.state}`, reason: cluster.reason, since: Date.parse(cluster.since) });
   for (const { name, kind, state, reason, since } of components) {
@@ -24,6 +25,10 @@ export function alertsOf({ components, cluster, gaps, api, feed, now }) {
     const what = `gap: ${gap.exchange} ${gap.channel} ${gap.pair ?? "all pairs"}`;
     alerts.push({ key: `${what} ${gap.from}`, level: "warn", what, reason: [gap.cause, gap.reason].filter(Boolean).join(": "), since: gap.from });
   }
+  holes.forEach(({ what, reason, missed, since }, place) => {
+    if (now - since > HOLE_FOR) return;
+    alerts.push({ key: `hole ${place} ${since}`, level: "warn", what: `the feed left out ${missed ?? "some"} records of ${what}`, reason, since });
+  });
   if (api.failure) alerts.push({ key: "api", level: "bad", what: "control API", reason: api.failure, since: api.since });
   if (feed.failure) alerts.push({ key: "feed", level: feed.level, what: "live feed", reason: feed.failure, since: feed.since });
   return alerts.sort((one, other) => (one.level === other.level ? one.since - other.since : one.level === "bad" ? -1 : 1));

@@ -3,9 +3,9 @@
 import { byId, make, setText } from "./dom.js";
 import { percent } from "./format.js";
 
-const MOST_POINTS = 1_800; // an hour of a point every 2 s
-const MOST_BASES = 300;
-const HOLE = 15; // seconds without a point: the line breaks
+const MOST_POINTS = 4_000; // of a base: two hours of a point every 10 s from the server, and then one every 2 s
+const MOST_BASES = 100; // the first ones: 100 take 25 MB at most
+const HOLE = 25; // seconds without a point: the line breaks
 const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3]]; // lines differ by more than colour
 
 /** The premiums that came, by base. */
@@ -19,6 +19,21 @@ export class History {
       const korean = prices.filter((each) => each.pair.endsWith("-KRW"));
       if (korean.length) this.#add(base, time, new Map(korean.map((each) => [each.exchange, each.premium])));
     }
+  }
+
+  /** Put what /api/premium/{base} answered before the points that are known. */
+  seed(base, { times, premiums }) {
+    const first = this.#times.get(base)?.[0] ?? Infinity;
+    const known = { times: this.#times.get(base) ?? [], lines: this.#values.get(base) ?? new Map() };
+    if (!this.#times.has(base) && this.#times.size >= MOST_BASES) return;
+    this.#times.set(base, []);
+    this.#values.set(base, new Map());
+    times.forEach((time, place) => {
+      if (time < first) this.#add(base, time, new Map(Object.entries(premiums).map(([name, values]) => [name, values[place]])));
+    });
+    known.times.forEach((time, place) => {
+      this.#add(base, time, new Map([...known.lines].map(([name, values]) => [name, values[place]])));
+    });
   }
 
   /** Return the points of a base: `{times, lines}`, where `lines` has the premiums of each exchange. */

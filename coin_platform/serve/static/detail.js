@@ -30,6 +30,9 @@ export class Detail {
     const main = make("b");
     const below = make("small", { class: "narrow" });
     cells.price.append(main, below);
+    const since = make("span");
+    const stale = make("small");
+    cells.age.append(since, " ", stale);
     const title = make("th", { scope: "row" }, exchange.title, " ", make("small", {}, pair.pair));
     const element = make("tr", {}, title, ...COLUMNS.map((name) => cells[name]));
     const update = ({ pair: now, premium, view }) => {
@@ -47,7 +50,8 @@ export class Detail {
       setText(cells.premium, now.quote === "KRW" ? percent(premium) : "");
       setText(cells.change, percent(now.change));
       setAttribute(cells.change, "data-sign", now.change ? String(Math.sign(now.change)) : null);
-      setText(cells.age, time === null ? NONE : `${isFresh ? "" : "stale "}${age((view.now - time) / 1000)}`);
+      setText(since, time === null ? NONE : age((view.now - time) / 1000));
+      setText(stale, isFresh ? "" : "stale");
     };
     return { element, update };
   }

@@ -50,8 +50,10 @@ export class Gaps {
     const wanted = [...all.values()].filter((gap) => wants(filters, gap.exchange, gap.pair)).sort((one, other) => other.from - one.from);
     this.#rows.show(wanted.slice(0, MOST_ROWS).map((gap) => ({ ...gap, now })), keyOf);
     const lasting = wanted.filter((gap) => gap.to === null);
-    const words = [this.#isRead || wanted.length ? `${Math.max(wanted.length, filters.exchanges.length || filters.pairs.length ? 0 : this.#total)} gaps` : ""];
-    if (lasting.length) words.push(`${lasting.length} last`);
+    const isNarrow = filters.exchanges.length || filters.pairs.length;
+    const number = isNarrow ? wanted.length : Math.max(wanted.length, this.#total); // of the API only a page is kept
+    const words = [this.#isRead || number ? `${number} ${number === 1 ? "gap" : "gaps"}` : ""];
+    if (lasting.length) words.push(`${lasting.length} ${lasting.length === 1 ? "lasts" : "last"}`);
     const unread = Object.keys(this.#unread);
     if (unread.length) words.push(`not read: ${unread.join(", ")}`);
     if (this.#failure) words.push(`the list could not be read: ${this.#failure}`);

@@ -3,9 +3,9 @@
 import { age, count, NONE } from "./format.js";
 import { byId, make, Rows, setAttribute, setText } from "./dom.js";
 
-export const GOOD = ["live", "idle", "up", "good"];
-const GLYPHS = { live: "●", up: "●", good: "●", idle: "○", stale: "◐", degraded: "◐", waiting: "◌", connecting: "◌", subscribing: "◌", closing: "◌" };
-const ORDER = ["lost", "refused", "down", "vanished", "stale", "degraded", "waiting", "connecting", "subscribing", "closing"]; // the worst first
+export const GOOD = ["live", "idle", "up", "good", "leading", "standby"];
+const GLYPHS = { live: "●", up: "●", good: "●", leading: "●", standby: "○", idle: "○", stale: "◐", degraded: "◐", waiting: "◌", connecting: "◌", subscribing: "◌", closing: "◌" };
+const ORDER = ["lost", "refused", "down", "cut off", "vanished", "stale", "degraded", "waiting", "connecting", "subscribing", "closing"]; // the worst first
 const CHANNELS = ["ticker", "orderbook", "trade", "candle", "instrument"];
 const SHORT = { orderbook: "book", instrument: "markets" };
 
@@ -19,7 +19,7 @@ const rank = (state) => (GOOD.includes(state) ? ORDER.length + 1 : (ORDER.indexO
 /** Return how good a state is: `good`, `warn` or `bad`. A state of a newer version is `other`. */
 export function level(state) {
   if (GOOD.includes(state)) return "good";
-  if (["lost", "refused", "down", "vanished"].includes(state)) return "bad";
+  if (["lost", "refused", "down", "cut off", "vanished"].includes(state)) return "bad";
   return ORDER.includes(state) ? "warn" : "other";
 }
 

@@ -39,6 +39,7 @@ let reported = { at: 0, components: [], cluster: null };
 let apiFailure = { text: "", since: 0 };
 let feed = null;
 let order = []; // of the bases
+const seeded = new Set(); // bases whose past was asked for
 let flow = { at: Date.now(), records: 0, text: "" };
 let shownState = { name: "", since: now() };
 
@@ -153,9 +154,13 @@ function stateOf() {
   }
   const silent = Date.now() - feed.lastFrame;
   const server = feed.servers.find((each) => each.address === feed.address);
-  if (server && server.state !== "live") return { name: "degraded", text: server.reason || `the server of the feed is ${server.state}` };
+  const why = server && server.state !== "live" ? server.reason || `the server of the feed is ${server.state}` : "";
   const isNarrow = filters.exchanges.length || filters.pairs.length || filters.types.length;
-  if (silent > SILENT) return { name: "stale", text: `nothing new ${isNarrow ? "of this filter " : ""}for ${Math.round(silent / 1000)} s` };
+  if (silent > SILENT) {
+    const text = `nothing new ${isNarrow ? "of this filter " : ""}for ${Math.round(silent / 1000)} s`;
+    return { name: "stale", text: why ? `${text}: ${why}` : text };
+  }
+  if (why) return { name: "degraded", text: why };
   if (apiFailure.text) return { name: "degraded", text: "the control API does not answer: premium and health are not of now" };
   if (reported.cluster?.state === "degraded") return { name: "degraded", text: `the cluster store: ${reported.cluster.reason}` };
   return { name: "live", text: flow.text };
@@ -201,11 +206,12 @@ function render() {
   };
   prices.show(view);
   detail.show(view);
+  if (base && !seeded.has(base)) seed(base);
   chart.show(base, view.exchanges.filter((exchange) => exchange.quote === "KRW"), history);
   setText(byId("rate"), isApiOld || premium.rate === null ? "not known" : `${priceText(premium.rate, "KRW")} KRW`);
   health.show({ ...reported, exchanges, isOld: time - reported.at > API_OLD, now: time });
   const lasting = gaps.show(filters, store.gaps.values(), time);
-  alerts.show(alertsOf({ ...reported, gaps: lasting, api: { failure: apiFailure.text, since: apiFailure.since }, feed: feedAlert(state), now: time }), time);
+  alerts.show(alertsOf({ ...reported, gaps: lasting, holes: store.holes, api: { failure: apiFailure.text, since: apiFailure.since }, feed: feedAlert(state), now: time }), time);
   tape.show(filters, store.tape);
   setText(byId("clock"), new Date(time).toISOString().slice(11, 19));
   countFlow();
@@ -230,6 +236,18 @@ function takePremium(answer) {
   if (premium.rate === null) order = []; // only now are volumes in won comparable
   premium = { at: now(), rate: answer.krw_per_usd, bases: new Map(answer.bases.map((base) => [base.base, base])) };
   history.take(Date.parse(answer.time) / 1000, answer.bases);
+}
+
+/** Begin the chart of a base with what the server remembers. */
+async function seed(base) {
+  seeded.add(base);
+  try {
+    history.seed(base, await ask(`/api/premium/${encodeURIComponent(base)}`));
+  } catch (error) {
+    failed(error);
+    await sleep(5_000);
+    seeded.delete(base); // it is tried again
+  }
 }
 
 function takeComponents(answer) {

@@ -107,8 +107,7 @@ class Cell {
     const dollars = pair.quote === "KRW" ? (view.rate ? value / view.rate : null) : value;
     setText(this.#dollars, value === null ? NONE : priceText(dollars));
     const own = priceText(value, pair.quote) + (pair.quote === exchange.quote ? "" : ` ${pair.quote}`);
-    const since = isFresh && old < AGEING ? "" : `${isFresh ? "" : "stale "}${age(old / 1000)} · `;
-    setText(this.#own, since + own);
+    setText(this.#own, !isFresh ? `stale ${age(old / 1000)}` : old < AGEING ? own : `${age(old / 1000)} · ${own}`);
     setAttribute(this.element, "data-age", !isFresh ? "stale" : old < AGEING ? "new" : "ageing");
     const isOther = this.#pair !== pair.name;
     if (!isOther && isFresh && value !== this.#value) this.#flash(Math.sign(value - this.#value), view.isLive);

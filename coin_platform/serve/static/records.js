@@ -49,6 +49,13 @@ export const gap = (record) => ({
   filledBy: word(record.filled_by),
 });
 
+/** Return what the live feed alone is missing. */
+export const hole = (record) => ({
+  what: `${word(record.exchange)} ${word(record.channel)}`,
+  reason: word(record.reason),
+  missed: number(record.missed_records),
+});
+
 /** Return what a trade, a candle or a market says, in one line. */
 export function line(record) {
   switch (record.type) {

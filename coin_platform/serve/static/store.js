@@ -1,12 +1,13 @@
 // The newest of each pair, as the feed told it. Its memory is bounded, however much comes.
 
-import { facts, gap, isOlder, keyOf, line, split } from "./records.js";
+import { facts, gap, hole, isOlder, keyOf, line, split } from "./records.js";
 import { timeOf } from "./format.js";
 import { now } from "./time.js";
 
 export const STALE = 30_000; // ms: an older price is no price of now; the API has the same limit
 const MOST_PAIRS = 5_000;
 const MOST_GAPS = 500;
+const MOST_HOLES = 20;
 const MOST_LINES = 100; // of the tape
 const QUOTED = ["ticker", "orderbook"];
 const TAPED = ["trade", "candle", "instrument"];
@@ -14,6 +15,7 @@ const TAPED = ["trade", "candle", "instrument"];
 export class Store {
   pairs = new Map(); // "exchange|pair": what is known of it
   gaps = new Map(); // by key
+  holes = []; // what the feed could not read, the newest last
   tape = []; // the newest lines, the newest first
   records = 0; // that came
   left = 0; // pairs that had no room
@@ -27,7 +29,8 @@ export class Store {
     for (const record of bundle.records) {
       this.records += 1;
       const key = keyOf(record);
-      if (record.type === "gap") this.#takeGap(key, record);
+      if (record.type === "hole") this.#takeHole(record);
+      else if (record.type === "gap") this.#takeGap(key, record);
       else if (TAPED.includes(record.type)) this.#takeLine(record);
       else if (!isOlder(record, this.#origins.get(key))) this.#takeQuote(key, record, bundle.snapshot === true);
     }
@@ -70,6 +73,11 @@ export class Store {
   #takeGap(key, record) {
     if (!this.gaps.has(key) && this.gaps.size >= MOST_GAPS) this.gaps.delete(this.gaps.keys().next().value);
     this.gaps.set(key, gap(record));
+  }
+
+  #takeHole(record) {
+    this.holes.push({ ...hole(record), since: now() });
+    if (this.holes.length > MOST_HOLES) this.holes.shift();
   }
 
   #takeLine(record) {
