@@ -33,6 +33,7 @@ def test_prices_stand_side_by_side_in_dollars_and_in_their_own_quote(opened: Wat
     assert number(won.locator("small")) == pytest.approx(DOLLARS["BTC"] * (1 + PREMIUM) * 1_400, rel=0.003)
     assert number(dollars.locator("b")) == pytest.approx(DOLLARS["BTC"], rel=0.003)
     expect(page.locator("#rate")).to_have_text("1,400 KRW")
+    expect(page.locator("#rung")).to_have_text("local")
     assert page.locator("#matrix-body button.base").all_inner_texts() == ["BTC", "ETH", "USDT"]
 
 

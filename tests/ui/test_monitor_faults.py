@@ -52,6 +52,45 @@ def test_it_says_reconnecting_and_goes_on_by_itself_with_the_newest_prices(opene
         served.feed.start()
 
 
+def test_it_goes_on_with_the_next_server_when_one_ends(opened: Watched, served: Deployment) -> None:
+    page = opened.page
+    other = Server(served.home, "feed", free_ports(1)[0])
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    other.start()
+    try:
+        expect(page.locator("#services-body")).to_contain_text(f"server/feed/{other.port}")
+        served.feed.end()
+        shown_until(page, lambda: any(f":{other.port}/" in url for url in sockets))
+        expect_state(page, "live")
+        expect(cell(page, "BTC", "OKX")).to_have_attribute("data-age", "new")
+        served.feed.start()
+    finally:
+        other.end()
+    expect_state(page, "live")  # back on the first one
+    assert f":{served.feed.port}/" in sockets[-1]
+
+
+def test_it_comes_back_at_the_moment_that_the_server_named(chrome: Browser, served: Deployment) -> None:
+    context = chrome.new_context()
+    page, opened_at = watched(context).page, list[float]()
+
+    def closing(socket: Any) -> None:
+        """Close the first connection, as a server does that ends; pass on the others."""
+        opened_at.append(time.monotonic())
+        if len(opened_at) == 1:
+            socket.close(code=1012, reason="retry in 3.0 s")
+        else:
+            socket.connect_to_server()
+
+    page.route_web_socket(re.compile("/ws/exchange"), closing)
+    page.goto(served.address)
+    expect(page.locator("#state-text")).to_have_text(re.compile("^the server ends; next attempt in [123] s$"))
+    expect_state(page, "live")
+    assert opened_at[1] - opened_at[0] > 2.9
+    context.close()
+
+
 def test_a_price_of_before_is_shown_as_stale_and_never_as_new(opened: Watched, served: Deployment) -> None:
     page = opened.page
     served.market.silent = {"kraken"}

@@ -6,6 +6,7 @@ import { percent } from "./format.js";
 const MOST_POINTS = 4_000; // of a base: two hours of a point every 10 s from the server, and then one every 2 s
 const MOST_BASES = 100; // the first ones: 100 take 25 MB at most
 const HOLE = 25; // seconds without a point: the line breaks
+const STEPS = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]; // of the axis: whole hundredths of a per cent
 const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3]]; // lines differ by more than colour
 
 /** The premiums that came, by base. */
@@ -124,7 +125,7 @@ export class Chart {
         scales: { y: { range: (_, low, high) => around(low, high) } },
         axes: [
           { ...axis, space: 70, size: 26, values: [[3600, "{HH}:{mm}", ...Array(6).fill(null), 1], [60, "{HH}:{mm}", ...Array(6).fill(null), 1], [1, "{HH}:{mm}:{ss}", ...Array(6).fill(null), 1]] },
-          { ...axis, size: 62, space: 34, values: (_, ticks) => ticks.map((tick) => percent(tick)) },
+          { ...axis, size: 62, space: 34, incrs: STEPS, values: (_, ticks) => ticks.map((tick) => percent(tick)) },
         ],
         series: [{}, ...series],
       },

@@ -7,7 +7,7 @@ import { Chart, History } from "./chart.js";
 import { Detail } from "./detail.js";
 import { byId, make, setAttribute, setText } from "./dom.js";
 import { Feed } from "./feed.js";
-import { count, price as priceText } from "./format.js";
+import { count, NONE, price as priceText } from "./format.js";
 import { Gaps } from "./gaps.js";
 import { Health } from "./health.js";
 import * as keys from "./keys.js";
@@ -213,6 +213,8 @@ function render() {
   const lasting = gaps.show(filters, store.gaps.values(), time);
   alerts.show(alertsOf({ ...reported, gaps: lasting, holes: store.holes, api: { failure: apiFailure.text, since: apiFailure.since }, feed: feedAlert(state), now: time }), time);
   tape.show(filters, store.tape);
+  const server = feed?.servers.find((each) => each.address === feed.address);
+  setText(byId("rung"), (feed?.state === "open" && server?.rung) || NONE);
   setText(byId("clock"), new Date(time).toISOString().slice(11, 19));
   countFlow();
 }
