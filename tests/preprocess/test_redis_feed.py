@@ -85,7 +85,7 @@ def test_processed_records_and_gaps_are_copied_as_they_are(streams: FeedStreams)
     assert feed_of(broker, streams).step() == 0, "another worker goes on where the streams end"
 
 
-def test_A21_what_waits_while_redis_is_away_comes_later_and_what_is_too_much_is_counted(
+def test_C5_A21_what_waits_while_redis_is_away_comes_later_and_what_is_too_much_is_counted(
     streams: FeedStreams, empty_redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(redis_feed, "PAUSE_SECONDS", 0.01)
@@ -140,7 +140,7 @@ def test_a_topic_that_was_made_anew_begins_its_stream_anew(streams: FeedStreams)
     assert feed.skipped == 0
 
 
-def test_records_that_were_trimmed_before_they_were_copied_are_counted(streams: FeedStreams) -> None:
+def test_C5_records_that_were_trimmed_before_they_were_copied_are_counted(streams: FeedStreams) -> None:
     broker = FaultyBroker()
     feed = feed_of(broker, streams)
     tell(broker, 0, 1)

@@ -45,7 +45,7 @@ def holes(reading: Reading) -> list[tuple[str, int | None, str]]:
     return [(hole["channel"], hole["missed_records"], hole["reason"]) for hole in told]
 
 
-def test_it_goes_on_where_another_source_stopped() -> None:
+def test_W5_it_goes_on_where_another_source_stopped() -> None:
     world = World()
     offsets, reading = world.read({TICKERS: Position(4, "first")})
     assert (offsets, reading.positions) == ([4, 5, 6, 7, 8, 9], {TICKERS: Position(10, "first")})
@@ -53,7 +53,7 @@ def test_it_goes_on_where_another_source_stopped() -> None:
     assert world.read({TICKERS: Position(15, "first")})[0] == [], "redis is behind, nothing is told twice"
 
 
-def test_missing_offsets_are_a_hole_at_their_place() -> None:
+def test_W5_missing_offsets_are_a_hole_at_their_place() -> None:
     world = World()
     del world.streams.held[TICKERS][6], world.streams.held[TICKERS][:3]
     offsets, reading = world.read({TICKERS: Position(1, "first")})
