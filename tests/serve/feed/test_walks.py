@@ -9,11 +9,12 @@ import pytest
 from coin_platform.serve.feed.ladder import Rung, Service
 from infra.stack import Kafka, Redis
 from tests.kit.feed_server import connect_to
+from tests.kit.figures import figure
 from tests.kit.ladder_world import Collected, LadderWorld, Seen, Written, ladder_world
 from tests.kit.redis_streams import empty_redis as empty_redis
 from tests.kit.waiting import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.xdist_group("kafka")]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.xdist_group("kafka"), pytest.mark.timeout(300)]
 SEED = 22
 
 
@@ -53,6 +54,7 @@ async def test_C5_A22_each_step_down_and_up_again(kafka: Kafka, empty_redis: Red
         await world.stands_on(Rung.KAFKA_REDIS)
         await goes_on(written, seen)
     assert (seen.holes, seen.missing) == (0, 0)
+    figure("C5", "longest time from a move of the feed until it is shown", round(world.longest_silence, 2), "s")
     assert [move.after for move in world.ladder.moves[begun:]] == [
         *(Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.KAFKA, Rung.KAFKA_REDIS, Rung.REDIS, Rung.KAFKA_REDIS),
     ]
@@ -135,7 +137,6 @@ async def test_C5_A22_twenty_random_walks(
             await world.stands_on(Rung.KAFKA_REDIS)
             await goes_on(written, seen)
             print(f"walk {number}: {seen.trades} trades, {seen.holes} holes, {world.reader.moves} moves")
-        print(f"the longest time until a move was shown: {world.longest_silence:.1f} s")
     assert seen.missing == 0, "each record that a hole announced is missing"
     assert seen.trades > 1000 and world.reader.moves > walks
 
