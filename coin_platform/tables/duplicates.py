@@ -21,7 +21,7 @@ The job reads on where the window's books began earlier, or where its trades are
 """
 
 ON_THE_WAY: Microseconds = SECOND  # from a record's begin on one machine to its place in the log, at most
-RECENT_EVENTS = 16  # of a pair that are remembered: more than come in that time
+RECENT_EVENTS = 200  # of a pair that are remembered: more than come in that time
 
 MAX_SEQUENCE_SPANS = 100  # of a pair and connection: an exchange that only sends whole books has one for each
 
@@ -160,10 +160,13 @@ class Duplicates:
         return is_known
 
     def remember(self, pair: Pair, record: Record, header: Header, index: int) -> None:
-        """Remember an event without a number that became a row."""
+        """Remember an event without a number that became a row. Those of the last second, and the newest, stay."""
         recent = self._recent.get(pair)
         if recent is None:
             recent = self._recent[pair] = deque(maxlen=RECENT_EVENTS)
+        horizon = record.time - ON_THE_WAY
+        while recent and recent[0].record.time < horizon:
+            recent.popleft()
         recent.append(_RecentEvent(record, header, index))
 
     def _expect_copies(

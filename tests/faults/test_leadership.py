@@ -193,6 +193,30 @@ def test_F5_L1_a_collector_that_takes_over_on_the_machine_of_the_leader_leaves_n
     assert_nothing_unreported(machines)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_L4_A20_two_leaders_forced_for_a_minute_give_the_tables_of_one(machines: Machines) -> None:
+    for machine in (machines.one, machines.two):
+        machine.values |= {"zookeeper": ""}  # each of them always leads
+        machine.start("collect", "--region", "asia")
+    machines.until_epochs(2)
+    for machine in (machines.one, machines.two):
+        machine.until_more()
+    time.sleep(60)
+    machines.one.end("simulate")
+    for machine in (machines.one, machines.two):
+        machine.end("collect")
+    sent, stored = machines.one.sent(), machines.one.stored()
+    later = max(record.epoch for record in stored)
+    alone = [record for record in stored if record.epoch == later]
+    assert check(sent, stored).counts["phantom"] == 0
+    for source in machines.one.sources:
+        told, rows = events(machines.one, source)
+        assert rows and max(rows.values()) == 1, source
+        assert told - rows.keys() == set(), f"{source}: stored by one of them, and no row"
+    assert len(alone) < len(stored)
+
+
 def _kill_all(machine: Asia) -> None:
     for process in machine.processes.values():
         process.kill()
