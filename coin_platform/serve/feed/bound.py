@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from coin_platform.clock import unless
-from coin_platform.serve.feed.feed import AWAY_SECONDS, READ_SECONDS, Feed, FeedDown
+from coin_platform.serve.feed.feed import AWAY_SECONDS, READ_SECONDS, FeedDown, ServedFeed
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.ladder import Ladder, Service
 from coin_platform.serve.feed.records import FeedRecord
@@ -14,7 +14,7 @@ DOWN = 1013  # the close code: try again later
 _LOOK_SECONDS = 0.05  # of a client that came first, between two looks for the first read
 
 
-class BoundFeed(Feed):
+class BoundFeed(ServedFeed):
     """Reads from one service while it has clients. While the service is down, its clients are closed with 1013."""
 
     def __init__(self, instance: str, service: Service, ladder: Ladder, open_source: Callable[[], FeedSource]) -> None:

@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 from coin_platform.clock import elapsed
 from coin_platform.serve.feed.clients import Clients
 from coin_platform.serve.feed.door import FEED_PROTOCOL, PATH, Admitted, Door, EntryRefused
-from coin_platform.serve.feed.feed import Feed, FeedDown
+from coin_platform.serve.feed.feed import FeedDown, ServedFeed
 from coin_platform.serve.feed.hub import Hub
 from coin_platform.serve.feed.records import FeedRecord
 from coin_platform.serve.listening import listen as listen_plainly
@@ -44,14 +44,14 @@ class Distributor:
         read: Callable[[], list[FeedRecord]],
         *,
         moves: Callable[[], int] = lambda: 0,
-        bound: Mapping[str, Feed] | None = None,
+        bound: Mapping[str, ServedFeed] | None = None,
     ) -> None:
         """Serve the feed of `read` at `/ws/exchange`, and other feeds at the paths of `bound`.
 
-        `hub`, `read` and `moves` are those of `Feed`. The `door` knows the paths, too.
+        `hub`, `read` and `moves` are those of `ServedFeed`. The `door` knows the paths, too.
         """
         self._door = door
-        self.feed = Feed(hub, read, moves)
+        self.feed = ServedFeed(hub, read, moves)
         self._feeds = {PATH: self.feed, **(bound or {})}
 
     @property
@@ -153,7 +153,7 @@ class Distributor:
         finally:
             feed.depart()
 
-    async def _serve(self, connection: ServerConnection, feed: Feed, admitted: Admitted) -> None:
+    async def _serve(self, connection: ServerConnection, feed: ServedFeed, admitted: Admitted) -> None:
         client = feed.clients.join(connection, feed.hub.join(admitted.wanted), admitted.name, elapsed())
         begun, count = elapsed(), 0
         try:

@@ -25,7 +25,7 @@ class FeedDown(Exception):
         self.code = code
 
 
-class Feed:
+class ServedFeed:
     """Reads in a thread, makes bundles, and sends them. One event loop owns it."""
 
     def __init__(self, hub: Hub, read: Callable[[], list[FeedRecord]], moves: Callable[[], int] = lambda: 0) -> None:
