@@ -11,8 +11,8 @@ CoinPlatformError
     DeliveryError         a record could not be stored                    -> stop with one line, the run is restarted
         PartitionBusy     another process writes this partition
     NotTaken              a frame is not stored                           -> end its connection, with a gap
-        OverBudget        a peer sends more than the disk takes
         NotLeading        another machine may collect by now
+        OverBudget        a peer sends more than the disk takes
     NotTakenOver          the collector before this one continues         -> stop with one line
     BrokerUnreachable     the broker does not answer                      -> try again later
     RetentionLoss         the offsets that were asked for were trimmed    -> the window fails and says so
