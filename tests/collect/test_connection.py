@@ -155,7 +155,7 @@ async def test_F3_a_connection_that_stays_open_and_silent_is_replaced() -> None:
 
     async with live_feed(exchange=Impatient()) as bench:
         bench.clock.monotonic += 80
-        await eventually(lambda: bench.feed.status.state == "stale")
+        await eventually(lambda: bench.feed.connections[0].state == "stale")
         bench.clock.monotonic += 30
         await eventually(lambda: len(bench.fake.sent) == 2)
         await bench.live()

@@ -47,7 +47,7 @@ class Talk:
 
     def __init__(self, exchange: Exchange, channel: Channel, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[Event] = []
-        monkeypatch.setattr(type(exchange), "decode", lambda *_: self.events)
+        monkeypatch.setattr(exchange, "decode", lambda *_: self.events)  # others patch the adapter itself, too
         self.exchange, self.pairs = exchange, [Pair(f"A{number}", exchange.quote) for number in range(count)]
         self.session = Session(exchange, channel, self.pairs, chance=lambda: 1.0)
         self.frame = Frame(
