@@ -43,8 +43,7 @@ def test_a_client_gets_the_past_as_it_gets_the_present_and_the_deployment_is_not
     with subprocess.Popen(command, env={**os.environ, **place}, cwd=platform.home, stderr=subprocess.PIPE) as process:
         try:
             assert sorted(asyncio.run(read())) == sorted(rows)
-            with urllib.request.urlopen(f"http://127.0.0.1:{api}/api/latest/upbit", timeout=60) as answer:
-                assert b"BTC-KRW" in answer.read()
+            until(lambda: b"BTC-KRW" in answer_of(f"http://127.0.0.1:{api}/api/latest/upbit"), 60)
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
@@ -55,6 +54,12 @@ def test_a_client_gets_the_past_as_it_gets_the_present_and_the_deployment_is_not
         path.relative_to(platform.home) for path in files
     }
     assert {path.parts[:2] for path in new} <= {("data", "logs")}
+
+
+def answer_of(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ class Walk(RuleBasedStateMachine):
         self.ladder.note(service, self.now, int(self.now * 1_000_000), "" if is_good else "away")
         after = self.ladder.rung
         if after is not before:
-            if after.height > before.height and before.needs and before.needs <= ups:
+            if after.height > before.height and before.needs and before.needs <= ups & self.ups():
                 assert self.now - self.shown[-1][0] >= TIMES.climb_seconds or len(self.shown) == 1
             self.shown.append((self.now, after))
         if self.ladder.is_up(service) != (service in ups):
