@@ -49,6 +49,7 @@ from tests.kit.waiting import eventually
 UPBIT = EXCHANGES["upbit"]
 TIMES = LadderTimes(up_probes=3, up_seconds=0.5, down_probes=2, down_seconds=5, climb_seconds=1)
 PROBE_SECONDS = 0.2
+FIRST_ID = 10**16  # of the collected trades; no recorded one has so high a number
 
 
 class Written:
@@ -96,7 +97,7 @@ class Collected:
         while not self._stop.wait(0.02):
             self.count += 1
             header = Header(Kind.SOCKET, 1, "c", self.count, wall())
-            frame = trade | {"sequential_id": 10**16 + self.count}
+            frame = trade | {"sequential_id": FIRST_ID + self.count - 1}
             self._collector.append(
                 self._source.topic, self._source.partition, header.pack(), json.dumps(frame).encode()
             )
@@ -147,7 +148,7 @@ class Seen:
                 if record["reason"] != LATE:  # such a one was told before, when nobody knew how many
                     self.missing += record["missed_records"] or 0
             elif record["type"] == "trade" and record["pair"] == self._pair:
-                self._take(record["offset"], is_snapshot=is_snapshot)
+                self._take(_number(record), is_snapshot=is_snapshot)
 
     def _take(self, offset: int, *, is_snapshot: bool) -> None:
         if is_snapshot:
@@ -161,6 +162,12 @@ class Seen:
             self.may_miss = False
         self.next = offset + 1
         self.trades += 1
+
+
+def _number(record: dict[str, Any]) -> int:
+    """Return the number of a trade. A frame of the spool has no offset in Kafka yet, so collected trades have ids."""
+    number = int(record["id"]) - FIRST_ID
+    return number if number >= 0 else int(record["offset"])
 
 
 class LadderWorld:

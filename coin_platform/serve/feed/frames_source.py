@@ -68,6 +68,10 @@ class _Frames:
             told.insert(0, hole(self.source.exchange, self._kind, None, "kafka may have records that were not told"))
         return told
 
+    def note_trimmed(self) -> None:
+        """Take note that frames went to Kafka before they were read here: what comes next comes after a hole."""
+        self._is_hole = True
+
     def _is_cut(self, record: Record) -> bool:
         """Whether this is the first frame of a connection, and frames between it and the last told one may be away."""
         header = _frame_header(record)
@@ -120,7 +124,10 @@ class FramesSource:
         told: list[FeedRecord] = []
         for frames in self._frames:
             place = frames.source.topic, frames.source.partition
-            raw, frames.next = self._new(place, frames.next)
+            start = frames.next
+            raw, frames.next = self._new(place, start)
+            if not raw and frames.next > start:
+                frames.note_trimmed()
             told += frames.records(raw)
         for place, exchange in self._gap_places.items():
             raw, self._gaps[place] = self._new(place, self._gaps[place])
@@ -144,6 +151,6 @@ class FramesSource:
             return [], start
         try:
             records = list(self._spool.read(*place, start, stop))
-        except RetentionLoss:  # kafka takes them again, and soon the feed goes on from there
+        except RetentionLoss:  # kafka takes them again and they are trimmed; soon the feed goes on from there
             return [], self._spool.begin_offset(*place)
         return records, stop

@@ -143,6 +143,25 @@ def test_W5_A22_what_kafka_has_and_did_not_tell_is_a_hole_at_once_and_does_not_c
     assert json.loads(world.told[-2].text)["reason"] == LATE
 
 
+def test_W5_A22_what_goes_to_kafka_before_it_was_read_here_is_a_hole_at_once(world: World) -> None:
+    world.collect(1)
+    assert world.ladder.rung is Rung.KAFKA
+    world.note(Service.KAFKA, "kafka is away from this server, but not from the collector")
+    assert world.read() == [1]
+    world.collect(2)
+    world.ship()
+    assert world.read() == [], "they are trimmed already"
+    world.collect(2)
+    assert world.read() == ["hole of None", 4, 5]
+    world.note(Service.KAFKA)
+    world.ship()
+    world.work()
+    world.collect(1)
+    world.ship()
+    world.work()
+    assert world.read() == ["hole of 2", 6]
+
+
 def test_W5_A22_the_same_frames_are_not_told_again_in_a_second_outage(world: World) -> None:
     world.collect(2)
     world.note(Service.KAFKA, "kafka is away")
