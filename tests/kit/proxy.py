@@ -126,7 +126,8 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        await asyncio.sleep(0)  # connections that were accepted just now get their tasks
+        for _ in range(10):
+            await asyncio.sleep(0)  # connections that were accepted just now get their transports, and their tasks
         await self._reset()
 
     async def _reset(self) -> None:

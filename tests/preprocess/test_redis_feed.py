@@ -110,7 +110,7 @@ def test_C5_A21_what_waits_while_redis_is_away_comes_later_and_what_is_too_much_
     assert len(kept) >= 100 and kept == [*range(43), *range(93, 193)][-len(kept) :]
     assert (feed.skipped, feed.waiting) == (50, 0)
     assert "processed records do not reach redis" in caplog.text
-    assert "processed records reach redis again; 50 skipped in all" in caplog.text
+    assert caplog.text.count("processed records reach redis again; ") == 2
 
 
 def test_A21_a_redis_that_comes_back_empty_gets_the_newest_records(streams: FeedStreams, empty_redis: Redis) -> None:
