@@ -124,10 +124,11 @@ class Proxy:
 
     async def _shut(self) -> None:
         if self._server is not None:
+            self._loop.remove_reader(self._listener.fileno())  # asyncio leaves a connection open whose server is closed
+            for _ in range(10):
+                await asyncio.sleep(0)  # those that were accepted just now get their transports, and their tasks
             self._server.close()
             self._server = None
-        for _ in range(10):
-            await asyncio.sleep(0)  # connections that were accepted just now get their transports, and their tasks
         await self._reset()
 
     async def _reset(self) -> None:
