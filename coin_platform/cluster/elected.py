@@ -66,7 +66,7 @@ class ElectedLeader:
             term = Term(self._election.take_epoch(least, time), lambda: self._lasts(ticket))
             text = f"{self._group}: this process leads, with epoch {term.epoch}"
         elif self._is_failsafe and self._election.is_silent:
-            term = Term(max(least_epoch, self._newest_seen() + 1), lambda: not self._election.sees_another_leader)
+            term = Term(max(least_epoch, self._newest_seen() + 1), lambda: self._lasts(None))
             text = (
                 f"{self._group}: {self._election.problem or 'zookeeper does not answer'}; COIN_FAILSAFE lets us collect"
             )

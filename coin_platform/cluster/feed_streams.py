@@ -22,6 +22,7 @@ from coin_platform.settings import Settings
 
 StreamPlace: TypeAlias = tuple[str, int]  # a topic and its partition
 
+LOG_CHARACTERS = 8  # of a topic's id, which tell it from another one of the same name
 ALIVE_SECONDS = 5  # for which a worker that has just copied counts as alive
 _PROBE_SECONDS = 60  # after which the marker of a probe is removed
 _HELD = "equal or smaller"  # Redis says so of an entry that the stream holds already

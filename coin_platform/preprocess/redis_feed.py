@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from coin_platform.broker import Broker, Place, connect
 from coin_platform.cluster import Cluster
 from coin_platform.cluster.announcer import Announcer
-from coin_platform.cluster.feed_streams import FeedStreams, StreamEnd, open_feed_streams
+from coin_platform.cluster.feed_streams import LOG_CHARACTERS, FeedStreams, StreamEnd, open_feed_streams
 from coin_platform.cluster.rates import Rates
 from coin_platform.cluster.status import ANNOUNCE_SECONDS, ComponentKind, Status
 from coin_platform.errors import CoinPlatformError, RetentionLoss
@@ -105,7 +105,7 @@ class RedisFeed:
         """Go on where the streams end. An empty one gets the newest records; one of a former topic is removed first."""
         held = self._streams.ends(self._places)
         for place, end in ends.items():
-            stream, log = held[place], (self._broker.identity(*place) or "")[:8]
+            stream, log = held[place], (self._broker.identity(*place) or "")[:LOG_CHARACTERS]
             if stream.offset and (stream.offset > end or stream.log != log):
                 logger.warning("%s[%d]: the topic was made anew, and so is its stream in redis", *place)
                 self._streams.clear(place)

@@ -1,6 +1,5 @@
 """Run Apache Kafka on loopback."""
 
-import shutil
 import subprocess
 import uuid
 from collections.abc import Sequence
@@ -11,17 +10,16 @@ from kafka.errors import KafkaError
 
 from coin_platform.runtime.ports import free_ports
 from infra.certificates import Authority
-from infra.stack.maven_jars import jars
-from infra.stack.service import ROOT, Process, Service, StackError, is_listening
-
-# A small machine: a small heap, one thread for garbage, and a quick start.
-JAVA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+from infra.stack.java_nodes import JavaNodes
+from infra.stack.service import StackError, is_listening
 
 
-class Kafka(Service):
+class Kafka(JavaNodes):
     """Apache Kafka in KRaft mode. Each node is a broker and a controller."""
 
     name = "kafka"
+    # A small machine: a small heap, one thread for garbage, and a quick start.
+    java_options = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
     user, password = (
         "coin",
         "a pass=word; 100%",
@@ -42,49 +40,27 @@ class Kafka(Service):
         2. `is_secured`, for a single node: the node also listens with each security protocol, on the ports `secured`.
            Its certificates come from `authority`, which has issued `client` for users without a password.
         """
-        super().__init__(folder)
         ports = ports or free_ports(2 * nodes)
-        self.ports, self._controllers = list(ports[:nodes]), list(ports[nodes:])
+        super().__init__(folder, ports[:nodes], nodes)
+        self._controllers = list(ports[nodes:])
         self.hidden, self.shown = (free_ports(nodes), free_ports(nodes)) if is_proxied else ([], [])
         names = ("SSL", "SASL_PLAINTEXT", "SASL_SSL") if is_secured else ()
         self.secured = dict(zip(names, free_ports(len(names)), strict=True))
         self.authority = Authority(folder / "certificates") if is_secured else None
-        self.nodes = [Process(folder / f"node-{number}") for number in range(1, nodes + 1)]
 
-    @property
-    def processes(self) -> list[Process]:
-        return self.nodes
-
-    @property
-    def address(self) -> str:
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
-
-    def launch(self) -> None:
-        for number in range(1, len(self.nodes) + 1):
-            self.start_node(number)
-
-    def start_node(self, number: int) -> None:
-        """Start one node, without waiting for it. The first node is 1."""
+    def prepare(self, number: int, java: Sequence[str]) -> list[str]:
         process = self.nodes[number - 1]
-        if process.pid is not None:
-            return
-        java = shutil.which("java")
-        if java is None:
-            raise StackError("kafka needs Java 17 or later: install openjdk-17-jre-headless")
-        classes = f"{jars(self.name)}/*"
         config = process.folder / "server.properties"
-        log4j = ROOT / "infra" / "kafka" / "log4j2.properties"
-        base = [java, *JAVA_OPTIONS, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]
         if not (process.folder / "data" / "meta.properties").exists():
             process.folder.mkdir(parents=True, exist_ok=True)
             config.write_text(self._config(number))
-            tool = [*base, "kafka.tools.StorageTool", "format", "-t", self._cluster(), "-c", str(config)]
+            tool = [*java, "kafka.tools.StorageTool", "format", "-t", self._cluster(), "-c", str(config)]
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.secured else ():
                 tool += ["--add-scram", f'{mechanism}=[name="{self.user}",password="{self.password}"]']
             done = subprocess.run(tool, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise StackError(f"kafka: {process.folder} cannot be formatted: {done.stdout}{done.stderr}")
-        process.start([*base, "kafka.Kafka", str(config)])
+        return ["kafka.Kafka", str(config)]
 
     def is_healthy(self) -> bool:
         if not any(map(is_listening, self.ports)):

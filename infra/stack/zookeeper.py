@@ -1,61 +1,36 @@
 """Run Apache ZooKeeper on loopback, one node or an ensemble."""
 
-import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from coin_platform.runtime.ports import free_ports
-from infra.stack.maven_jars import jars
-from infra.stack.service import ROOT, Process, Service, StackError
+from infra.stack.java_nodes import JavaNodes
 
 TICK_MILLISECONDS = 500  # sessions of 2 to 20 ticks are granted: 1 s to 10 s
-JAVA_OPTIONS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _ANSWER_SECONDS = 2.0  # for a node to answer a question about itself
 
 
-class ZooKeeper(Service):
+class ZooKeeper(JavaNodes):
     """Apache ZooKeeper. With three nodes it goes on without one of them."""
 
     name = "zookeeper"
+    java_options = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
     def __init__(self, folder: Path, ports: Sequence[int] | None = None, nodes: int = 1) -> None:
         """Use these ports for clients; the default is free ports. The nodes reach each other at free ports."""
-        super().__init__(folder)
-        self.ports = list(ports or free_ports(nodes))
-        self.nodes = [Process(folder / f"node-{number}") for number in range(1, nodes + 1)]
+        super().__init__(folder, ports or free_ports(nodes), nodes)
         peers = free_ports(2 * nodes) if nodes > 1 else []
         self._peers = list(zip(peers[::2], peers[1::2], strict=True))
 
-    @property
-    def processes(self) -> list[Process]:
-        return self.nodes
-
-    @property
-    def address(self) -> str:
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
-
-    def launch(self) -> None:
-        for number in range(1, len(self.nodes) + 1):
-            self.start_node(number)
-
-    def start_node(self, number: int) -> None:
-        """Start one node, without waiting for it. The first node is 1."""
+    def prepare(self, number: int, java: Sequence[str]) -> list[str]:
         process = self.nodes[number - 1]
-        if process.pid is not None:
-            return
-        java = shutil.which("java")
-        if java is None:
-            raise StackError("zookeeper needs Java 17 or later: install openjdk-17-jre-headless")
         data = process.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         (data / "myid").write_text(f"{number}")
         config = process.folder / "zoo.cfg"
         config.write_text(self._config(number))
-        log4j = ROOT / "infra" / "zookeeper" / "log4j2.properties"
-        classes = f"{jars(self.name)}/*"
-        base = [java, *JAVA_OPTIONS, f"-Dlog4j2.configurationFile={log4j}", "-cp", classes]
-        process.start([*base, "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)])
+        return ["org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
 
     def is_healthy(self) -> bool:
         """Return whether every node serves. A node that says `imok` may serve nobody, so it is asked for its mode."""

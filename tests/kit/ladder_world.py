@@ -44,6 +44,7 @@ from tests.kit.feed import append_processed
 from tests.kit.feed_server import connect_to
 from tests.kit.proxy import Proxy, Toxics
 from tests.kit.recordings import frames
+from tests.kit.redis_streams import copying
 from tests.kit.waiting import eventually
 
 UPBIT = EXCHANGES["upbit"]
@@ -274,13 +275,9 @@ def _copied(settings: Settings) -> Iterator[None]:
     """Copy processed records into Redis, as a worker does."""
     broker, streams = connect(settings.model_copy(update={"journal_dir": Path("copy")})), open_feed_streams(settings)
     feed = RedisFeed(Region.KOREA, [UPBIT], settings, broker, streams)
-    halt = threading.Event()
-    thread = threading.Thread(target=feed.run, args=(halt,))
-    thread.start()
     try:
-        yield
+        with copying(feed):
+            yield
     finally:
-        halt.set()
-        thread.join()
         broker.close()
         streams.close()

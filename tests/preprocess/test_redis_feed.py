@@ -1,9 +1,6 @@
 """Workers copy processed records into Redis. Redis never holds them up, and what it does not take is counted."""
 
 import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +29,7 @@ from tests.kit.faulty_broker import FaultyBroker
 from tests.kit.feed import append_gap, append_processed
 from tests.kit.proxy import Proxy, Toxics
 from tests.kit.recordings import frames
-from tests.kit.redis_streams import PREFIX
+from tests.kit.redis_streams import PREFIX, copying
 from tests.kit.redis_streams import empty_redis as empty_redis
 from tests.kit.redis_streams import streams as streams
 from tests.kit.waiting import eventually, until
@@ -54,18 +51,6 @@ def tell(broker: FaultyBroker, first: int, count: int) -> None:
 
 def held(streams: FeedStreams) -> list[int]:
     return [record.offset for record in streams.read({TICKERS: 0}, 10_000).get(TICKERS, [])]
-
-
-@contextmanager
-def running(feed: RedisFeed) -> Iterator[None]:
-    halt = threading.Event()
-    thread = threading.Thread(target=feed.run, args=(halt,))
-    thread.start()
-    try:
-        yield
-    finally:
-        halt.set()
-        thread.join()
 
 
 def test_processed_records_and_gaps_are_copied_as_they_are(streams: FeedStreams) -> None:
@@ -92,7 +77,7 @@ def test_C5_A21_what_waits_while_redis_is_away_comes_later_and_what_is_too_much_
     broker = FaultyBroker()
     feed = feed_of(broker, streams)
     tell(broker, 0, 3)
-    with running(feed):
+    with copying(feed):
         until(lambda: held(streams) == [0, 1, 2], 30)
         empty_redis.stop()
         tell(broker, 3, 40)
@@ -158,7 +143,7 @@ def test_while_the_broker_is_away_no_worker_counts_as_alive(
     broker = FaultyBroker()
     broker.refuse("end_offsets", BrokerUnreachable("kafka is away"))
     feed = feed_of(broker, streams)
-    with running(feed):
+    with copying(feed):
         until(lambda: feed.failure == "kafka is away", 30)
         assert not empty_redis.client().exists(f"{PREFIX}:feed:alive:korea")
         broker.allow("end_offsets")

@@ -1,6 +1,5 @@
 """Who may come in to the feed: the address, the host name, the origin, the key, and how many there are already."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -143,11 +142,6 @@ class Door:
             self._rates.wrong_key(address)
             raise EntryRefused(HTTPStatus.UNAUTHORIZED, "this key is not known; COIN_SERVE_KEYS lists the keys")
         return key.name
-
-
-def _too_many(what: str, address: str, seconds: float) -> EntryRefused:
-    text = f"too many {what} from {address}; wait {math.ceil(seconds)} s"
-    return EntryRefused(HTTPStatus.TOO_MANY_REQUESTS, text)
 
 
 def _key_text(headers: Headers) -> str | None:

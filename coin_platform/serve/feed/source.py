@@ -13,8 +13,6 @@ from coin_platform.serve.feed.records import GAP, FeedRecord
 from coin_platform.settings import Settings
 from coin_platform.topic_names import GAPS, processed_topic
 
-LOG_CHARACTERS = 8  # of a topic's id, which tell it from another one of the same name
-
 FeedPlace: TypeAlias = tuple[str, int]  # a topic and its partition
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from coin_platform.broker import Broker, Place
+from coin_platform.cluster.feed_streams import LOG_CHARACTERS
 from coin_platform.errors import BrokerUnreachable, RetentionLoss
 from coin_platform.model import Microseconds
 from coin_platform.serve.feed.records import FeedRecord, feed_record, hole
-from coin_platform.serve.feed.source import LOG_CHARACTERS, Position, Positions, Reading, Told
+from coin_platform.serve.feed.source import Position, Positions, Reading, Told
 
 logger = logging.getLogger(__name__)
 

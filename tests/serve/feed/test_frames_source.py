@@ -85,6 +85,15 @@ class World:
                 self.kafka.append(*self.out, record.header, value)
             self.worked = record.offset + 1
 
+    def kafka_is_back(self) -> None:
+        """Let Kafka take what waits, and then one trade more."""
+        self.note(Service.KAFKA)
+        self.ship()
+        self.work()
+        self.collect(1)
+        self.ship()
+        self.work()
+
     def read(self) -> list[int | str]:
         """Read once, and return the frames of the new trades, and holes."""
         new = self.reader.read()
@@ -113,12 +122,7 @@ def test_W5_A22_the_frames_of_this_machine_stand_in_for_kafka_and_nothing_comes_
     assert (world.read(), world.read()) == ([6], [])
     offsets = [record.offset or 0 for record in world.told]
     assert offsets == [0, 1, 2, 3, 4, 5], "they rise, so that a client knows which one is newer"
-    world.note(Service.KAFKA)
-    world.ship()
-    world.work()
-    world.collect(1)
-    world.ship()
-    world.work()
+    world.kafka_is_back()
     assert world.read() == [7]
     assert [record.offset for record in world.told][-1] == 6
     keys = {"type": "trade", "exchange": "upbit", "pair": world.told[-1].pair, "epoch": 1}
@@ -133,12 +137,7 @@ def test_W5_A22_what_kafka_has_and_did_not_tell_is_a_hole_at_once_and_does_not_c
     world.note(Service.KAFKA, "kafka is away")
     world.collect(2)
     assert world.read() == ["hole of None", 6, 7]
-    world.note(Service.KAFKA)
-    world.ship()
-    world.work()
-    world.collect(1)
-    world.ship()
-    world.work()
+    world.kafka_is_back()
     assert world.read() == ["hole of 3", 8]
     assert json.loads(world.told[-2].text)["reason"] == LATE
 
@@ -153,12 +152,7 @@ def test_W5_A22_what_goes_to_kafka_before_it_was_read_here_is_a_hole_at_once(wor
     assert world.read() == [], "they are trimmed already"
     world.collect(2)
     assert world.read() == ["hole of None", 4, 5]
-    world.note(Service.KAFKA)
-    world.ship()
-    world.work()
-    world.collect(1)
-    world.ship()
-    world.work()
+    world.kafka_is_back()
     assert world.read() == ["hole of 2", 6]
 
 
