@@ -186,3 +186,26 @@ async def test_A21_a_worker_goes_on_while_redis_does_not_answer(empty_redis: Red
         await working
         streams.close()
         broker.close()
+
+
+def test_a_worker_without_a_cluster_copies_and_announces_nothing(
+    streams: FeedStreams, empty_redis: Redis, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, redis_url=empty_redis.address, redis_feed=True, deployment="test")
+    broker = LocalBroker(tmp_path / "data/journal")
+    append_processed(broker, "upbit", "BTC-KRW", offset=7)
+    broker.flush()
+    with redis_feed.copied_to_redis(Region.KOREA, [UPBIT], settings, None):
+        until(lambda: held(streams) == [0], 30)  # by its offset in the processed topic
+    broker.close()
+
+
+def test_while_it_cannot_be_copied_that_is_said_once(
+    streams: FeedStreams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_feed, "PAUSE_SECONDS", 0.01)
+    broker = FaultyBroker()
+    broker.refuse("end_offsets", BrokerUnreachable("away"))
+    with copying(feed_of(broker, streams)):
+        until(lambda: len(broker.calls["end_offsets"]) >= 3, 30)
+    assert caplog.text.count("processed records do not reach redis: away") == 1
